@@ -24,7 +24,8 @@ let package = Package(
   ],
   targets: [
     .systemLibrary(name: "CKVM"),
-    .target(name: "VMM", dependencies: [system], swiftSettings: strict),
+    .systemLibrary(name: "CLinux"),
+    .target(name: "VMM", dependencies: ["CLinux", system], swiftSettings: strict),
     .testTarget(name: "VMMTests", dependencies: ["VMM"], swiftSettings: strict),
   ]
 )

@@ -1,0 +1,135 @@
+// CPUID for a named model: every bit written here, none taken from the host.
+
+/// One answer of CPUID.
+public struct CPUIDLeaf: Sendable, Equatable {
+  /// EAX and ECX of the query.
+  public var function: UInt32, index: UInt32
+  /// Whether ECX matters for this function.
+  public var isIndexed: Bool
+  /// The answer.
+  public var eax: UInt32, ebx: UInt32, ecx: UInt32, edx: UInt32
+
+  /// Zero but for what is given.
+  public init(
+    _ function: UInt32, index: UInt32? = nil, eax: UInt32 = 0, ebx: UInt32 = 0, ecx: UInt32 = 0, edx: UInt32 = 0
+  ) {
+    self.function = function
+    self.index = index ?? 0
+    self.isIndexed = index != nil
+    (self.eax, self.ebx, self.ecx, self.edx) = (eax, ebx, ecx, edx)
+  }
+
+  /// One of the four results.
+  public subscript(register: CPUIDRegister) -> UInt32 {
+    get {
+      switch register {
+      case .eax: eax
+      case .ebx: ebx
+      case .ecx: ecx
+      case .edx: edx
+      }
+    }
+    set {
+      switch register {
+      case .eax: eax = newValue
+      case .ebx: ebx = newValue
+      case .ecx: ecx = newValue
+      case .edx: edx = newValue
+      }
+    }
+  }
+}
+
+/// The answers of CPUID for one processor of a machine.
+public struct CPUIDTable: Sendable, Equatable {
+  /// Ascending by function and index.
+  public var leaves: [CPUIDLeaf]
+
+  /// Leaves from elsewhere, such as a host's own.
+  public init(leaves: [CPUIDLeaf]) { self.leaves = leaves }
+
+  /// A table that announces exactly `features`.
+  /// - Parameters:
+  ///   - processor: its index, which is its APIC ID.
+  ///   - count: of the machine: one socket, one thread a core.
+  ///   - name: shown as the brand string, at most 47 ASCII characters.
+  public init(features: Set<ProcessorFeature>, processor: Int, of count: Int, name: String) {
+    let apicID = UInt32(truncatingIfNeeded: processor)
+    // "AuthenticAMD", family 17h model 1 stepping 2 (AMD64 APM vol. 3, E.3.1 and E.3.2).
+    let vendor = (ebx: UInt32(0x6874_7541), ecx: UInt32(0x444d_4163), edx: UInt32(0x6974_6e65))
+    let signature: UInt32 = 0x0080_0f12
+    var leaves = [
+      CPUIDLeaf(0, eax: 0xd, ebx: vendor.ebx, ecx: vendor.ecx, edx: vendor.edx),
+      // EBX: APIC ID, logical processors, CLFLUSH size in quadwords.
+      CPUIDLeaf(1, eax: signature, ebx: apicID << 24 | UInt32(min(count, 255)) << 16 | 8 << 8),
+      CPUIDLeaf(7, index: 0),
+      // Topology (E.3.10): one thread a core, `count` cores a package.
+      CPUIDLeaf(0xb, index: 0, ebx: 1, ecx: 0x100, edx: apicID),
+      CPUIDLeaf(0xb, index: 1, eax: Self.bits(for: count), ebx: UInt32(count), ecx: 0x201, edx: apicID),
+      CPUIDLeaf(0xb, index: 2, ecx: 2, edx: apicID),
+      CPUIDLeaf(0x8000_0000, eax: 0x8000_0008, ebx: vendor.ebx, ecx: vendor.ecx, edx: vendor.edx),
+      CPUIDLeaf(0x8000_0001, eax: signature),
+      CPUIDLeaf(0x8000_0007),
+      // 48-bit linear, 40-bit physical addresses; cores less one, and the width of their IDs.
+      CPUIDLeaf(
+        0x8000_0008, eax: 0x3028, ecx: Self.bits(for: count) << 12 | UInt32(min(count, 256) - 1)),
+    ]
+    if features.contains(.xsave) {
+      // Components x87, SSE and, with AVX, the upper halves: 256 bytes at 576 (E.3.6). EBX follows XCR0 at run time.
+      let avx = features.contains(.avx)
+      leaves.append(CPUIDLeaf(0xd, index: 0, eax: avx ? 7 : 3, ebx: 576, ecx: avx ? 832 : 576))
+      leaves.append(CPUIDLeaf(0xd, index: 1))
+      if avx { leaves.append(CPUIDLeaf(0xd, index: 2, eax: 256, ebx: 576)) }
+    }
+    let brand = Array(("Trivisor " + name).utf8.prefix(47)) + [0]
+    for leaf in 0..<3 {
+      let words = (0..<4).map { word -> UInt32 in
+        (0..<4).reduce(0) { value, byte in
+          let position = 16 * leaf + 4 * word + byte
+          return value | (position < brand.count ? UInt32(brand[position]) << UInt32(8 * byte) : 0)
+        }
+      }
+      leaves.append(
+        CPUIDLeaf(0x8000_0002 + UInt32(leaf), eax: words[0], ebx: words[1], ecx: words[2], edx: words[3]))
+    }
+    leaves.sort { ($0.function, $0.index) < ($1.function, $1.index) }
+    self.leaves = leaves
+    var features = features
+    if count > 1 { features.insert(.ht) }
+    for feature in features { self.set(feature) }
+    // AMD repeats the basic features in the extended leaf (E.4.2): bits 0–9, 12–17, 23 and 24.
+    let repeated: UInt32 = 0x0183_f3ff
+    if let basic = position(1, 0), let extended = position(0x8000_0001, 0) {
+      self.leaves[extended].edx |= self.leaves[basic].edx & repeated
+      // CmpLegacy: the logical processors are cores.
+      if count > 1 { self.leaves[extended].ecx |= 2 }
+    }
+  }
+
+  /// The answer to a query, if it is in the table.
+  public func leaf(_ function: UInt32, index: UInt32 = 0) -> CPUIDLeaf? {
+    position(function, index).map { leaves[$0] }
+  }
+
+  /// Whether the table announces it.
+  public func has(_ feature: ProcessorFeature) -> Bool {
+    let location = feature.location
+    guard let leaf = leaf(location.function, index: location.index) else { return false }
+    return leaf[location.register] & 1 << UInt32(location.bit) != 0
+  }
+
+  private mutating func set(_ feature: ProcessorFeature) {
+    let location = feature.location
+    guard let position = position(location.function, location.index) else { return }
+    leaves[position][location.register] |= 1 << UInt32(location.bit)
+  }
+
+  private func position(_ function: UInt32, _ index: UInt32) -> Int? {
+    leaves.firstIndex { $0.function == function && (!$0.isIndexed || $0.index == index) }
+  }
+
+  /// How many bits number `count` things.
+  private static func bits(for count: Int) -> UInt32 {
+    count <= 1 ? 0 : UInt32(Int.bitWidth - (count - 1).leadingZeroBitCount)
+  }
+}

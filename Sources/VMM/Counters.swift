@@ -1,0 +1,48 @@
+// One vocabulary of events for the three techniques, so that their costs can be put side by side.
+//
+// A counter is a slot in a fixed array: counting on the hot path is one add, without a lock or an allocation. Each
+// processor has its own and the report adds them up.
+
+/// What is counted. The name is what reports and JSON call it.
+public enum CountedEvent: Int, Sendable, CaseIterable {
+  /// Reads and writes of ports, one each whatever its width; each element of a string instruction counts.
+  case portRead, portWrite
+  /// Loads and stores of device memory.
+  case memoryRead, memoryWrite
+  /// Times the technique left guest code for the monitor, whatever the cause: KVM's exits, traps, call-outs.
+  case exit
+  /// Of these: HLT, a signal or stop request, an instruction that the host emulates or refuses.
+  case exitHalt, exitInterrupted, exitOther
+
+  /// As reports and JSON spell it.
+  public var name: String { String(describing: self) }
+}
+
+/// How often each event happened.
+public struct Counters: Sendable, Equatable {
+  private var values = InlineArray<8, UInt64>(repeating: 0)
+
+  /// All zero.
+  public init() {}
+
+  /// The count of one event.
+  public subscript(event: CountedEvent) -> UInt64 {
+    get { values[event.rawValue] }
+    set { values[event.rawValue] = newValue }
+  }
+
+  /// One more.
+  public mutating func count(_ event: CountedEvent) { values[event.rawValue] &+= 1 }
+
+  /// The sum of two processors' counts.
+  public static func + (lhs: Counters, rhs: Counters) -> Counters {
+    var sum = lhs
+    for event in CountedEvent.allCases { sum[event] &+= rhs[event] }
+    return sum
+  }
+
+  /// Equal when every count is.
+  public static func == (lhs: Counters, rhs: Counters) -> Bool {
+    CountedEvent.allCases.allSatisfy { lhs[$0] == rhs[$0] }
+  }
+}

@@ -1,0 +1,59 @@
+// The processor that a guest sees.
+//
+// The same guest under three techniques needs the same processor, so a model is a name and a list of features, not
+// whatever the host happens to have. The vendor is fixed, because it decides semantics (SYSENTER in long mode, SYSCALL in
+// compatibility mode, null selectors): AuthenticAMD, family 17h, which is also what QEMU's TCG announces.
+
+/// What CPUID is to say.
+public struct ProcessorModel: Sendable, Equatable {
+  /// As `--cpu` takes it.
+  public let name: String
+  /// What is announced; for `host`, empty: whatever the technique can give.
+  public let features: Set<ProcessorFeature>
+  /// Whether a feature that a technique lacks is refused (the user named the model) or left out and reported (the model
+  /// is the default).
+  public var isRequired: Bool
+
+  private init(_ name: String, _ features: Set<ProcessorFeature>) {
+    self.name = name
+    self.features = features
+    self.isRequired = true
+  }
+
+  private static let baseline: Set<ProcessorFeature> = [
+    .fpu, .vme, .de, .pse, .tsc, .msr, .pae, .mce, .cx8, .apic, .sep, .mtrr, .pge, .mca, .cmov, .pat, .pse36, .clflush,
+    .mmx, .fxsr, .sse, .sse2, .x2apic, .tsc_deadline_timer, .hypervisor, .syscall, .nx, .lm, .nonstop_tsc,
+  ]
+  private static let second: Set<ProcessorFeature> = [
+    .pni, .ssse3, .cx16, .sse4_1, .sse4_2, .popcnt, .lahf_lm, .rdtscp, .prefetchw,
+  ]
+  private static let third: Set<ProcessorFeature> = [
+    .pclmulqdq, .fma, .movbe, .aes, .xsave, .avx, .f16c, .rdrand, .fsgsbase, .bmi1, .avx2, .smep, .bmi2, .erms, .adx,
+    .smap, .clflushopt, .xsaveopt, .abm, .pdpe1gb,
+  ]
+
+  /// The x86-64 psABI's baseline with what a modern kernel's timers want.
+  public static let x86_64v1 = ProcessorModel("x86-64-v1", baseline)
+  /// Adds SSE3 to SSE4.2, POPCNT, CMPXCHG16B, LAHF (psABI level 2).
+  public static let x86_64v2 = ProcessorModel("x86-64-v2", baseline.union(second))
+  /// Adds AVX, AVX2, BMI, FMA, MOVBE (psABI level 3) and AES, RDRAND, FSGSBASE, SMEP, SMAP, 1 GiB pages.
+  public static let x86_64v3 = ProcessorModel("x86-64-v3", baseline.union(second).union(third))
+  /// Whatever the technique can give on this host, its vendor included: not the same everywhere.
+  public static let host = ProcessorModel("host", [])
+
+  /// All that `--cpu` takes.
+  public static let all = [x86_64v1, x86_64v2, x86_64v3, host]
+
+  /// `x86_64v3`, of which a technique leaves out, and says so, what its host lacks.
+  public static let `default`: ProcessorModel = {
+    var model = x86_64v3
+    model.isRequired = false
+    return model
+  }()
+
+  /// The model of that name, required as named, or `nil`.
+  public static func named(_ name: String) -> ProcessorModel? { all.first { $0.name == name } }
+
+  /// Whether this is "whatever the host gives".
+  public var isHost: Bool { name == Self.host.name }
+}

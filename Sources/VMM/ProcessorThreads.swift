@@ -1,0 +1,238 @@
+// The processors' threads: one host thread a virtual CPU, from its making to its end.
+//
+//              start()                resume()
+//     (none) ──────────▶ paused ◀────────────────▶ running ──────▶ ending ──▶ ended
+//                                     pause()              stop(), or a processor stops by itself
+//
+// Every thread makes its processor itself (KVM wants that), then runs it whenever the phase is `running`. To pause or stop,
+// the phase is changed first and each processor is then asked to stop; because a request that comes between two runs
+// ends the next one at once, none is lost. The first reason to end wins; the last thread to leave reports it.
+//
+// Lock order: the monitor is the only lock here; no call into a processor or a device is made with it held.
+
+import Glibc
+
+/// Runs the processors of one partition.
+public final class ProcessorThreads: Sendable {
+  /// How it ended.
+  public enum Ending: Sendable, Equatable {
+    /// A processor came back with a reason (never `.stopRequested`), or `stop(_:)` gave one.
+    case stopped(StopReason)
+    /// The host refused something.
+    case failed(TechniqueFailure)
+    /// Ended from outside.
+    case cancelled
+  }
+
+  private enum Phase {
+    case paused, running, ending
+  }
+
+  private struct State {
+    var phase = Phase.paused
+    var ending: Ending?
+    /// By processor; `nil` before it is made and after it is gone.
+    var handles: [(any StopHandle)?]
+    /// Threads that wait for the phase to become `running`.
+    var parked = 0
+    /// Of these, processors that nothing can wake.
+    var haltedForGood = 0
+    /// Threads that have not ended.
+    var live: Int
+    var counters = Counters()
+  }
+
+  private let partition: any Partition
+  private let count: Int
+  private let state: Monitor<State>
+  private let bootstrap: @Sendable (inout MachineState) -> Void
+  private let whenEnded: @Sendable () -> Void
+
+  /// - Parameters:
+  ///   - bootstrap: turns processor 0's reset state into the one that the boot loader wants.
+  ///   - whenEnded: called once, on the last thread, after every processor is gone.
+  public init(
+    partition: any Partition, count: Int, bootstrap: @escaping @Sendable (inout MachineState) -> Void,
+    whenEnded: @escaping @Sendable () -> Void
+  ) {
+    self.partition = partition
+    self.count = count
+    self.bootstrap = bootstrap
+    self.whenEnded = whenEnded
+    state = Monitor(State(handles: Array(repeating: nil, count: count), live: count))
+  }
+
+  /// Makes threads and processors, paused. An error in making one ends them all and is told by `ending`.
+  public func start() {
+    for index in 0..<count {
+      let box = Unmanaged.passRetained(ThreadStart(threads: self, index: index))
+      var thread = pthread_t()
+      let error = pthread_create(&thread, nil, { ThreadStart.body($0) }, box.toOpaque())
+      if error == 0 {
+        pthread_detach(thread)
+      } else {
+        box.release()
+        finish(
+          index,
+          ending: .failed(
+            TechniqueFailure(
+              call: "pthread_create", reason: String(cString: strerror(error)),
+              remedy: "raise the limit of processes (ulimit -u) or ask for fewer --cpus")))
+        leave(counters: Counters())
+      }
+    }
+  }
+
+  /// Lets the processors run.
+  public func resume() {
+    state.with { state in
+      if state.phase == .paused { state.phase = .running }
+    }
+  }
+
+  /// Brings every processor to a stop between two instructions and returns when all are, or when it has ended.
+  public func pause() {
+    let handles = state.with { state in
+      if state.phase == .running { state.phase = .paused }
+      return state.handles
+    }
+    for handle in handles { handle?.requestStop() }
+    // A request is not lost, but a thread may be inside a host call on a device's behalf: ask again.
+    while state.wait(milliseconds: 5, { $0.parked == $0.live || $0.phase == .ending ? true : nil }) == nil {
+      kick()
+    }
+  }
+
+  /// Ends the machine; returns at once. The first ending wins.
+  public func stop(_ ending: Ending) {
+    state.with { state in
+      if state.ending == nil { state.ending = ending }
+      state.phase = .ending
+    }
+    kick()
+  }
+
+  /// Asks every processor to stop, again: for a thread that was in a host call when it was first asked.
+  public func kick() {
+    for handle in state.with({ $0.handles }) { handle?.requestStop() }
+  }
+
+  /// Only while paused: whether no processor can ever run again.
+  public var isHaltedForGood: Bool {
+    state.with { $0.phase == .paused && $0.parked == $0.live && $0.live > 0 && $0.haltedForGood == $0.live }
+  }
+
+  /// Why it ended and what was counted, once every thread is gone.
+  public var result: (ending: Ending, counters: Counters)? {
+    state.with { state in
+      state.live == 0 ? (state.ending ?? .cancelled, state.counters) : nil
+    }
+  }
+
+  /// Waits until every thread is gone.
+  public func join() {
+    while state.wait(milliseconds: 5, { $0.live == 0 ? true : nil }) == nil {
+      if state.with({ $0.phase == .ending }) { kick() }
+    }
+  }
+
+  fileprivate func runThread(_ index: Int) {
+    var blocked = sigset_t()
+    sigfillset(&blocked)
+    // Signals for the process belong to the thread that waits for them; faults stay where they happen.
+    for signal in [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS] { sigdelset(&blocked, signal) }
+    pthread_sigmask(SIG_SETMASK, &blocked, nil)
+    var counters = Counters()
+    do throws(TechniqueFailure) {
+      let processor = try partition.makeProcessor(index: index)
+      if index == 0 {
+        var initial = try processor.readState()
+        bootstrap(&initial)
+        try processor.writeState(initial)
+      }
+      let handle = processor.stopHandle
+      state.with { $0.handles[index] = handle }
+      let ending = try run(processor)
+      counters = processor.counters
+      finish(index, ending: ending)
+    } catch {
+      finish(index, ending: .failed(error))
+    }
+    leave(counters: counters)
+  }
+
+  /// Runs until there is a reason to end; `nil` when another processor gave it.
+  private func run(_ processor: any Processor) throws(TechniqueFailure) -> Ending? {
+    while true {
+      if park(processor) { return nil }
+      let reason = try processor.run()
+      if reason != .stopRequested { return .stopped(reason) }
+    }
+  }
+
+  /// Waits while paused. Whether the end has come.
+  private func park(_ processor: any Processor) -> Bool {
+    let isPaused = state.with { $0.phase == .paused }
+    let halted = isPaused && processor.isHaltedForGood
+    var counted = false
+    if isPaused {
+      counted = true
+      state.with { state in
+        state.parked += 1
+        state.haltedForGood += halted ? 1 : 0
+      }
+    }
+    let ends: Bool = state.wait { state in
+      switch state.phase {
+      case .paused where counted: nil
+      // Paused between the two looks: run once more; the request to stop is already there.
+      case .paused: false
+      case .running: false
+      case .ending: true
+      }
+    }
+    if counted {
+      state.with { state in
+        state.parked -= 1
+        state.haltedForGood -= halted ? 1 : 0
+      }
+    }
+    return ends
+  }
+
+  private func finish(_ index: Int, ending: Ending?) {
+    state.with { state in
+      state.handles[index] = nil
+      if state.ending == nil, let ending { state.ending = ending }
+      state.phase = .ending
+    }
+    kick()
+  }
+
+  private func leave(counters: Counters) {
+    let isLast = state.with { state in
+      state.counters = state.counters + counters
+      state.live -= 1
+      return state.live == 0
+    }
+    if isLast { whenEnded() }
+  }
+}
+
+/// What a new thread is given.
+private final class ThreadStart: Sendable {
+  private let threads: ProcessorThreads
+  private let index: Int
+
+  init(threads: ProcessorThreads, index: Int) {
+    self.threads = threads
+    self.index = index
+  }
+
+  static func body(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
+    guard let argument else { return nil }
+    let start = Unmanaged<ThreadStart>.fromOpaque(argument).takeRetainedValue()
+    start.threads.runThread(start.index)
+    return nil
+  }
+}

@@ -1,0 +1,95 @@
+// How a technique meets the machine.
+//
+// A machine is memory, a bus with devices, and processors. What differs between the three techniques is only *how a
+// processor runs guest code*, so that is all this file asks of them:
+//
+//     Technique ──makes──▶ Partition ──makes──▶ Processor ──run()──▶ StopReason
+//                             │                     │
+//                          maps GuestMemory      calls Bus for every port and memory access of the guest to a device
+//
+// The technique owns the loop. KVM's loop turns exits into bus calls; the rewriter's translated code calls the bus from
+// the middle of a block; the paravirtual one calls it from a hypercall. None of them tells the machine about it: the
+// machine hears from a processor once, when it stops for a reason that is the machine's business.
+
+/// The three ways to run a guest, as the literature names them.
+public enum TechniqueName: String, Sendable, CaseIterable {
+  /// The processor's own virtualization extension, through KVM.
+  case hardware
+  /// Guest code is translated and run in user space.
+  case rewriting
+  /// The guest was built for hypercalls and runs deprivileged.
+  case paravirtual
+}
+
+/// What a technique found out about this host.
+public enum Availability: Sendable, Equatable {
+  /// Usable. Each note is one sentence that a user should know.
+  case available(notes: [String])
+  /// `reason` is one sentence for the user; `remedy` says what would change it.
+  case unavailable(reason: String, remedy: String)
+}
+
+/// A way to run guests on this host.
+public protocol Technique: Sendable {
+  /// Which of the three.
+  var name: TechniqueName { get }
+
+  /// Whether this host allows it: cheap, without side effects.
+  func probe() -> Availability
+
+  /// How well guest *kernel* code would run, where this host may disappoint; measured, so it takes milliseconds.
+  /// `nil` when there is nothing to say.
+  func caution() -> String?
+
+  /// Every request that this technique cannot honour; when empty, `makePartition` will not refuse for the
+  /// configuration's sake. Nothing is dropped silently: what is not listed here is given.
+  func findings(for configuration: MachineConfiguration) -> [Finding]
+
+  /// A machine's share of this host, with its memory mapped and no processor yet.
+  /// - Throws: `TechniqueFailure` naming the host call that failed, its errno and what to do about it.
+  func makePartition(
+    _ configuration: MachineConfiguration, memory: GuestMemory, bus: Bus
+  ) throws(TechniqueFailure) -> any Partition
+}
+
+/// One guest's share of the host: its memory map and its processors.
+public protocol Partition: AnyObject, Sendable {
+  /// Makes processor `index` in its state after RESET: 0 is the bootstrap processor, the others wait to be started.
+  ///
+  /// Must be called on the thread that will run it. Its local APIC's ID is its index.
+  func makeProcessor(index: Int) throws(TechniqueFailure) -> any Processor
+
+  /// Delivers interrupts to the processors.
+  var interrupts: any InterruptController { get }
+}
+
+/// One virtual CPU. Used on one thread, except for `requestStop()`.
+public protocol Processor: AnyObject {
+  /// Runs guest code on the calling thread until there is a reason to stop.
+  /// - Throws: `TechniqueFailure` when the host refuses; the guest cannot cause it.
+  func run() throws(TechniqueFailure) -> StopReason
+
+  /// The handle by which other threads stop it; may outlive the processor.
+  var stopHandle: any StopHandle { get }
+
+  /// The state between two instructions.
+  /// - Throws: `TechniqueFailure` when the host refuses to tell.
+  func readState() throws(TechniqueFailure) -> MachineState
+
+  /// Replaces the state.
+  /// - Throws: `TechniqueFailure` naming what the host refused of it.
+  func writeState(_ state: MachineState) throws(TechniqueFailure)
+
+  /// HLT with interrupts off and nothing pending that could wake it, or never started. Only between two runs.
+  var isHaltedForGood: Bool { get }
+
+  /// What happened so far, by cause. Only between two runs.
+  var counters: Counters { get }
+}
+
+/// Stops one processor from any thread.
+public protocol StopHandle: Sendable {
+  /// Makes the processor's `run` return `.stopRequested` within a millisecond or so, whatever the guest does; a request
+  /// that comes between two runs ends the next one at once. Asking again does no harm.
+  func requestStop()
+}
