@@ -26,6 +26,9 @@ let package = Package(
     .systemLibrary(name: "CKVM"),
     .systemLibrary(name: "CLinux"),
     .target(name: "VMM", dependencies: ["CLinux", system], swiftSettings: strict),
+    .target(
+      name: "HardwareTechnique", dependencies: ["CKVM", "CLinux", "VMM", system], swiftSettings: strict),
     .testTarget(name: "VMMTests", dependencies: ["VMM"], swiftSettings: strict),
+    .testTarget(name: "HardwareTechniqueTests", dependencies: ["HardwareTechnique", "VMM"], swiftSettings: strict),
   ]
 )

@@ -45,6 +45,9 @@ public protocol Technique: Sendable {
   /// configuration's sake. Nothing is dropped silently: what is not listed here is given.
   func findings(for configuration: MachineConfiguration) -> [Finding]
 
+  /// Features of a processor model that was not asked for by name which this technique leaves out on this host.
+  func reductions(for configuration: MachineConfiguration) -> [ProcessorFeature]
+
   /// A machine's share of this host, with its memory mapped and no processor yet.
   /// - Throws: `TechniqueFailure` naming the host call that failed, its errno and what to do about it.
   func makePartition(

@@ -1,0 +1,86 @@
+// The hardware-assisted technique: the processor's own virtualization extension, through KVM.
+//
+// A privileged instruction of the guest needs no help of ours: the processor has a mode for guests in which the guest's
+// kernel runs in ring 0 of its own, and leaves it (an exit) when something must be done outside. Read in this order:
+// `KVMPartition` (how a machine is set up), `KVMProcessor` (the run loop), `KVMProcessor+State` (registers in and out).
+
+import CKVM
+import VMM
+
+/// Runs guests on `/dev/kvm`.
+public struct HardwareTechnique: Technique {
+  private let path: String
+
+  /// - Parameter path: the device; another one only in tests.
+  public init(path: String = "/dev/kvm") { self.path = path }
+
+  /// Always `hardware`.
+  public var name: TechniqueName { .hardware }
+
+  /// Opens the device and checks what is needed; makes no machine.
+  public func probe() -> Availability {
+    do throws(TechniqueFailure) {
+      let system = try KVMSystem(path: path)
+      return .available(notes: HostVirtualization.describe(system: system))
+    } catch {
+      return .unavailable(reason: "\(error.call) failed: \(error.reason)", remedy: error.remedy)
+    }
+  }
+
+  /// Measures guest kernel code, in a few milliseconds.
+  public func caution() -> String? {
+    guard let system = try? KVMSystem(path: path),
+      let price = KernelCodeProbe.nanosecondsPerInstruction(system: system),
+      price > KernelCodeProbe.emulationThreshold
+    else { return nil }
+    return "this host's KVM emulates guest kernel code, at about \(Int(price)) ns an instruction"
+  }
+
+  /// Processor features that this host's KVM does not offer, if the model was named; more processors than it takes.
+  public func findings(for configuration: MachineConfiguration) -> [Finding] {
+    guard let system = try? KVMSystem(path: path) else { return [] }
+    var findings: [Finding] = []
+    let most = max(system.check(KVM_CAP_MAX_VCPUS), 1)
+    if configuration.processorCount > most {
+      findings.append(
+        Finding("--cpus", "this host's KVM runs at most \(most) processors, not \(configuration.processorCount)"))
+    }
+    let missing = missingFeatures(of: configuration.processorModel, system: system)
+    if configuration.processorModel.isRequired, !missing.isEmpty {
+      findings.append(
+        Finding(
+          "--cpu",
+          "this host's KVM does not offer \(missing.map(\.rawValue).joined(separator: ", ")) of "
+            + "\(configuration.processorModel.name): ask for a lesser model, or leave --cpu out to take what is there"))
+    }
+    return findings
+  }
+
+  /// What of the default model the guest will not see here; empty where the host offers all or the model was named.
+  public func reductions(for configuration: MachineConfiguration) -> [ProcessorFeature] {
+    guard let system = try? KVMSystem(path: path) else { return [] }
+    return missingFeatures(of: configuration.processorModel, system: system)
+  }
+
+  /// - Throws: `TechniqueFailure` naming the KVM call.
+  public func makePartition(
+    _ configuration: MachineConfiguration, memory: GuestMemory, bus: Bus
+  ) throws(TechniqueFailure) -> any Partition {
+    let system = try KVMSystem(path: path)
+    let announcement = try announcement(configuration.processorModel, system: system)
+    return try KVMPartition(
+      system: system, configuration: configuration, announcement: announcement, memory: memory, bus: bus)
+  }
+
+  private func announcement(
+    _ model: ProcessorModel, system: KVMSystem
+  ) throws(TechniqueFailure) -> ProcessorAnnouncement {
+    ProcessorAnnouncement(
+      model, supported: try system.supportedCPUID(),
+      hasDeadlineTimer: system.check(KVM_CAP_TSC_DEADLINE_TIMER) > 0)
+  }
+
+  private func missingFeatures(of model: ProcessorModel, system: KVMSystem) -> [ProcessorFeature] {
+    (try? announcement(model, system: system).missing) ?? []
+  }
+}
