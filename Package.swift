@@ -28,6 +28,9 @@ let package = Package(
     .target(name: "VMM", dependencies: ["CLinux", system], swiftSettings: strict),
     .target(
       name: "HardwareTechnique", dependencies: ["CKVM", "CLinux", "VMM", system], swiftSettings: strict),
+    .target(name: "CEmbeddedGuests", exclude: ["images"], cSettings: [.headerSearchPath("images")]),
+    .target(name: "EmbeddedGuests", dependencies: ["CEmbeddedGuests"], swiftSettings: strict),
+    .testTarget(name: "EmbeddedGuestsTests", dependencies: ["EmbeddedGuests"], swiftSettings: strict),
     .testTarget(name: "VMMTests", dependencies: ["VMM"], swiftSettings: strict),
     .testTarget(name: "HardwareTechniqueTests", dependencies: ["HardwareTechnique", "VMM"], swiftSettings: strict),
   ]

@@ -1,0 +1,20 @@
+// The guests' images as read-only data of the executable. tools/build-guests makes them from guests/.
+
+#include "checksums.h"
+
+.macro image name, file
+  .section .rodata
+  .balign 16
+  .globl embedded_guest_\name\()_start
+  .globl embedded_guest_\name\()_end
+embedded_guest_\name\()_start:
+  .incbin "\file"
+embedded_guest_\name\()_end:
+.endm
+
+  image hello, "hello"
+  image hello_real, "hello-real"
+  image hello_protected, "hello-protected"
+  image crash, "crash"
+
+  .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,25 @@
+// The images that images.S embeds, one function each: embedded_guest_hello() and so on.
+#pragma once
+
+#include <stddef.h>
+
+struct EmbeddedImage {
+  const void *_Nonnull start;
+  size_t count;
+};
+
+#define EMBEDDED_GUEST(name)                                              \
+  static inline struct EmbeddedImage embedded_guest_##name(void) {        \
+    extern const char embedded_guest_##name##_start[];                    \
+    extern const char embedded_guest_##name##_end[];                      \
+    return (struct EmbeddedImage){                                        \
+        embedded_guest_##name##_start,                                    \
+        (size_t)(embedded_guest_##name##_end - embedded_guest_##name##_start)}; \
+  }
+
+EMBEDDED_GUEST(hello)
+EMBEDDED_GUEST(hello_real)
+EMBEDDED_GUEST(hello_protected)
+EMBEDDED_GUEST(crash)
+
+#undef EMBEDDED_GUEST

@@ -1,0 +1,57 @@
+// The guests that travel in the executable, so that something runs before anything has been fetched. Their sources are
+// in guests/, with a README that says what each shows; `guest:NAME` names them wherever an image is expected.
+
+import CEmbeddedGuests
+
+/// A small guest of our own, as an image like any that comes from a file.
+public struct EmbeddedGuest: Sendable {
+  /// What the image is, and so how it starts.
+  public enum Format: Sendable, Equatable {
+    /// 512 bytes for address 0x7c00, started in real mode.
+    case bootSector
+    /// A 32-bit ELF with a multiboot 1 header.
+    case elf32
+    /// A 64-bit ELF with a multiboot 1 header, a PVH note and a 64-bit entry point.
+    case elf64
+  }
+
+  /// As the user types it behind `guest:`.
+  public let name: String
+
+  /// One line for a list of guests, without a full stop.
+  public let summary: String
+
+  /// The words that the guest understands on its command line; empty if there are none.
+  public let arguments: String
+
+  public let format: Format
+
+  /// The image. It lies in the executable itself and stays valid for the process's life.
+  public nonisolated(unsafe) let bytes: UnsafeRawBufferPointer
+
+  /// All guests, simplest first.
+  public static let all: [EmbeddedGuest] = [
+    EmbeddedGuest(
+      "hello", "says hello in 64-bit long mode and repeats its command line", .elf64, embedded_guest_hello()),
+    EmbeddedGuest(
+      "hello-real", "says hello in 16-bit real mode, from a boot sector", .bootSector, embedded_guest_hello_real()),
+    EmbeddedGuest(
+      "hello-protected", "says hello in 32-bit protected mode", .elf32, embedded_guest_hello_protected()),
+    EmbeddedGuest(
+      "crash", "goes wrong, in the way that its command line names", .elf64, embedded_guest_crash(),
+      arguments: "triple-fault | loop | halt | jump | jump-reported | stack-overflow"),
+  ]
+
+  /// The guest that the user calls `name`.
+  public static func named(_ name: String) -> EmbeddedGuest? {
+    all.first { $0.name == name }
+  }
+
+  private init(_ name: String, _ summary: String, _ format: Format, _ image: EmbeddedImage, arguments: String = "") {
+    self.name = name
+    self.summary = summary
+    self.arguments = arguments
+    self.format = format
+    bytes = UnsafeRawBufferPointer(start: image.start, count: image.count)
+  }
+}

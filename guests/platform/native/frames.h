@@ -1,0 +1,1 @@
+#define NATIVE_FRAME_COUNT 128
