@@ -1,0 +1,83 @@
+// Which technique runs a guest: what was asked for, or the best that this host has, and always the reason.
+
+import VMM
+
+/// What the user asked for.
+public enum TechniqueRequest: Sendable, Equatable {
+  /// The best for this host and guest.
+  case automatic
+  /// This one and no other.
+  case named(TechniqueName)
+}
+
+/// A technique and why it was taken.
+public struct TechniqueChoice: Sendable {
+  /// What will run the guest.
+  public let technique: any Technique
+  /// One sentence for the user.
+  public let reason: String
+}
+
+/// No technique can run here.
+public struct NoTechnique: Error, Sendable, CustomStringConvertible {
+  /// One sentence: what was asked, what is in the way, what to do.
+  public let description: String
+}
+
+/// The techniques of this build, best first.
+public struct TechniqueSelection: Sendable {
+  /// In the order in which `automatic` tries them.
+  public let techniques: [any Technique]
+
+  /// - Parameter techniques: best first.
+  public init(_ techniques: [any Technique]) { self.techniques = techniques }
+
+  /// - Throws: `NoTechnique` when what was asked for, or everything, is unavailable.
+  public func choose(_ request: TechniqueRequest) throws(NoTechnique) -> TechniqueChoice {
+    switch request {
+    case .named(let name): try named(name)
+    case .automatic: try automatic()
+    }
+  }
+
+  private func named(_ name: TechniqueName) throws(NoTechnique) -> TechniqueChoice {
+    guard let technique = techniques.first(where: { $0.name == name }) else {
+      let known = techniques.map(\.name.rawValue).joined(separator: ", ")
+      throw NoTechnique(description: "technique \(name.rawValue) is not in this version: it has \(known)")
+    }
+    switch technique.probe() {
+    case .available: return TechniqueChoice(technique: technique, reason: "asked for")
+    case .unavailable(let reason, let remedy):
+      throw NoTechnique(description: "technique \(name.rawValue) can't run here: \(reason); \(remedy)")
+    }
+  }
+
+  private func automatic() throws(NoTechnique) -> TechniqueChoice {
+    var obstacles: [String] = []
+    var available: [any Technique] = []
+    for technique in techniques {
+      switch technique.probe() {
+      case .available: available.append(technique)
+      case .unavailable(let reason, let remedy): obstacles.append("\(technique.name.rawValue): \(reason); \(remedy)")
+      }
+    }
+    guard let first = available.first else {
+      throw NoTechnique(description: "no technique can run here: " + obstacles.joined(separator: "; "))
+    }
+    guard available.count > 1 else {
+      let others = obstacles.isEmpty ? "the only one in this version" : "the only one that can run here"
+      return TechniqueChoice(technique: first, reason: "automatic: \(others)")
+    }
+    // Measuring takes milliseconds, so only where there is something to choose from.
+    for technique in available {
+      guard let caution = technique.caution() else {
+        let reason =
+          technique.name == first.name
+          ? "automatic: this host offers it" : "automatic: \(first.caution() ?? "the others are slower here")"
+        return TechniqueChoice(technique: technique, reason: reason)
+      }
+      obstacles.append(caution)
+    }
+    return TechniqueChoice(technique: first, reason: "automatic, though " + obstacles.joined(separator: "; "))
+  }
+}
