@@ -26,12 +26,14 @@ let package = Package(
     .systemLibrary(name: "CKVM"),
     .systemLibrary(name: "CLinux"),
     .target(name: "VMM", dependencies: ["CLinux", system], swiftSettings: strict),
+    .target(name: "Boot", dependencies: ["VMM", system], swiftSettings: strict),
     .target(
       name: "HardwareTechnique", dependencies: ["CKVM", "CLinux", "VMM", system], swiftSettings: strict),
     .target(name: "CEmbeddedGuests", exclude: ["images"], cSettings: [.headerSearchPath("images")]),
     .target(name: "EmbeddedGuests", dependencies: ["CEmbeddedGuests"], swiftSettings: strict),
     .testTarget(name: "EmbeddedGuestsTests", dependencies: ["EmbeddedGuests"], swiftSettings: strict),
     .testTarget(name: "VMMTests", dependencies: ["VMM"], swiftSettings: strict),
+    .testTarget(name: "BootTests", dependencies: ["Boot", "VMM", system], swiftSettings: strict),
     .testTarget(name: "HardwareTechniqueTests", dependencies: ["HardwareTechnique", "VMM"], swiftSettings: strict),
   ]
 )

@@ -1,0 +1,132 @@
+// Where an image's bytes come from.
+//
+// A file is never mapped: whoever truncates a mapped file sends its reader SIGBUS, and an image is not ours to lock.
+// `pread` costs one copy, straight into guest memory for what is loaded, and turns every such change into an error.
+// The same change can make a second look at a structure differ from the first, so each structure is read once, into
+// `ImageBytes`, and only that copy is judged and used.
+
+import Glibc
+import SystemPackage
+import VMM
+
+/// The bytes of one image: a file of the user's, or memory of this program.
+public final class BootImage: Sendable {
+  private enum Source {
+    case file(Int32)
+    case memory(UnsafeRawBufferPointer)
+  }
+
+  /// As the user named it; messages begin with it.
+  public let name: String
+  /// Bytes, as of opening.
+  public let size: UInt64
+  private nonisolated(unsafe) let source: Source
+
+  /// Opens a regular file for reading.
+  /// - Throws: `BootFailure` when it is missing, forbidden, empty, a directory or no regular file.
+  public init(path: FilePath) throws(BootFailure) {
+    name = path.string
+    // Not blocking: opening a pipe that nobody writes would wait for ever.
+    let descriptor = path.withPlatformString { open($0, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) }
+    guard descriptor >= 0 else { throw BootFailure(name, .cannotOpen(Errno(rawValue: errno))) }
+    var status = stat()
+    let reason: BootFailure.Reason?
+    if fstat(descriptor, &status) != 0 {
+      reason = .cannotOpen(Errno(rawValue: errno))
+    } else {
+      switch status.st_mode & S_IFMT {
+      case S_IFDIR: reason = .isDirectory
+      case S_IFREG: reason = status.st_size > 0 ? nil : .empty
+      default: reason = .notRegularFile
+      }
+    }
+    if let reason {
+      close(descriptor)
+      throw BootFailure(name, reason)
+    }
+    size = UInt64(status.st_size)
+    source = .file(descriptor)
+  }
+
+  /// An image that is part of this program.
+  /// - Parameters:
+  ///   - name: for messages.
+  ///   - bytes: must stay valid and unchanged as long as the program runs.
+  /// - Throws: `BootFailure` when there are no bytes.
+  public init(name: String, bytes: UnsafeRawBufferPointer) throws(BootFailure) {
+    guard !bytes.isEmpty else { throw BootFailure(name, .empty) }
+    self.name = name
+    size = UInt64(bytes.count)
+    source = .memory(bytes)
+  }
+
+  deinit {
+    if case .file(let descriptor) = source { close(descriptor) }
+  }
+
+  /// A copy of one structure.
+  /// - Throws: `BootFailure` unless the image holds all `count` bytes from `offset`.
+  func read(_ part: String, at offset: UInt64, count: Int) throws(BootFailure) -> ImageBytes {
+    try check(part, at: offset, count: UInt64(clamping: count))
+    var failure: BootFailure?
+    let bytes = [UInt8](unsafeUninitializedCapacity: max(count, 0)) { buffer, initialized in
+      do throws(BootFailure) {
+        try fill(UnsafeMutableRawBufferPointer(start: buffer.baseAddress, count: max(count, 0)), from: offset)
+        initialized = max(count, 0)
+      } catch {
+        failure = error
+      }
+    }
+    if let failure { throw failure }
+    return ImageBytes(image: name, imageSize: size, part: part, offset: offset, bytes: bytes)
+  }
+
+  /// As much of the first `count` bytes as there is.
+  func prefix(_ count: Int, as part: String = "the image") throws(BootFailure) -> ImageBytes {
+    try read(part, at: 0, count: Int(min(size, UInt64(clamping: count))))
+  }
+
+  /// Copies a range of the image into guest memory.
+  /// - Throws: `BootFailure` unless the image holds the range and it is RAM.
+  func copy(
+    _ part: String, at offset: UInt64, count: UInt64, to address: UInt64, of memory: GuestMemory
+  ) throws(BootFailure) {
+    try check(part, at: offset, count: count)
+    guard let host = memory.host(GuestPhysicalAddress(address), count: count), let length = Int(exactly: count) else {
+      throw BootFailure(name, .outsideMemory(part: part, base: address, size: count))
+    }
+    try fill(UnsafeMutableRawBufferPointer(start: host, count: length), from: offset)
+  }
+
+  private func check(_ part: String, at offset: UInt64, count: UInt64) throws(BootFailure) {
+    guard offset <= size, count <= size - offset else {
+      throw BootFailure(name, .truncated(part: part, offset: offset, size: count, imageSize: size))
+    }
+  }
+
+  /// Fills `buffer` with the bytes from `offset`, which `check` found to be there.
+  func fill(_ buffer: UnsafeMutableRawBufferPointer, from offset: UInt64) throws(BootFailure) {
+    switch source {
+    case .memory(let bytes):
+      guard offset <= bytes.count, buffer.count <= bytes.count - Int(offset) else {
+        throw BootFailure(name, .shrank(offset: size))
+      }
+      buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[Int(offset)..<(Int(offset) + buffer.count)]))
+    case .file(let descriptor):
+      var done = 0
+      while done < buffer.count {
+        guard let start = buffer.baseAddress, let position = off_t(exactly: offset &+ UInt64(done)) else {
+          throw BootFailure(name, .shrank(offset: size))
+        }
+        let count = pread(descriptor, start + done, buffer.count - done, position)
+        if count < 0 {
+          let error = Errno(rawValue: errno)
+          if error == .interrupted { continue }
+          throw BootFailure(name, .cannotRead(offset: offset &+ UInt64(done), error))
+        }
+        guard count > 0 else { throw BootFailure(name, .shrank(offset: offset &+ UInt64(done))) }
+        done += count
+      }
+    }
+  }
+}

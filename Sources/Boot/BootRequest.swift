@@ -1,0 +1,70 @@
+// From an image file to a guest that can take its first step.
+//
+//     BootImage ──detect──▶ ImageKind ──loader──▶ GuestMemory + LoadedGuest ──apply──▶ MachineState of processor 0
+//
+// Each kind has one loader, named in `load` below; all of them share three things. `ImageBytes` reads an image's
+// structures without ever leaving them. `GuestLayout` knows who has which part of guest memory, so no image can make a
+// loader overwrite another part or leave RAM. `EntryState` holds the processor states that images expect. Images are
+// hostile: whatever their bytes are, the result is a loaded guest or a `BootFailure`.
+
+import VMM
+
+/// What to boot, and with what.
+public struct BootRequest: Sendable {
+  /// The image.
+  public var image: BootImage
+  /// What the image is; detected when `nil`.
+  public var kind: ImageKind?
+  /// What the guest's command line is to hold; kinds that have none refuse one that is not empty.
+  public var commandLine: String = ""
+  /// Where a flat image goes, in guest physical memory; its kind's habit when `nil`.
+  public var loadAddress: UInt64?
+  /// The guest physical address of a flat image's first instruction; its first byte when `nil`.
+  public var entry: UInt64?
+  /// Files for a multiboot kernel, in this order.
+  public var modules: [BootModule] = []
+  /// What the guest is told of its memory; what a machine with this RAM has when `nil`.
+  public var memoryMap: MemoryMap?
+
+  /// - Parameter kind: detected when `nil`.
+  public init(image: BootImage, kind: ImageKind? = nil) {
+    self.image = image
+    self.kind = kind
+  }
+
+  /// Fills guest memory.
+  /// - Returns: the state in which the bootstrap processor begins.
+  /// - Throws: `BootFailure`; guest memory may then hold parts of the image.
+  public func load(into memory: GuestMemory) throws(BootFailure) -> LoadedGuest {
+    let kind: ImageKind
+    if let said = self.kind {
+      kind = said
+    } else {
+      kind = try ImageKind.detect(image)
+    }
+    try refuseUnusable(kind)
+    var layout = GuestLayout(memory: memory, map: memoryMap ?? MemoryMap(memory), image: image.name)
+    switch kind {
+    case .flat16, .flat32, .flat64: return try FlatLoader(request: self, kind: kind).load(&layout)
+    case .elf: return try ELFLoader(image: image).load(&layout)
+    case .multiboot: return try MultibootLoader(request: self).load(&layout)
+    case .linux:
+      throw BootFailure(
+        image.name, .unsupported("is a Linux kernel, which can't be booted yet", remedy: "give another image"))
+    }
+  }
+
+  /// Nothing that was asked for is dropped silently.
+  private func refuseUnusable(_ kind: ImageKind) throws(BootFailure) {
+    func refuse(_ option: String, _ remedy: String) -> BootFailure {
+      BootFailure(image.name, .unusable(option: option, kind: kind, remedy: remedy))
+    }
+    let isFlat = [.flat16, .flat32, .flat64].contains(kind)
+    if loadAddress != nil, !isFlat { throw refuse("--load-address", "such an image says itself where it goes") }
+    if entry != nil, !isFlat { throw refuse("--entry", "such an image says itself where it begins") }
+    if !commandLine.isEmpty, isFlat || kind == .elf {
+      throw refuse("a command line", "leave --append out, or give a multiboot or Linux image")
+    }
+    if !modules.isEmpty, kind != .multiboot { throw refuse("--module", "leave it out, or give a multiboot image") }
+  }
+}

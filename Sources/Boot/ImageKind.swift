@@ -1,0 +1,18 @@
+/// What an image is, and by which rules it starts. The raw values are what users type.
+public enum ImageKind: String, Sendable, CaseIterable, Hashable {
+  /// Bytes that begin in real mode, as a boot sector does.
+  case flat16
+  /// Bytes that begin in 32-bit protected mode without paging.
+  case flat32
+  /// Bytes that begin in 64-bit mode on identity page tables.
+  case flat64
+  /// An ELF executable for i386 or x86-64, entered at its entry point in 32- or 64-bit mode.
+  case elf
+  /// A kernel with a multiboot 1 header.
+  case multiboot
+  /// A Linux kernel as packaged (bzImage).
+  case linux
+
+  /// All raw values, for messages.
+  static var listing: String { allCases.map(\.rawValue).joined(separator: ", ") }
+}
