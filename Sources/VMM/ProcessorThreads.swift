@@ -92,15 +92,24 @@ public final class ProcessorThreads: Sendable {
 
   /// Brings every processor to a stop between two instructions and returns when all are, or when it has ended.
   public func pause() {
-    let handles = state.with { state in
+    while !pause(milliseconds: 1000) {}
+  }
+
+  /// As `pause()`, but gives up waiting, not pausing, after `milliseconds`: a thread can be held up by the host on a
+  /// device's behalf.
+  /// - Returns: whether every processor stands, or it has ended.
+  public func pause(milliseconds: Int) -> Bool {
+    state.with { state in
       if state.phase == .running { state.phase = .paused }
-      return state.handles
     }
-    for handle in handles { handle?.requestStop() }
-    // A request is not lost, but a thread may be inside a host call on a device's behalf: ask again.
-    while state.wait(milliseconds: 5, { $0.parked == $0.live || $0.phase == .ending ? true : nil }) == nil {
+    let deadline = monotonicNanoseconds() + UInt64(milliseconds) * 1_000_000
+    repeat {
+      // A request is not lost, but a thread may have spent it in a host call: ask again.
       kick()
-    }
+      let stands = state.wait(milliseconds: 2) { $0.parked == $0.live || $0.phase == .ending ? true : nil }
+      if stands != nil { return true }
+    } while monotonicNanoseconds() < deadline
+    return false
   }
 
   /// Ends the machine; returns at once. The first ending wins.

@@ -1,0 +1,30 @@
+import CLinux
+import Glibc
+import SystemPackage
+import VMM
+
+/// An eventfd: lets one thread wake another that waits in `poll`.
+final class EventDescriptor: Sendable {
+  let raw: Int32
+
+  init() throws(MachineFailure) {
+    raw = eventfd(0, Int32(EFD_CLOEXEC.rawValue | EFD_NONBLOCK.rawValue))
+    guard raw >= 0 else {
+      throw .technique(
+        TechniqueFailure(
+          call: "eventfd", reason: Errno(rawValue: errno).description,
+          remedy: "raise the limit of open files (ulimit -n)"))
+    }
+  }
+
+  deinit { close(raw) }
+
+  /// Makes it readable.
+  func signal() { eventfd_write(raw, 1) }
+
+  /// Makes it unreadable until the next signal.
+  func drain() {
+    var count: eventfd_t = 0
+    eventfd_read(raw, &count)
+  }
+}

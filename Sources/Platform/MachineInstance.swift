@@ -1,0 +1,125 @@
+// A machine from RESET to its end: memory with the image in it, a bus with the PC's devices, a partition, processors.
+//
+// What is where is decided here and nowhere else:
+//
+//     ports 0x020 0x0a0  8259 pair        the technique's    0x3f8 0x2f8 0x3e8 0x2e8  serial ports
+//           0x040-0x043  8254 timer       the technique's    0x0f4                    debug exit
+//           0x060 0x064  keyboard controller (reset)         0x5f0                    exit-code register
+//           0x070-0x071  clock and NVRAM                     0xcf8-0xcff              PCI configuration: nothing there
+//           0x080        POST codes                          0xcf9                    reset control
+//     memory 0xfec0_0000 I/O APIC, 0xfee0_0000 local APIC: the technique's
+//
+// A reset makes a new instance: nothing of the old one can leak into it.
+
+import Boot
+import CLinux
+import Devices
+import Glibc
+import Synchronization
+import VMM
+
+/// One life of a machine.
+final class MachineInstance: Sendable {
+  let serialPorts: [SerialPort16550]
+  let threads: ProcessorThreads
+  /// Readable once the last processor's thread has ended.
+  let endedEvent: EventDescriptor
+  /// Readable once `requestStop` was called.
+  let stopEvent: EventDescriptor
+  let loaded: LoadedGuest
+  private struct Wishes {
+    var stopCause: StopCause?
+    var isPaused = true
+  }
+
+  private let wishes = Mutex(Wishes())
+
+  /// Loads the image and makes the processors, paused.
+  init(_ configuration: VirtualMachineConfiguration, technique: any Technique) throws(MachineFailure) {
+    let machine = configuration.machine
+    let memory: GuestMemory
+    do throws(GuestMemoryFailure) {
+      memory = try GuestMemory(size: machine.memorySize)
+    } catch { throw .memory(error) }
+    do throws(BootFailure) {
+      loaded = try configuration.boot.load(into: memory)
+    } catch { throw .boot(error) }
+    let router = InterruptRouter()
+    var claims: [Bus.PortClaim] = []
+    var serialPorts: [SerialPort16550] = []
+    for (index, place) in zip(configuration.serialPorts.indices, SerialPortConfiguration.places) {
+      let port = SerialPort16550(
+        sink: configuration.serialPorts[index].output, interrupt: InterruptLine(place.line, router: router))
+      serialPorts.append(port)
+      claims.append(.init("serial port COM\(index + 1)", base: place.port, count: 8, device: port))
+    }
+    self.serialPorts = serialPorts
+    claims += StandardPorts.claims(configuration, memory: memory)
+    endedEvent = try EventDescriptor()
+    stopEvent = try EventDescriptor()
+    do throws(TechniqueFailure) {
+      let bus = try Self.makeBus(claims)
+      let partition = try technique.makePartition(machine, memory: memory, bus: bus)
+      router.connect(partition.interrupts)
+      let (loaded, endedEvent) = (loaded, endedEvent)
+      threads = ProcessorThreads(
+        partition: partition, count: machine.processorCount,
+        bootstrap: { loaded.apply(to: &$0) }, whenEnded: { endedEvent.signal() })
+    } catch { throw .technique(error) }
+    threads.start()
+  }
+
+  /// Asks whoever serves the machine to end it; the first cause counts.
+  func requestStop(_ cause: StopCause) {
+    wishes.withLock { $0.stopCause = $0.stopCause ?? cause }
+    stopEvent.signal()
+  }
+
+  /// What `requestStop` was called with.
+  var stopCause: StopCause? { wishes.withLock { $0.stopCause } }
+
+  /// The owner's wish that the processors stand still; returns when they do.
+  func pause() {
+    wishes.withLock { $0.isPaused = true }
+    threads.pause()
+  }
+
+  /// The owner's wish that the processors run.
+  func resume() {
+    wishes.withLock { $0.isPaused = false }
+    threads.resume()
+  }
+
+  /// After a look at processors that were stopped for it.
+  func resumeUnlessPaused() {
+    if !wishes.withLock({ $0.isPaused }) { threads.resume() }
+  }
+
+  /// Devices of one machine can only collide by a mistake of ours; it is told as one, not trapped.
+  private static func makeBus(_ claims: [Bus.PortClaim]) throws(TechniqueFailure) -> Bus {
+    do throws(BusConflict) {
+      return try Bus(ports: claims)
+    } catch {
+      throw TechniqueFailure(call: "machine assembly", reason: error.description)
+    }
+  }
+}
+
+/// What stands between a configuration and a running machine.
+public enum MachineFailure: Error, Sendable, CustomStringConvertible {
+  /// The host does not give the memory.
+  case memory(GuestMemoryFailure)
+  /// The image can't be loaded.
+  case boot(BootFailure)
+  /// The technique can't make the machine.
+  case technique(TechniqueFailure)
+
+  /// One sentence.
+  public var description: String {
+    switch self {
+    case .memory(let failure): failure.description
+    case .boot(let failure): failure.description
+    case .technique(let failure): failure.description
+    }
+  }
+}

@@ -1,0 +1,12 @@
+/// What can end a run from outside.
+public struct RunOptions: Sendable {
+  /// Nanoseconds of wall time for all lives of the machine together, if limited.
+  public var timeLimit: UInt64?
+  /// Signals of the process that end the run. They must be blocked in the calling thread before any other is made.
+  public var endingSignals: [Int32] = []
+  /// Called when the user asks for help at the terminal.
+  public var whenHelpWanted: (@Sendable () -> Void)?
+
+  /// Nothing ends the run but the guest and `VirtualMachine.stop()`.
+  public init() {}
+}

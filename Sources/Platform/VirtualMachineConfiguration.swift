@@ -1,0 +1,70 @@
+// One value in, one machine out.
+//
+// A configuration is plain data: it can be made, compared and checked without touching the host. *Device configuration* is
+// what the guest sees; an *attachment* is what backs it on the host.
+
+import Boot
+import Devices
+import VMM
+
+/// Everything that makes a machine.
+public struct VirtualMachineConfiguration: Sendable {
+  /// Processors, memory, processor model.
+  public var machine: MachineConfiguration
+  /// What it runs.
+  public var boot: BootRequest
+  /// COM1 to COM4, as many as there are.
+  public var serialPorts: [SerialPortConfiguration]
+  /// Exit codes at port 0xf4 as QEMU's `isa-debug-exit` gives them, `(value << 1) | 1`, for scripts made for QEMU.
+  public var usesQEMUExitCodes = false
+  /// What to make of a reset without an exit code.
+  public var resetPolicy = ResetPolicy.failure
+
+  /// One processor, 128 MiB, nothing at the serial ports.
+  public init(boot: BootRequest) {
+    self.boot = boot
+    machine = MachineConfiguration()
+    serialPorts = []
+  }
+
+  /// Every request that can't be honoured under `technique`; when empty, only the host or the image can still refuse.
+  public func validate(for technique: any Technique) -> [Finding] {
+    var findings = machine.findings()
+    if serialPorts.count > SerialPortConfiguration.places.count {
+      findings.append(
+        Finding("serial ports", "\(serialPorts.count) can't be had: a PC has \(SerialPortConfiguration.places.count)"))
+    }
+    return findings + technique.findings(for: machine)
+  }
+}
+
+/// A serial port and what is at its other end.
+public struct SerialPortConfiguration: Sendable {
+  /// What the guest writes goes here.
+  public var output: any SerialSink
+  /// What the guest reads comes from here, if from anywhere.
+  public var input: SerialInput?
+
+  /// - Parameter input: only the first port's is read from a terminal.
+  public init(output: any SerialSink, input: SerialInput? = nil) {
+    self.output = output
+    self.input = input
+  }
+
+  /// Where a PC has its serial ports: port and interrupt line of COM1 to COM4.
+  static let places: [(port: UInt16, line: Int)] = [(0x3f8, 4), (0x2f8, 3), (0x3e8, 4), (0x2e8, 3)]
+}
+
+/// Bytes of the host that a serial port receives.
+public struct SerialInput: Sendable {
+  /// Read until its end; not closed.
+  public var fileDescriptor: Int32
+  /// Whether a person types there: then the escape sequence and the rule for Ctrl-C apply.
+  public var isTerminal: Bool
+
+  /// - Parameter isTerminal: whether the escape sequence applies.
+  public init(fileDescriptor: Int32, isTerminal: Bool) {
+    self.fileDescriptor = fileDescriptor
+    self.isTerminal = isTerminal
+  }
+}

@@ -1,0 +1,41 @@
+import Platform
+import VMM
+
+/// What the process's exit status means. A guest that gave a code of its own ends the process with that.
+///
+/// After timeout(1), docker(1) and sysexits.h; `--json` tells a guest's own 124 to 127 from these.
+enum ExitStatus: Int32, CaseIterable {
+  /// The guest switched off, or said 0.
+  case success = 0
+  /// The command line asks for something that does not exist or cannot be had.
+  case usage = 64
+  /// The time limit of --timeout ran out.
+  case timedOut = 124
+  /// Trivisor or the host failed, not the guest.
+  case failed = 125
+  /// The guest crashed, halted for good, or reset without an exit code.
+  case crashed = 126
+  /// The image can't be found, read or loaded.
+  case notLoaded = 127
+  /// Ctrl-C, or SIGINT from elsewhere.
+  case interrupted = 130
+  /// Nobody reads the guest's output.
+  case outputClosed = 141
+  /// SIGTERM.
+  case terminated = 143
+
+  /// The status that a run ends with.
+  static func of(_ outcome: Outcome, resetPolicy: ResetPolicy) -> Int32 {
+    switch outcome {
+    case .exited(let code): Int32(code)
+    case .poweredOff: success.rawValue
+    case .reset: resetPolicy == .success ? success.rawValue : crashed.rawValue
+    case .tripleFault, .halted, .crashed: crashed.rawValue
+    case .failed: failed.rawValue
+    case .stopped(.timeout): timedOut.rawValue
+    case .stopped(.signal(let number)): 128 + number
+    case .stopped(.outputClosed): outputClosed.rawValue
+    case .stopped(.user), .stopped(.request): interrupted.rawValue
+    }
+  }
+}

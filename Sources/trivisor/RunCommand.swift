@@ -1,0 +1,128 @@
+import ArgumentParser
+import Boot
+import Devices
+import Glibc
+import Platform
+import VMM
+
+/// `trivisor run`.
+struct RunCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "run",
+    abstract: "Run one guest and end with its exit code.",
+    discussion: """
+      The guest's first serial port is on standard input and output. On a terminal, Ctrl-A x ends the run, Ctrl-A h
+      helps; Ctrl-C reaches a guest that reads its serial port and ends the run of one that does not.
+
+        trivisor run guest:hello --append "a b c"
+        trivisor run boot-sector.img --kind flat16
+        trivisor run kernel.elf --memory 1G --cpus 4 --timeout 30s --json result.json
+      """)
+
+  @Argument(
+    help: "The guest's image: a file, or guest:NAME (see 'trivisor guests').",
+    completion: .file())
+  var image: String
+
+  @Option(help: "What the image is: \(ImageKind.names). Detected unless said.")
+  var kind: ImageKind?
+
+  @Option(help: "How to run it: hardware, rewriting, paravirtual or auto.")
+  var technique: TechniqueArgument = .auto
+
+  @Option(help: "The processor that the guest sees: \(ProcessorModel.names). Default: x86-64-v3, as far as the host can.")
+  var cpu: String?
+
+  @Option(help: "How many processors.")
+  var cpus = 1
+
+  @Option(help: "Guest memory: 512 or 512M is in MiB, 2G in GiB.")
+  var memory = MemorySize(bytes: 128 << 20)
+
+  @Option(help: ArgumentHelp("Text for the guest's command line.", valueName: "text"))
+  var append: [String] = []
+
+  @Option(help: "Where a flat image is loaded and, unless --entry is given, entered.")
+  var loadAddress: Address?
+
+  @Option(help: "Where a flat image is entered.")
+  var entry: Address?
+
+  @Option(help: "End the guest after this time with status 124: 30s, 500ms, 5m.")
+  var timeout: TimeLimit?
+
+  @Option(help: "What a reset without an exit code means: success, failure (126) or restart.")
+  var onReset: ResetPolicy = .failure
+
+  @Flag(help: "Exit codes at port 0xf4 become (v << 1) | 1, as QEMU's isa-debug-exit makes them.")
+  var qemuExitCodes = false
+
+  @Flag(help: "Print what the run cost on standard error.")
+  var stats = false
+
+  @Option(help: "Write the result to this file as JSON.", completion: .file(extensions: ["json"]))
+  var json: String?
+
+  @Flag(name: .shortAndLong, help: "Say more on standard error.")
+  var verbose = false
+
+  func run() throws {
+    let began = monotonicNanoseconds()
+    let guest = try GuestImage(image)
+    let choice: TechniqueChoice
+    do throws(NoTechnique) {
+      choice = try techniques.choose(technique.request)
+    } catch {
+      throw Refusal(status: .failed, message: error.description)
+    }
+    var session = RunSession(guest: guest, choice: choice, began: began)
+    session.configuration = try configuration(guest)
+    session.timeLimit = timeout?.nanoseconds
+    session.showsStatistics = stats
+    session.isVerbose = verbose
+    session.resultFile = json
+    Glibc.exit(try session.run())
+  }
+
+  private func configuration(_ guest: GuestImage) throws -> VirtualMachineConfiguration {
+    var request = BootRequest(image: guest.image, kind: kind)
+    request.commandLine = append.joined(separator: " ")
+    request.loadAddress = loadAddress?.value.rawValue
+    request.entry = entry?.value.rawValue
+    var configuration = VirtualMachineConfiguration(boot: request)
+    configuration.machine.processorCount = cpus
+    configuration.machine.memorySize = memory.bytes
+    if let cpu {
+      guard let model = ProcessorModel.named(cpu) else {
+        throw Refusal(
+          status: .usage, message: "--cpu: there is no model '\(cpu)'; there are \(ProcessorModel.names)")
+      }
+      configuration.machine.processorModel = model
+    }
+    configuration.resetPolicy = onReset
+    configuration.usesQEMUExitCodes = qemuExitCodes
+    return configuration
+  }
+}
+
+/// `--technique`.
+enum TechniqueArgument: String, ExpressibleByArgument, CaseIterable {
+  case hardware, rewriting, paravirtual, auto
+
+  var request: TechniqueRequest {
+    TechniqueName(rawValue: rawValue).map { .named($0) } ?? .automatic
+  }
+}
+
+extension ResetPolicy: @retroactive ExpressibleByArgument {}
+extension ImageKind: @retroactive ExpressibleByArgument {}
+
+extension ImageKind {
+  /// For help and messages.
+  static var names: String { allCases.map(\.rawValue).joined(separator: ", ") }
+}
+
+extension ProcessorModel {
+  /// For help and messages.
+  static var names: String { all.map(\.name).joined(separator: ", ") }
+}

@@ -1,0 +1,5 @@
+import HardwareTechnique
+import Platform
+
+/// The techniques of this program, best first.
+let techniques = TechniqueSelection([HardwareTechnique()])
