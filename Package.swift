@@ -27,6 +27,7 @@ let package = Package(
     .systemLibrary(name: "CLinux"),
     .target(name: "VMM", dependencies: ["CLinux", system], swiftSettings: strict),
     .target(name: "Boot", dependencies: ["VMM", system], swiftSettings: strict),
+    .target(name: "Devices", dependencies: ["VMM", "CLinux", system], swiftSettings: strict),
     .target(
       name: "HardwareTechnique", dependencies: ["CKVM", "CLinux", "VMM", system], swiftSettings: strict),
     .target(name: "CEmbeddedGuests", exclude: ["images"], cSettings: [.headerSearchPath("images")]),
@@ -35,5 +36,6 @@ let package = Package(
     .testTarget(name: "VMMTests", dependencies: ["VMM"], swiftSettings: strict),
     .testTarget(name: "BootTests", dependencies: ["Boot", "VMM", system], swiftSettings: strict),
     .testTarget(name: "HardwareTechniqueTests", dependencies: ["HardwareTechnique", "VMM"], swiftSettings: strict),
+    .testTarget(name: "DevicesTests", dependencies: ["CLinux", "Devices", "VMM", system], swiftSettings: strict),
   ]
 )

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <errno.h>
+#include <pty.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>

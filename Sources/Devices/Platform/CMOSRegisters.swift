@@ -1,0 +1,195 @@
+/// The registers of `CMOSClock` as a value; the host's time is passed in.
+struct CMOSRegisters: Sendable {
+  private enum Register {
+    static let seconds: UInt8 = 0x00
+    static let minutes: UInt8 = 0x02
+    static let hours: UInt8 = 0x04
+    static let dayOfWeek: UInt8 = 0x06
+    static let dayOfMonth: UInt8 = 0x07
+    static let month: UInt8 = 0x08
+    static let year: UInt8 = 0x09
+    static let statusA: UInt8 = 0x0a
+    static let statusB: UInt8 = 0x0b
+    static let statusC: UInt8 = 0x0c
+    static let statusD: UInt8 = 0x0d
+  }
+
+  private static let second: Int64 = 1_000_000_000
+  /// How long before a second ends the "update in progress" bit warns of it.
+  private static let updateWarning: Int64 = 244_000
+  /// A divider released from reset updates after half a second.
+  private static let fractionAfterReset: Int64 = 500_000_000
+
+  var index: UInt8 = 0
+  private var memory = InlineArray<128, UInt8>(repeating: 0)
+  /// 32.768 kHz time base, 1024 Hz periodic rate: what firmware leaves.
+  private var statusA: UInt8 = 0x26
+  /// BCD, 24 hours.
+  private var statusB: UInt8 = 0x02
+  /// Guest time minus host time, in seconds and nanoseconds of a second.
+  private var offsetSeconds: Int64 = 0
+  private var offsetNanoseconds: Int64 = 0
+  /// The time while the clock stands.
+  private var standing: CalendarTime?
+  private var standingFraction: Int64 = 0
+  /// The day of the week is a counter of its own: this much is added to the calendar's, 0–6.
+  private var dayOfWeekShift = 0
+
+  init(memoryBelow4GiB: UInt64, memoryAbove4GiB: UInt64) {
+    // A diskless PC with a numeric coprocessor.
+    memory[0x14] = 0x02
+    // Kilobytes below 640 KiB; kilobytes above 1 MiB, twice; 64 KiB units above 16 MiB and above 4 GiB.
+    store(640, at: 0x15, bytes: 2)
+    let extended = min((max(memoryBelow4GiB, 1 << 20) - 1 << 20) >> 10, 0xffff)
+    store(extended, at: 0x17, bytes: 2)
+    store(extended, at: 0x30, bytes: 2)
+    store(min((max(memoryBelow4GiB, 16 << 20) - 16 << 20) >> 16, 0xffff), at: 0x34, bytes: 2)
+    store(min(memoryAbove4GiB >> 16, 0xff_ffff), at: 0x5b, bytes: 3)
+    // The checksum of bytes 10–2d, most significant byte first.
+    var sum: UInt16 = 0
+    for address in 0x10...0x2d { sum &+= UInt16(memory[address]) }
+    memory[0x2e] = UInt8(sum >> 8)
+    memory[0x2f] = UInt8(sum & 0xff)
+  }
+
+  private mutating func store(_ value: UInt64, at address: Int, bytes: Int) {
+    for byte in 0..<bytes { memory[address + byte] = UInt8(truncatingIfNeeded: value >> UInt64(8 * byte)) }
+  }
+
+  // MARK: Time
+
+  private var isBinary: Bool { statusB & 0x04 != 0 }
+  private var is24Hour: Bool { statusB & 0x02 != 0 }
+  /// SET, or the divider chain in reset (DV = 11x).
+  private var shouldStand: Bool { statusB & 0x80 != 0 || statusA & 0x60 == 0x60 }
+
+  private func guestTime(_ now: CMOSClock.Instant) -> (seconds: Int64, fraction: Int64) {
+    let fraction = now.nanoseconds &+ offsetNanoseconds
+    let carry: Int64 = fraction >= Self.second ? 1 : 0
+    return (now.seconds &+ offsetSeconds &+ carry, fraction - carry * Self.second)
+  }
+
+  private func time(_ now: CMOSClock.Instant) -> CalendarTime {
+    standing ?? CalendarTime(secondsSince1970: guestTime(now).seconds)
+  }
+
+  /// From now on it is `time`, and `fraction` nanoseconds.
+  private mutating func run(from time: CalendarTime, fraction: Int64, now: CMOSClock.Instant) {
+    let difference = fraction - now.nanoseconds
+    let borrow: Int64 = difference < 0 ? 1 : 0
+    offsetNanoseconds = difference + borrow * Self.second
+    offsetSeconds = time.secondsSince1970 &- now.seconds &- borrow
+  }
+
+  /// Stops or starts the clock as the status registers say.
+  private mutating func startOrStop(_ now: CMOSClock.Instant, wasInReset: Bool) {
+    if shouldStand {
+      if standing == nil {
+        let (seconds, fraction) = guestTime(now)
+        standing = CalendarTime(secondsSince1970: seconds)
+        standingFraction = fraction
+      }
+    } else if let time = standing {
+      standing = nil
+      run(from: time, fraction: wasInReset ? Self.fractionAfterReset : standingFraction, now: now)
+    }
+  }
+
+  private func dayOfWeek(_ time: CalendarTime) -> Int {
+    (time.dayOfWeek - 1 + dayOfWeekShift) % 7 + 1
+  }
+
+  // MARK: Access
+
+  func read(_ now: CMOSClock.Instant) -> UInt8 {
+    switch index {
+    case Register.seconds: encode(time(now).second)
+    case Register.minutes: encode(time(now).minute)
+    case Register.hours: encodeHour(time(now).hour)
+    case Register.dayOfWeek: encode(dayOfWeek(time(now)))
+    case Register.dayOfMonth: encode(time(now).day)
+    case Register.month: encode(time(now).month)
+    case Register.year: encode(modulo(time(now).year, 100))
+    case CMOSClock.centuryRegister: encode(modulo(floorDivide(time(now).year, 100), 100))
+    case Register.statusA:
+      standing == nil && guestTime(now).fraction >= Self.second - Self.updateWarning ? statusA | 0x80 : statusA
+    case Register.statusB: statusB
+    case Register.statusC: 0
+    // The battery is good.
+    case Register.statusD: 0x80
+    default: memory[Int(index & 0x7f)]
+    }
+  }
+
+  mutating func write(_ value: UInt8, _ now: CMOSClock.Instant) {
+    let wasInReset = statusA & 0x60 == 0x60
+    switch index {
+    case Register.statusA:
+      statusA = value & 0x7f
+      startOrStop(now, wasInReset: wasInReset)
+    case Register.statusB:
+      // SET takes the update-ended enable bit with it.
+      statusB = value & 0x80 != 0 ? value & ~0x10 : value
+      startOrStop(now, wasInReset: wasInReset)
+    case Register.statusC, Register.statusD: break
+    case Register.dayOfWeek:
+      dayOfWeekShift = modulo(decode(value) - time(now).dayOfWeek, 7)
+    case Register.seconds, Register.minutes, Register.hours, Register.dayOfMonth, Register.month, Register.year,
+      CMOSClock.centuryRegister:
+      var time = time(now)
+      let dayOfWeek = dayOfWeek(time)
+      set(&time, value)
+      dayOfWeekShift = modulo(dayOfWeek - time.dayOfWeek, 7)
+      if standing != nil {
+        standing = time
+      } else {
+        // A divider reset is not involved: the second goes on.
+        run(from: time, fraction: guestTime(now).fraction, now: now)
+      }
+    default: memory[Int(index & 0x7f)] = value
+    }
+  }
+
+  private func set(_ time: inout CalendarTime, _ value: UInt8) {
+    switch index {
+    case Register.seconds: time.second = decode(value)
+    case Register.minutes: time.minute = decode(value)
+    case Register.hours: time.hour = decodeHour(value)
+    case Register.dayOfMonth: time.day = decode(value)
+    // Twelve is enough; more would be an index into nothing.
+    case Register.month: time.month = min(max(decode(value), 1), 12)
+    case Register.year: time.year = floorDivide(time.year, 100) * 100 + decode(value)
+    default: time.year = decode(value) * 100 + modulo(time.year, 100)
+    }
+  }
+
+  // MARK: Encoding
+
+  private func encode(_ value: Int) -> UInt8 {
+    let value = UInt8(truncatingIfNeeded: value)
+    return isBinary ? value : (value / 10 % 16) << 4 | value % 10
+  }
+
+  private func decode(_ value: UInt8) -> Int {
+    isBinary ? Int(value) : Int(value >> 4) * 10 + Int(value & 0x0f)
+  }
+
+  private func encodeHour(_ hour: Int) -> UInt8 {
+    if is24Hour { return encode(hour) }
+    let half = encode((hour + 11) % 12 + 1)
+    return hour >= 12 ? half | 0x80 : half
+  }
+
+  private func decodeHour(_ value: UInt8) -> Int {
+    if is24Hour { return decode(value) }
+    return decode(value & 0x7f) % 12 + (value & 0x80 != 0 ? 12 : 0)
+  }
+}
+
+private func floorDivide(_ value: Int, _ divisor: Int) -> Int {
+  (value - modulo(value, divisor)) / divisor
+}
+
+private func modulo(_ value: Int, _ divisor: Int) -> Int {
+  (value % divisor + divisor) % divisor
+}

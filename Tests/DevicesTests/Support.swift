@@ -1,0 +1,56 @@
+import Devices
+import Synchronization
+import VMM
+
+/// Remembers the level of each line and how often each rose.
+final class RecordingController: InterruptController {
+  struct Lines: Sendable {
+    var levels: [Int: Bool] = [:]
+    var rises: [Int: Int] = [:]
+  }
+
+  private let lines = Mutex(Lines())
+
+  func setLine(_ line: Int, asserted: Bool) {
+    lines.withLock { lines in
+      if asserted, lines.levels[line] != true { lines.rises[line, default: 0] += 1 }
+      lines.levels[line] = asserted
+    }
+  }
+
+  func deliver(_ message: InterruptMessage) {}
+
+  func level(_ line: Int) -> Bool { lines.withLock { $0.levels[line] ?? false } }
+  func rises(_ line: Int) -> Int { lines.withLock { $0.rises[line] ?? 0 } }
+}
+
+/// A line and what it does.
+func recordedLine(_ number: Int) -> (InterruptLine, RecordingController) {
+  let router = InterruptRouter()
+  let controller = RecordingController()
+  router.connect(controller)
+  return (InterruptLine(number, router: router), controller)
+}
+
+extension Bus {
+  /// The usual access in these tests.
+  func inb(_ port: UInt16) -> UInt8 { UInt8(truncatingIfNeeded: readPort(port, width: .byte)) }
+
+  @discardableResult
+  func outb(_ port: UInt16, _ value: UInt8) -> DeviceEffect { writePort(port, UInt32(value), width: .byte) }
+}
+
+/// A generator whose sequence is the same in each run (Steele, Lea and Flood: SplitMix64).
+struct SeededGenerator: RandomNumberGenerator {
+  private var state: UInt64
+
+  init(seed: UInt64) { state = seed }
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9e37_79b9_7f4a_7c15
+    var mixed = state
+    mixed = (mixed ^ mixed >> 30) &* 0xbf58_476d_1ce4_e5b9
+    mixed = (mixed ^ mixed >> 27) &* 0x94d0_49bb_1331_11eb
+    return mixed ^ mixed >> 31
+  }
+}

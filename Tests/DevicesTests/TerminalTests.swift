@@ -1,0 +1,94 @@
+import CLinux
+import Devices
+import Glibc
+import Testing
+
+@Suite("Escape sequences")
+struct EscapeFilterTests {
+  private func actions(_ bytes: [UInt8], guestListens: Bool = true) -> [EscapeFilter.Action] {
+    var filter = EscapeFilter()
+    return bytes.map { filter.take($0, guestListens: guestListens) }
+  }
+
+  @Test("ordinary keys go to the guest")
+  func ordinary() {
+    #expect(actions([0x61, 0x0d, 0x1b, 0xff]) == [.send(0x61), .send(0x0d), .send(0x1b), .send(0xff)])
+  }
+
+  @Test("Ctrl-A and a letter is a command")
+  func commands() {
+    #expect(actions([1, 0x78]) == [.nothing, .quit])
+    #expect(actions([1, 0x68, 0x78]) == [.nothing, .showHelp, .send(0x78)])
+    #expect(actions([1, 1, 0x78]) == [.nothing, .send(1), .send(0x78)])
+    #expect(actions([1, 0x61]) == [.nothing, .send(1)])
+    #expect(actions([1, 0x7a, 0x7a]) == [.nothing, .nothing, .send(0x7a)])
+  }
+
+  @Test("Ctrl-C is the guest's only if the guest listens, and ends a command")
+  func interrupt() {
+    #expect(actions([3]) == [.send(3)])
+    #expect(actions([3], guestListens: false) == [.interrupt])
+    #expect(actions([1, 3, 0x78]) == [.nothing, .send(3), .send(0x78)])
+    #expect(actions([1, 3], guestListens: false) == [.nothing, .interrupt])
+  }
+}
+
+@Suite("Terminal")
+struct TerminalTests {
+  /// Both ends of a pseudo-terminal.
+  private func openTerminal() throws -> (master: Int32, slave: Int32) {
+    var master: Int32 = -1
+    var slave: Int32 = -1
+    try #require(openpty(&master, &slave, nil, nil, nil) == 0)
+    return (master, slave)
+  }
+
+  private func settings(_ descriptor: Int32) -> termios {
+    var settings = termios()
+    tcgetattr(descriptor, &settings)
+    return settings
+  }
+
+  @Test("raw on the way in, as it was on the way out, and restored however often it is asked")
+  func rawAndBack() throws {
+    let (master, slave) = try openTerminal()
+    defer {
+      close(master)
+      close(slave)
+    }
+    let before = settings(slave)
+    let terminal = try #require(Terminal(fileDescriptor: slave))
+    try terminal.makeRaw()
+    try terminal.makeRaw()
+    let raw = settings(slave)
+    #expect(raw.c_lflag & tcflag_t(ICANON | ECHO | ISIG) == 0)
+    #expect(raw.c_iflag & tcflag_t(ICRNL | IXON) == 0)
+    #expect(raw.c_oflag == before.c_oflag)
+    terminal.restore()
+    terminal.restore()
+    #expect(settings(slave).c_lflag == before.c_lflag)
+    #expect(settings(slave).c_iflag == before.c_iflag)
+    try terminal.makeRaw()
+    #expect(settings(slave).c_lflag & tcflag_t(ICANON) == 0)
+  }
+
+  @Test("a terminal that goes out of use is restored")
+  func deinitialization() throws {
+    let (master, slave) = try openTerminal()
+    defer {
+      close(master)
+      close(slave)
+    }
+    let before = settings(slave)
+    do {
+      let terminal = try #require(Terminal(fileDescriptor: slave))
+      try terminal.makeRaw()
+    }
+    #expect(settings(slave).c_lflag == before.c_lflag)
+  }
+
+  @Test("what is not a terminal has none")
+  func noTerminal() {
+    #expect(Terminal(fileDescriptor: -1) == nil)
+  }
+}
