@@ -15,6 +15,7 @@ embedded_guest_\name\()_end:
   image hello, "hello"
   image hello_real, "hello-real"
   image hello_protected, "hello-protected"
+  image compute, "compute"
   image crash, "crash"
 
   .section .note.GNU-stack, "", @progbits

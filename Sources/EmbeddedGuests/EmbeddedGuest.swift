@@ -38,6 +38,9 @@ public struct EmbeddedGuest: Sendable {
     EmbeddedGuest(
       "hello-protected", "says hello in 32-bit protected mode", .elf32, embedded_guest_hello_protected()),
     EmbeddedGuest(
+      "compute", "integers, memory, calls, floating point, vectors in user mode; a checksum", .elf64,
+      embedded_guest_compute(), arguments: "scale=N"),
+    EmbeddedGuest(
       "crash", "goes wrong, in the way that its command line names", .elf64, embedded_guest_crash(),
       arguments: "triple-fault | loop | halt | jump | jump-reported | stack-overflow"),
   ]

@@ -87,7 +87,7 @@ protocol PagePlatform {
   /// 1 GiB: the first address that `map` takes. The window is 1 GiB long.
   static var windowStart: UInt64 { get }
 
-  /// A page of zeros; nil when there are no more (128 in all, page tables included).
+  /// A page of zeros; nil when there are no more (512 in all, page tables included).
   static func allocateFrame() -> PageFrame?
 
   static func makeAddressSpace() -> AddressSpace?

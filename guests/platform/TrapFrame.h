@@ -17,12 +17,13 @@ enum : uint64_t {
   trapVectorDivideError = 0,
   trapVectorDebug = 1,
   trapVectorBreakpoint = 3,
+  trapVectorOverflow = 4,
   trapVectorInvalidOpcode = 6,
   trapVectorDoubleFault = 8,
   trapVectorGeneralProtection = 13,
   trapVectorPageFault = 14,
   trapVectorTimer = 0x20,       // where the platform delivers its timer
-  trapVectorSystemCall = 0x100  // not a vector of the processor's: the SYSCALL instruction
+  trapVectorSystemCall = 0x100  // not a vector of the processor's: SYSCALL, or what stands for it
 };
 
 // What the platform's own assembly knows by number.

@@ -16,6 +16,7 @@ extension Platform: TrapPlatform {
     }
     native_enter_user(frame)
     if frame.pointee.vector == trapVectorTimer { Timer8254.acknowledge() }
+    if frame.pointee.vector == trapVectorOverflow { frame.pointee.vector = trapVectorSystemCall }
   }
 
   nonisolated(unsafe) private static var systemCallsEnabled = false

@@ -112,7 +112,7 @@ native_idt:
   .word native_stubs_low + 16 * vector
   .word 0x08
   .byte 0
-  .if (vector == 3) || (vector == 4) || (vector == 0x80)
+  .if (vector == 3) || (vector == 4)
   .byte 0xee  // user mode may raise these by instruction
   .else
   .byte 0x8e
