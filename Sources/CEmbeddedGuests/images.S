@@ -16,6 +16,7 @@ embedded_guest_\name\()_end:
   image hello_real, "hello-real"
   image hello_protected, "hello-protected"
   image compute, "compute"
+  image ring3, "ring3"
   image crash, "crash"
 
   .section .note.GNU-stack, "", @progbits

@@ -41,6 +41,9 @@ public struct EmbeddedGuest: Sendable {
       "compute", "integers, memory, calls, floating point, vectors in user mode; a checksum", .elf64,
       embedded_guest_compute(), arguments: "scale=N"),
     EmbeddedGuest(
+      "ring3", "a kernel with user processes: page tables, system calls, a timer", .elf64, embedded_guest_ring3(),
+      arguments: "syscall"),
+    EmbeddedGuest(
       "crash", "goes wrong, in the way that its command line names", .elf64, embedded_guest_crash(),
       arguments: "triple-fault | loop | halt | jump | jump-reported | stack-overflow"),
   ]

@@ -21,6 +21,7 @@ EMBEDDED_GUEST(hello)
 EMBEDDED_GUEST(hello_real)
 EMBEDDED_GUEST(hello_protected)
 EMBEDDED_GUEST(compute)
+EMBEDDED_GUEST(ring3)
 EMBEDDED_GUEST(crash)
 
 #undef EMBEDDED_GUEST

@@ -9,3 +9,11 @@ uint64_t user_system_call(uint64_t first, uint64_t second, uint64_t number);
 static inline uint64_t systemCall(uint64_t number, uint64_t first, uint64_t second) {
   return user_system_call(first, second, number);
 }
+
+// Accesses that happen exactly as written, wherever the address leads.
+static inline uint64_t readWord(uint64_t address) { return *(volatile uint64_t *)address; }
+static inline void writeWord(uint64_t address, uint64_t value) { *(volatile uint64_t *)address = value; }
+
+// The ways to trap that need an instruction of their own.
+static inline void divideByZero(void) { __asm__ volatile("xor %%ecx, %%ecx; div %%ecx" : : : "rax", "rcx", "rdx"); }
+static inline void executeInvalidInstruction(void) { __asm__ volatile("ud2"); }
