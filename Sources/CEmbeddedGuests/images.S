@@ -17,6 +17,7 @@ embedded_guest_\name\()_end:
   image hello_protected, "hello-protected"
   image compute, "compute"
   image ring3, "ring3"
+  image smp, "smp"
   image crash, "crash"
 
   .section .note.GNU-stack, "", @progbits

@@ -43,6 +43,7 @@ public struct EmbeddedGuest: Sendable {
     EmbeddedGuest(
       "ring3", "a kernel with user processes: page tables, system calls, a timer", .elf64, embedded_guest_ring3(),
       arguments: "syscall"),
+    EmbeddedGuest("smp", "starts all processors: an atomic counter, a lock, barriers", .elf64, embedded_guest_smp()),
     EmbeddedGuest(
       "crash", "goes wrong, in the way that its command line names", .elf64, embedded_guest_crash(),
       arguments: "triple-fault | loop | halt | jump | jump-reported | stack-overflow"),

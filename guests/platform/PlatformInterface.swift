@@ -97,3 +97,22 @@ protocol PagePlatform {
   static func map(_ address: UInt64, to frame: PageFrame, _ access: PageAccess, in space: AddressSpace) -> Bool
   static func unmap(_ address: UInt64, in space: AddressSpace)
 }
+
+/// More processors than the one that boots.
+protocol ProcessorPlatform {
+  /// How many the machine has, this one included.
+  static var processorCount: UInt64 { get }
+
+  /// Starts all others, up to 255. Each calls `function` with its number, from 1, on a stack of 4 KiB, and stops when
+  /// it returns. Not all need have started when this returns.
+  static func startOtherProcessors(_ function: @escaping @convention(c) (UInt32) -> Void)
+
+  /// For processors that took no notice; the others are not disturbed.
+  static func startOtherProcessorsAgain()
+
+  /// In a loop that waits for another processor.
+  static func pause()
+
+  /// Counts cycles, for time limits.
+  static var timestamp: UInt64 { get }
+}

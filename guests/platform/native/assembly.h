@@ -14,7 +14,7 @@ extern const struct BootRegisters native_boot_registers __attribute__((swift_att
 #include "../TrapFrame.h"
 
 // Runs user code from `frame` until it traps; the frame then holds what it was doing. `frame` is aligned to 16 bytes.
-void native_enter_user(struct TrapFrame *frame);
+void native_enter_user(struct TrapFrame *_Nonnull frame);
 
 // Where SYSCALL goes.
 static inline uint64_t native_system_call_address(void) {
@@ -23,7 +23,7 @@ static inline uint64_t native_system_call_address(void) {
 }
 
 // Calls `function` on the stack that ends below `top`.
-void native_call_on_stack(uint64_t top, void (*function)(void));
+void native_call_on_stack(uint64_t top, void (*_Nonnull function)(void));
 
 // The page table that the image is loaded with: four entries for 1 GiB each.
 static inline uint64_t native_gigabyte_entry(int index) {
@@ -38,5 +38,22 @@ static inline uint64_t native_frame_address(uint64_t index) {
 }
 
 static const uint64_t nativeFrameCount = NATIVE_FRAME_COUNT;
+
+// What other processors run first, to be copied below 1 MiB.
+static inline const void *_Nonnull native_trampoline_start(void) {
+  extern const char native_trampoline[];
+  return native_trampoline;
+}
+
+static inline uint64_t native_trampoline_size(void) {
+  extern const char native_trampoline[], native_trampoline_end[];
+  return (uint64_t)(native_trampoline_end - native_trampoline);
+}
+
+// What they call then, with their number.
+static inline void native_set_processor_function(void (*_Nonnull function)(uint32_t)) {
+  extern void (*native_processor_function)(uint32_t);
+  native_processor_function = function;
+}
 
 #endif

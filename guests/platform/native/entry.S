@@ -109,6 +109,7 @@ native_boot_registers: .long 0, 0
 native_gdt_pointer:
   .word native_gdt_end - native_gdt - 1
   .quad native_gdt
+  .globl native_idt_pointer
 native_idt_pointer:
   .word 256 * 16 - 1
   .quad native_idt
@@ -126,6 +127,7 @@ native_gdt:
   .word 103, native_tss_low  // 0x30 task state: 64 bits, present
   .byte native_tss_middle, 0x89, 0, native_tss_high
   .quad 0
+  .quad 0x00cf9b000000ffff  // 0x40 kernel code, 32 bits: other processors on their way
 native_gdt_end:
 
 // Only the stack for traps from user mode is used. No interrupt stack table: a kernel whose stack is gone can't report
@@ -154,6 +156,7 @@ low_directory:
   .set page, page + 1
   .endr
 high_directory:
+  .set page, 0
   .rept 512
   .quad (page << 21) + (3 << 30) + PAGE_2M_UNCACHED
   .set page, page + 1

@@ -59,6 +59,10 @@ static inline struct CPUIDResult native_cpuid(uint32_t leaf, uint32_t subleaf) {
   return r;
 }
 
+// Memory-mapped registers: one access, as wide as it says.
+static inline void native_write32(uint64_t address, uint32_t value) { *(volatile uint32_t *)address = value; }
+static inline uint32_t native_read32(uint64_t address) { return *(volatile uint32_t *)address; }
+
 // A table of length 0: from here on every trap is a triple fault.
 static inline void native_load_empty_idt(void) {
   struct { uint16_t limit; uint64_t base; } __attribute__((packed)) empty = {0, 0};
