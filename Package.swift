@@ -17,6 +17,8 @@ let system = Target.Dependency.product(name: "SystemPackage", package: "swift-sy
 let package = Package(
   name: "trivisor",
   products: [
+    .executable(name: "trivisor", targets: ["trivisor"]),
+    .library(name: "TrivisorPlatform", targets: ["Platform", "HardwareTechnique", "VMM"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -32,6 +34,15 @@ let package = Package(
       name: "HardwareTechnique", dependencies: ["CKVM", "CLinux", "VMM", system], swiftSettings: strict),
     .target(name: "CEmbeddedGuests", exclude: ["images"], cSettings: [.headerSearchPath("images")]),
     .target(name: "EmbeddedGuests", dependencies: ["CEmbeddedGuests"], swiftSettings: strict),
+    .target(name: "Devices", dependencies: ["CLinux", "VMM", system], swiftSettings: strict),
+    .target(
+      name: "Platform", dependencies: ["Boot", "CLinux", "Devices", "VMM", system], swiftSettings: strict),
+    .executableTarget(
+      name: "trivisor",
+      dependencies: [
+        "Boot", "Devices", "EmbeddedGuests", "HardwareTechnique", "Platform", "VMM", argumentParser, system,
+      ],
+      swiftSettings: strict),
     .testTarget(name: "EmbeddedGuestsTests", dependencies: ["EmbeddedGuests"], swiftSettings: strict),
     .testTarget(name: "VMMTests", dependencies: ["VMM"], swiftSettings: strict),
     .testTarget(name: "BootTests", dependencies: ["Boot", "VMM", system], swiftSettings: strict),

@@ -8,7 +8,7 @@ final class EventDescriptor: Sendable {
   let raw: Int32
 
   init() throws(MachineFailure) {
-    raw = eventfd(0, Int32(EFD_CLOEXEC.rawValue | EFD_NONBLOCK.rawValue))
+    raw = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
     guard raw >= 0 else {
       throw .technique(
         TechniqueFailure(

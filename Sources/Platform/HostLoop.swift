@@ -69,10 +69,10 @@ final class HostLoop {
     serialPort?.whenRoomForInput { roomEvent.signal() }
   }
 
-  /// Serves the machine until every processor is gone and, if `delivers`, its output is delivered.
+  /// Serves the machine until every processor is gone and what the guest wrote is delivered.
   /// - Returns: what ended it from outside, if anything did.
   func waitForEnd() -> StopCause? {
-    let signals = SignalDescriptor(options.endingSignals)
+    let signals = SignalDescriptor(options.endingSignals + (options.whenContinued == nil ? [] : [SIGCONT]))
     while true {
       var descriptors = [
         pollfd(fd: instance.endedEvent.raw, events: Int16(POLLIN), revents: 0),
@@ -84,7 +84,9 @@ final class HostLoop {
       ]
       // Negative descriptors are skipped by poll.
       poll(&descriptors, UInt(descriptors.count), waitingMilliseconds())
-      if descriptors[4].revents != 0, let signal = signals.take() { interrupt(.signal(signal)) }
+      if descriptors[4].revents != 0, let signal = signals.take() {
+        if signal == SIGCONT { options.whenContinued?() } else { interrupt(.signal(signal)) }
+      }
       if descriptors[1].revents != 0 {
         instance.stopEvent.drain()
         interrupt(instance.stopCause ?? .request)
@@ -167,12 +169,12 @@ final class HostLoop {
       return handOverInput()
     }
     for byte in buffer[..<count] {
-      switch escape.filter(byte, guestIsListening: serialPort?.isListening ?? false) {
-      case .pass(let byte): pendingInput.append(byte)
-      case .swallow: break
+      switch escape.take(byte, guestListens: serialPort?.isListening ?? false) {
+      case .send(let byte): pendingInput.append(byte)
+      case .nothing: break
       case .quit: return interrupt(.user)
       case .interrupt: return interrupt(.signal(SIGINT))
-      case .help: options.whenHelpWanted?()
+      case .showHelp: options.whenHelpWanted?()
       }
     }
     handOverInput()

@@ -4,6 +4,8 @@ public struct RunOptions: Sendable {
   public var timeLimit: UInt64?
   /// Signals of the process that end the run. They must be blocked in the calling thread before any other is made.
   public var endingSignals: [Int32] = []
+  /// Called after SIGCONT, when a shell had the terminal meanwhile; the signal must be blocked likewise.
+  public var whenContinued: (@Sendable () -> Void)?
   /// Called when the user asks for help at the terminal.
   public var whenHelpWanted: (@Sendable () -> Void)?
 

@@ -11,7 +11,7 @@ final class SignalDescriptor {
     var set = sigset_t()
     sigemptyset(&set)
     for signal in signals { sigaddset(&set, signal) }
-    raw = signals.isEmpty ? -1 : signalfd(-1, &set, Int32(SFD_CLOEXEC.rawValue | SFD_NONBLOCK.rawValue))
+    raw = signals.isEmpty ? -1 : signalfd(-1, &set, Int32(SFD_CLOEXEC | SFD_NONBLOCK))
   }
 
   deinit { if raw >= 0 { close(raw) } }

@@ -6,6 +6,7 @@
 //
 // Nothing here knows which technique runs the guest.
 
+import Boot
 import Glibc
 import Synchronization
 import VMM
@@ -95,6 +96,7 @@ public final class VirtualMachine: Sendable {
       }
       let started = monotonicNanoseconds()
       times.setUp += started - began
+      if times.firstInstruction == 0 { times.firstInstruction = started }
       adopt(instance)
       let cause = loop.waitForEnd()
       let ended = monotonicNanoseconds()
@@ -190,6 +192,8 @@ public final class VirtualMachine: Sendable {
 public struct RunResult: Sendable {
   /// Wall time in nanoseconds.
   public struct Times: Sendable {
+    /// When the first instruction ran, on the host's CLOCK_MONOTONIC.
+    public var firstInstruction: UInt64 = 0
     /// From the image to processors that are ready.
     public var setUp: UInt64 = 0
     /// From the first instruction until the last processor is gone and the output delivered.

@@ -11,7 +11,11 @@ struct MemorySize: ExpressibleByArgument, Equatable {
 
   init?(argument: String) {
     var digits = argument.uppercased()[...]
-    if digits.hasSuffix("IB") { digits = digits.dropLast(2) } else if digits.hasSuffix("B") { digits = digits.dropLast() }
+    if digits.hasSuffix("IB") {
+      digits = digits.dropLast(2)
+    } else if digits.hasSuffix("B") {
+      digits = digits.dropLast()
+    }
     let shift: UInt64
     switch digits.last {
     case "K": shift = 10

@@ -30,7 +30,8 @@ struct RunCommand: ParsableCommand {
   @Option(help: "How to run it: hardware, rewriting, paravirtual or auto.")
   var technique: TechniqueArgument = .auto
 
-  @Option(help: "The processor that the guest sees: \(ProcessorModel.names). Default: x86-64-v3, as far as the host can.")
+  @Option(
+    help: "The processor that the guest sees: \(ProcessorModel.names). Default: x86-64-v3, as far as the host can.")
   var cpu: String?
 
   @Option(help: "How many processors.")
@@ -75,8 +76,7 @@ struct RunCommand: ParsableCommand {
     } catch {
       throw Refusal(status: .failed, message: error.description)
     }
-    var session = RunSession(guest: guest, choice: choice, began: began)
-    session.configuration = try configuration(guest)
+    var session = RunSession(guest: guest, choice: choice, began: began, configuration: try configuration(guest))
     session.timeLimit = timeout?.nanoseconds
     session.showsStatistics = stats
     session.isVerbose = verbose
@@ -114,8 +114,8 @@ enum TechniqueArgument: String, ExpressibleByArgument, CaseIterable {
   }
 }
 
-extension ResetPolicy: @retroactive ExpressibleByArgument {}
-extension ImageKind: @retroactive ExpressibleByArgument {}
+extension ResetPolicy: ExpressibleByArgument {}
+extension ImageKind: ExpressibleByArgument {}
 
 extension ImageKind {
   /// For help and messages.

@@ -1,0 +1,73 @@
+import Platform
+import VMM
+
+/// What `--json` writes: docs/result.md describes each member.
+struct RunReport: Encodable {
+  /// Times in milliseconds.
+  struct Times: Encodable {
+    let sinceCommand: Double
+    let setUp: Double
+    let guest: Double
+    /// When the first instruction ran, in nanoseconds of the host's CLOCK_MONOTONIC.
+    let firstInstruction: UInt64
+  }
+
+  /// The processors and the memory.
+  struct Machine: Encodable {
+    let processors: Int
+    let memory: UInt64
+    let processorModel: String
+    let missingFeatures: [String]
+  }
+
+  /// Raised when a member changes its meaning or goes.
+  let schemaVersion = 1
+  let image: String
+  let technique: String
+  let techniqueReason: String
+  let machine: Machine
+  let outcome: String
+  /// The guest's own code, if it gave one.
+  let guestCode: UInt8?
+  /// What the process exits with.
+  let status: Int32
+  /// One sentence where something failed.
+  let detail: String?
+  let times: Times
+  let counters: [String: UInt64]
+
+  init(_ session: RunSession, result: RunResult, status: Int32) {
+    image = session.guest.name
+    technique = session.choice.technique.name.rawValue
+    techniqueReason = session.choice.reason
+    let configuration = session.configuration.machine
+    machine = Machine(
+      processors: configuration.processorCount, memory: configuration.memorySize,
+      processorModel: configuration.processorModel.name,
+      missingFeatures: session.choice.technique.reductions(for: configuration).map(\.rawValue))
+    (outcome, guestCode, detail) = Self.describe(result.outcome)
+    self.status = status
+    times = Times(
+      sinceCommand: Double(monotonicNanoseconds() - session.began) / 1e6, setUp: Double(result.times.setUp) / 1e6,
+      guest: Double(result.times.guest) / 1e6, firstInstruction: result.times.firstInstruction)
+    counters = Dictionary(
+      uniqueKeysWithValues: CountedEvent.allCases.map { ($0.name, result.counters[$0]) })
+  }
+
+  private static func describe(_ outcome: Outcome) -> (String, UInt8?, String?) {
+    switch outcome {
+    case .exited(let code): ("exited", code, nil)
+    case .poweredOff: ("poweredOff", nil, nil)
+    case .reset: ("reset", nil, nil)
+    case .tripleFault: ("tripleFault", nil, nil)
+    case .halted: ("halted", nil, nil)
+    case .crashed(let report): ("crashed", nil, report.summary)
+    case .failed(let failure): ("failed", nil, failure.description)
+    case .stopped(.request): ("stopped", nil, "on request")
+    case .stopped(.timeout): ("timedOut", nil, nil)
+    case .stopped(.signal(let number)): ("signalled", nil, "signal \(number)")
+    case .stopped(.user): ("stopped", nil, "at the terminal")
+    case .stopped(.outputClosed): ("outputClosed", nil, nil)
+    }
+  }
+}

@@ -1,0 +1,161 @@
+import Devices
+import Glibc
+import Platform
+import SystemPackage
+import VMM
+
+/// One run of one guest between the terminal, the machine and the exit status.
+struct RunSession {
+  let guest: GuestImage
+  let choice: TechniqueChoice
+  /// When the command began, on the host's monotonic clock.
+  let began: UInt64
+  var configuration: VirtualMachineConfiguration
+  var timeLimit: UInt64?
+  var showsStatistics = false
+  var isVerbose = false
+  var resultFile: String?
+
+  /// Signals that end a run cleanly.
+  private static let endingSignals = [SIGINT, SIGTERM, SIGHUP, SIGQUIT]
+
+  /// Runs the guest.
+  /// - Returns: the process's exit status.
+  /// - Throws: `Refusal`, `BootFailure`: nothing ran.
+  func run() throws -> Int32 {
+    try refuseFindings()
+    // Opened before the guest runs: a result that can't be written is told before the work, not after it.
+    let resultDescriptor = try openResultFile()
+    blockSignals()
+    var options = RunOptions()
+    options.timeLimit = timeLimit
+    options.endingSignals = Self.endingSignals
+    let terminal = foregroundTerminal()
+    let machine = makeMachine(input: terminal != nil || isatty(STDIN_FILENO) == 0, isTerminal: terminal != nil)
+    announce()
+    if let terminal {
+      makeRaw(terminal)
+      options.whenContinued = { try? terminal.makeRaw() }
+      options.whenHelpWanted = { Diagnostics.say("\n" + EscapeFilter.help) }
+    }
+    defer { terminal?.restore() }
+    let result: RunResult
+    do throws(MachineFailure) {
+      result = try machine.runOnThisThread(options)
+    } catch {
+      terminal?.restore()
+      switch error {
+      case .boot(let failure): throw failure
+      case .memory, .technique: throw Refusal(status: .failed, message: error.description)
+      }
+    }
+    terminal?.restore()
+    let status = ExitStatus.of(result.outcome, resetPolicy: configuration.resetPolicy)
+    explain(result.outcome, timeLimit: timeLimit)
+    if isVerbose { for note in result.notes { Diagnostics.say(note) } }
+    if showsStatistics { Diagnostics.say(StatisticsText.of(result)) }
+    if let resultDescriptor {
+      let report = RunReport(self, result: result, status: status)
+      try write(JSONText.of(report) + "\n", to: resultDescriptor)
+    }
+    return status
+  }
+
+  private func refuseFindings() throws {
+    let findings = configuration.validate(for: choice.technique)
+    guard let last = findings.last else { return }
+    for finding in findings.dropLast() { Diagnostics.say(finding.description) }
+    throw Refusal(status: .usage, message: last.description)
+  }
+
+  /// Which technique, why, and what of the processor model is left out: always said.
+  private func announce() {
+    let reductions = choice.technique.reductions(for: configuration.machine)
+    let model = configuration.machine.processorModel
+    var line = "technique \(choice.technique.name.rawValue) (\(choice.reason))"
+    if !model.isRequired, !reductions.isEmpty {
+      line += ", processor \(model.name) without \(reductions.count) features that this host lacks"
+    }
+    Diagnostics.say(line)
+    if isVerbose, !model.isRequired, !reductions.isEmpty {
+      Diagnostics.say("left out: " + reductions.map(\.rawValue).joined(separator: " "))
+    }
+  }
+
+  private func makeMachine(input: Bool, isTerminal: Bool) -> VirtualMachine {
+    let broken = BrokenOutput()
+    var configuration = configuration
+    let sink = FileDescriptorSink(STDOUT_FILENO) { error in
+      if error != .brokenPipe { Diagnostics.say("the guest's output can't be written: \(error)") }
+      broken.tell()
+    }
+    let serialInput = input ? SerialInput(fileDescriptor: STDIN_FILENO, isTerminal: isTerminal) : nil
+    configuration.serialPorts = [SerialPortConfiguration(output: sink, input: serialInput)]
+    let machine = VirtualMachine(configuration, technique: choice.technique)
+    broken.connect { machine.stop(.outputClosed) }
+    return machine
+  }
+
+  /// The terminal on standard input, if this process may read it now: a background job must not.
+  private func foregroundTerminal() -> Terminal? {
+    guard isatty(STDIN_FILENO) != 0, tcgetpgrp(STDIN_FILENO) == getpgrp() else { return nil }
+    return Terminal(fileDescriptor: STDIN_FILENO)
+  }
+
+  private func makeRaw(_ terminal: Terminal) {
+    do throws(Errno) {
+      try terminal.makeRaw()
+    } catch {
+      Diagnostics.say("the terminal can't be made raw (\(error)): keys reach the guest line by line")
+    }
+  }
+
+  /// In the first thread, before all others: they inherit it, and the signals wait for the one that reads them.
+  private func blockSignals() {
+    var set = sigset_t()
+    sigemptyset(&set)
+    for signal in Self.endingSignals + [SIGCONT] { sigaddset(&set, signal) }
+    pthread_sigmask(SIG_BLOCK, &set, nil)
+  }
+
+  private func openResultFile() throws -> FileDescriptor? {
+    guard let resultFile else { return nil }
+    do {
+      return try FileDescriptor.open(
+        FilePath(resultFile), .writeOnly, options: [.create, .truncate],
+        permissions: [.ownerReadWrite, .groupRead, .otherRead])
+    } catch {
+      throw Refusal(status: .usage, message: "--json: \(resultFile) can't be written: \(error)")
+    }
+  }
+
+  private func write(_ text: String, to descriptor: FileDescriptor) throws {
+    do {
+      try descriptor.closeAfter { _ = try descriptor.writeAll(text.utf8) }
+    } catch {
+      throw Refusal(status: .failed, message: "--json: \(resultFile ?? "") could not be written: \(error)")
+    }
+  }
+
+  /// One line on why the run ended, unless it ended well or the guest said its own code.
+  private func explain(_ outcome: Outcome, timeLimit: UInt64?) {
+    switch outcome {
+    case .exited, .poweredOff, .stopped(.outputClosed), .stopped(.request): break
+    case .reset:
+      if configuration.resetPolicy == .failure {
+        Diagnostics.say("the guest reset the machine without an exit code (--on-reset=success takes that for success)")
+      }
+    case .tripleFault: Diagnostics.say("the guest crashed: triple fault")
+    case .halted:
+      Diagnostics.say("the guest halted for good: every processor stands at HLT with interrupts off, and no exit code")
+    case .crashed(let report):
+      Diagnostics.say("the guest crashed: \(report.summary)")
+      if let state = report.state { Diagnostics.say(RegistersText.of(state, instruction: report.instruction)) }
+    case .stopped(.timeout):
+      Diagnostics.say("the guest was ended: it ran longer than \(Double(timeLimit ?? 0) / 1e9) s")
+    case .stopped(.signal(let number)): Diagnostics.say("the guest was ended by signal \(number)")
+    case .stopped(.user): Diagnostics.say("the guest was ended at the terminal")
+    case .failed(let failure): Diagnostics.say(failure.description)
+    }
+  }
+}

@@ -1,0 +1,38 @@
+import Platform
+import VMM
+
+/// `--stats` for the terminal.
+enum StatisticsText {
+  /// Several lines without a newline at the end.
+  static func of(_ result: RunResult) -> String {
+    var lines = ["what the run cost:"]
+    lines.append("  set-up \(milliseconds(result.times.setUp)) ms, guest \(milliseconds(result.times.guest)) ms")
+    for event in CountedEvent.allCases where result.counters[event] > 0 {
+      lines.append("  \(event.title): \(result.counters[event])")
+    }
+    return lines.joined(separator: "\n")
+  }
+
+  /// With two decimals.
+  private static func milliseconds(_ nanoseconds: UInt64) -> String {
+    let hundredths = (nanoseconds + 5_000) / 10_000
+    let fraction = hundredths % 100
+    return "\(hundredths / 100).\(fraction < 10 ? "0" : "")\(fraction)"
+  }
+}
+
+extension CountedEvent {
+  /// In words.
+  fileprivate var title: String {
+    switch self {
+    case .portRead: "port reads"
+    case .portWrite: "port writes"
+    case .memoryRead: "device memory reads"
+    case .memoryWrite: "device memory writes"
+    case .exit: "exits from guest code"
+    case .exitHalt: "exits for HLT"
+    case .exitInterrupted: "exits for a signal"
+    case .exitOther: "other exits"
+    }
+  }
+}
