@@ -34,7 +34,6 @@ let package = Package(
       name: "HardwareTechnique", dependencies: ["CKVM", "CLinux", "VMM", system], swiftSettings: strict),
     .target(name: "CEmbeddedGuests", exclude: ["images"], cSettings: [.headerSearchPath("images")]),
     .target(name: "EmbeddedGuests", dependencies: ["CEmbeddedGuests"], swiftSettings: strict),
-    .target(name: "Devices", dependencies: ["CLinux", "VMM", system], swiftSettings: strict),
     .target(
       name: "Platform", dependencies: ["Boot", "CLinux", "Devices", "VMM", system], swiftSettings: strict),
     .executableTarget(
@@ -46,7 +45,14 @@ let package = Package(
     .testTarget(name: "EmbeddedGuestsTests", dependencies: ["EmbeddedGuests"], swiftSettings: strict),
     .testTarget(name: "VMMTests", dependencies: ["VMM"], swiftSettings: strict),
     .testTarget(name: "BootTests", dependencies: ["Boot", "VMM", system], swiftSettings: strict),
-    .testTarget(name: "HardwareTechniqueTests", dependencies: ["HardwareTechnique", "VMM"], swiftSettings: strict),
     .testTarget(name: "DevicesTests", dependencies: ["CLinux", "Devices", "VMM", system], swiftSettings: strict),
+    .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
+    .testTarget(
+      name: "HardwareTechniqueTests", dependencies: ["CAllocationCounter", "HardwareTechnique", "VMM"],
+      swiftSettings: strict),
+    .target(name: "CPseudoTerminal", path: "Tests/CPseudoTerminal"),
+    .testTarget(
+      name: "TrivisorTests", dependencies: ["CPseudoTerminal", "EmbeddedGuests", "Platform", "VMM", "trivisor"],
+      swiftSettings: strict),
   ]
 )

@@ -43,12 +43,12 @@ public struct TechniqueSelection: Sendable {
   private func named(_ name: TechniqueName) throws(NoTechnique) -> TechniqueChoice {
     guard let technique = techniques.first(where: { $0.name == name }) else {
       let known = techniques.map(\.name.rawValue).joined(separator: ", ")
-      throw NoTechnique(description: "technique \(name.rawValue) is not in this version: it has \(known)")
+      throw NoTechnique(description: "the \(name.rawValue) technique is not in this version, which has \(known)")
     }
     switch technique.probe() {
     case .available: return TechniqueChoice(technique: technique, reason: "asked for")
     case .unavailable(let reason, let remedy):
-      throw NoTechnique(description: "technique \(name.rawValue) can't run here: \(reason); \(remedy)")
+      throw NoTechnique(description: "the \(name.rawValue) technique can't run here: \(reason); \(remedy)")
     }
   }
 

@@ -70,13 +70,15 @@ struct RunCommand: ParsableCommand {
   func run() throws {
     let began = monotonicNanoseconds()
     let guest = try GuestImage(image)
+    let configuration = try configuration(guest)
+    try RunSession.refuse(configuration.machine.findings())
     let choice: TechniqueChoice
     do throws(NoTechnique) {
       choice = try techniques.choose(technique.request)
     } catch {
       throw Refusal(status: .failed, message: error.description)
     }
-    var session = RunSession(guest: guest, choice: choice, began: began, configuration: try configuration(guest))
+    var session = RunSession(guest: guest, choice: choice, began: began, configuration: configuration)
     session.timeLimit = timeout?.nanoseconds
     session.showsStatistics = stats
     session.isVerbose = verbose

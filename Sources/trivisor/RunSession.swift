@@ -23,7 +23,7 @@ struct RunSession {
   /// - Returns: the process's exit status.
   /// - Throws: `Refusal`, `BootFailure`: nothing ran.
   func run() throws -> Int32 {
-    try refuseFindings()
+    try Self.refuse(configuration.validate(for: choice.technique))
     // Opened before the guest runs: a result that can't be written is told before the work, not after it.
     let resultDescriptor = try openResultFile()
     blockSignals()
@@ -61,8 +61,8 @@ struct RunSession {
     return status
   }
 
-  private func refuseFindings() throws {
-    let findings = configuration.validate(for: choice.technique)
+  /// Ends with the usage status if something can't be honoured: one line each.
+  static func refuse(_ findings: [Finding]) throws {
     guard let last = findings.last else { return }
     for finding in findings.dropLast() { Diagnostics.say(finding.description) }
     throw Refusal(status: .usage, message: last.description)
@@ -96,9 +96,11 @@ struct RunSession {
     return machine
   }
 
-  /// The terminal on standard input, if this process may read it now: a background job must not.
+  /// The terminal on standard input, if this process may read it now: a background job must not. On a terminal that is
+  /// not this session's, there are no jobs.
   private func foregroundTerminal() -> Terminal? {
-    guard isatty(STDIN_FILENO) != 0, tcgetpgrp(STDIN_FILENO) == getpgrp() else { return nil }
+    let foreground = tcgetpgrp(STDIN_FILENO)
+    guard isatty(STDIN_FILENO) != 0, foreground < 0 || foreground == getpgrp() else { return nil }
     return Terminal(fileDescriptor: STDIN_FILENO)
   }
 

@@ -1,0 +1,59 @@
+import Foundation
+import Testing
+
+@Suite("bad input: one sentence and its status")
+struct BadInputTests {
+  private func expectRefusal(
+    _ arguments: [String], status: Int32, saying words: String, sourceLocation: SourceLocation = #_sourceLocation
+  ) throws {
+    let result = try Command.run(arguments)
+    #expect(result.status == status, sourceLocation: sourceLocation)
+    #expect(result.output.isEmpty, sourceLocation: sourceLocation)
+    #expect(result.complaints.count == 1, "\(result.errors)", sourceLocation: sourceLocation)
+    #expect(result.errors.contains(words), "\(result.errors)", sourceLocation: sourceLocation)
+  }
+
+  @Test("numbers that no machine has")
+  func numbers() throws {
+    try expectRefusal(["run", "guest:hello", "--cpus", "0"], status: 64, saying: "0 processors")
+    try expectRefusal(["run", "guest:hello", "--cpus", "1000"], status: 64, saying: "1000 processors")
+    try expectRefusal(["run", "guest:hello", "--memory", "1K"], status: 64, saying: "1024 bytes")
+    try expectRefusal(["run", "guest:hello", "--memory", "1P"], status: 64, saying: "can't be had")
+    try expectRefusal(["run", "guest:hello", "--memory", "99999999999P"], status: 64, saying: "can't be had")
+  }
+
+  @Test("names of nothing")
+  func names() throws {
+    try expectRefusal(["run", "guest:nobody"], status: 127, saying: "no such guest")
+    try expectRefusal(["run", "/nowhere/at/all"], status: 127, saying: "no such file")
+    try expectRefusal(["run", "/tmp"], status: 127, saying: "is a directory")
+    try expectRefusal(["run", "/dev/null"], status: 127, saying: "is a device")
+    try expectRefusal(["run", "guest:hello", "--cpu", "80486"], status: 64, saying: "no model '80486'")
+    try expectRefusal(["run", "guest:hello", "--json", "/nowhere/r.json"], status: 64, saying: "can't be written")
+  }
+
+  @Test("files that are no images")
+  func files() throws {
+    let folder = FileManager.default.temporaryDirectory.appending(path: "trivisor-\(UUID())")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    func file(_ name: String, _ bytes: [UInt8]) throws -> String {
+      let url = folder.appending(path: name)
+      try Data(bytes).write(to: url)
+      return url.path
+    }
+    let hello = try Data(contentsOf: Command.executable.appending(path: "trivisor")).prefix(4096)
+    try expectRefusal(["run", file("empty", [])], status: 127, saying: "empty")
+    try expectRefusal(["run", file("text", Array("Hello, this is no kernel.".utf8))], status: 127, saying: "text")
+    try expectRefusal(["run", file("truncated", Array(hello))], status: 127, saying: "truncated")
+    var arm = Array(hello)
+    arm[18] = 0xb7
+    try expectRefusal(["run", file("arm", arm)], status: 127, saying: "arm")
+  }
+
+  @Test("a technique that can't run here")
+  func techniques() throws {
+    try expectRefusal(
+      ["run", "guest:hello", "--technique", "paravirtual"], status: 125, saying: "paravirtual")
+  }
+}
