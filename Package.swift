@@ -50,6 +50,10 @@ let package = Package(
     .testTarget(
       name: "HardwareTechniqueTests", dependencies: ["CAllocationCounter", "HardwareTechnique", "VMM"],
       swiftSettings: strict),
+    .testTarget(
+      name: "PlatformTests",
+      dependencies: ["Boot", "Devices", "EmbeddedGuests", "HardwareTechnique", "Platform", "VMM"],
+      swiftSettings: strict),
     .target(name: "CPseudoTerminal", path: "Tests/CPseudoTerminal"),
     .testTarget(
       name: "TrivisorTests", dependencies: ["CPseudoTerminal", "EmbeddedGuests", "Platform", "VMM", "trivisor"],

@@ -20,6 +20,11 @@ struct RunReport: Encodable {
     let missingFeatures: [String]
   }
 
+  /// Bytes.
+  struct Memory: Encodable {
+    let peakResident: UInt64
+  }
+
   /// Raised when a member changes its meaning or goes.
   let schemaVersion = 1
   let image: String
@@ -34,6 +39,7 @@ struct RunReport: Encodable {
   /// One sentence where something failed.
   let detail: String?
   let times: Times
+  let memory: Memory
   let counters: [String: UInt64]
 
   init(_ session: RunSession, result: RunResult, status: Int32) {
@@ -50,6 +56,7 @@ struct RunReport: Encodable {
     times = Times(
       sinceCommand: Double(monotonicNanoseconds() - session.began) / 1e6, setUp: Double(result.times.setUp) / 1e6,
       guest: Double(result.times.guest) / 1e6, firstInstruction: result.times.firstInstruction)
+    memory = Memory(peakResident: ResidentMemory.peak)
     counters = Dictionary(
       uniqueKeysWithValues: CountedEvent.allCases.map { ($0.name, result.counters[$0]) })
   }

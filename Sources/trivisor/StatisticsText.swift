@@ -7,6 +7,7 @@ enum StatisticsText {
   static func of(_ result: RunResult) -> String {
     var lines = ["what the run cost:"]
     lines.append("  set-up \(milliseconds(result.times.setUp)) ms, guest \(milliseconds(result.times.guest)) ms")
+    lines.append("  most memory resident: \(ResidentMemory.peak >> 10) KiB")
     for event in CountedEvent.allCases where result.counters[event] > 0 {
       lines.append("  \(event.title): \(result.counters[event])")
     }
