@@ -15,6 +15,7 @@ embedded_guest_\name\()_end:
   image hello, "hello"
   image hello_real, "hello-real"
   image hello_protected, "hello-protected"
+  image privileged, "privileged"
   image compute, "compute"
   image ring3, "ring3"
   image smp, "smp"

@@ -38,6 +38,9 @@ public struct EmbeddedGuest: Sendable {
     EmbeddedGuest(
       "hello-protected", "says hello in 32-bit protected mode", .elf32, embedded_guest_hello_protected()),
     EmbeddedGuest(
+      "privileged", "each privileged and each sensitive instruction: what happened", .elf64,
+      embedded_guest_privileged(), arguments: "only=user | only=kernel, common, row=N"),
+    EmbeddedGuest(
       "compute", "integers, memory, calls, floating point, vectors in user mode; a checksum", .elf64,
       embedded_guest_compute(), arguments: "scale=N"),
     EmbeddedGuest(

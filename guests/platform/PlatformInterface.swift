@@ -116,3 +116,9 @@ protocol ProcessorPlatform {
   /// Counts cycles, for time limits.
   static var timestamp: UInt64 { get }
 }
+
+/// For the guest that looks at the machine itself.
+protocol StatePlatform {
+  /// Makes the processor's state recognizable and says what it is: who sees something else sees another machine.
+  static func markState() -> KnownState
+}

@@ -20,6 +20,7 @@ struct EmbeddedImage {
 EMBEDDED_GUEST(hello)
 EMBEDDED_GUEST(hello_real)
 EMBEDDED_GUEST(hello_protected)
+EMBEDDED_GUEST(privileged)
 EMBEDDED_GUEST(compute)
 EMBEDDED_GUEST(ring3)
 EMBEDDED_GUEST(smp)

@@ -56,4 +56,14 @@ static inline void native_set_processor_function(void (*_Nonnull function)(uint3
   native_processor_function = function;
 }
 
+// Where the image's descriptor tables are.
+struct DescriptorTables { uint64_t gdtBase, gdtLimit, idtBase, idtLimit; };
+
+static inline struct DescriptorTables native_tables(void) {
+  extern const uint64_t native_gdt[], native_gdt_end[], native_idt[];
+  struct DescriptorTables tables = {
+      (uint64_t)native_gdt, (uint64_t)native_gdt_end - (uint64_t)native_gdt - 1, (uint64_t)native_idt, 256 * 16 - 1};
+  return tables;
+}
+
 #endif

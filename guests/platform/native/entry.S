@@ -116,7 +116,7 @@ native_idt_pointer:
 
 // The order is SYSRET's: user data eight bytes after its base, 64-bit user code sixteen.
   .balign 16
-  .globl native_gdt
+  .globl native_gdt, native_gdt_end
 native_gdt:
   .quad 0
   .quad 0x00af9b000000ffff  // 0x08 kernel code, 64 bits

@@ -51,6 +51,17 @@ static inline uint64_t native_read_cr3(void) {
 static inline void native_write_cr3(uint64_t value) { __asm__ volatile("mov %0, %%cr3" : : "r"(value) : "memory"); }
 static inline void native_invlpg(uint64_t address) { __asm__ volatile("invlpg (%0)" : : "r"(address) : "memory"); }
 
+// CR0.TS and CR4.OSXSAVE.
+static inline void native_set_task_switched(void) {
+  uint64_t value;
+  __asm__ volatile("mov %%cr0, %0; or $8, %0; mov %0, %%cr0" : "=&r"(value));
+}
+
+static inline void native_enable_xsave(void) {
+  uint64_t value;
+  __asm__ volatile("mov %%cr4, %0; or $0x40000, %0; mov %0, %%cr4" : "=&r"(value));
+}
+
 struct CPUIDResult { uint32_t eax, ebx, ecx, edx; };
 
 static inline struct CPUIDResult native_cpuid(uint32_t leaf, uint32_t subleaf) {

@@ -72,14 +72,14 @@ native_enter_user:
   push %r13
   push %r14
   push %r15
-  mov %rsp, kernel_stack
+  mov %rsp, native_kernel_stack
   lea 176(%rdi), %rax
   mov %rax, native_tss + 4
   mov %rdi, %rsp
   jmp restore_registers
 
 leave_user:
-  mov kernel_stack, %rsp
+  mov native_kernel_stack, %rsp
   pop %r15
   pop %r14
   pop %r13
@@ -124,5 +124,6 @@ native_idt:
 
   .bss
   .balign 8
-kernel_stack: .quad 0
+  .globl native_kernel_stack
+native_kernel_stack: .quad 0
 user_stack: .quad 0
