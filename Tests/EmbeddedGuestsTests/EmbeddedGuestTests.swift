@@ -1,4 +1,5 @@
 import EmbeddedGuests
+import Foundation
 import Testing
 
 @Suite("Embedded guests")
@@ -11,6 +12,27 @@ struct EmbeddedGuestTests {
     }
     #expect(EmbeddedGuest.named("nobody") == nil)
     #expect(EmbeddedGuest.named("") == nil)
+  }
+
+  @Test("the names are those of the documentation")
+  func allNames() {
+    let names = ["hello", "hello-real", "hello-protected", "privileged", "compute", "ring3", "smp", "crash"]
+    #expect(EmbeddedGuest.all.map(\.name) == names)
+  }
+
+  @Test("each guest has a recorded run, each run a guest and an output")
+  func expectedRuns() throws {
+    let folder = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../guests/expected")
+    let table = try String(contentsOf: folder.appending(path: "runs.tsv"), encoding: .utf8)
+    let runs = table.split(separator: "\n").filter { !$0.hasPrefix("#") }.map {
+      $0.split(separator: "\t", omittingEmptySubsequences: false)
+    }
+    for run in runs {
+      try #require(run.count == 5, "\(run)")
+      #expect(EmbeddedGuest.named(String(run[1])) != nil, "\(run)")
+      #expect(try !Data(contentsOf: folder.appending(path: String(run[0]))).isEmpty, "\(run)")
+    }
+    #expect(Set(runs.map { String($0[1]) }) == Set(EmbeddedGuest.all.map(\.name)))
   }
 
   @Test("summaries are one line of a list")
@@ -29,13 +51,14 @@ struct EmbeddedGuestTests {
     #expect(guest.bytes[510] == 0x55 && guest.bytes[511] == 0xaa)
   }
 
-  @Test("ELF images have the class they claim and are executables for x86", arguments: ["hello", "hello-protected"])
-  func elfClass(name: String) throws {
-    let guest = try #require(EmbeddedGuest.named(name))
-    #expect(guest.bytes.starts(with: [0x7f, 0x45, 0x4c, 0x46]))
-    #expect(guest.bytes[4] == (guest.format == .elf64 ? 2 : 1))
-    #expect(guest.word(16) == 2)  // ET_EXEC
-    #expect(guest.word(18) == (guest.format == .elf64 ? 62 : 3))
+  @Test("ELF images have the class they claim and are executables for x86")
+  func elfClass() throws {
+    for guest in EmbeddedGuest.all where guest.format != .bootSector {
+      #expect(guest.bytes.starts(with: [0x7f, 0x45, 0x4c, 0x46]), "\(guest.name)")
+      #expect(guest.bytes[4] == (guest.format == .elf64 ? 2 : 1), "\(guest.name)")
+      #expect(guest.word(16) == 2, "\(guest.name)")  // ET_EXEC
+      #expect(guest.word(18) == (guest.format == .elf64 ? 62 : 3), "\(guest.name)")
+    }
   }
 
   @Test("every ELF image has a multiboot header in its first 8 KiB")
