@@ -24,6 +24,7 @@ public struct EmbeddedGuest: Sendable {
   /// The words that the guest understands on its command line; empty if there are none.
   public let arguments: String
 
+  /// Which loader the image is for.
   public let format: Format
 
   /// The image. It lies in the executable itself and stays valid for the process's life.
