@@ -2,9 +2,9 @@
 //
 // Popek and Goldberg's condition for a machine that can be virtualized by running the guest directly: every sensitive
 // instruction traps when it is executed without privilege. On x86 some do not: POPF keeps the interrupt flag as it was,
-// SGDT and SMSW show the kernel's state to anybody, and so on. The table shows for the machine below which is which. Under
-// a monitor that does its work, it is the same as on the bare machine; where a monitor lets an instruction through, the
-// line says `ran, another value`.
+// SGDT and SMSW show the kernel's state to anybody, and so on. The table shows for the machine below which is which.
+// Under a monitor that does its work, it is the same as on the bare machine; where a monitor lets an instruction
+// through, the line says `ran, another value`.
 //
 // A `*` marks results that depend on the processor model. On the command line: `only=user` or `only=kernel`; `common`
 // leaves out the instructions, last in the table, that monitors were seen to refuse in kernel mode; `row=N` leaves out

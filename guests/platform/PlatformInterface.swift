@@ -1,11 +1,11 @@
 // What a guest of ours may ask of what is below it.
 //
-// A guest is a small kernel, and a kernel's dealings with the processor are few: who is told of a trap, how user code is
-// entered, what a page is mapped to, when the timer ticks, how another processor starts. Those are this file. A kernel
-// written against them does not care who carries them out:
+// A guest is a small kernel, and a kernel's dealings with the processor are few: who is told of a trap, how user code
+// is entered, what a page is mapped to, when the timer ticks, how another processor starts. Those are this file. A
+// kernel written against them does not care who carries them out:
 //
-//     hello.swift, ring3.swift, …   ──▶   Platform   ──▶   native/   privileged instructions, port I/O, page tables
-//                                                     └─▶   xen/     hypercalls
+//     hello.swift, ring3.swift, …  ──▶  Platform  ──▶  native/   privileged instructions, ports, page tables
+//                                                └─▶  xen/      hypercalls
 //
 // The choice is made when the guest is built, by compiling one folder or the other. It is the oldest idea of
 // virtualization seen from the other side: what a rewriting monitor does to an unwilling kernel at run time, a

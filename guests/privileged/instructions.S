@@ -1,8 +1,8 @@
 // Each privileged and each sensitive instruction, in code that finds out what it did.
 //
 // A row is a name, code to be called in user mode and code to be called in kernel mode. Code gets the page of a
-// KnownState in RDI, may use the registers that C functions may, and returns a result in EAX (see instructions.h), if the
-// instruction lets it. All of it is position-independent and lies in the pages that user mode may read, so that the
+// KnownState in RDI, may use the registers that C functions may, and returns a result in EAX (see instructions.h), if
+// the instruction lets it. All of it is position-independent and lies in the pages that user mode may read, so that the
 // kernel runs the very bytes that the user runs.
 
 #define GDT_BASE 0

@@ -1,5 +1,5 @@
-// Starting other processors by the local APIC (AMD64 APM vol. 2, 16.5 "Interprocessor Interrupts", and 15.27.8 of the
-// Intel SDM's vol. 3 for the INIT-SIPI sequence), addressed to all but the sender, so that nobody's APIC number is asked.
+// Starting other processors by the local APIC (AMD64 APM vol. 2, 16.5 "Interprocessor Interrupts"; Intel SDM vol. 3,
+// "MP Initialization"): INIT, then start-up, addressed to all but the sender, so that nobody's APIC number is asked.
 
 import CNative
 
@@ -61,7 +61,8 @@ private enum LocalAPIC {
   }
 
   static func sendToOthers(_ message: Message) {
-    // Interrupt command register: all excluding self (3 << 18), asserted (1 << 14), delivery mode INIT (5) or start-up (6).
+    // Interrupt command register: all excluding self (3 << 18), asserted (1 << 14), delivery mode INIT (5) or
+    // start-up (6), whose vector is the number of a page.
     let command: UInt32 =
       switch message {
       case .initialize: 3 << 18 | 1 << 14 | 5 << 8

@@ -4,7 +4,9 @@
 
 #include <stdint.h>
 
-static inline void native_outb(uint16_t port, uint8_t value) { __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port)); }
+static inline void native_outb(uint16_t port, uint8_t value) {
+  __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
+}
 
 static inline uint8_t native_inb(uint16_t port) {
   uint8_t value;

@@ -14,8 +14,9 @@ native_trap_stubs:
   .rept 256
   .balign 16, 0x90
   // These push an error code by themselves: #DF #TS #NP #SS #GP #PF #AC #CP #VC #SX.
-  .if (vector == 8) || (vector >= 10 && vector <= 14) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)
-  .else
+  .set pushes_code, (vector == 8) || (vector >= 10 && vector <= 14) || (vector == 17) || (vector == 21)
+  .set pushes_code, pushes_code || (vector == 29) || (vector == 30)
+  .if pushes_code == 0
   pushq $0
   .endif
   pushq $vector
