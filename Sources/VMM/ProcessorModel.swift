@@ -21,14 +21,14 @@ public struct ProcessorModel: Sendable, Equatable {
   }
 
   private static let baseline: Set<ProcessorFeature> = [
-    .fpu, .vme, .de, .pse, .tsc, .msr, .pae, .mce, .cx8, .apic, .sep, .mtrr, .pge, .mca, .cmov, .pat, .pse36, .clflush,
+    .fpu, .de, .pse, .tsc, .msr, .pae, .mce, .cx8, .apic, .sep, .mtrr, .pge, .mca, .cmov, .pat, .pse36, .clflush,
     .mmx, .fxsr, .sse, .sse2, .x2apic, .tsc_deadline_timer, .hypervisor, .syscall, .nx, .lm, .nonstop_tsc,
   ]
   private static let second: Set<ProcessorFeature> = [
-    .pni, .ssse3, .cx16, .sse4_1, .sse4_2, .popcnt, .lahf_lm, .rdtscp, .prefetchw,
+    .pni, .ssse3, .cx16, .sse4_1, .sse4_2, .popcnt, .lahf_lm, .rdtscp,
   ]
   private static let third: Set<ProcessorFeature> = [
-    .pclmulqdq, .fma, .movbe, .aes, .xsave, .avx, .f16c, .rdrand, .fsgsbase, .bmi1, .avx2, .smep, .bmi2, .erms, .adx,
+    .pclmulqdq, .fma, .movbe, .aes, .xsave, .avx, .f16c, .rdrand, .fsgsbase, .bmi1, .avx2, .smep, .bmi2, .adx,
     .smap, .clflushopt, .xsaveopt, .abm, .pdpe1gb,
   ]
 
