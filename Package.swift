@@ -28,7 +28,8 @@ let package = Package(
     .systemLibrary(name: "CKVM"),
     .systemLibrary(name: "CLinux"),
     .target(name: "VMM", dependencies: ["CLinux", system], swiftSettings: strict),
-    .target(name: "Boot", dependencies: ["VMM", system], swiftSettings: strict),
+    .systemLibrary(name: "CCompression"),
+    .target(name: "Boot", dependencies: ["CCompression", "VMM", system], swiftSettings: strict),
     .target(name: "Devices", dependencies: ["VMM", "CLinux", system], swiftSettings: strict),
     .target(
       name: "HardwareTechnique", dependencies: ["CKVM", "CLinux", "VMM", system], swiftSettings: strict),
@@ -44,7 +45,7 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(name: "EmbeddedGuestsTests", dependencies: ["EmbeddedGuests"], swiftSettings: strict),
     .testTarget(name: "VMMTests", dependencies: ["VMM"], swiftSettings: strict),
-    .testTarget(name: "BootTests", dependencies: ["Boot", "VMM", system], swiftSettings: strict),
+    .testTarget(name: "BootTests", dependencies: ["Boot", "CCompression", "VMM", system], swiftSettings: strict),
     .testTarget(name: "DevicesTests", dependencies: ["CLinux", "Devices", "VMM", system], swiftSettings: strict),
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
     .testTarget(

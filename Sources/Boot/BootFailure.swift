@@ -51,6 +51,8 @@ public struct BootFailure: Error, Hashable, Sendable, CustomStringConvertible {
     case overlap(part: String, base: UInt64, size: UInt64, other: String)
     /// No free range is left for a part.
     case noRoom(part: String, size: UInt64, below: UInt64)
+    /// The host did not give the memory that a part needs.
+    case hostRefused(part: String, Errno)
     /// The first instruction would not be in the image.
     case entryOutsideImage(entry: UInt64)
     /// More characters than the guest can take.
@@ -92,8 +94,8 @@ extension BootFailure.Reason: CustomStringConvertible {
     case .unsupported(let what, let remedy):
       "\(what); \(remedy)"
     case .outsideMemory(let part, let base, let size):
-      "\(part) (\(size) bytes at \(hexadecimal(base))) is not within the guest's usable memory; give more with --memory,"
-        + " or link it elsewhere"
+      "\(part) (\(size) bytes at \(hexadecimal(base))) is not within the guest's usable memory; give more"
+        + " with --memory, or link it elsewhere"
     case .wraps(let part, let base, let size):
       "\(part) (\(hexadecimal(size)) bytes at \(hexadecimal(base))) passes the end of the address space; the file is"
         + " corrupt or was linked wrongly"
@@ -102,6 +104,8 @@ extension BootFailure.Reason: CustomStringConvertible {
     case .noRoom(let part, let size, let limit):
       "no room for \(part) (\(size) bytes) in the guest's memory below \(hexadecimal(limit)); give more with --memory,"
         + " or make it smaller"
+    case .hostRefused(let part, let error):
+      "the host has no memory for \(part) (\(error)); end other programs, or raise the limits of this one"
     case .entryOutsideImage(let entry):
       "the entry point \(hexadecimal(entry)) is in no loaded part of the image; give the address of its first"
         + " instruction when linking, or with --entry"

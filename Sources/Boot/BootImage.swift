@@ -1,7 +1,7 @@
 // Where an image's bytes come from.
 //
 // A file is never mapped: whoever truncates a mapped file sends its reader SIGBUS, and an image is not ours to lock.
-// `pread` costs one copy, straight into guest memory for what is loaded, and turns every such change into an error.
+// `pread` costs one copy more and turns every such change into an error.
 // The same change can make a second look at a structure differ from the first, so each structure is read once, into
 // `ImageBytes`, and only that copy is judged and used.
 
@@ -92,11 +92,29 @@ public final class BootImage: Sendable {
     _ part: String, at offset: UInt64, count: UInt64, to address: UInt64, of memory: GuestMemory
   ) throws(BootFailure) {
     try check(part, at: offset, count: count)
-    guard let host = memory.host(GuestPhysicalAddress(address), count: count), let length = Int(exactly: count) else {
+    // Before the first byte is read, so that a range that is no RAM costs nothing.
+    guard memory.host(GuestPhysicalAddress(address), count: count) != nil else {
       throw BootFailure(name, .outsideMemory(part: part, base: address, size: count))
     }
-    try fill(UnsafeMutableRawBufferPointer(start: host, count: length), from: offset)
+    if case .memory(let bytes) = source {
+      let slice = UnsafeRawBufferPointer(rebasing: bytes[Int(offset)..<Int(offset + count)])
+      try memory.store(slice, at: address, as: part, of: name)
+      return
+    }
+    let buffer = UnsafeMutableRawBufferPointer.allocate(
+      byteCount: Int(min(count, UInt64(Self.copyChunk))), alignment: 4096)
+    defer { buffer.deallocate() }
+    var done: UInt64 = 0
+    while done < count {
+      let chunk = UnsafeMutableRawBufferPointer(rebasing: buffer[..<Int(min(count - done, UInt64(buffer.count)))])
+      try fill(chunk, from: offset + done)
+      try memory.store(UnsafeRawBufferPointer(chunk), at: address + done, as: part, of: name)
+      done += UInt64(chunk.count)
+    }
   }
+
+  /// Small enough to stay in the processor's cache between reading and storing.
+  private static let copyChunk = 256 << 10
 
   private func check(_ part: String, at offset: UInt64, count: UInt64) throws(BootFailure) {
     guard offset <= size, count <= size - offset else {

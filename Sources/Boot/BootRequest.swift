@@ -17,14 +17,25 @@ public struct BootRequest: Sendable {
   public var kind: ImageKind?
   /// What the guest's command line is to hold; kinds that have none refuse one that is not empty.
   public var commandLine: String = ""
+  /// Whether a Linux kernel gets `LinuxCommandLine.defaults` in front of `commandLine`.
+  public var addsDefaultCommandLine = true
+  /// By which door a Linux kernel is entered.
+  public var linuxEntry = LinuxEntry.automatic
+  /// Archives for Linux's first root, which Linux unpacks one over the other in this order.
+  public var initialRamdisks: [BootImage] = []
   /// Where a flat image goes, in guest physical memory; its kind's habit when `nil`.
   public var loadAddress: UInt64?
   /// The guest physical address of a flat image's first instruction; its first byte when `nil`.
   public var entry: UInt64?
-  /// Files for a multiboot kernel, in this order.
+  /// Files for a multiboot kernel or a PVH one that is not Linux, in this order.
   public var modules: [BootModule] = []
   /// What the guest is told of its memory; what a machine with this RAM has when `nil`.
   public var memoryMap: MemoryMap?
+  /// Where ACPI's root pointer lies, for Linux and PVH kernels; others look for it where a PC's firmware has it.
+  public var rootSystemDescriptionPointer: GuestPhysicalAddress?
+  /// Bytes that no one else knows, for the random number generator of a Linux kernel entered as packaged (PVH has no
+  /// place for them); none if empty.
+  public var randomSeed: [UInt8] = []
 
   /// - Parameter kind: detected when `nil`.
   public init(image: BootImage, kind: ImageKind? = nil) {
@@ -48,9 +59,8 @@ public struct BootRequest: Sendable {
     case .flat16, .flat32, .flat64: return try FlatLoader(request: self, kind: kind).load(&layout)
     case .elf: return try ELFLoader(image: image).load(&layout)
     case .multiboot: return try MultibootLoader(request: self).load(&layout)
-    case .linux:
-      throw BootFailure(
-        image.name, .unsupported("is a Linux kernel, which can't be booted yet", remedy: "give another image"))
+    case .pvh: return try PVHLoader(request: self).load(&layout)
+    case .linux: return try LinuxLoader(request: self).load(&layout)
     }
   }
 
@@ -65,6 +75,16 @@ public struct BootRequest: Sendable {
     if !commandLine.isEmpty, isFlat || kind == .elf {
       throw refuse("a command line", "leave --append out, or give a multiboot or Linux image")
     }
-    if !modules.isEmpty, kind != .multiboot { throw refuse("--module", "leave it out, or give a multiboot image") }
+    if commandLine.utf8.contains(0) {
+      throw BootFailure(
+        image.name, .unsupported("the command line holds a zero byte, which would end it", remedy: "leave it out"))
+    }
+    if !modules.isEmpty, kind != .multiboot, kind != .pvh {
+      throw refuse("--module", kind == .linux ? "give Linux its archives with --initrd" : "leave it out")
+    }
+    if !initialRamdisks.isEmpty, kind != .linux, kind != .pvh {
+      throw refuse("--initrd", kind == .multiboot ? "give files with --module" : "leave it out")
+    }
+    if linuxEntry != .automatic, kind != .linux { throw refuse("--linux-entry", "it is for Linux kernels as packaged") }
   }
 }

@@ -1,6 +1,6 @@
 // ELF executables by their entry point: each PT_LOAD segment goes to its physical address (p_paddr), what it has in
-// memory beyond the file is zero, and the class decides the mode. Kernels linked to run at high virtual addresses say an
-// entry point there; the segment that holds it tells the physical address.
+// memory beyond the file is zero, and the class decides the mode. Kernels linked to run at high virtual addresses say
+// an entry point there; the segment that holds it tells the physical address.
 
 import VMM
 
@@ -11,7 +11,9 @@ struct ELFLoader {
   /// Where the segments went.
   struct Placement {
     let header: ELFHeader
-    /// What was loaded, in the table's order.
+    /// All program headers, in the table's order.
+    let allSegments: [ELFHeader.Segment]
+    /// What was loaded.
     let segments: [ELFHeader.Segment]
     /// The physical address of the entry point.
     let entry: UInt64
@@ -31,7 +33,8 @@ struct ELFLoader {
     let header = try ELFHeader(try image.prefix(ELFHeader.maximumSize, as: "the ELF header"))
     let table = try image.read(
       "the program header table", at: header.segmentTableOffset, count: header.segmentTableSize)
-    let segments = try header.segments(table).filter { $0.type == ELFHeader.Segment.load && $0.memorySize > 0 }
+    let allSegments = try header.segments(table)
+    let segments = allSegments.filter { $0.type == ELFHeader.Segment.load && $0.memorySize > 0 }
     try Self.claim(segments, &layout)
     for segment in segments {
       try image.copy(
@@ -41,7 +44,8 @@ struct ELFLoader {
     }
     let entry = try Self.physicalEntry(header.entry, segments, image: image.name)
     return Placement(
-      header: header, segments: segments, entry: entry, notes: Self.notes(header, segments, entry: entry))
+      header: header, allSegments: allSegments, segments: segments, entry: entry,
+      notes: Self.notes(header, segments, entry: entry))
   }
 
   /// Takes the segments' memory.

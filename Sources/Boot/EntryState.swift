@@ -96,23 +96,23 @@ enum IdentityPageTables {
   private static let writable: UInt64 = 1 << 1
   private static let large: UInt64 = 1 << 7
   private static let tableSize: UInt64 = 4096
+  private static let entriesPerTable = 512
   private static let gigabytes: UInt64 = 4
+  /// The entries of all page directories, which do not depend on where these lie.
+  private static let pages = (0..<(gigabytes * UInt64(entriesPerTable))).map { $0 << 21 | present | writable | large }
 
   /// Places and fills them.
   /// - Returns: CR3.
   static func store(_ layout: inout GuestLayout) throws(BootFailure) -> UInt64 {
     let part = "the first page tables"
     let base = try layout.placeStructure(part, size: (2 + gigabytes) * tableSize)
-    let wordsPerTable = Int(tableSize) / 8
-    var words = [UInt64](repeating: 0, count: (2 + Int(gigabytes)) * wordsPerTable)
-    words[0] = base &+ tableSize | present | writable
-    for gigabyte in 0..<Int(gigabytes) {
-      words[wordsPerTable + gigabyte] = base &+ UInt64(2 + gigabyte) &* tableSize | present | writable
+    var upper = [UInt64](repeating: 0, count: 2 * entriesPerTable)
+    upper[0] = base &+ tableSize | present | writable
+    for gigabyte in 0..<gigabytes {
+      upper[entriesPerTable + Int(gigabyte)] = base &+ (2 + gigabyte) &* tableSize | present | writable
     }
-    for page in 0..<(Int(gigabytes) * wordsPerTable) {
-      words[2 * wordsPerTable + page] = UInt64(page) << 21 | present | writable | large
-    }
-    try layout.store(words, at: base, as: part)
+    try layout.store(upper, at: base, as: part)
+    try layout.store(pages, at: base &+ 2 &* tableSize, as: part)
     return base
   }
 }

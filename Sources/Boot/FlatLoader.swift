@@ -2,11 +2,11 @@ import VMM
 
 /// Flat images: bytes without a header, put at an address and jumped to.
 ///
-/// | kind   | loaded at | mode                                             | also                                        |
-/// |--------|-----------|--------------------------------------------------|---------------------------------------------|
-/// | flat16 | 0x7c00    | real, CS:IP 0:7c00, SS:SP 0:7c00                 | DL 0x80, as firmware says "first hard disk" |
-/// | flat32 | 1 MiB     | 32-bit protected, no paging                      | a descriptor table, a stack                 |
-/// | flat64 | 1 MiB     | 64-bit, the low 4 GiB mapped to themselves       | a descriptor table, a stack                 |
+/// | kind   | loaded at | mode                                       | also                                        |
+/// |--------|-----------|--------------------------------------------|---------------------------------------------|
+/// | flat16 | 0x7c00    | real, CS:IP 0:7c00, SS:SP 0:7c00           | DL 0x80, as firmware says "first hard disk" |
+/// | flat32 | 1 MiB     | 32-bit protected, no paging                | a descriptor table, a stack                 |
+/// | flat64 | 1 MiB     | 64-bit, the low 4 GiB mapped to themselves | a descriptor table, a stack                 |
 struct FlatLoader {
   let request: BootRequest
   let kind: ImageKind

@@ -37,6 +37,11 @@ struct GuestLayout {
   /// The first 4 GiB, as far as 32-bit code reaches.
   static let below4GiB: Range<UInt64> = 0x1000..<0x1_0000_0000
 
+  /// The addresses from `base` to `end`, the first 4 GiB at most; none if they are the wrong way round.
+  static func window(from base: UInt64, to end: UInt64) -> Range<UInt64> {
+    base..<max(base, min(end, below4GiB.upperBound))
+  }
+
   /// Takes a range that the image asks for.
   /// - Parameter reservedToo: allow RAM that the guest is not told about, such as the ROM area.
   /// - Throws: `BootFailure` unless the range is RAM that nobody has.

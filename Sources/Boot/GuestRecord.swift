@@ -3,7 +3,7 @@ struct GuestRecord {
   private(set) var bytes: [UInt8] = []
 
   /// Adds an integer at the end.
-  mutating func append<Value: FixedWidthInteger>(_ value: Value) {
+  mutating func append<Value: FixedWidthInteger & BitwiseCopyable>(_ value: Value) {
     put(value, at: bytes.count)
   }
 
@@ -14,11 +14,18 @@ struct GuestRecord {
   }
 
   /// Stores an integer at an offset, which is not below zero.
-  mutating func put<Value: FixedWidthInteger>(_ value: Value, at offset: Int) {
-    let size = MemoryLayout<Value>.size
-    if bytes.count < offset + size { bytes.append(contentsOf: repeatElement(0, count: offset + size - bytes.count)) }
-    withUnsafeBytes(of: value.littleEndian) { source in
-      for (index, byte) in source.enumerated() { bytes[offset + index] = byte }
-    }
+  mutating func put<Value: FixedWidthInteger & BitwiseCopyable>(_ value: Value, at offset: Int) {
+    grow(to: offset + MemoryLayout<Value>.size)
+    bytes.withUnsafeMutableBytes { $0.storeBytes(of: value.littleEndian, toByteOffset: offset, as: Value.self) }
+  }
+
+  /// Stores bytes at an offset, which is not below zero.
+  mutating func put(_ contents: [UInt8], at offset: Int) {
+    grow(to: offset + contents.count)
+    bytes.replaceSubrange(offset..<(offset + contents.count), with: contents)
+  }
+
+  private mutating func grow(to size: Int) {
+    if bytes.count < size { bytes += [UInt8](repeating: 0, count: size - bytes.count) }
   }
 }

@@ -10,6 +10,8 @@ public enum ImageKind: String, Sendable, CaseIterable, Hashable {
   case elf
   /// A kernel with a multiboot 1 header.
   case multiboot
+  /// An ELF kernel with Xen's note for PVH: a Linux `vmlinux`, for example.
+  case pvh
   /// A Linux kernel as packaged (bzImage).
   case linux
 

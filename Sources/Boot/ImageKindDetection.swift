@@ -1,5 +1,6 @@
 // Telling images apart by their bytes. What could be several kinds is taken for the one that says most about how it
-// wants to start: a multiboot header or a Linux setup header before plain ELF, that before a boot sector's signature.
+// wants to start: a multiboot header, a PVH note or a Linux setup header before plain ELF and a boot sector's
+// signature.
 
 import VMM
 
@@ -13,7 +14,11 @@ extension ImageKind {
     // Enough for the last signature that is looked for, ISO 9660's at 0x8001.
     let head = try image.prefix(0x8006)
     if head.holds(ELFHeader.magic, at: 0) {
-      return MultibootHeader.offset(in: head) != nil ? .multiboot : .elf
+      if MultibootHeader.offset(in: head) != nil { return .multiboot }
+      let header = try ELFHeader(try image.prefix(ELFHeader.maximumSize, as: "the ELF header"))
+      let table = try image.read(
+        "the program header table", at: header.segmentTableOffset, count: header.segmentTableSize)
+      return try ELFNotes(header.segments(table), of: image).physicalEntry != nil ? .pvh : .elf
     }
     let hasBootSignature = head.holds([0x55, 0xaa], at: 510)
     if head.holds(Array("HdrS".utf8), at: 0x202) { return .linux }

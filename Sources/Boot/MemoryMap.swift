@@ -4,14 +4,15 @@
 //     usable   │ EBDA, video, ROM │ usable     │ devices         │ usable
 //              │ reserved         │            │ not listed      │
 //
-// All of the first three gigabytes is RAM here, the reserved part too: firmware tables go there. Multiboot, e820 and PVH
-// tell the guest the same entries, each in its own words.
+// All of the first three gigabytes is RAM here, the reserved part too: firmware tables go there. Multiboot, e820 and
+// PVH tell the guest the same entries, each in its own words.
 
 import VMM
 
 /// The memory that a guest is told about, in ascending order, without overlaps.
 public struct MemoryMap: Sendable, Equatable {
-  /// What a range is for; the values of ACPI's address range types (ACPI 6.5, 15.1), which e820, multiboot and PVH share.
+  /// What a range is for; the values of ACPI's address range types (ACPI 6.5, 15.1), which e820, multiboot and PVH
+  /// share.
   public enum Kind: UInt32, Sendable {
     /// The guest's to use.
     case usable = 1

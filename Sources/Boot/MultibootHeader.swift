@@ -1,5 +1,5 @@
-// The header by which a kernel says that it wants to be booted by the Multiboot Specification, version 0.6.96, 3.1: in the
-// image's first 8192 bytes, at a multiple of 4, three words whose sum is zero, then what the flags announce.
+// The header by which a kernel says that it wants to be booted by the Multiboot Specification, version 0.6.96, 3.1: in
+// the image's first 8192 bytes, at a multiple of 4, three words whose sum is zero, then what the flags announce.
 
 import VMM
 

@@ -2,8 +2,8 @@ import Boot
 import Testing
 import VMM
 
-// Whatever an image's bytes are, loading it gives a guest or a `BootFailure`. A trap would end the test process, so that
-// these tests finish is most of what they show. All are deterministic: the generator's seed is the argument.
+// Whatever an image's bytes are, loading it gives a guest or a `BootFailure`. A trap would end the test process, so
+// that these tests finish is most of what they show. All are deterministic: the generator's seed is the argument.
 
 @Suite("Loaders under mutated images")
 struct LoaderFuzzTests {
