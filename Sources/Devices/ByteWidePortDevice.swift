@@ -10,6 +10,7 @@ protocol ByteWidePortDevice: PortDevice {
 }
 
 extension ByteWidePortDevice {
+  /// One byte a port, the lowest in the low bits.
   public func read(at offset: UInt16, width: AccessWidth) -> UInt32 {
     var value: UInt32 = 0
     for byte in 0..<min(width.rawValue, 4) {
@@ -18,6 +19,7 @@ extension ByteWidePortDevice {
     return value
   }
 
+  /// One byte a port, the low bits to the lowest, until one of them has an effect.
   public func write(_ value: UInt32, at offset: UInt16, width: AccessWidth) -> DeviceEffect {
     for byte in 0..<min(width.rawValue, 4) {
       let part = UInt8(truncatingIfNeeded: value >> UInt32(8 * byte))

@@ -5,31 +5,31 @@ import Testing
 
 @Suite("Escape sequences")
 struct EscapeFilterTests {
-  private func actions(_ bytes: [UInt8], guestListens: Bool = true) -> [EscapeFilter.Action] {
+  private func actions(_ bytes: [UInt8], guestIsListening: Bool = true) -> [EscapeFilter.Action] {
     var filter = EscapeFilter()
-    return bytes.map { filter.take($0, guestListens: guestListens) }
+    return bytes.map { filter.filter($0, guestIsListening: guestIsListening) }
   }
 
   @Test("ordinary keys go to the guest")
   func ordinary() {
-    #expect(actions([0x61, 0x0d, 0x1b, 0xff]) == [.send(0x61), .send(0x0d), .send(0x1b), .send(0xff)])
+    #expect(actions([0x61, 0x0d, 0x1b, 0xff]) == [.pass(0x61), .pass(0x0d), .pass(0x1b), .pass(0xff)])
   }
 
   @Test("Ctrl-A and a letter is a command")
   func commands() {
-    #expect(actions([1, 0x78]) == [.nothing, .quit])
-    #expect(actions([1, 0x68, 0x78]) == [.nothing, .showHelp, .send(0x78)])
-    #expect(actions([1, 1, 0x78]) == [.nothing, .send(1), .send(0x78)])
-    #expect(actions([1, 0x61]) == [.nothing, .send(1)])
-    #expect(actions([1, 0x7a, 0x7a]) == [.nothing, .nothing, .send(0x7a)])
+    #expect(actions([1, 0x78]) == [.swallow, .quit])
+    #expect(actions([1, 0x68, 0x78]) == [.swallow, .help, .pass(0x78)])
+    #expect(actions([1, 1, 0x78]) == [.swallow, .pass(1), .pass(0x78)])
+    #expect(actions([1, 0x61]) == [.swallow, .pass(1)])
+    #expect(actions([1, 0x7a, 0x7a]) == [.swallow, .swallow, .pass(0x7a)])
   }
 
   @Test("Ctrl-C is the guest's only if the guest listens, and ends a command")
   func interrupt() {
-    #expect(actions([3]) == [.send(3)])
-    #expect(actions([3], guestListens: false) == [.interrupt])
-    #expect(actions([1, 3, 0x78]) == [.nothing, .send(3), .send(0x78)])
-    #expect(actions([1, 3], guestListens: false) == [.nothing, .interrupt])
+    #expect(actions([3]) == [.pass(3)])
+    #expect(actions([3], guestIsListening: false) == [.interrupt])
+    #expect(actions([1, 3, 0x78]) == [.swallow, .pass(3), .pass(0x78)])
+    #expect(actions([1, 3], guestIsListening: false) == [.swallow, .interrupt])
   }
 }
 

@@ -7,15 +7,15 @@ public struct EscapeFilter: Sendable {
   /// What is to be done with a byte.
   public enum Action: Sendable, Equatable {
     /// The guest gets this byte.
-    case send(UInt8)
+    case pass(UInt8)
     /// Ends the machine, by the user's wish.
     case quit
     /// Ends the machine as SIGINT does.
     case interrupt
     /// Shows `help`.
-    case showHelp
+    case help
     /// The byte was the beginning of a command, or of none that exists.
-    case nothing
+    case swallow
   }
 
   /// Ctrl-A.
@@ -37,23 +37,23 @@ public struct EscapeFilter: Sendable {
   /// Outside a command.
   public init() {}
 
-  /// - Parameter guestListens: whether the guest reads what is typed, see `SerialPort16550.isListening`.
-  public mutating func take(_ byte: UInt8, guestListens: Bool) -> Action {
+  /// - Parameter guestIsListening: whether the guest reads what is typed, see `SerialPort16550.isListening`.
+  public mutating func filter(_ byte: UInt8, guestIsListening: Bool) -> Action {
     if byte == Self.interruptCharacter {
       isInCommand = false
-      return guestListens ? .send(byte) : .interrupt
+      return guestIsListening ? .pass(byte) : .interrupt
     }
     guard isInCommand else {
-      if byte != Self.prefix { return .send(byte) }
+      if byte != Self.prefix { return .pass(byte) }
       isInCommand = true
-      return .nothing
+      return .swallow
     }
     isInCommand = false
     switch byte {
     case UInt8(ascii: "x"), UInt8(ascii: "X"): return .quit
-    case UInt8(ascii: "a"), UInt8(ascii: "A"), Self.prefix: return .send(Self.prefix)
-    case UInt8(ascii: "h"), UInt8(ascii: "H"), UInt8(ascii: "?"): return .showHelp
-    default: return .nothing
+    case UInt8(ascii: "a"), UInt8(ascii: "A"), Self.prefix: return .pass(Self.prefix)
+    case UInt8(ascii: "h"), UInt8(ascii: "H"), UInt8(ascii: "?"): return .help
+    default: return .swallow
     }
   }
 }
