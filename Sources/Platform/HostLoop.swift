@@ -169,12 +169,12 @@ final class HostLoop {
       return handOverInput()
     }
     for byte in buffer[..<count] {
-      switch escape.take(byte, guestListens: serialPort?.isListening ?? false) {
-      case .send(let byte): pendingInput.append(byte)
-      case .nothing: break
+      switch escape.filter(byte, guestIsListening: serialPort?.isListening ?? false) {
+      case .pass(let byte): pendingInput.append(byte)
+      case .swallow: break
       case .quit: return interrupt(.user)
       case .interrupt: return interrupt(.signal(SIGINT))
-      case .showHelp: options.whenHelpWanted?()
+      case .help: options.whenHelpWanted?()
       }
     }
     handOverInput()
