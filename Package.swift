@@ -19,6 +19,7 @@ let package = Package(
   products: [
     .executable(name: "trivisor", targets: ["trivisor"]),
     .library(name: "TrivisorPlatform", targets: ["Platform", "HardwareTechnique", "VMM"]),
+    .executable(name: "trivisor-conformance", targets: ["ConformanceRunner"])
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -59,5 +60,13 @@ let package = Package(
     .testTarget(
       name: "TrivisorTests", dependencies: ["CPseudoTerminal", "EmbeddedGuests", "Platform", "VMM", "trivisor"],
       swiftSettings: strict),
+    .target(name: "ConformanceGuests", path: "Tests/ConformanceGuests"),
+    .target(
+      name: "Conformance", dependencies: ["ConformanceGuests", "VMM"], path: "Tests/Conformance", swiftSettings: strict),
+    .executableTarget(
+      name: "ConformanceRunner", dependencies: ["Conformance", "HardwareTechnique", "VMM"],
+      path: "Tests/ConformanceRunner", swiftSettings: strict),
+    .testTarget(
+      name: "ConformanceTests", dependencies: ["Conformance", "HardwareTechnique", "VMM"], swiftSettings: strict),
   ]
 )

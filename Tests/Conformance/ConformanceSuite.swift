@@ -1,0 +1,73 @@
+// The suite: every case, and how one is judged.
+
+import VMM
+
+/// All cases, and their runner.
+public struct ConformanceSuite: Sendable {
+  private let technique: any Technique
+  private let timeLimit: Int
+  /// What this technique runs on here.
+  public let host: HostKind
+
+  /// - Parameter timeLimit: milliseconds for one case; a guest that takes longer has failed.
+  public init(technique: any Technique, timeLimit: Int = 10_000) {
+    self.technique = technique
+    self.timeLimit = timeLimit
+    host = HostKind(for: technique)
+  }
+
+  /// Every case, in the order of reading: ports first, start-up last.
+  public static let cases: [ConformanceCase] = portCases
+
+  /// The first ability that a case needs and this host lacks.
+  public func obstacle(for conformanceCase: ConformanceCase) -> Ability? {
+    conformanceCase.needs.intersection(host.lacking).min()
+  }
+
+  /// Runs one case, whatever it needs if `isForced`.
+  public func run(_ conformanceCase: ConformanceCase, isForced: Bool = false) -> ConformanceVerdict {
+    if !isForced, let ability = obstacle(for: conformanceCase) { return .skipped(ability) }
+    do {
+      var (observation, findings) = try CaseMachine(conformanceCase).run(under: technique, timeLimit: timeLimit)
+      if let observation {
+        findings += compare(conformanceCase, observation)
+        findings += try conformanceCase.check(observation)
+      }
+      return findings.isEmpty ? .passed : .failed(findings.joined(separator: "\n"))
+    } catch {
+      return .failed("\(error)")
+    }
+  }
+
+  private func compare(_ conformanceCase: ConformanceCase, _ observation: Observation) -> [String] {
+    var findings: [String] = []
+    if observation.ending != conformanceCase.ending {
+      findings.append(
+        "expected to end with \(describe(conformanceCase.ending)), got \(describe(observation.ending))")
+    }
+    if observation.results != conformanceCase.results {
+      findings.append(
+        "expected results \(CaseMachine.list(conformanceCase.results)), got \(CaseMachine.list(observation.results))")
+    }
+    if let journal = conformanceCase.journal {
+      let expected = conformanceCase.journalsBytes ? journal.flatMap(\.bytes) : journal
+      let got = conformanceCase.journalsBytes ? observation.journal.flatMap(\.bytes) : observation.journal
+      if expected != got { findings.append("expected accesses \(expected), got \(got)") }
+    }
+    return findings
+  }
+
+  private func describe(_ ending: ConformanceCase.Ending) -> String {
+    guard case .stopped(.crashed(let report)) = ending else { return "\(ending)" }
+    let bytes = report.instruction.map { hexadecimal(UInt64($0)) }.joined(separator: " ")
+    let place = report.state.map { hexadecimal($0.general.rip) } ?? "?"
+    return "a crash: \(report.summary), at \(place): \(bytes)"
+  }
+}
+
+extension ConformanceVerdict {
+  /// Whether it speaks against the technique.
+  public var isFailure: Bool {
+    if case .failed = self { true } else { false }
+  }
+}

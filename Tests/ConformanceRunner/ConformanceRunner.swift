@@ -1,0 +1,97 @@
+// Runs the conformance suite and prints TAP (version 13, testanything.org), for places without a test harness: the
+// inside of a virtual machine, a bug report.
+
+import Conformance
+import Glibc
+import HardwareTechnique
+import VMM
+
+@main
+struct ConformanceRunner {
+  private static let usage = """
+    Usage: trivisor-conformance [--technique hardware] [--filter TEXT] [--force] [--list]
+
+      --technique NAME  under which technique the guests run (default: hardware)
+      --filter TEXT     only cases whose name contains TEXT
+      --force           run also what this host is known not to allow
+      --list            print the cases and end
+
+    Prints TAP. Ends with 0 if nothing failed, 1 if something did, 64 on a wrong option.
+    """
+
+  static func main() {
+    var techniqueName = TechniqueName.hardware
+    var filter = ""
+    var isForced = false
+    var isListing = false
+    var arguments = CommandLine.arguments.dropFirst()
+    while let argument = arguments.popFirst() {
+      switch argument {
+      case "--technique":
+        guard let name = arguments.popFirst().flatMap(TechniqueName.init) else { refuse() }
+        techniqueName = name
+      case "--filter":
+        guard let text = arguments.popFirst() else { refuse() }
+        filter = text
+      case "--force": isForced = true
+      case "--list": isListing = true
+      case "--help", "-h":
+        print(usage)
+        return
+      default: refuse()
+      }
+    }
+    let cases = ConformanceSuite.cases.filter { filter.isEmpty || $0.name.contains(filter) }
+    if isListing {
+      for conformanceCase in cases { print("\(conformanceCase.name): \(conformanceCase.summary)") }
+      return
+    }
+    guard techniqueName == .hardware else {
+      complain("trivisor-conformance: there is no technique \(techniqueName.rawValue) in this build")
+      exit(64)
+    }
+    exit(run(cases, under: HardwareTechnique(), isForced: isForced) ? 0 : 1)
+  }
+
+  /// Whether nothing failed.
+  private static func run(_ cases: [ConformanceCase], under technique: any Technique, isForced: Bool) -> Bool {
+    if case .unavailable(let reason, let remedy) = technique.probe() {
+      print("Bail out! \(reason); \(remedy)")
+      return false
+    }
+    let suite = ConformanceSuite(technique: technique)
+    print("TAP version 13")
+    print("1..\(cases.count)")
+    print("# technique \(technique.name.rawValue), host kind \(suite.host.rawValue)")
+    var failures = 0
+    var skips = 0
+    for (number, conformanceCase) in cases.enumerated() {
+      let label = "\(number + 1) - \(conformanceCase.name)"
+      switch suite.run(conformanceCase, isForced: isForced) {
+      case .passed: print("ok \(label)")
+      case .skipped(let ability):
+        skips += 1
+        print("ok \(label) # SKIP \(ability.rawValue)")
+      case .failed(let message):
+        failures += 1
+        print("not ok \(label)")
+        print("# \(conformanceCase.summary)")
+        for line in message.split(separator: "\n") { print("# \(line)") }
+      }
+      // Line by line, also into a pipe: a run that hangs must show where.
+      fflush(nil)
+    }
+    print("# \(cases.count - failures - skips) passed, \(failures) failed, \(skips) skipped")
+    return failures == 0
+  }
+
+  private static func refuse() -> Never {
+    complain(usage)
+    exit(64)
+  }
+
+  private static func complain(_ text: String) {
+    let line = text + "\n"
+    line.utf8CString.withUnsafeBytes { bytes in _ = write(2, bytes.baseAddress, bytes.count - 1) }
+  }
+}
