@@ -6,15 +6,15 @@ public enum GuestMode: String, Sendable, CaseIterable {
   case real
   /// 32-bit, flat, CPL 0, no paging.
   case protected
-  /// 32-bit, flat, CPL 3, IOPL 3, no paging.
+  /// 32-bit, flat, CPL 3, no paging.
   case protectedUser
   /// 64-bit, CPL 0.
   case long
-  /// 64-bit, CPL 3, IOPL 3, so that the guest can report by itself.
+  /// 64-bit, CPL 3.
   case longUser
   /// 32-bit under long mode, CPL 0.
   case compatibility
-  /// 32-bit under long mode, CPL 3, IOPL 3.
+  /// 32-bit under long mode, CPL 3.
   case compatibilityUser
 
   var isLong: Bool {
@@ -52,7 +52,6 @@ public enum GuestMode: String, Sendable, CaseIterable {
     state.general.rip = Layout.guest
     state.general.rsp = isUser ? Layout.userStack : Layout.stack
     state.general.rdx = 0
-    if isUser { state.general.rflags |= 3 << 12 }
     guard self != .real else {
       state.system.cs = .real(0, code: true)
       return

@@ -85,6 +85,11 @@ struct TableWriter {
     }
   }
 
+  /// Changes the entry of one of the first 512 pages.
+  func map(_ linear: UInt64, to physical: UInt64, flags: UInt64) throws {
+    try write(physical | flags, at: Layout.level1 + 8 * (linear >> 12))
+  }
+
   /// Every vector's stub; #BP and #OF may be called from CPL 3, the rest not.
   func writeLongModeGates() throws {
     for vector in UInt64(0)..<112 { try writeLongModeGate(vector) }

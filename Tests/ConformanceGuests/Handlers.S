@@ -6,7 +6,8 @@
 //     0xfa00 + vector, error code, RIP less EXPECTED, CS, RFLAGS (TF IF DF IOPL NT VM AC), RSP, SS, top of the frame
 //     and, for a page fault, CR2
 //
-// of which real mode has only the first, IP less EXPECTED, CS and FLAGS.
+// of which real mode has only the first, IP less EXPECTED, CS and FLAGS. Where the handler sends the guest on to another
+// place it also ends single-stepping.
 
 #include "guest.h"
 
@@ -62,6 +63,7 @@ guest handlers_long, 64
   finish 0xee
 3:
   movq %rax, 32(%rbx)
+  andl $~0x100, 48(%rbx)
   movl $0, RESUME
 4:
   popq %rbx
@@ -129,6 +131,7 @@ guest handlers_protected, 32
   finish 0xee
 3:
   movl %eax, 16(%ebx)
+  andl $~0x100, 24(%ebx)
   movl $0, %ss:RESUME
 4:
   popl %ebx
@@ -171,6 +174,7 @@ guest handlers_real, 16
   finish 0xee
 3:
   movw %ax, %ss:8(%bx)
+  andw $~0x100, %ss:12(%bx)
   movw $0, %cs:RESUME
 4:
   popw %bx
