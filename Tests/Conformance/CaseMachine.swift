@@ -69,7 +69,8 @@ final class CaseMachine: Sendable {
       guard let ending = state.ending else { return (nil, state.findings) }
       return (
         Observation(
-          ending: ending, results: journal.results, journal: journal.accesses, states: state.states.compactMap { $0 },
+          ending: ending, results: journal.results, journal: journal.accesses,
+          features: configuration.processorModel.features.subtracting(technique.reductions(for: configuration)), states: state.states.compactMap { $0 },
           memory: memory), state.findings
       )
     }

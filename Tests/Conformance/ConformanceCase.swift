@@ -27,8 +27,8 @@ public struct ConformanceCase: Sendable, CustomStringConvertible {
   public var needs: Set<Ability> = []
   /// Processors of the machine; those after the first wait to be started.
   public var processorCount = 1
-  /// What the guest reports, in order.
-  public var results: [UInt64] = []
+  /// What the guest reports, in order; `nil` where `check` judges it.
+  public var results: [UInt64]? = []
   /// What the journal devices saw, in order; `nil` where it does not matter.
   public var journal: [DeviceAccess]?
   /// Compare the journal byte by byte: for accesses that a technique may split as it likes.
@@ -62,7 +62,7 @@ extension ConformanceCase {
   }
 
   func needing(_ abilities: Ability...) -> Self { with { $0.needs.formUnion(abilities) } }
-  func reporting(_ results: [UInt64]) -> Self { with { $0.results += results } }
+  func reporting(_ results: [UInt64]) -> Self { with { $0.results = ($0.results ?? []) + results } }
   func journaling(_ accesses: [DeviceAccess]) -> Self { with { $0.journal = accesses } }
   func ending(_ ending: Ending) -> Self { with { $0.ending = ending } }
   func prepared(_ prepare: @escaping @Sendable (inout MachineState, TableWriter) throws -> Void) -> Self {
@@ -79,6 +79,8 @@ public struct Observation: Sendable {
   public let results: [UInt64]
   /// What the journal devices saw.
   public let journal: [DeviceAccess]
+  /// What the technique gives of the processor model here.
+  public let features: Set<ProcessorFeature>
   /// Each processor at the end.
   public let states: [MachineState]
   /// The guest's RAM.

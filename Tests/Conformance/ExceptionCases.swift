@@ -72,7 +72,7 @@ extension ConformanceSuite {
           + Case.frame(1, rip: 2, flags: 0x100, stack: 0xeff8, top: 0xeff0)
           + Case.frame(1, rip: 3, flags: 0) + [0]),
     Case("exception-noncanonical-push", .long, "#SS(0) for PUSH with a non-canonical RSP, on a stack that exists")
-      .reporting(Case.frame(12, stack: 0x8000_0000_0000, top: Layout.ist1))
+      .reporting(Case.frame(12, stack: 0x8000_0000_1000, top: Layout.ist1))
       .prepared { _, tables in try tables.writeLongModeGate(12, stackTable: 1) },
     Case("exception-far-return", .long, "#NP(selector), #GP(selector), #GP(0): a far return to what is no code")
       .reporting(

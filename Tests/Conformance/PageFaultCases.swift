@@ -73,7 +73,7 @@ extension ConformanceSuite {
         .reporting(Case.userFrame(14, error: 6, stack: Layout.userStack - 8, cr2: page) + [0])
         .prepared { _, tables in try tables.map(page, to: 0, flags: 0) },
       Case("page-fault-repair", .long, "once the handler has mapped the page, the instruction runs as if first")
-        .reporting([2, 0, 7])
+        .reporting([page, 0, 7])
         .prepared { _, tables in
           try tables.map(page, to: 0, flags: 0)
           guard let code = GuestCode.all["page_fault_repair_handler"] else { return }

@@ -125,7 +125,7 @@ endguest exception_noncanonical
 
 guest exception_noncanonical_push, 64
   movq %rsp, %r8
-  movabsq $0x800000000000, %rsp
+  movabsq $0x800000001000, %rsp
   arm 1f, 2f
 1:
   pushq %rax
@@ -232,10 +232,10 @@ endguest exception_gate_beyond
 // #GP's gate is not present, so that #NP follows on #GP: two contributory exceptions make a double fault. Its RIP is
 // undefined by the manual and in fact the instruction's.
 guest exception_double_fault, 64
-  movabsq $0x800000000000, %rbx
+  movl $0x1000, %eax
   arm 1f, 2f
 1:
-  movl (%rbx), %eax
+  movw %ax, %ds
 2:
   user_finish
 endguest exception_double_fault

@@ -118,8 +118,8 @@ endguest page_fault_repair
 
 guest page_fault_repair_handler, 64
   movl $PAGE | 7, PAGE_LEVEL1 + (PAGE >> 12) * 8
-  movl (%rsp), %eax
-  emit
+  movq %cr2, %rax
+  emit64
   addq $8, %rsp
   iretq
 endguest page_fault_repair_handler
