@@ -17,7 +17,10 @@ public struct ConformanceSuite: Sendable {
   }
 
   /// Every case, in the order of reading: ports first, start-up last.
-  public static let cases: [ConformanceCase] = portCases + deviceMemoryCases + exceptionCases + pageFaultCases + processorCases + privilegeCases
+  public static let cases: [ConformanceCase] = [
+    portCases, deviceMemoryCases, exceptionCases, pageFaultCases, processorCases, privilegeCases, interruptCases,
+    floatingCases, startupCases,
+  ].flatMap(\.self)
 
   /// The first ability that a case needs and this host lacks.
   public func obstacle(for conformanceCase: ConformanceCase) -> Ability? {

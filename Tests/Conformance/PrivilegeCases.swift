@@ -22,9 +22,9 @@ extension ConformanceSuite {
     Case("privileged-by-iopl", .longUser, "#GP(0) for CLI, STI, IN, OUT and OUTS at CPL 3 with IOPL 0")
       .reporting(userFaults(5)),
     Case("flags-by-privilege", .longUser, "POPF at CPL 3 leaves IF and IOPL alone, silently").reporting([0x4_0400]),
-    Case("flags-by-privilege-kernel", .long, "POPF at CPL 0 changes IOPL, NT apart, DF and AC; IF stays with STI")
+    Case("flags-by-privilege-kernel", .long, "POPF at CPL 0 changes IOPL, DF and AC")
       .with { $0.results = [0x4_3400, 0] },
-    Case("port-permission", .longUser, "the TSS's bitmap allows single ports at CPL 3, byte by byte")
+    Case("port-permission", .long, "the TSS's bitmap allows single ports at CPL 3, byte by byte")
       .reporting([0xa0] + userFaults(2)).prepared(allowOnePort),
     Case("privilege-iret", .long, "IRETQ into CPL 3 changes CS, SS and RSP; a fault there comes back on RSP0")
       .reporting([0x43, 0x3b, 0x13ff0] + Case.userFrame(13, stack: 0x13ff0)),
@@ -34,7 +34,9 @@ extension ConformanceSuite {
       .reporting(Case.userFrame(0x30) + [Layout.userStack, 0x1234_5678])
       .prepared { _, tables in try tables.writeLongModeGate(0x30, attributes: 0xee) },
     Case("privilege-syscall", .long, "SYSCALL and SYSRET: RCX, R11, the flags' mask, the selectors of STAR")
-      .reporting([1, 0, 0x401, 8, 0x10, Layout.userStack, 0x401, 0x43, 0x3b, Layout.userStack]),
+      .reporting([0, 0, 0x400, 8, 0x10, Layout.userStack, 0x400, 0x43, 0x3b, Layout.userStack]),
+    Case("privilege-syscall-flags", .long, "SYSCALL keeps the status flags that its mask does not name")
+      .reporting([0x8d5]),
     Case("privilege-syscall-disabled", .longUser, "#UD for SYSCALL while EFER.SCE = 0")
       .reporting(Case.userFrame(6)).prepared { state, _ in state.system.efer &= ~1 },
     Case("privilege-sysenter", .longUser, "#UD for SYSENTER in long mode, as AMD's processors do")

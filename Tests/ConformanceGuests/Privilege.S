@@ -78,6 +78,16 @@ endguest flags_by_privilege_kernel
 
 // The permission bitmap of the TSS lets CPL 3 at single ports.
 guest port_permission, 64
+  movb $0x89, GDT + TSS_SELECTOR + 5
+  movl $TSS_SELECTOR, %eax
+  ltr %ax
+  pushq $USER_DATA
+  pushq $USER_STACK
+  pushq $2
+  pushq $USER_CODE64
+  pushq $AT(3f)
+  iretq
+3:
   inb $JOURNAL, %al
   movzbl %al, %eax
   user_emit %rax
@@ -159,13 +169,12 @@ guest privilege_syscall, 64
   iretq
 1:
   std
-  stc
   syscall
 3:
   pushfq
   popq %rax
   cld
-  andl $0x401, %eax
+  andl $0x400, %eax
   user_emit %rax
   movl %cs, %eax
   user_emit %rax
@@ -176,13 +185,13 @@ guest privilege_syscall, 64
 2:
   pushfq
   popq %rax
-  andl $0x401, %eax
+  andl $0x400, %eax
   emit
   movq %rcx, %rax
   subq $AT(3b), %rax
   emit64
   movl %r11d, %eax
-  andl $0x401, %eax
+  andl $0x400, %eax
   emit
   movl %cs, %eax
   emit
@@ -192,6 +201,37 @@ guest privilege_syscall, 64
   emit64
   sysretq
 endguest privilege_syscall
+
+// What the mask does not name stays as it was: here all status flags.
+guest privilege_syscall_flags, 64
+  movl $0xc0000081, %ecx
+  xorl %eax, %eax
+  movl $0x00300008, %edx
+  wrmsr
+  movl $0xc0000082, %ecx
+  movl $AT(2f), %eax
+  xorl %edx, %edx
+  wrmsr
+  movl $0xc0000084, %ecx
+  xorl %eax, %eax
+  wrmsr
+  pushq $USER_DATA
+  pushq $USER_STACK
+  pushq $2
+  pushq $USER_CODE64
+  pushq $AT(1f)
+  iretq
+1:
+  pushq $0x8d7
+  popfq
+  syscall
+2:
+  pushfq
+  popq %rax
+  andl $0x8d5, %eax
+  emit
+  finish
+endguest privilege_syscall_flags
 
 // Without EFER.SCE it is #UD.
 guest privilege_syscall_disabled, 64

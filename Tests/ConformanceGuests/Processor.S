@@ -334,7 +334,8 @@ guest control_registers, 64
   finish
 endguest control_registers
 
-.macro refused_control register, value
+.macro refused_control number, register, value
+  emit_value $\number
   movabsq $\value, %rax
   arm 1f, 2f
 1:
@@ -345,12 +346,12 @@ endguest control_registers
 // Paging without protection, not-write-through without cache-disable, upper halves, unknown bits of CR4, PAE off in
 // long mode, more than four bits of CR8.
 guest control_registers_refused, 64
-  refused_control cr0, 0x80000030
-  refused_control cr0, 0xa0000031
-  refused_control cr0, 0x180000031
-  refused_control cr4, 0x80000628
-  refused_control cr4, 0x608
-  refused_control cr8, 0x10
+  refused_control 1, cr0, 0x80000030
+  refused_control 2, cr0, 0xa0000031
+  refused_control 3, cr0, 0x180000031
+  refused_control 4, cr4, 0x80000628
+  refused_control 5, cr4, 0x608
+  refused_control 6, cr8, 0x10
   finish
 endguest control_registers_refused
 
