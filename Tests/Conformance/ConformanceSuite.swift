@@ -19,7 +19,7 @@ public struct ConformanceSuite: Sendable {
   /// Every case, in the order of reading: ports first, start-up last.
   public static let cases: [ConformanceCase] = [
     portCases, deviceMemoryCases, exceptionCases, pageFaultCases, processorCases, privilegeCases, interruptCases,
-    floatingCases, startupCases,
+    floatingCases, legacyCases, modeCases, pagingCases, debugCases, memoryCases, stateCases, startupCases,
   ].flatMap(\.self)
 
   /// The first ability that a case needs and this host lacks.

@@ -23,7 +23,7 @@ extension ConformanceSuite {
   private static let taskSwitched: UInt64 = 8, emulation: UInt64 = 4, monitorCoprocessor: UInt64 = 2
   private static let pattern: UInt64 = 0x1234_5678_1234_5678
 
-  static let floatingCases: [ConformanceCase] = stateCases + saveCases + floatingExceptionCases
+  static let floatingCases: [ConformanceCase] = registerStateCases + saveCases + floatingExceptionCases
 
   /// At CPL 0 these need a technique that runs vector instructions there.
   private static func vector(
@@ -32,7 +32,7 @@ extension ConformanceSuite {
     Case.both(name, summary, results: results, change)
   }
 
-  private static let stateCases: [ConformanceCase] = [
+  private static let registerStateCases: [ConformanceCase] = [
     vector("floating-initial", "FNINIT's control word and MXCSR after reset", results: { _ in [0x37f, 0x1f80] }) { $0 },
     vector(
       "floating-arithmetic", "7 / 3 in double, pi in extended precision",

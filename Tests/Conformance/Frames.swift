@@ -38,10 +38,10 @@ extension ConformanceCase {
 
   /// The same guest at CPL 0 and, with "-user", at CPL 3. `results` gets the frame maker for the level.
   static func both(
-    _ name: String, _ summary: String, results: (_ isUser: Bool) -> [UInt64],
+    _ name: String, _ summary: String, guest: String? = nil, results: (_ isUser: Bool) -> [UInt64],
     _ change: (ConformanceCase) -> ConformanceCase = { $0 }
   ) -> [ConformanceCase] {
-    let guest = String(name.map { $0 == "-" ? "_" : $0 })
+    let guest = guest ?? String(name.map { $0 == "-" ? "_" : $0 })
     return [
       change(ConformanceCase(name, .long, summary, guest: guest).reporting(results(false))),
       change(
@@ -51,9 +51,9 @@ extension ConformanceCase {
 
   /// The same guest at both levels, where what it reports does not depend on the level.
   static func both(
-    _ name: String, _ summary: String, _ change: (ConformanceCase) -> ConformanceCase
+    _ name: String, _ summary: String, guest: String? = nil, _ change: (ConformanceCase) -> ConformanceCase
   ) -> [ConformanceCase] {
-    both(name, summary, results: { _ in [] }, change)
+    both(name, summary, guest: guest, results: { _ in [] }, change)
   }
 
   /// The frame from CPL 0 or from CPL 3.

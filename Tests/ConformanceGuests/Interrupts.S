@@ -177,6 +177,7 @@ endguest halt_for_good
 
 // An NMI wakes a processor that sleeps with interrupts off.
 guest interrupt_nmi_halt, 64
+  enable_apic
   arm_return 1f
   event EVENT_NMI | EVENT_LATER
   cli
@@ -188,6 +189,7 @@ endguest interrupt_nmi_halt
 
 // IF does not hold it off.
 guest interrupt_nmi, 64
+  enable_apic
   arm_return 1f
   event EVENT_NMI
 1:
@@ -197,6 +199,7 @@ endguest interrupt_nmi
 
 // While an NMI's handler runs, the next one waits until IRET.
 guest interrupt_nmi_masked, 64
+  enable_apic
   event EVENT_NMI
   emit_value $9
   finish

@@ -143,7 +143,7 @@ endguest startup_interrupt_second
 // Both count in one word; LOCK loses nothing.
 guest startup_locked, 64
   start_second
-  await DATA + 4, 1
+  await DATA + 8, 1
   movl $1000, %ecx
 1:
   lock incl DATA
@@ -157,7 +157,7 @@ endguest startup_locked
 guest startup_locked_second, 16
   movw $0x2000, %ax
   movw %ax, %ds
-  movl $1, 4
+  movl $1, 8
   movw $1000, %cx
 1:
   lock incl 0

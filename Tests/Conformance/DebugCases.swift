@@ -1,0 +1,42 @@
+// Debug registers (Debug.S).
+
+import VMM
+
+extension ConformanceSuite {
+  private typealias Case = ConformanceCase
+
+  static let debugCases: [ConformanceCase] = [
+    Case("debug-instruction", .long, "an instruction breakpoint is a fault; DR6.B0")
+      .reporting(Case.frame(1) + [1, 0x402]),
+    Case("debug-resume", .long, "RFLAGS.RF lets the instruction run once").reporting([2, 1, 3])
+      .prepared { _, tables in
+        guard let code = GuestCode.all["debug_resume_handler"] else { return }
+        try tables.memory.copy(code, to: GuestPhysicalAddress(0x9000))
+        try tables.writeLongModeGate(1, offset: 0x9000)
+      },
+    Case("debug-write", .long, "a watchpoint on writes is a trap; loads and neighbours don't count")
+      .reporting(Case.frame(1) + [2]),
+    Case("debug-read", .long, "a watchpoint on reads and writes").reporting(Case.frame(1) + [4]),
+    Case("debug-port", .long, "a watchpoint on a port, with CR4.DE").reporting(Case.frame(1) + [8]),
+    Case("debug-guard", .long, "DR7.GD guards the debug registers and clears itself")
+      .reporting(Case.frame(1) + [0x400, 0x2000]),
+    Case("debug-refused", .long, "#UD for DR4 with CR4.DE, #GP(0) for upper halves of DR6 and DR7")
+      .reporting(Case.frame(6) + Case.frame(13) + Case.frame(13)),
+    Case("debug-registers", .long, "DR0 to DR3 hold 64 bits; DR6 and DR7 have bits that are always set")
+      .reporting([0x1234_5678_9abc_def0, 0xedcb_a987_6543_210f, 0xffff_0ff0, 0x400]),
+    Case("debug-step", .long, "DR6.BS after a single step").reporting(Case.frame(1, flags: 0x100) + [0x4000]),
+    Case("debug-user", .longUser, "a watchpoint at CPL 3, set from outside")
+      .reporting(Case.userFrame(1))
+      .prepared { state, _ in
+        state.debug.addresses[0] = Layout.data
+        state.debug.dr7 = 0xd_0402
+      },
+    Case("debug-user-instruction", .longUser, "an instruction breakpoint at CPL 3, set from outside")
+      .reporting(Case.userFrame(1))
+      .prepared { state, _ in
+        // Behind the two stores of `arm`.
+        state.debug.addresses[0] = Layout.guest + 22
+        state.debug.dr7 = 0x402
+      },
+  ]
+}

@@ -1,0 +1,52 @@
+// Memory operands, code that changes itself (Memory.S).
+
+import VMM
+
+extension ConformanceSuite {
+  private typealias Case = ConformanceCase
+
+  static let memoryCases: [ConformanceCase] = [
+    Case.both("memory-move", "MOVS in both directions, overlapping, across a page") {
+      $0.reporting([
+        0x0101_0101_0101_0101, 0x0706_0504_0302_0101, 0x1_ffff, 0x0706_0504_0302_0101, 0x2_100c,
+      ])
+    },
+    Case.both("memory-compare", "CMPS and SCAS stop where they must; a count of zero keeps the flags") {
+      $0.reporting([1, 1, 0x2_0003, 1, 0x2_0003, 1])
+    },
+    Case.both("memory-unaligned", "unaligned accesses, over two pages, with LOCK too") {
+      $0.reporting([0x3344_5566, 0x3344, 0x1122_3344_5566_7789])
+    },
+    Case.both("memory-exchange", "CMPXCHG8B, XADD, XCHG, BTS") {
+      $0.reporting([1, 0xbbbb_bbbb_aaaa_aaaa, 0, 0xaaaa_aaaa, 0xbbbb_bbbb, 5, 12, 0, 0x1c])
+    },
+    Case.both(
+      "memory-exchange16", "CMPXCHG16B, which wants 16 bytes of alignment",
+      results: { [1, 3, 4] + Case.frame(from: $0, 13) }
+    ) { $0 },
+    Case.both("memory-bits", "a bit offset reaches beyond the operand, in both directions") {
+      $0.reporting([0x40, 0x8000_0000])
+    },
+    Case.both("memory-stack", "PUSH RSP, POP [RSP], POP RSP, 16-bit pushes, ENTER and LEAVE") {
+      $0.reporting([0, 0x55, 0, 0xffff_ffff_ffff_fffe, .max, 0xffff_ffff_ffff_ffd8, 0])
+    },
+    Case.both("memory-addressing", "RIP-relative, 32-bit addresses, negative indices, MOVABS") {
+      $0.reporting([0x5a5a_5a5a, 0x1234, 0x1234, 0x1234, .max, 0xffff_fffb, 0x1234])
+    },
+    Case.both("memory-partial", "32-bit results clear the upper half, narrower ones keep it") {
+      $0.reporting([0x66, 0xffff_ffff_ffff_0000, 0, 0xffff_ffff_ffff_00ff, 0xffff_ffff])
+    },
+    Case.both("memory-newer", "MOVBE, POPCNT, LZCNT, TZCNT, PEXT, ANDN, CRC32") {
+      $0.reporting([0x7856_3412, 13, 3, 3, 0x3e, 0x1234_5008, 0xfa74_5634])
+    },
+    Case.both("code-written", "code that is written, run, changed and run again") { $0.reporting([0x42, 0x43]) },
+    Case.both("code-next", "a store into the very next instruction") { $0.reporting([0x43, 0x11, 0x12, 0x13]) },
+    Case.both("code-string", "REP STOSB over the code that follows it") { $0.reporting([0]) },
+    Case.both("code-alias", "a store to code through another linear address") {
+      $0.reporting([0x10, 0x77]).prepared { _, tables in try tables.map(0x3_0000, to: Layout.guest, flags: 7) }
+    },
+    Case.both("code-crossing", "an instruction on two pages, of which one or both change") {
+      $0.reporting([0x1122_3344, 0x9922_3344, 0x9a])
+    },
+  ].flatMap(\.self)
+}
