@@ -7,7 +7,9 @@
 //           0x060 0x064  keyboard controller (reset)         0x5f0                    exit-code register
 //           0x070-0x071  clock and NVRAM                     0xcf8-0xcff              PCI configuration: nothing there
 //           0x080        POST codes                          0xcf9                    reset control
-//     memory 0xfec0_0000 I/O APIC, 0xfee0_0000 local APIC: the technique's
+//           0x505        pvpanic                             0x600-0x605              ACPI power management, line 9
+//     memory 0x000e_0000 ACPI tables
+//            0xfec0_0000 I/O APIC, 0xfee0_0000 local APIC: the technique's
 //
 // A reset makes a new instance: nothing of the old one can leak into it.
 
@@ -41,8 +43,9 @@ final class MachineInstance: Sendable {
     do throws(GuestMemoryFailure) {
       memory = try GuestMemory(size: machine.memorySize)
     } catch { throw .memory(error) }
+    let tables = ACPITables(Self.description(configuration))
     do throws(BootFailure) {
-      loaded = try configuration.boot.load(into: memory)
+      loaded = try Self.load(configuration.boot, tables, into: memory)
     } catch { throw .boot(error) }
     let router = InterruptRouter()
     var claims: [Bus.PortClaim] = []
@@ -54,7 +57,7 @@ final class MachineInstance: Sendable {
       claims.append(.init("serial port COM\(index + 1)", base: place.port, count: 8, device: port))
     }
     self.serialPorts = serialPorts
-    claims += StandardPorts.claims(configuration, memory: memory)
+    claims += StandardPorts.claims(configuration, memory: memory, router: router)
     endedEvent = try EventDescriptor()
     stopEvent = try EventDescriptor()
     do throws(TechniqueFailure) {
@@ -67,6 +70,33 @@ final class MachineInstance: Sendable {
         bootstrap: { loaded.apply(to: &$0) }, whenEnded: { endedEvent.signal() })
     } catch { throw .technique(error) }
     threads.start()
+  }
+
+  /// What the ACPI tables say of the machine.
+  private static func description(_ configuration: VirtualMachineConfiguration) -> ACPIMachine {
+    var description = ACPIMachine(processorCount: configuration.machine.processorCount)
+    description.serialPorts = zip(configuration.serialPorts, SerialPortConfiguration.places).map { _, place in
+      ACPIMachine.SerialPort(base: place.port, interrupt: place.line)
+    }
+    return description
+  }
+
+  /// Puts the image and, in the place of a PC's firmware, the ACPI tables into memory. Flat images get no tables: they
+  /// may lie there themselves.
+  private static func load(
+    _ request: BootRequest, _ tables: ACPITables, into memory: GuestMemory
+  ) throws(BootFailure) -> LoadedGuest {
+    var request = request
+    request.rootSystemDescriptionPointer = tables.rootPointer
+    request.randomSeed = [UInt8](unsafeUninitializedCapacity: 32) { bytes, count in
+      count = max(0, getrandom(bytes.baseAddress, bytes.count, 0))
+    }
+    let loaded = try request.load(into: memory)
+    if ![.flat16, .flat32, .flat64].contains(loaded.kind) {
+      // The tables lie below 1 MiB, which every machine has.
+      try? memory.copy(tables.bytes, to: tables.base)
+    }
+    return loaded
   }
 
   /// Asks whoever serves the machine to end it; the first cause counts.

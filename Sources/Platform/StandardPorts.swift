@@ -3,7 +3,10 @@ import VMM
 
 /// The PC's devices that every machine has, at their ports.
 enum StandardPorts {
-  static func claims(_ configuration: VirtualMachineConfiguration, memory: GuestMemory) -> [Bus.PortClaim] {
+  static func claims(
+    _ configuration: VirtualMachineConfiguration, memory: GuestMemory, router: InterruptRouter
+  ) -> [Bus.PortClaim] {
+    let powerInterrupt = InterruptLine(PowerManagementPorts.conventionalInterrupt, router: router)
     let keyboard = KeyboardController()
     let reset = ResetControl()
     let above = memory.regions.dropFirst().reduce(0) { $0 + $1.size }
@@ -25,6 +28,9 @@ enum StandardPorts {
       .init(
         "exit-code register", base: ExitCodeRegister.conventionalPort, count: ExitCodeRegister.portCount,
         device: ExitCodeRegister()),
+      .init(
+        "power management", base: PowerManagementPorts.conventionalPort, count: PowerManagementPorts.portCount,
+        device: PowerManagementPorts(interrupt: powerInterrupt)),
       // Port 0xcf9, reset control, lies within the eight configuration ports, which pass it on.
       .init(
         "PCI configuration", base: PCIConfigurationPorts.conventionalPort, count: PCIConfigurationPorts.portCount,

@@ -3,6 +3,7 @@ import Boot
 import Devices
 import Glibc
 import Platform
+import SystemPackage
 import VMM
 
 /// `trivisor run`.
@@ -16,6 +17,7 @@ struct RunCommand: ParsableCommand {
 
         trivisor run guest:hello --append "a b c"
         trivisor run boot-sector.img --kind flat16
+        trivisor run vmlinuz --initrd initrd.img --append "quiet" --memory 512M
         trivisor run kernel.elf --memory 1G --cpus 4 --timeout 30s --json result.json
       """)
 
@@ -42,6 +44,25 @@ struct RunCommand: ParsableCommand {
 
   @Option(help: ArgumentHelp("Text for the guest's command line.", valueName: "text"))
   var append: [String] = []
+
+  @Flag(
+    inversion: .prefixedNo,
+    help: ArgumentHelp(
+      "Put Trivisor's own words in front of a Linux kernel's command line: \(LinuxCommandLine.defaults)"))
+  var defaultAppend = true
+
+  @Option(
+    help: ArgumentHelp("An archive for Linux's first root; several are unpacked over one another.", valueName: "file"),
+    completion: .file())
+  var initrd: [String] = []
+
+  @Option(
+    help: ArgumentHelp("A module for a multiboot kernel: a file, then its text.", valueName: "file [text]"),
+    completion: .file())
+  var module: [String] = []
+
+  @Option(help: "How a Linux kernel is entered: auto, pvh (unpacked on the host) or bzimage (as packaged).")
+  var linuxEntry: LinuxEntry = .automatic
 
   @Option(help: "Where a flat image is loaded and, unless --entry is given, entered.")
   var loadAddress: Address?
@@ -89,6 +110,14 @@ struct RunCommand: ParsableCommand {
   private func configuration(_ guest: GuestImage) throws -> VirtualMachineConfiguration {
     var request = BootRequest(image: guest.image, kind: kind)
     request.commandLine = append.joined(separator: " ")
+    request.addsDefaultCommandLine = defaultAppend
+    request.linuxEntry = linuxEntry
+    request.initialRamdisks = try initrd.map { try BootImage(path: FilePath($0)) }
+    request.modules = try module.map { argument in
+      let words = argument.split(separator: " ", maxSplits: 1).map(String.init)
+      return BootModule(
+        image: try BootImage(path: FilePath(words.first ?? "")), commandLine: words.count > 1 ? words[1] : "")
+    }
     request.loadAddress = loadAddress?.value.rawValue
     request.entry = entry?.value.rawValue
     var configuration = VirtualMachineConfiguration(boot: request)
@@ -118,6 +147,7 @@ enum TechniqueArgument: String, ExpressibleByArgument, CaseIterable {
 
 extension ResetPolicy: ExpressibleByArgument {}
 extension ImageKind: ExpressibleByArgument {}
+extension LinuxEntry: ExpressibleByArgument {}
 
 extension ImageKind {
   /// For help and messages.
