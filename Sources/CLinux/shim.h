@@ -2,20 +2,25 @@
 #pragma once
 
 #include <errno.h>
+#include <linux/falloc.h>
 #include <pty.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
+#include <sys/types.h>
+#include <sys/uio.h>
 #include <termios.h>
 #include <unistd.h>
 
 extern int memfd_create(const char *name, unsigned int flags);
+extern int fallocate(int fd, int mode, off_t offset, off_t length);
 
 enum : unsigned int {
   CLINUX_MFD_CLOEXEC = 1,

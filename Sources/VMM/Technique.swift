@@ -64,6 +64,9 @@ public protocol Partition: AnyObject, Sendable {
 
   /// Delivers interrupts to the processors.
   var interrupts: any InterruptController { get }
+
+  /// Doorbells and interrupts through eventfds, where the host has them.
+  var eventBinding: (any EventBinding)? { get }
 }
 
 /// One virtual CPU. Used on one thread, except for `requestStop()`.

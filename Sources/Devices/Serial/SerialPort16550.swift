@@ -19,7 +19,7 @@ import Synchronization
 import VMM
 
 /// A 16550A: eight ports, one interrupt line.
-public final class SerialPort16550: ByteWidePortDevice {
+public final class SerialPort16550: ByteWidePortDevice, ConsoleInput {
   /// How many ports it answers.
   public static let portCount: UInt16 = 8
   /// COM1's first port and interrupt, by PC convention.
@@ -84,12 +84,6 @@ public final class SerialPort16550: ByteWidePortDevice {
       updateLine(&state)
       return taken
     }
-  }
-
-  /// Hands the guest input, from any thread.
-  /// - Returns: how many bytes were taken, from the first on. When fewer than offered, `whenRoomForInput` follows.
-  public func receive(_ bytes: [UInt8]) -> Int {
-    bytes.withUnsafeBytes { receive($0) }
   }
 
   private func updateLine(_ state: inout State) {

@@ -1,0 +1,194 @@
+import Testing
+import VMM
+
+@testable import Devices
+
+/// The driver's side of a virtio device over MMIO, as small as tests need it: it keeps to the rules unless told not to.
+final class VirtioDriver: Sendable {
+  /// A piece of a request.
+  struct Piece {
+    var address: UInt64
+    var length: UInt32
+    var isWritable = false
+  }
+
+  enum Register {
+    static let features: UInt64 = 0x10
+    static let featuresSelect: UInt64 = 0x14
+    static let accepted: UInt64 = 0x20
+    static let acceptedSelect: UInt64 = 0x24
+    static let queueSelect: UInt64 = 0x30
+    static let queueMaximum: UInt64 = 0x34
+    static let queueSize: UInt64 = 0x38
+    static let queueReady: UInt64 = 0x44
+    static let notify: UInt64 = 0x50
+    static let interruptStatus: UInt64 = 0x60
+    static let interruptAcknowledge: UInt64 = 0x64
+    static let status: UInt64 = 0x70
+    static let descriptors: UInt64 = 0x80
+    static let available: UInt64 = 0x90
+    static let used: UInt64 = 0xa0
+  }
+
+  static let base: UInt64 = 0xd000_0000
+  static let needsReset: UInt64 = 64
+  static let line = 16
+
+  let memory: GuestMemory
+  let device: VirtioMMIO
+  let controller: RecordingController
+  private let bus: Bus
+
+  init(_ type: any VirtioDevice, usesWorker: Bool = false, memorySize: UInt64 = 2 << 20) throws {
+    let (line, controller) = recordedLine(Self.line)
+    self.controller = controller
+    memory = try GuestMemory(size: memorySize)
+    device = try VirtioMMIO(type, memory: memory, interrupt: line, usesWorker: usesWorker)
+    bus = try Bus(memory: [
+      .init("virtio", base: GuestPhysicalAddress(Self.base), size: VirtioMMIO.size, device: device)
+    ])
+  }
+
+  func read(_ register: UInt64, width: AccessWidth = .doubleword) -> UInt64 {
+    bus.readMemory(GuestPhysicalAddress(Self.base + register), width: width)
+  }
+
+  func write(_ register: UInt64, _ value: UInt64, width: AccessWidth = .doubleword) {
+    _ = bus.writeMemory(GuestPhysicalAddress(Self.base + register), value, width: width)
+  }
+
+  var status: UInt64 { read(Register.status) }
+  var isBroken: Bool { status & Self.needsReset != 0 }
+  var interrupts: Int { controller.rises(Self.line) }
+
+  // MARK: Set-up
+
+  /// Everything up to FEATURES_OK.
+  func negotiate(_ features: VirtioFeatures = []) {
+    write(Register.status, 0)
+    write(Register.status, 1)
+    write(Register.status, 3)
+    let accepted = features.union(.version1).rawValue
+    for half: UInt64 in 0...1 {
+      write(Register.acceptedSelect, half)
+      write(Register.accepted, accepted >> (32 * half) & 0xffff_ffff)
+    }
+    write(Register.status, 11)
+  }
+
+  func place(_ queue: RingPlace) {
+    write(Register.queueSelect, UInt64(queue.index))
+    write(Register.queueSize, UInt64(queue.size))
+    for (register, address) in [
+      (Register.descriptors, queue.descriptors), (Register.available, queue.available), (Register.used, queue.used),
+    ] {
+      write(register, address & 0xffff_ffff)
+      write(register + 4, address >> 32)
+    }
+    write(Register.queueReady, 1)
+  }
+
+  func start() { write(Register.status, 15) }
+
+  /// All of it, with one queue after the other.
+  func open(_ queues: [RingPlace], features: VirtioFeatures = []) {
+    negotiate(features)
+    for queue in queues { place(queue) }
+    start()
+  }
+
+  func kick(_ queue: Int = 0) { write(Register.notify, UInt64(queue)) }
+
+  /// Lets a device without a thread work.
+  func run(_ queue: Int = 0) {
+    kick(queue)
+    device.processQueues()
+  }
+
+  // MARK: Memory
+
+  func store<Value: FixedWidthInteger & BitwiseCopyable>(_ value: Value, at address: UInt64) {
+    do { try memory.write(value, at: GuestPhysicalAddress(address)) } catch { Issue.record("\(error)") }
+  }
+
+  func load<Value: FixedWidthInteger & BitwiseCopyable>(_ type: Value.Type, at address: UInt64) -> Value {
+    do { return try memory.read(at: GuestPhysicalAddress(address)) } catch {
+      Issue.record("\(error)")
+      return 0
+    }
+  }
+
+  func store(_ bytes: [UInt8], at address: UInt64) {
+    do { try memory.copy(bytes, to: GuestPhysicalAddress(address)) } catch { Issue.record("\(error)") }
+  }
+
+  func bytes(at address: UInt64, count: Int) -> [UInt8] {
+    do { return try memory.bytes(at: GuestPhysicalAddress(address), count: count) } catch {
+      Issue.record("\(error)")
+      return []
+    }
+  }
+
+  /// A descriptor, with any content.
+  func describe(
+    _ queue: RingPlace, _ index: Int, address: UInt64, length: UInt32, flags: UInt16, next: UInt16 = 0
+  ) {
+    describe(at: queue.descriptors + 16 * UInt64(index), address: address, length: length, flags: flags, next: next)
+  }
+
+  func describe(at place: UInt64, address: UInt64, length: UInt32, flags: UInt16, next: UInt16 = 0) {
+    store(address, at: place)
+    store(length, at: place + 8)
+    store(flags, at: place + 12)
+    store(next, at: place + 14)
+  }
+
+  /// Descriptors from `first` on, chained.
+  func describe(_ queue: RingPlace, _ pieces: [Piece], from first: Int = 0) {
+    for (offset, piece) in pieces.enumerated() {
+      let isLast = offset == pieces.count - 1
+      describe(
+        queue, first + offset, address: piece.address, length: piece.length,
+        flags: (piece.isWritable ? 2 : 0) | (isLast ? 0 : 1), next: isLast ? 0 : UInt16(first + offset + 1))
+    }
+  }
+
+  /// Publishes one head more.
+  func publish(_ queue: RingPlace, head: UInt16) {
+    let index = load(UInt16.self, at: queue.available + 2)
+    store(head, at: queue.available + 4 + 2 * UInt64(index % queue.size))
+    store(index &+ 1, at: queue.available + 2)
+  }
+
+  func usedIndex(_ queue: RingPlace) -> UInt16 { load(UInt16.self, at: queue.used + 2) }
+
+  func usedEntry(_ queue: RingPlace, _ index: UInt16) -> (head: UInt32, length: UInt32) {
+    let entry = queue.used + 4 + 8 * UInt64(index % queue.size)
+    return (load(UInt32.self, at: entry), load(UInt32.self, at: entry + 4))
+  }
+
+  /// Puts a request from descriptor 0 on, lets the device work, and gives the length it says that it wrote.
+  func request(_ queue: RingPlace, _ pieces: [Piece]) -> UInt32? {
+    let before = usedIndex(queue)
+    describe(queue, pieces)
+    publish(queue, head: 0)
+    run(queue.index)
+    guard usedIndex(queue) == before &+ 1 else { return nil }
+    return usedEntry(queue, before).length
+  }
+}
+
+/// Where a queue's tables are.
+struct RingPlace: Sendable {
+  var index = 0
+  var size: UInt16 = 16
+  var descriptors: UInt64 = 0x1_0000
+  var available: UInt64 = 0x1_4000
+  var used: UInt64 = 0x1_8000
+
+  static func standard(_ index: Int = 0, size: UInt16 = 16) -> RingPlace {
+    let shift = UInt64(index) * 0x1_0000
+    return RingPlace(
+      index: index, size: size, descriptors: 0x1_0000 + shift, available: 0x1_4000 + shift, used: 0x1_8000 + shift)
+  }
+}

@@ -1,0 +1,210 @@
+import SystemPackage
+import Testing
+import VMM
+
+@testable import Devices
+
+/// A guest that does anything, with a preference for what is nearly right: most requests are sound but for a detail.
+private struct RandomGuest {
+  /// Tables and buffers are within this; behind it nothing may change.
+  static let playground: UInt64 = 0x4_0000
+  static let memorySize: UInt64 = 2 << 20
+  /// Queues' tables are below, requests' headers and data above.
+  private static let buffers: UInt64 = 0x1_0000
+  private static let bufferMaximum: UInt64 = 0x2000
+
+  let driver: VirtioDriver
+  var generator: SeededGenerator
+  private let queueCount: Int
+  private var queues: [RingPlace] = []
+  /// What was said to be wrong, for the tests' own sake.
+  private(set) var faults: Set<String> = []
+  private(set) var requests = 0
+
+  init(_ driver: VirtioDriver, queueCount: Int, seed: UInt64) {
+    self.driver = driver
+    self.queueCount = queueCount
+    generator = SeededGenerator(seed: seed)
+  }
+
+  private mutating func pick<Value>(_ values: [Value]) -> Value {
+    values[Int.random(in: 0..<values.count, using: &generator)]
+  }
+  private mutating func chance(_ one: Int) -> Bool { Int.random(in: 0..<one, using: &generator) == 0 }
+  private mutating func number(below limit: UInt64) -> UInt64 { UInt64.random(in: 0..<limit, using: &generator) }
+
+  /// A place that is in the playground, or no memory at all.
+  private mutating func address() -> UInt64 {
+    if chance(60) { return pick([Self.memorySize, 1 << 32, UInt64.max, UInt64.max - 15]) }
+    return Self.buffers + number(below: Self.playground - Self.buffers - Self.bufferMaximum)
+  }
+
+  mutating func openQueues() {
+    let features: [VirtioFeatures] = [[], .eventIndex, .indirectDescriptors, [.eventIndex, .indirectDescriptors]]
+    do { try driver.memory.clear(GuestPhysicalAddress(0), count: Self.buffers) } catch { Issue.record("\(error)") }
+    queues = (0..<queueCount).map { index in
+      let base = 0x4000 * UInt64(index)
+      var place = RingPlace(
+        index: index, size: pick([1, 2, 4, 8, 16, 64]), descriptors: base, available: base + 0x1000,
+        used: base + 0x2000)
+      if chance(20) { place.size = UInt16(number(below: 300)) }
+      if chance(20) { place.descriptors = address() }
+      if chance(20) { place.available = address() & ~1 }
+      if chance(20) { place.used = address() & ~3 }
+      return place
+    }
+    driver.negotiate(pick(features))
+    for queue in queues { driver.place(queue) }
+    driver.start()
+  }
+
+  /// A descriptor with data, or with what a block device takes for a request.
+  private mutating func describe(_ place: UInt64, isWritable: Bool, successor: UInt16?) {
+    var flags: UInt16 = (isWritable ? 2 : 0) | (successor == nil ? 0 : 1)
+    var next = successor ?? 0
+    let length = pick([0, 1, 16, 17, 511, 512, 513, 1024, 4096, number(below: Self.bufferMaximum)])
+    let buffer = address()
+    if chance(40) { flags ^= 1 << UInt16(number(below: 4)) }
+    if chance(40) { next = UInt16(number(below: 0x1_0000)) }
+    driver.describe(at: place, address: buffer, length: UInt32(length), flags: flags, next: next)
+  }
+
+  private mutating func describeHeader(_ place: UInt64, successor: UInt16?) {
+    let header = Self.buffers + 16 * number(below: 256)
+    driver.store(UInt32(truncatingIfNeeded: pick([0, 1, 1, 4, 8, 11, 13, number(below: 1 << 32)])), at: header)
+    driver.store(chance(8) ? generator.next() : number(below: 20), at: header + 8)
+    driver.describe(at: place, address: header, length: 16, flags: successor == nil ? 0 : 1, next: successor ?? 0)
+  }
+
+  /// A chain in the queue's table or in an indirect one, and its publication.
+  private mutating func request() {
+    let queue = pick(queues)
+    guard queue.size > 0, queue.descriptors < Self.playground, queue.available < Self.playground else { return }
+    requests += 1
+    let isIndirect = chance(4)
+    let table = isIndirect ? Self.buffers + 8 * number(below: 512) : queue.descriptors
+    let count = isIndirect ? 1 + number(below: 6) : min(1 + number(below: 5), UInt64(queue.size))
+    let readable = number(below: count + 1)
+    for index in 0..<count {
+      let successor = index + 1 < count ? UInt16(index + 1) : nil
+      let place = table + 16 * index
+      if index == 0, readable > 0, chance(2) {
+        describeHeader(place, successor: successor)
+      } else {
+        describe(place, isWritable: index >= readable, successor: successor)
+      }
+    }
+    if isIndirect {
+      driver.describe(
+        at: queue.descriptors, address: table, length: UInt32(16 * count), flags: chance(10) ? 5 : 4, next: 0)
+    }
+    driver.publish(queue, head: chance(60) ? UInt16(number(below: 0x1_0000)) : 0)
+    if chance(60) { driver.publish(queue, head: 0) }
+  }
+
+  /// Anything anywhere.
+  private mutating func disturb() {
+    switch number(below: 6) {
+    case 0:
+      let value = chance(2) ? number(below: 256) : generator.next()
+      driver.write(number(below: 0x200), value, width: pick(AccessWidth.allCases))
+    case 1: _ = driver.read(number(below: 0x1000), width: pick(AccessWidth.allCases))
+    case 2: driver.store(UInt16(number(below: 20)), at: 2 * number(below: Self.buffers / 2))
+    case 3: driver.store(generator.next(), at: 8 * number(below: Self.playground / 8))
+    case 4: driver.write(VirtioDriver.Register.queueReady, number(below: 2))
+    default: openQueues()
+    }
+  }
+
+  mutating func step() {
+    if let fault = driver.device.fault {
+      faults.insert(String("\(fault)".prefix { $0 != "(" }))
+      if chance(3) { openQueues() }
+    }
+    for _ in 0...number(below: 3) { request() }
+    driver.run(Int(number(below: UInt64(queueCount) + 1)))
+    driver.write(VirtioDriver.Register.interruptAcknowledge, number(below: 4))
+    if chance(8) { disturb() }
+  }
+}
+
+@Suite("Random drivers", .timeLimit(.minutes(2)))
+struct VirtioFuzzTests {
+  /// Whatever the guest does: no trap, no endless work, nothing written outside what it can reach.
+  private func fuzz(_ type: any VirtioDevice, seed: UInt64, between: (inout SeededGenerator) -> Void = { _ in }) throws
+  {
+    let driver = try VirtioDriver(type, memorySize: RandomGuest.memorySize)
+    var guest = RandomGuest(driver, queueCount: type.queueSizes.count, seed: seed)
+    guest.openQueues()
+    for _ in 0..<2000 {
+      guest.step()
+      between(&guest.generator)
+    }
+    let untouched = RandomGuest.playground
+    let rest = Int(RandomGuest.memorySize - untouched)
+    #expect(driver.bytes(at: untouched, count: rest).allSatisfy { $0 == 0 })
+    // Else this would test nothing: many requests were served, and faults of most kinds were found.
+    #expect(driver.interrupts > guest.requests / 20)
+    #expect(guest.faults.count >= 6)
+    // The device lives on.
+    driver.memory.clearPlayground()
+    let queues = (0..<type.queueSizes.count).map {
+      RingPlace(
+        index: $0, size: 4, descriptors: 0x1000 * UInt64($0), available: 0x400 + 0x1000 * UInt64($0),
+        used: 0x800 + 0x1000 * UInt64($0))
+    }
+    driver.open(queues)
+    #expect(driver.status == 15)
+  }
+
+  @Test("entropy", arguments: 1...5 as ClosedRange<UInt64>)
+  func entropy(seed: UInt64) throws { try fuzz(VirtioEntropy(), seed: seed) }
+
+  @Test("console", arguments: 1...5 as ClosedRange<UInt64>)
+  func console(seed: UInt64) throws {
+    let console = VirtioConsole(sink: MemorySink(limit: 1024), size: .init(columns: 80, rows: 25))
+    try fuzz(console, seed: seed) { generator in
+      if UInt8.random(in: 0..<4, using: &generator) == 0 {
+        _ = console.receive(Array(repeating: 0x78, count: Int.random(in: 0..<300, using: &generator)))
+      }
+    }
+  }
+
+  @Test("block", arguments: 1...5 as ClosedRange<UInt64>, [false, true])
+  func block(seed: UInt64, isReadOnly: Bool) throws {
+    let content = [UInt8](repeating: 0, count: 16 * 512)
+    let file = try TemporaryFile(content)
+    let image = try DiskImage(path: file.path, isReadOnly: isReadOnly)
+    try fuzz(VirtioBlock(image, identifier: "fuzz"), seed: seed)
+    #expect(file.content.count == content.count)
+    if isReadOnly { #expect(file.content == content) }
+  }
+
+  @Test("a ring that changes while it is looked at", arguments: 1...4 as ClosedRange<UInt64>)
+  func concurrentChange(seed: UInt64) throws {
+    let file = try TemporaryFile([UInt8](repeating: 0, count: 16 * 512))
+    let image = try DiskImage(path: file.path, isReadOnly: false)
+    let driver = try VirtioDriver(VirtioBlock(image, identifier: "fuzz"), usesWorker: true)
+    var guest = RandomGuest(driver, queueCount: 1, seed: seed)
+    let scribbler = OwnThread {
+      var generator = SeededGenerator(seed: seed &+ 1000)
+      for _ in 0..<60_000 {
+        let place = UInt64.random(in: 0..<(RandomGuest.playground / 8), using: &generator) * 8
+        driver.store(UInt64.random(in: 0..<0x4_0000, using: &generator), at: place)
+      }
+    }
+    guest.openQueues()
+    for _ in 0..<2000 { guest.step() }
+    scribbler.join()
+    driver.device.stop()
+    let rest = Int(RandomGuest.memorySize - RandomGuest.playground)
+    #expect(driver.bytes(at: RandomGuest.playground, count: rest).allSatisfy { $0 == 0 })
+  }
+}
+
+extension GuestMemory {
+  /// What random guests have used.
+  fileprivate func clearPlayground() {
+    do { try clear(GuestPhysicalAddress(0), count: RandomGuest.playground) } catch { Issue.record("\(error)") }
+  }
+}
