@@ -12,6 +12,7 @@ import VMM
 /// A machine under KVM: its descriptor, its memory slots, its in-kernel interrupt chips.
 final class KVMPartition: Partition {
   let interrupts: any InterruptController
+  let eventBinding: (any EventBinding)?
   let machine: OwnedDescriptor
   let bus: Bus
   let memory: GuestMemory
@@ -60,6 +61,7 @@ final class KVMPartition: Partition {
     extendedStateSize = max(
       MemoryLayout<kvm_xsave>.size, Int(kvm_check_extension(machine.raw, UInt(KVM_CAP_XSAVE2))))
     interrupts = KVMInterruptController(machine: machine)
+    eventBinding = KVMEventBinding.isAvailable(system) ? KVMEventBinding(machine: machine) : nil
   }
 
   func makeProcessor(index: Int) throws(TechniqueFailure) -> any Processor {

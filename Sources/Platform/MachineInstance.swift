@@ -9,6 +9,7 @@
 //           0x080        POST codes                          0xcf9                    reset control
 //           0x505        pvpanic                             0x600-0x605              ACPI power management, line 9
 //     memory 0x000e_0000 ACPI tables
+//            0xd000_0000 virtio devices, a page each; I/O APIC inputs 16-23
 //            0xfec0_0000 I/O APIC, 0xfee0_0000 local APIC: the technique's
 //
 // A reset makes a new instance: nothing of the old one can leak into it.
@@ -29,6 +30,8 @@ final class MachineInstance: Sendable {
   /// Readable once `requestStop` was called.
   let stopEvent: EventDescriptor
   let loaded: LoadedGuest
+  private let virtioDevices: [VirtioMMIO]
+
   private struct Wishes {
     var stopCause: StopCause?
     var isPaused = true
@@ -58,12 +61,23 @@ final class MachineInstance: Sendable {
     }
     self.serialPorts = serialPorts
     claims += StandardPorts.claims(configuration, memory: memory, router: router)
+    do throws(DeviceFailure) {
+      virtioDevices = try Self.makeVirtioDevices(configuration, memory: memory, router: router)
+    } catch { throw .device(error) }
+    let virtioClaims = virtioDevices.enumerated().map { index, device in
+      Bus.MemoryClaim("virtio \(index)", base: VirtioPlaces.address(index), size: VirtioMMIO.size, device: device)
+    }
     endedEvent = try EventDescriptor()
     stopEvent = try EventDescriptor()
     do throws(TechniqueFailure) {
-      let bus = try Self.makeBus(claims)
+      let bus = try Self.makeBus(claims, virtioClaims)
       let partition = try technique.makePartition(machine, memory: memory, bus: bus)
       router.connect(partition.interrupts)
+      if let binding = partition.eventBinding {
+        for (index, device) in virtioDevices.enumerated() {
+          try device.bind(binding, at: VirtioPlaces.address(index))
+        }
+      }
       let (loaded, endedEvent) = (loaded, endedEvent)
       threads = ProcessorThreads(
         partition: partition, count: machine.processorCount,
@@ -78,7 +92,46 @@ final class MachineInstance: Sendable {
     description.serialPorts = zip(configuration.serialPorts, SerialPortConfiguration.places).map { _, place in
       ACPIMachine.SerialPort(base: place.port, interrupt: place.line)
     }
+    description.virtioDevices = (0..<virtioCount(configuration)).map { index in
+      ACPIMachine.VirtioDevice(
+        base: UInt32(truncatingIfNeeded: VirtioPlaces.address(index).rawValue), size: UInt32(VirtioMMIO.size),
+        interrupt: VirtioPlaces.line(index))
+    }
     return description
+  }
+
+  private static func virtioCount(_ configuration: VirtualMachineConfiguration) -> Int {
+    configuration.storageDevices.count + (configuration.hasEntropyDevice ? 1 : 0)
+  }
+
+  /// The disks in their order, then the source of random numbers.
+  private static func makeVirtioDevices(
+    _ configuration: VirtualMachineConfiguration, memory: GuestMemory, router: InterruptRouter
+  ) throws(DeviceFailure) -> [VirtioMMIO] {
+    var devices: [any VirtioDevice] = []
+    for (index, disk) in configuration.storageDevices.enumerated() {
+      let image = try DiskImage(path: disk.path, isReadOnly: disk.isReadOnly)
+      devices.append(VirtioBlock(image, identifier: "trivisor-disk-\(index)"))
+    }
+    if configuration.hasEntropyDevice { devices.append(VirtioEntropy()) }
+    var transports: [VirtioMMIO] = []
+    for (index, device) in devices.enumerated() {
+      let line = InterruptLine(VirtioPlaces.line(index), router: router)
+      transports.append(try VirtioMMIO(device, memory: memory, interrupt: line))
+    }
+    return transports
+  }
+
+  /// Lets the devices' threads finish the request at hand and go: when no processor runs any more.
+  func stopDevices() {
+    for device in virtioDevices { device.stop() }
+  }
+
+  /// Devices that a hostile or broken driver made stop, a sentence each.
+  var deviceFaults: [String] {
+    virtioDevices.enumerated().compactMap { index, device in
+      device.fault.map { "virtio device \(index) was stopped because its driver broke the rules: \($0)" }
+    }
   }
 
   /// Puts the image and, in the place of a PC's firmware, the ACPI tables into memory. Flat images get no tables: they
@@ -126,9 +179,11 @@ final class MachineInstance: Sendable {
   }
 
   /// Devices of one machine can only collide by a mistake of ours; it is told as one, not trapped.
-  private static func makeBus(_ claims: [Bus.PortClaim]) throws(TechniqueFailure) -> Bus {
+  private static func makeBus(
+    _ ports: [Bus.PortClaim], _ memory: [Bus.MemoryClaim]
+  ) throws(TechniqueFailure) -> Bus {
     do throws(BusConflict) {
-      return try Bus(ports: claims)
+      return try Bus(ports: ports, memory: memory)
     } catch {
       throw TechniqueFailure(call: "machine assembly", reason: error.description)
     }
@@ -141,6 +196,8 @@ public enum MachineFailure: Error, Sendable, CustomStringConvertible {
   case memory(GuestMemoryFailure)
   /// The image can't be loaded.
   case boot(BootFailure)
+  /// The host does not give what backs a device.
+  case device(DeviceFailure)
   /// The technique can't make the machine.
   case technique(TechniqueFailure)
 
@@ -149,6 +206,7 @@ public enum MachineFailure: Error, Sendable, CustomStringConvertible {
     switch self {
     case .memory(let failure): failure.description
     case .boot(let failure): failure.description
+    case .device(let failure): failure.description
     case .technique(let failure): failure.description
     }
   }

@@ -99,14 +99,20 @@ public final class VirtualMachine: Sendable {
       if times.firstInstruction == 0 { times.firstInstruction = started }
       adopt(instance)
       let cause = loop.waitForEnd()
+      instance.stopDevices()
       let ended = monotonicNanoseconds()
       times.guest += ended - started
       let (ending, counted) = instance.threads.result ?? (.cancelled, Counters())
       counters = counters + counted
       let outcome = Self.outcome(ending, cause: cause)
-      if outcome == .reset, configuration.resetPolicy == .restart { continue }
+      if outcome == .reset, configuration.resetPolicy == .restart {
+        // The next life takes over what this one holds, the locks on its disks among it.
+        life.withLock { $0.instance = nil }
+        continue
+      }
       end(outcome)
-      return RunResult(outcome: outcome, counters: counters, times: times, notes: instance.loaded.notes)
+      return RunResult(
+        outcome: outcome, counters: counters, times: times, notes: instance.loaded.notes + instance.deviceFaults)
     }
   }
 

@@ -5,6 +5,7 @@
 
 import Boot
 import Devices
+import SystemPackage
 import VMM
 
 /// Everything that makes a machine.
@@ -15,6 +16,10 @@ public struct VirtualMachineConfiguration: Sendable {
   public var boot: BootRequest
   /// COM1 to COM4, as many as there are.
   public var serialPorts: [SerialPortConfiguration]
+  /// Disks, in the order in which the guest finds them.
+  public var storageDevices: [StorageDeviceConfiguration] = []
+  /// Whether there is a virtio source of random numbers.
+  public var hasEntropyDevice = true
   /// Exit codes at port 0xf4 as QEMU's `isa-debug-exit` gives them, `(value << 1) | 1`, for scripts made for QEMU.
   public var usesQEMUExitCodes = false
   /// What to make of a reset without an exit code.
@@ -33,6 +38,10 @@ public struct VirtualMachineConfiguration: Sendable {
     if serialPorts.count > SerialPortConfiguration.places.count {
       findings.append(
         Finding("serial ports", "\(serialPorts.count) can't be had: a PC has \(SerialPortConfiguration.places.count)"))
+    }
+    if storageDevices.count > VirtioPlaces.maximumCount - 1 {
+      findings.append(
+        Finding("--disk", "\(storageDevices.count) disks can't be had: at most \(VirtioPlaces.maximumCount - 1)"))
     }
     return findings + technique.findings(for: machine)
   }
@@ -66,5 +75,19 @@ public struct SerialInput: Sendable {
   public init(fileDescriptor: Int32, isTerminal: Bool) {
     self.fileDescriptor = fileDescriptor
     self.isTerminal = isTerminal
+  }
+}
+
+/// A disk: virtio block for the guest, a raw image file or a block device on the host.
+public struct StorageDeviceConfiguration: Sendable, Equatable {
+  /// The file or block device.
+  public var path: FilePath
+  /// Whether the guest's writes are refused.
+  public var isReadOnly: Bool
+
+  /// - Parameter isReadOnly: several machines may share a disk that none of them writes.
+  public init(path: FilePath, isReadOnly: Bool = false) {
+    self.path = path
+    self.isReadOnly = isReadOnly
   }
 }

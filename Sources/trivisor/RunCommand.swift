@@ -61,6 +61,13 @@ struct RunCommand: ParsableCommand {
     completion: .file())
   var module: [String] = []
 
+  @Option(
+    help: ArgumentHelp(
+      "A raw image or block device as a virtio disk, /dev/vda and so on; with ,ro the guest can't write.",
+      valueName: "file[,ro]"),
+    completion: .file())
+  var disk: [String] = []
+
   @Option(help: "How a Linux kernel is entered: auto, pvh (unpacked on the host) or bzimage (as packaged).")
   var linuxEntry: LinuxEntry = .automatic
 
@@ -129,6 +136,11 @@ struct RunCommand: ParsableCommand {
           status: .usage, message: "--cpu: there is no model '\(cpu)'; there are \(ProcessorModel.names)")
       }
       configuration.machine.processorModel = model
+    }
+    configuration.storageDevices = disk.map { argument in
+      let isReadOnly = argument.hasSuffix(",ro")
+      return StorageDeviceConfiguration(
+        path: FilePath(isReadOnly ? String(argument.dropLast(3)) : argument), isReadOnly: isReadOnly)
     }
     configuration.resetPolicy = onReset
     configuration.usesQEMUExitCodes = qemuExitCodes

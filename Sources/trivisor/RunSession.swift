@@ -46,6 +46,7 @@ struct RunSession {
       terminal?.restore()
       switch error {
       case .boot(let failure): throw failure
+      case .device(let failure): throw Refusal(status: .notLoaded, message: failure.description)
       case .memory, .technique: throw Refusal(status: .failed, message: error.description)
       }
     }
