@@ -23,7 +23,7 @@ public struct ConformanceCase: Sendable, CustomStringConvertible {
   public let guest: String
   /// How it is entered.
   public let mode: GuestMode
-  /// What must be there; all of it, or the case is skipped.
+  /// What must be there, all of it, or the case is skipped. From the table of `Ability`.
   public var needs: Set<Ability> = []
   /// Processors of the machine; those after the first wait to be started.
   public var processorCount = 1
@@ -61,7 +61,6 @@ extension ConformanceCase {
     return copy
   }
 
-  func needing(_ abilities: Ability...) -> Self { with { $0.needs.formUnion(abilities) } }
   func reporting(_ results: [UInt64]) -> Self { with { $0.results = ($0.results ?? []) + results } }
   func journaling(_ accesses: [DeviceAccess]) -> Self { with { $0.journal = accesses } }
   func ending(_ ending: Ending) -> Self { with { $0.ending = ending } }

@@ -20,7 +20,9 @@ public struct ConformanceSuite: Sendable {
   public static let cases: [ConformanceCase] = [
     portCases, deviceMemoryCases, exceptionCases, pageFaultCases, processorCases, privilegeCases, interruptCases,
     floatingCases, legacyCases, modeCases, pagingCases, debugCases, memoryCases, stateCases, startupCases,
-  ].flatMap(\.self)
+  ].flatMap { $0 }.map { conformanceCase in
+    conformanceCase.with { $0.needs = Ability.needed(by: conformanceCase.name) }
+  }
 
   /// The first ability that a case needs and this host lacks.
   public func obstacle(for conformanceCase: ConformanceCase) -> Ability? {

@@ -24,8 +24,10 @@ extension ConformanceSuite {
       "exception-single-step", "#DB behind the instruction after the one that set TF",
       results: { Case.frame(from: $0, 1, flags: 0x100) }),
     Case.both(
-      "exception-noncanonical", "#GP(0) for a non-canonical address, #SS(0) through RBP",
-      results: { Case.frame(from: $0, 13) + Case.frame(from: $0, 13) + Case.frame(from: $0, 12) }),
+      "exception-noncanonical", "#GP(0) for a non-canonical address",
+      results: { Case.frame(from: $0, 13) + Case.frame(from: $0, 13) }),
+    Case.both(
+      "exception-noncanonical-stack", "#SS(0) for one through RBP", results: { Case.frame(from: $0, 12) }),
     Case.both(
       "exception-noncanonical-jump", "#GP(0) at the branch whose target is not canonical",
       results: { Case.frame(from: $0, 13) }),

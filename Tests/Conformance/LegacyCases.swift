@@ -22,8 +22,10 @@ extension ConformanceSuite {
   ]
 
   private static let protectedCases: [ConformanceCase] = [
-    Case("protected-exceptions", .protected, "#DE, #UD, #BP and #OF in protected mode")
-      .reporting(Case.frame32(0) + Case.frame32(6) + Case.frame32(3) + Case.frame32(4)),
+    Case("protected-exceptions", .protected, "#DE and #UD in protected mode")
+      .reporting(Case.frame32(0) + Case.frame32(6)),
+    Case("protected-traps", .protected, "#BP and #OF in protected mode")
+      .reporting(Case.frame32(3) + Case.frame32(4)),
     Case("protected-bound", .protected, "#BR in protected mode").reporting(Case.frame32(5)),
     Case("protected-adjust-privilege", .protected, "ARPL raises the RPL").reporting([0x23]),
     Case("protected-instructions", .protected, "PUSHA, POPA, DAA, AAM, AAD, LES and SALC")
@@ -50,7 +52,7 @@ extension ConformanceSuite {
     Case("protected-privilege", .protected, "IRET into CPL 3; a fault comes back on ESP0 with SS and ESP in its frame")
       .reporting(
         [0x33, 0xfa0d, 0, 0, 0x33, 0, Layout.userStack, 0x3b, Layout.rsp0, Layout.userStack]),
-    Case("protected-call-gate", .protectedUser, "a call gate copies parameters to the inner stack")
+    Case("protected-call-gate", .protected, "a call gate copies parameters to the inner stack")
       .reporting([0x18, 0x1_1fe8, 0x2222, 0x1111, Layout.userStack, 0x33])
       .prepared { _, tables in
         guard let code = GuestCode.all["protected_call_gate_target"] else { return }

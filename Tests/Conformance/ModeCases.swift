@@ -25,13 +25,17 @@ extension ConformanceSuite {
               6, cs: 0x33, stack: Layout.userStack, ss: 0x3b, top: Layout.rsp0) + [Layout.userStack]),
       Case("modes-wrap", .compatibilityUser, "in compatibility mode addresses wrap at 4 GiB").reporting([0x5a]),
       Case("modes-wrap-protected", .protected, "so they do in protected mode", guest: "modes_wrap").reporting([0x5a]),
-      Case("modes-refused", .protected, "#GP(0) for long mode without PAE").reporting(Case.frame32(13)),
+      Case("modes-refused", .real, "#GP for long mode without PAE").reporting(Case.frame16(13)),
       Case("modes-flat", .long, "64-bit mode knows neither limits nor null selectors").reporting([0x1234, 0x1234]),
       Case("modes-segment-load", .long, "loading FS loads 32 bits of base and clears the rest").reporting([0, 0]),
     ],
     Case.both(
       "modes-segment-bases", "RDFSBASE and its kin",
-      results: { [0x11, 0x22, Layout.data, Layout.data] + Case.frame(from: $0, 13) }
+      results: { _ in [0x11, 0x22, Layout.data, Layout.data] }
+    ) { $0.prepared { withSegmentBases(&$0, $1) } },
+    Case.both(
+      "modes-segment-bases-noncanonical", "#GP(0) for WRFSBASE of what is no address",
+      results: { Case.frame(from: $0, 13) }
     ) { $0.prepared { withSegmentBases(&$0, $1) } },
     Case.both(
       "modes-segment-bases-refused", "#UD for RDFSBASE while CR4.FSGSBASE = 0", results: { Case.frame(from: $0, 6) }

@@ -30,7 +30,7 @@ extension ConformanceSuite {
     ConformanceCase("port-immediate-64", .long, "the same in 64-bit mode")
       .reporting(immediateResults).journaling(immediateAccesses),
     ConformanceCase("port-immediate-user", .longUser, "the same at CPL 3 with IOPL 3", guest: "port_immediate_64")
-      .needing(.ioPrivilegeLevel).prepared { state, _ in state.general.rflags |= 3 << 12 }
+      .prepared { state, _ in state.general.rflags |= 3 << 12 }
       .reporting(immediateResults).journaling(immediateAccesses),
     ConformanceCase("port-register-16", .real, "IN and OUT with the port in DX, real mode")
       .reporting(registerResults).journaling(registerAccesses),
@@ -39,7 +39,7 @@ extension ConformanceSuite {
     ConformanceCase("port-register-64", .long, "the same in 64-bit mode")
       .reporting(registerResults).journaling(registerAccesses),
     ConformanceCase("port-register-user", .longUser, "the same at CPL 3 with IOPL 3", guest: "port_register_64")
-      .needing(.ioPrivilegeLevel).prepared { state, _ in state.general.rflags |= 3 << 12 }
+      .prepared { state, _ in state.general.rflags |= 3 << 12 }
       .reporting(registerResults).journaling(registerAccesses),
     ConformanceCase("port-long-upper-half", .long, "IN EAX clears RAX's upper half, IN AL and IN AX keep it")
       .reporting([0x1122_3344_5566_77b0, 0x1122_3344_5566_b1b0, 0xb3b2_b1b0]),
@@ -58,7 +58,7 @@ extension ConformanceSuite {
     ConformanceCase("port-string-64", .long, "the same in 64-bit mode")
       .reporting([0x2_0007, 0xb0b1_b0b0, 0x2_0007]).journaling(stringAccesses),
     ConformanceCase("port-string-user", .longUser, "the same at CPL 3 with IOPL 3", guest: "port_string_64")
-      .needing(.ioPrivilegeLevel).prepared { state, _ in state.general.rflags |= 3 << 12 }
+      .prepared { state, _ in state.general.rflags |= 3 << 12 }
       .reporting([0x2_0007, 0xb0b1_b0b0, 0x2_0007]).journaling(stringAccesses),
     ConformanceCase("port-rep", .long, "REP INS and REP OUTS access the port once an element")
       .reporting([0, 0x2_0006, 0, 0x2_0006])

@@ -10,6 +10,9 @@ extension ConformanceSuite {
   /// The I/O permission bitmap behind the TSS: one port is allowed, all others are not.
   private static let allowOnePort: @Sendable (inout MachineState, TableWriter) throws -> Void = { state, tables in
     state.system.task.limit = 0x367
+    try tables.write(
+      TableWriter.descriptor(base: UInt32(Layout.tss), limit: 0x367, attributes: 0x8b),
+      at: Layout.gdt + UInt64(Layout.tssSelector))
     var bitmap = [UInt8](repeating: 0xff, count: 0x301)
     bitmap[0xb8 / 8] &= ~(1 << (0xb8 % 8))
     // The table leaves 0x400 bytes for the TSS with its bitmap; ports from 0x1800 on are beyond it and refused.

@@ -79,7 +79,10 @@ extension ConformanceSuite {
           0x8000_0031, 0x8001_0031, 0x1234_5678_9abc_def0, 0x1000, 0x6a8, 9, 0x90,
         ]),
       Case("control-registers-refused", .long, "#GP(0) for what control registers can't hold")
-        .reporting((1...6).flatMap { [$0] + Case.frame(13) }),
+        .reporting((1...4).flatMap { [$0] + Case.frame(13) }),
+      Case("control-registers-upper-half", .long, "#GP(0) for the upper half of CR0")
+        .reporting([1] + Case.frame(13)),
+      Case("task-priority-refused", .long, "#GP(0) for more than four bits in CR8").reporting([1] + Case.frame(13)),
       Case("control-registers-absent", .long, "#UD for CR1 and CR5").reporting(Case.frame(6) + Case.frame(6)),
       Case("machine-status-word", .long, "SMSW, LMSW, which can't clear PE, and CLTS")
         .reporting([0x31, 0x8000_003f, 0x8000_0037, 0x8000_0031]),

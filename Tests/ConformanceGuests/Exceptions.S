@@ -102,7 +102,7 @@ guest exception_single_step_rep, 64
   user_finish
 endguest exception_single_step_rep
 
-// The address is not canonical: #GP, but #SS where the base register implies the stack segment.
+// The address is not canonical: #GP, but (the next guest) #SS where the base register implies the stack segment.
 guest exception_noncanonical, 64
   movabsq $0x800000000000, %rbx
   arm 1f, 2f
@@ -113,15 +113,17 @@ guest exception_noncanonical, 64
 3:
   movl %eax, (%rbx)
 4:
-  movq %rbp, %r8
-  movq %rbx, %rbp
-  arm 5f, 6f
-5:
-  movl (%rbp), %eax
-6:
-  movq %r8, %rbp
   user_finish
 endguest exception_noncanonical
+
+guest exception_noncanonical_stack, 64
+  movabsq $0x800000000000, %rbp
+  arm 1f, 2f
+1:
+  movl (%rbp), %eax
+2:
+  user_finish
+endguest exception_noncanonical_stack
 
 guest exception_noncanonical_push, 64
   movq %rsp, %r8

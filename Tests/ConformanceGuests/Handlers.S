@@ -72,7 +72,8 @@ guest handlers_long, 64
   iretq
 endguest handlers_long
 
-// Without a change of privilege the processor pushes neither ESP nor SS: reported are those before the frame.
+// Without a change of privilege the processor pushes neither ESP nor SS: reported are those before the frame. The way
+// back from there is not IRET but a return and POPF, because that is all that some emulated processors can do.
 guest handlers_protected, 32
   .set vector, 0
   .rept 112
@@ -137,6 +138,12 @@ guest handlers_protected, 32
   popl %ebx
   popl %eax
   addl $8, %esp
+  testb $3, 4(%esp)
+  jnz 7f
+  pushl 8(%esp)
+  popfl
+  ret $8
+7:
   iretl
 endguest handlers_protected
 

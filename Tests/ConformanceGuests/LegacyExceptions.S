@@ -165,16 +165,22 @@ guest protected_exceptions, 32
 3:
   ud2
 4:
-  arm 5f, 5f
-  int3
-5:
-  movb $0x7f, %al
-  addb $1, %al
-  arm 6f, 6f
-  into
-6:
   finish
 endguest protected_exceptions
+
+guest protected_traps, 32
+  arm 1f, 1f
+  int3
+1:
+  xorl %eax, %eax
+  into
+  movb $0x7f, %al
+  addb $1, %al
+  arm 2f, 2f
+  into
+2:
+  finish
+endguest protected_traps
 
 guest protected_bound, 32
   movl $5, DATA
@@ -325,8 +331,11 @@ guest protected_far_refused, 32
   finish
 endguest protected_far_refused
 
-// Into CPL 3 and back by an exception: the frame now has ESP and SS.
-guest protected_privilege, 32
+// The TSS is loaded here, though it is there from the start: some simulated processors take none but by LTR.
+.macro enter_user
+  andb $0xfd, GDT + TSS_SELECTOR + 5
+  movl $TSS_SELECTOR, %eax
+  ltr %ax
   pushl $USER_DATA
   pushl $USER_STACK
   pushl $2
@@ -334,6 +343,14 @@ guest protected_privilege, 32
   pushl $AT(1f)
   iretl
 1:
+  movl $USER_DATA, %eax
+  movl %eax, %ds
+  movl %eax, %es
+.endm
+
+// Into CPL 3 and back by an exception: the frame now has ESP and SS.
+guest protected_privilege, 32
+  enter_user
   movl %cs, %eax
   user_emit %eax
   arm 2f, 3f
@@ -347,6 +364,7 @@ endguest protected_privilege
 
 // A call gate of DPL 3 copies as many parameters as it says to the new stack.
 guest protected_call_gate, 32
+  enter_user
   pushl $0x1111
   pushl $0x2222
   lcall $CALL_GATE | 3, $0

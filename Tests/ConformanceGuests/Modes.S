@@ -176,17 +176,14 @@ guest modes_wrap, 32
   user_finish
 endguest modes_wrap
 
-// Long mode without PAE is refused, and so is paging with LME and without a table: here LME, PAE = 0, PG = 1.
-guest modes_refused, 32
+// Paging with LME but without PAE is refused.
+guest modes_refused, 16
   movl $0xc0000080, %ecx
   rdmsr
   orl $0x100, %eax
   wrmsr
-  movl %cr4, %eax
-  andl $~0x20, %eax
-  movl %eax, %cr4
   movl %cr0, %eax
-  orl $0x80000000, %eax
+  orl $0x80000001, %eax
   arm 1f, 2f
 1:
   movl %eax, %cr0
@@ -229,13 +226,17 @@ guest modes_segment_bases, 64
   wrgsbase %eax
   rdgsbase %rax
   user_emit %rax
+  user_finish
+endguest modes_segment_bases
+
+guest modes_segment_bases_noncanonical, 64
   movabsq $0x800000000000, %rax
   arm 1f, 2f
 1:
   wrfsbase %rax
 2:
   user_finish
-endguest modes_segment_bases
+endguest modes_segment_bases_noncanonical
 
 guest modes_segment_bases_refused, 64
   arm 1f, 2f

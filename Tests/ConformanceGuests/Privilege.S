@@ -78,6 +78,7 @@ endguest flags_by_privilege_kernel
 
 // The permission bitmap of the TSS lets CPL 3 at single ports.
 guest port_permission, 64
+  // As in LegacyExceptions.S: loaded once more by LTR.
   movb $0x89, GDT + TSS_SELECTOR + 5
   movl $TSS_SELECTOR, %eax
   ltr %ax

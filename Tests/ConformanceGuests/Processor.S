@@ -343,17 +343,25 @@ endguest control_registers
 2:
 .endm
 
-// Paging without protection, not-write-through without cache-disable, upper halves, unknown bits of CR4, PAE off in
-// long mode, more than four bits of CR8.
+// Paging without protection, not-write-through without cache-disable, unknown bits of CR4, PAE off in long mode.
 guest control_registers_refused, 64
   refused_control 1, cr0, 0x80000030
   refused_control 2, cr0, 0xa0000031
-  refused_control 3, cr0, 0x180000031
-  refused_control 4, cr4, 0x80000628
-  refused_control 5, cr4, 0x608
-  refused_control 6, cr8, 0x10
+  refused_control 3, cr4, 0x80000628
+  refused_control 4, cr4, 0x608
   finish
 endguest control_registers_refused
+
+guest control_registers_upper_half, 64
+  refused_control 1, cr0, 0x180000031
+  finish
+endguest control_registers_upper_half
+
+// CR8 has four bits.
+guest task_priority_refused, 64
+  refused_control 1, cr8, 0x10
+  finish
+endguest task_priority_refused
 
 // CR1 and CR5 do not exist.
 guest control_registers_absent, 64

@@ -105,6 +105,9 @@ guest_name_\name:
   .quad guest_name_\name, guest_begin_\name, guest_end_\name
 .endm
 
+// What is assembled here must not make the linker give the program an executable stack.
+.section .note.GNU-stack, "", @progbits
+
 // Reports EAX.
 .macro emit
   outl %eax, $RESULT

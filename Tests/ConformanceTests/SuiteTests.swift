@@ -15,9 +15,11 @@ struct SuiteTests {
 
   @Test("every ability is needed by a case and missing on some host")
   func abilities() {
-    let needed = ConformanceSuite.cases.reduce(into: Set<Ability>()) { $0.formUnion($1.needs) }
+    let cases = ConformanceSuite.cases
+    let needed = cases.reduce(into: Set<Ability>()) { $0.formUnion($1.needs) }
     let missing = HostKind.allCases.reduce(into: Set<Ability>()) { $0.formUnion($1.lacking) }
     #expect(needed == Set(Ability.allCases))
     #expect(missing == Set(Ability.allCases))
+    #expect(Ability.casesWithNeeds.subtracting(cases.map(\.name)).sorted() == [])
   }
 }

@@ -1,0 +1,241 @@
+// Which cases need more than every host gives: the other half of `Ability`.
+
+extension Ability {
+  /// What a case needs; empty for most.
+  static func needed(by name: String) -> Set<Ability> { needs[name] ?? [] }
+
+  /// The names of all cases in the table, for its test.
+  public static var casesWithNeeds: Set<String> { Set(needs.keys) }
+
+  private static let needs: [String: Set<Ability>] = {
+    var needs: [String: Set<Ability>] = [:]
+    for (ability, names) in table {
+      for name in names.split(whereSeparator: \.isWhitespace) { needs[String(name), default: []].insert(ability) }
+    }
+    return needs
+  }()
+
+  private static let table: [(Ability, String)] = [
+    (
+      .kernelInstructions,
+      """
+      exception-breakpoint exception-overflow exception-debug-instruction exception-gate-not-present
+      exception-gate-beyond descriptor-questions privilege-far-return real-bound protected-bound
+      protected-adjust-privilege protected-instructions protected-task-refused protected-privilege
+      protected-call-gate memory-exchange16 memory-stack memory-newer
+      """
+    ),
+    (
+      .kernelVectorInstructions,
+      """
+      floating-initial floating-arithmetic floating-control floating-control-refused floating-exits vector-exits
+      vector-upper xsave-restore xsave-refused xgetbv xsave-disabled fxsave-restore exception-floating
+      exception-vector-floating exception-device-not-available exception-emulation exception-sse-disabled
+      exception-wait exception-wait-without-mp exception-vector-unmasked-unannounced state-vector
+      """
+    ),
+    (
+      .kernelInterruptBoundaries,
+      """
+      interrupt-window interrupt-sti-cli interrupt-mov-ss interrupt-popf interrupt-iret interrupt-priority
+      interrupt-task-priority interrupt-nmi-masked interrupt-line-level interrupt-self
+      """
+    ),
+    (
+      .xsetbvAtKernel,
+      """
+      xsetbv
+      """
+    ),
+    (
+      .ioPrivilegeLevel,
+      """
+      port-immediate-user port-register-user port-string-user
+      """
+    ),
+    (
+      .userSoftwareInterrupts,
+      """
+      exception-gate-not-present-user exception-gate-beyond-user exception-gate-privilege-user privilege-gate
+      """
+    ),
+    (
+      .userCallGates,
+      """
+      privilege-call-gate protected-call-gate
+      """
+    ),
+    (
+      .userSegments,
+      """
+      descriptor-questions-user flags-by-privilege privilege-iret
+      """
+    ),
+    (
+      .exactCPUID,
+      """
+      cpuid-vendor-user cpuid-features cpuid-features-user cpuid-brand-user
+      """
+    ),
+    (
+      .floatingPointControl,
+      """
+      xsave-disabled-user exception-device-not-available-user exception-emulation-user exception-sse-disabled-user
+      exception-wait-user exception-vector-unmasked-unannounced-user
+      """
+    ),
+    (
+      .segmentBaseControl,
+      """
+      modes-segment-bases-refused modes-segment-bases-refused-user
+      """
+    ),
+    (
+      .userBreakpoints,
+      """
+      debug-user debug-user-instruction
+      """
+    ),
+    (
+      .systemCalls,
+      """
+      privilege-syscall privilege-syscall-flags privilege-syscall-disabled
+      """
+    ),
+    (
+      .timeStampControl,
+      """
+      msr-time-stamp time-stamp-write time-stamp-disabled
+      """
+    ),
+    (
+      .pageAttributeChecks,
+      """
+      msr-pat-reserved
+      """
+    ),
+    (
+      .gibibytePages,
+      """
+      paging-1-gibibyte paging-1-gibibyte-user
+      """
+    ),
+    (
+      .legacyPaging,
+      """
+      paging-legacy paging-pae
+      """
+    ),
+    (
+      .supervisorAccessPrevention,
+      """
+      paging-smap
+      """
+    ),
+    (
+      .dataBreakpoints,
+      """
+      debug-write debug-read debug-port
+      """
+    ),
+    (
+      .realModeTableLimit,
+      """
+      triple-fault-16
+      """
+    ),
+    (
+      .debugInstruction,
+      """
+      exception-debug-instruction exception-debug-instruction-user
+      """
+    ),
+    (
+      .gateErrorCodes,
+      """
+      exception-gate-not-present exception-gate-not-present-user exception-gate-beyond exception-gate-beyond-user
+      exception-gate-privilege-user interrupt-external-bit
+      """
+    ),
+    (
+      .controlAndStatusChecks,
+      """
+      floating-control-refused floating-control-refused-user
+      """
+    ),
+    (
+      .controlRegisterUpperHalf,
+      """
+      control-registers-upper-half
+      """
+    ),
+    (
+      .stackFaults,
+      """
+      exception-noncanonical-stack exception-noncanonical-stack-user exception-noncanonical-push
+      """
+    ),
+    (
+      .branchTargetChecks,
+      """
+      exception-noncanonical-jump exception-noncanonical-jump-user
+      """
+    ),
+    (
+      .modifyFaults,
+      """
+      page-fault-modify page-fault-modify-user page-fault-read-only-modify page-fault-read-only-modify-user
+      """
+    ),
+    (
+      .reservedFaults,
+      """
+      page-fault-reserved page-fault-reserved-user page-fault-reserved-write page-fault-reserved-write-user
+      page-fault-reserved-nx page-fault-reserved-nx-user
+      """
+    ),
+    (
+      .canonicalRegisterChecks,
+      """
+      msr-noncanonical modes-segment-bases-noncanonical modes-segment-bases-noncanonical-user
+      """
+    ),
+    (
+      .systemCallFlags,
+      """
+      privilege-syscall-flags
+      """
+    ),
+    (
+      .taskPriorityChecks,
+      """
+      task-priority-refused
+      """
+    ),
+    (
+      .vectorExceptions,
+      """
+      exception-vector-floating exception-vector-floating-user exception-vector-unmasked-unannounced
+      exception-vector-unmasked-unannounced-user
+      """
+    ),
+    (
+      .alignmentChecks,
+      """
+      exception-alignment
+      """
+    ),
+    (
+      .segmentChecks,
+      """
+      real-limit protected-segments
+      """
+    ),
+    (
+      .longModeChecks,
+      """
+      modes-refused
+      """
+    )
+  ]
+}

@@ -1,0 +1,56 @@
+import ConformanceGuests
+import VMM
+
+/// Which kind of host a technique runs on, as far as it decides about abilities.
+public enum HostKind: String, Sendable, CaseIterable {
+  /// Guest code runs on a processor with its own virtualization extension, or in software of ours: nothing is missing.
+  case complete
+  /// A KVM that emulates guest kernel code instruction by instruction (KVM-PVM).
+  case emulatingKVM = "emulating-kvm"
+  /// A KVM on a processor that is itself simulated by QEMU's TCG.
+  case simulatedProcessor = "simulated-processor"
+
+  /// What kind of host this is for a technique; measures, so it takes milliseconds.
+  public init(for technique: any Technique) {
+    guard technique.name == .hardware else {
+      self = .complete
+      return
+    }
+    // In this order: a simulated processor can be slow enough to look like an emulating KVM.
+    if String(cString: conformance_host_hypervisor()) == "TCGTCGTCGTCG" {
+      self = .simulatedProcessor
+    } else {
+      self = technique.caution() == nil ? .complete : .emulatingKVM
+    }
+  }
+
+  /// What is missing on such a host.
+  public var lacking: Set<Ability> {
+    switch self {
+    case .complete: []
+    case .emulatingKVM:
+      [
+        .kernelInstructions, .kernelVectorInstructions, .kernelInterruptBoundaries, .xsetbvAtKernel,
+        .ioPrivilegeLevel, .userSoftwareInterrupts, .userCallGates, .userSegments, .exactCPUID,
+        .floatingPointControl, .segmentBaseControl, .userBreakpoints, .systemCalls, .timeStampControl,
+        .pageAttributeChecks, .gibibytePages, .legacyPaging, .supervisorAccessPrevention, .dataBreakpoints,
+        .realModeTableLimit, .debugInstruction, .gateErrorCodes, .controlAndStatusChecks, .controlRegisterUpperHalf,
+      ]
+    case .simulatedProcessor:
+      [
+        .xsetbvAtKernel, .debugInstruction, .gateErrorCodes, .controlAndStatusChecks, .controlRegisterUpperHalf,
+        .stackFaults, .branchTargetChecks, .modifyFaults, .reservedFaults, .canonicalRegisterChecks,
+        .systemCallFlags, .taskPriorityChecks, .vectorExceptions, .alignmentChecks, .segmentChecks, .longModeChecks,
+      ]
+    }
+  }
+
+  /// How many cases are skipped here: written down, so that a skip more or less does not go unnoticed.
+  public var expectedSkips: Int {
+    switch self {
+    case .complete: 0
+    case .emulatingKVM: 0
+    case .simulatedProcessor: 0
+    }
+  }
+}
