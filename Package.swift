@@ -27,6 +27,8 @@ let package = Package(
   ],
   targets: [
     .systemLibrary(name: "CKVM"),
+    .systemLibrary(name: "CZydis"),
+    .target(name: "InstructionSet", swiftSettings: strict),
     .systemLibrary(name: "CLinux"),
     .target(name: "VMM", dependencies: ["CLinux", system], swiftSettings: strict),
     .systemLibrary(name: "CCompression"),
@@ -45,6 +47,7 @@ let package = Package(
       ],
       swiftSettings: strict),
     .testTarget(name: "EmbeddedGuestsTests", dependencies: ["EmbeddedGuests"], swiftSettings: strict),
+    .testTarget(name: "InstructionSetTests", dependencies: ["CZydis", "InstructionSet"], swiftSettings: strict),
     .testTarget(name: "VMMTests", dependencies: ["VMM"], swiftSettings: strict),
     .testTarget(name: "BootTests", dependencies: ["Boot", "CCompression", "VMM", system], swiftSettings: strict),
     .testTarget(name: "DevicesTests", dependencies: ["CLinux", "Devices", "VMM", system], swiftSettings: strict),
