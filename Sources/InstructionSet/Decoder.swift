@@ -184,9 +184,11 @@ public struct Decoder: Sendable {
     instruction.classification = form.pointee.classification
 
     // Widths.
-    if mode == .bits64, !attributes.isDisjoint(with: [.default64, .mandatory66]) {
+    if mode == .bits64, !attributes.isDisjoint(with: [.default64, .mandatory66, .ignoresW]) {
       if attributes.contains(.mandatory66) {
         operandSize = hasW ? 8 : 4
+      } else if attributes.contains(.ignoresW) {
+        operandSize = has66 && !hasW ? 2 : 4
       } else if !has66 {
         operandSize = 8
       }
@@ -204,7 +206,22 @@ public struct Decoder: Sendable {
       instruction.classification = .undefined
     }
     if instruction.encoding == .vex { checkVEX(&instruction) }
+    if slot.namesSystemRegister { checkSystemRegister(&instruction) }
     return offset
+  }
+
+  /// There are six segment registers, of which CS can't be loaded; CR0, CR2, CR3, CR4 and CR8; DR0 to DR7 (AMD64 APM
+  /// vol. 3, "MOV", "MOV CRn", "MOV DRn").
+  private func checkSystemRegister(_ instruction: inout Instruction) {
+    let number = instruction.reg | instruction.rexR
+    let exists: Bool
+    switch instruction.opcode {
+    case 0x8c: exists = instruction.reg < 6
+    case 0x8e: exists = instruction.reg < 6 && instruction.reg != SegmentRegister.cs.rawValue
+    case 0x20, 0x22: exists = 0b1_0001_1101 >> UInt16(number) & 1 != 0
+    default: exists = number < 8
+    }
+    if !exists { instruction.classification = .undefined }
   }
 
   // MARK: Parts

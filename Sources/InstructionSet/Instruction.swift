@@ -66,7 +66,8 @@ public struct Instruction: Sendable, BitwiseCopyable {
   public internal(set) var addressSize: UInt8 = 0
   public internal(set) var secondImmediate: UInt16 = 0
 
-  var form: UInt16 = 0
+  /// The line of the table, 0 for none.
+  package internal(set) var form: UInt16 = 0
   var attributes: Form.Attributes = []
 
   /// Sign-extended.

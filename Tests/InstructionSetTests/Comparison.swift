@@ -82,7 +82,8 @@ struct Comparison {
       return
     }
     unsupported[set, default: 0] += 1
-    if instruction.length != oracle.instruction.length {
+    // Knights Corner's VEX-encoded branches are the only ones that break the rule of immediates.
+    if instruction.length != oracle.instruction.length, !set.hasPrefix("KNC") {
       report("undefined length", oracle.mnemonic, oracle.instruction.length, bytes, "ours \(instruction.length)")
     }
   }
@@ -116,7 +117,11 @@ struct Comparison {
       check("immediate value", "\(UInt64(bitPattern: ours.immediate) & mask)", "\(first.value.u & mask)")
     }
     check("address size", "\(ours.addressSize)", "\(theirs.address_width / 8)")
-    if ours.operandSizeMatters { check("operand size", "\(ours.operandSize)", "\(theirs.operand_width / 8)") }
+    if ours.operandSizeMatters, ours.mnemonic != "nop", !Deviations.differsInOperandSize(ours) {
+      // Zydis says 4 for ports with REX.W; nothing depends on it.
+      let isPort = ["in", "out", "ins", "outs"].contains(ours.mnemonic)
+      check("operand size", "\(isPort ? min(ours.operandSize, 4) : ours.operandSize)", "\(theirs.operand_width / 8)")
+    }
     for (what, a, b) in differences {
       report(what, oracle.mnemonic, ours.length, bytes, "ours \(a), Zydis \(b)")
     }
@@ -139,7 +144,11 @@ struct Comparison {
   private mutating func checkExplicit(
     _ ours: Instruction, _ operands: UnsafeBufferPointer<ZydisDecodedOperand>, _ bytes: UnsafeRawBufferPointer
   ) {
-    let encoded = (0..<ours.operandCount).compactMap { ours.operand(at: $0) }.filter { $0.place != .none }
+    if Deviations.differsInOperands(ours, oracle) { return }
+    // Direct offsets (MOV A0 to A3) have no place that a register could take.
+    let encoded = (0..<ours.operandCount).compactMap { ours.operand(at: $0) }.filter {
+      if case .memory(let memory) = $0.kind, memory.source == .direct { true } else { $0.place != .none }
+    }
     let visible = operands.filter {
       $0.visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT && $0.encoding != ZYDIS_OPERAND_ENCODING_NONE
     }

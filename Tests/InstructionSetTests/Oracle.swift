@@ -93,3 +93,9 @@ enum OracleRegister: Hashable {
     if case .general(let number, _, _) = self { number } else { nil }
   }
 }
+
+extension Oracle {
+  var isPrivileged: Bool { instruction.attributes & Self.privilegedAttribute != 0 }
+  /// ZYDIS_ATTRIB_IS_PRIVILEGED, a macro that isn't imported.
+  private static let privilegedAttribute: ZydisInstructionAttributes = 1 << 8
+}

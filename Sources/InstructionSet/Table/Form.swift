@@ -46,8 +46,8 @@ struct Form: BitwiseCopyable {
     static let notIn64Bit = Attributes(rawValue: 1 << 11)
     /// Some operand's width is the operand size.
     static let usesOperandSize = Attributes(rawValue: 1 << 12)
-    /// In 64-bit mode the prefix 66 is ignored for the operand size, which is always 8.
-    static let force64 = Attributes(rawValue: 1 << 13)
+    /// REX.W makes the operand size 4, not 8: port I/O, and far pointers by AMD64 APM vol. 3, "LFS" and "JMP (far)".
+    static let ignoresW = Attributes(rawValue: 1 << 13)
   }
 
   /// What follows ModRM and displacement.

@@ -69,15 +69,16 @@ enum OneByteMap {
     61 - old popa - |=rAX,=rCX,=rDX,=rBX,=rBP,=rSI,=rDI,pop8 i64
     62 - old bound Gv,Ma i64
     63 - old arpl +Ew,Gw i64 w:z
-    63 - ok movsxd =Gv,Ez o64
+    63 - ok movsxd =Gv,Md o64
+    63 - ok movsxd =Gv,Rz o64
     68 - mem push Iz |push d64
     69 - ok imul =Gv,Ev,Iz w:oc u:szap
     6A - mem push Is |push d64
     6B - ok imul =Gv,Ev,Is w:oc u:szap
     6C - priv insb - |=Yb,dx,+aDI rep t:d
-    6D - priv ins - |=Yz,dx,+aDI rep t:d
+    6D - priv ins - |=Yz,dx,+aDI rep t:d noW
     6E - priv outsb - |Xb,dx,+aSI rep t:d
-    6F - priv outs - |Xz,dx,+aSI rep t:d
+    6F - priv outs - |Xz,dx,+aSI rep t:d noW
     70+cc - jcc jCC Jb d64
     80/0 - ok add +Eb,Ib lock w:oszapc
     80/1 - ok or +Eb,Ib lock 0:oc w:szp u:a
@@ -188,7 +189,8 @@ enum OneByteMap {
     CC - int int3 -
     CD - int int Ib
     CE - int into - i64 t:o
-    CF - iret iret - |pop3,=cs w:popf
+    CF - iret iret - |pop5,=cs,=ss o64 w:popf
+    CF - iret iret - |pop3,=cs i64 w:popf
     D0/0 - ok rol +Eb w:oc
     D0/1 - ok ror +Eb w:oc
     D0/2 - ok rcl +Eb t:c w:oc
@@ -230,17 +232,17 @@ enum OneByteMap {
     E2 - loop loop Jb |+aCX d64
     E3 - loop jcxz Jb |aCX d64
     E4 - priv in =al,Ib
-    E5 - priv in =eAX,Ib
+    E5 - priv in =eAX,Ib noW
     E6 - priv out Ib,al
-    E7 - priv out Ib,eAX
+    E7 - priv out Ib,eAX noW
     E8 - call call Jz |push d64
     E9 - jmp jmp Jz d64
     EA - farjmp jmpf Ap |=cs i64
     EB - jmp jmp Jb d64
     EC - priv in =al,dx
-    ED - priv in =eAX,dx
+    ED - priv in =eAX,dx noW
     EE - priv out dx,al
-    EF - priv out dx,eAX
+    EF - priv out dx,eAX noW
     F1 - int int1 -
     F4 - priv hlt -
     F5 - ok cmc - t:c w:c
@@ -271,9 +273,9 @@ enum OneByteMap {
     FF/0 - ok inc +Ev lock w:oszap
     FF/1 - ok dec +Ev lock w:oszap
     FF/2 - icall call Ev |push d64
-    FF/3 - farcall callf Mp |push2,=cs
+    FF/3 - farcall callf Mp |push2,=cs noW
     FF/4 - ijmp jmp Ev d64
-    FF/5 - farjmp jmpf Mp |=cs
+    FF/5 - farjmp jmpf Mp |=cs noW
     FF/6 - mem push Ev |push d64
     """
 }

@@ -14,6 +14,8 @@ struct OpcodeTables: @unchecked Sendable {
     var hasModRM = false
     /// ModRM.mod is taken as 3 whatever it says (moves to and from control and debug registers).
     var ignoresMod = false
+    /// ModRM.reg names a segment, control or debug register, and not each number does.
+    var namesSystemRegister = false
   }
 
   static let shared = OpcodeTables()
@@ -35,6 +37,8 @@ struct OpcodeTables: @unchecked Sendable {
         let form = reader.forms[Int(index)]
         slots[slot].hasModRM = slots[slot].hasModRM || form.usesModRM
         slots[slot].ignoresMod = slots[slot].ignoresMod || form.movesSystemRegister
+        slots[slot].namesSystemRegister =
+          slots[slot].namesSystemRegister || form.movesSystemRegister || form.movesSegmentRegister
         index = form.next
       }
     }
@@ -55,6 +59,20 @@ struct OpcodeTables: @unchecked Sendable {
   }
 }
 
+extension Decoder {
+  /// How many lines the digested table has, counting from 1, and what each is called: for the tests' bookkeeping.
+  package static var formCount: Int { OpcodeTables.shared.formCount }
+  package static func formName(_ index: Int) -> String {
+    guard index > 0, index < formCount else { return "" }
+    let form = OpcodeTables.shared.forms[index]
+    guard let start = UnsafePointer<UInt8>(bitPattern: form.mnemonic) else { return "" }
+    let name = String(decoding: UnsafeBufferPointer(start: start, count: Int(form.mnemonicLength)), as: UTF8.self)
+    return "\(form.attributes.contains(.vexName) ? "v" : "")\(name) \(form.feature) \(form.classification)"
+  }
+  /// Lines of the table's text that could not be read. There are none, or the tests fail.
+  package static var unreadableLines: [String] { OpcodeTables.shared.unreadable }
+}
+
 extension Form {
   var usesModRM: Bool {
     mask & (Key.modRM | Key.modIs3) != 0 || operands.0.method.usesModRM || operands.1.method.usesModRM
@@ -65,4 +83,6 @@ extension Form {
     func isSystem(_ method: AddressingMethod) -> Bool { method == .regControl || method == .regDebug }
     return isSystem(operands.0.method) || isSystem(operands.1.method)
   }
+
+  var movesSegmentRegister: Bool { operands.0.method == .regSegment || operands.1.method == .regSegment }
 }

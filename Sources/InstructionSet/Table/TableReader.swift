@@ -13,7 +13,8 @@
 //                 ~ read and conditional write, * both in the legacy form and write in the VEX form), a method letter
 //                 and a size, or a register's name. The legacy form of a (v) line drops H operands.
 //     attributes  a feature; 256:feature for VEX.L = 1; mem reg (mod); W0 W1 L0 L1 b0 (REX.B) os2 os4 os8 (operand
-//                 size); o64 i64 (only in, not in 64-bit mode); d64 (operand size 8 in 64-bit mode); lock rep repz bits;
+//                 size); o64 i64 (only in, not in 64-bit mode); d64 (operand size 8 in 64-bit mode);
+//                 noW (REX.W makes the operand size 4, not 8); lock rep repz bits;
 //                 vex (no legacy form); flags: t:tested w:written 0:cleared 1:set u:undefined, each by letters of
 //                 `flagLetters`; maybe (the flags may stay as they are)
 
@@ -32,8 +33,8 @@ struct TableReader {
   private let sizes = WordTable(OperandSize.words)
   private let registers = WordTable(OperandSize.registerWords)
   private let attributes = WordTable(
-    "lock rep repz bits mem reg W0 W1 L0 L1 b0 os2 os4 os8 o64 i64 d64 vex maybe -")
-  private let stackWords = WordTable("push push2 push3 push8 pop pop2 pop3 pop8 leave xlat")
+    "lock rep repz bits mem reg W0 W1 L0 L1 b0 os2 os4 os8 o64 i64 d64 vex maybe noW -")
+  private let stackWords = WordTable("push push2 push3 push8 pop pop2 pop3 pop5 pop8 leave xlat")
   private static let flagLetters: StaticString = "cpazstidolnrvkfge"
 
   init() {
@@ -131,6 +132,7 @@ struct TableReader {
       draft.isVEXOnly = true
       draft.featureVEX = draft.feature
     case 18: draft.flagUse.isConditional = true
+    case 19: draft.attributes.insert(.ignoresW)
     default: break
     }
     return true
@@ -320,6 +322,10 @@ struct TableReader {
     if let method = AddressingMethod(letter: word.first) {
       operand.method = method
       if method == .farPointer { return operand }
+      if method == .rmX87 {
+        operand.size = .extendedReal
+        return operand
+      }
       return readSize(word.dropFirst(), into: &operand)
     }
     if let index = stackWords.index(of: word) {
@@ -327,10 +333,10 @@ struct TableReader {
       case 0...3:
         operand.method = .push
         operand.number = [1, 2, 3, 8][index]
-      case 4...7:
+      case 4...8:
         operand.method = .pop
-        operand.number = [1, 2, 3, 8][index - 4]
-      case 8: operand.method = .leave
+        operand.number = [1, 2, 3, 5, 8][index - 4]
+      case 9: operand.method = .leave
       default: operand.method = .tableLookup
       }
       return operand

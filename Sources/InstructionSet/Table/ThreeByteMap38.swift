@@ -57,8 +57,8 @@ enum ThreeByteMap38 {
     29 66 ok (v)pcmpeqq *Vx,Hx,Wx sse41 256:avx2
     2A 66 ok (v)movntdqa =Vx,Mx sse41 256:avx2
     2B 66 ok (v)packusdw *Vx,Hx,Wx sse41 256:avx2
-    2C 66 ok vmaskmovps =Vx,Hx,?Mx avx W0
-    2D 66 ok vmaskmovpd =Vx,Hx,?Mx avx W0
+    2C 66 ok vmaskmovps =Vx,Hx,%Mx avx W0
+    2D 66 ok vmaskmovpd =Vx,Hx,%Mx avx W0
     2E 66 ok vmaskmovps ?Mx,Hx,Vx avx W0
     2F 66 ok vmaskmovpd ?Mx,Hx,Vx avx W0
     30 66 ok (v)pmovzxbw =Vx,Wh sse41 256:avx2
@@ -92,8 +92,8 @@ enum ThreeByteMap38 {
     80 66 priv invept Gn,Mdq vmx
     81 66 priv invvpid Gn,Mdq vmx
     82 66 priv invpcid Gn,Mdq invpcid
-    8C 66 ok vpmaskmovd =Vx,Hx,?Mx avx2 W0
-    8C 66 ok vpmaskmovq =Vx,Hx,?Mx avx2 W1
+    8C 66 ok vpmaskmovd =Vx,Hx,%Mx avx2 W0
+    8C 66 ok vpmaskmovq =Vx,Hx,%Mx avx2 W1
     8E 66 ok vpmaskmovd ?Mx,Hx,Vx avx2 W0
     8E 66 ok vpmaskmovq ?Mx,Hx,Vx avx2 W1
     90 66 mem vpgatherdd ~Vx,@dd,+Hx avx2 W0

@@ -51,7 +51,7 @@ enum ThreeByteMap3A {
     CF 66 ok gf2p8affineinvqb +Vx,Wx,Ib gfni
     CF 66 ok vgf2p8affineinvqb =Vx,Hx,Wx,Ib gfni W1 vex
     DF 66 ok (v)aeskeygenassist =Vdq,Wdq,Ib aes L0
-    F0 np ud hreset Ib reg other
+    F0 f3 ud hreset Ib reg other
     F0 f2 ok rorx =Gy,Ey,Ib bmi2 L0 vex
     """
 }

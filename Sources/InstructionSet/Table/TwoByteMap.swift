@@ -62,18 +62,20 @@ enum TwoByteMap {
     01/7.0 - priv swapgs - o64
     01/7.1 - sens rdtscp - |=eax,=ecx,=edx rdtscp
     01/7.2 f3 ud mcommit - other
-    01/7.2 - sens monitorx - |aAX,ecx,edx monitorx
-    01/7.3 - sens mwaitx - |eax,ecx,ebx monitorx
+    01/7.2 np sens monitorx - |aAX,ecx,edx monitorx
+    01/7.3 np sens mwaitx - |eax,ecx,ebx monitorx
     01/7.4 - sens clzero - |aAX clzero
     01/7.5 - ud rdpru - other
     01/7.6 f3 ud rmpadjust - other
     01/7.6 f2 ud rmpupdate - other
-    01/7.6 - priv invlpgb - |aAX,edx,ecx invlpgb
+    01/7.6 np priv invlpgb - |aAX,edx,ecx invlpgb
     01/7.7 f3 ud psmash - other
     01/7.7 f2 ud pvalidate - other
-    01/7.7 - priv tlbsync - invlpgb
-    02 - sens lar ?Gv,Ew w:z
-    03 - sens lsl ?Gv,Ew w:z
+    01/7.7 np priv tlbsync - invlpgb
+    02 - sens lar ?Gv,Mw w:z
+    02 - sens lar ?Gv,Rv w:z
+    03 - sens lsl ?Gv,Mw w:z
+    03 - sens lsl ?Gv,Rz w:z
     05 - sys syscall - |=rcx,=r11,=cs,=ss o64 t:all w:all
     05 - sys syscall - |=rcx,=cs,=ss i64 w:all
     06 - priv clts -
@@ -118,14 +120,22 @@ enum TwoByteMap {
     18/1 - ok prefetcht0 M- sse
     18/2 - ok prefetcht1 M- sse
     18/3 - ok prefetcht2 M- sse
-    18 - ok nop Ev
-    19 - ok nop Ev
-    1A - ok nop Ev
-    1B - ok nop Ev
-    1C - ok nop Ev
-    1D - ok nop Ev
-    1E - ok nop Ev
-    1F - ok nop Ev
+    18 - ok nop M-
+    18 - ok nop Rv
+    19 - ok nop M-
+    19 - ok nop Rv
+    1A - ok nop M-
+    1A - ok nop Rv
+    1B - ok nop M-
+    1B - ok nop Rv
+    1C - ok nop M-
+    1C - ok nop Rv
+    1D - ok nop M-
+    1D - ok nop Rv
+    1E - ok nop M-
+    1E - ok nop Rv
+    1F - ok nop M-
+    1F - ok nop Rv
     20 - priv mov =Rn,Cn
     21 - priv mov =Rn,Dn
     22 - priv mov =Cn,Rn
@@ -136,8 +146,8 @@ enum TwoByteMap {
     29 66 ok (v)movapd =Wx,Vx sse2
     2A np ok cvtpi2ps =Vq,Qq sse
     2A 66 ok cvtpi2pd =Vx,Qq sse2
-    2A f3 ok (v)cvtsi2ss =Vd,Hx,Ey sse
-    2A f2 ok (v)cvtsi2sd =Vq,Hx,Ey sse2
+    2A f3 ok (v)cvtsi2ss *Vd,Hx,Ey sse
+    2A f2 ok (v)cvtsi2sd *Vq,Hx,Ey sse2
     2B np ok (v)movntps =Mx,Vx sse
     2B 66 ok (v)movntpd =Mx,Vx sse2
     2B f3 ok movntss =Md,Vx sse4a
@@ -304,15 +314,17 @@ enum TwoByteMap {
     A0 - sens push fs |push d64
     A1 - sens pop =fs |pop d64
     A2 - sens cpuid - |+eax,=ebx,+ecx,=edx
-    A3 - ok bt Ev,Gv bits w:c u:oszap
-    A4 - ok shld +Ev,Gv,Ib maybe w:cszp u:oa
-    A5 - ok shld +Ev,Gv,cl maybe w:cszp u:oa
+    A3 - ok bt Ev,Gv bits w:c u:osap
+    A4 - ok shld ~Ev,Gv,Ib maybe w:cszp u:oa
+    A5 - ok shld ~Ev,Gv,cl maybe w:cszp u:oa
+    A6 f3 ud padlock - reg other
+    A7 - ud padlock - reg other
     A8 - sens push gs |push d64
     A9 - sens pop =gs |pop d64
     AA - priv rsm - w:all
-    AB - ok bts +Ev,Gv bits lock w:c u:oszap
-    AC - ok shrd +Ev,Gv,Ib maybe w:cszp u:oa
-    AD - ok shrd +Ev,Gv,cl maybe w:cszp u:oa
+    AB - ok bts +Ev,Gv bits lock w:c u:osap
+    AC - ok shrd ~Ev,Gv,Ib maybe w:cszp u:oa
+    AD - ok shrd ~Ev,Gv,cl maybe w:cszp u:oa
     AE/0 f3 sens rdfsbase =Ry fsgsbase o64
     AE/1 f3 sens rdgsbase =Ry fsgsbase o64
     AE/2 f3 sens wrfsbase Ry fsgsbase o64
@@ -325,9 +337,9 @@ enum TwoByteMap {
     AE/4 f3 ud ptwrite Ey other
     AE/5 np sens xrstor Mxs |eax,edx xsave
     AE/6 np sens xsaveopt +Mxs |eax,edx xsaveopt
-    AE/7 np ok clflush M- clflush
-    AE/7 66 ok clflushopt M- clflushopt
-    AE/6 66 ok clwb M- clwb
+    AE/7 np ok clflush Mb clflush
+    AE/7 66 ok clflushopt Mb clflushopt
+    AE/6 66 ok clwb Mb clwb
     AE/5 np ok lfence - sse2 reg
     AE/6 np ok mfence - sse2 reg
     AE/7 np ok sfence - sse reg
@@ -339,19 +351,19 @@ enum TwoByteMap {
     AF - ok imul +Gv,Ev w:oc u:szap
     B0 - ok cmpxchg ~Eb,Gb |~al lock w:oszapc
     B1 - ok cmpxchg ~Ev,Gv |~rAX lock w:oszapc
-    B2 - sens lss =Gv,Mp |=ss
-    B3 - ok btr +Ev,Gv bits lock w:c u:oszap
-    B4 - sens lfs =Gv,Mp |=fs
-    B5 - sens lgs =Gv,Mp |=gs
+    B2 - sens lss =Gv,Mp |=ss noW
+    B3 - ok btr +Ev,Gv bits lock w:c u:osap
+    B4 - sens lfs =Gv,Mp |=fs noW
+    B5 - sens lgs =Gv,Mp |=gs noW
     B6 - ok movzx =Gv,Eb
     B7 - ok movzx =Gv,Ew
     B8 f3 ok popcnt =Gv,Ev popcnt w:z 0:oscap
     B9 - ud ud1 Gv,Ev
-    BA/4 - ok bt Ev,Ib w:c u:oszap
-    BA/5 - ok bts +Ev,Ib lock w:c u:oszap
-    BA/6 - ok btr +Ev,Ib lock w:c u:oszap
-    BA/7 - ok btc +Ev,Ib lock w:c u:oszap
-    BB - ok btc +Ev,Gv bits lock w:c u:oszap
+    BA/4 - ok bt Ev,Ib w:c u:osap
+    BA/5 - ok bts +Ev,Ib lock w:c u:osap
+    BA/6 - ok btr +Ev,Ib lock w:c u:osap
+    BA/7 - ok btc +Ev,Ib lock w:c u:osap
+    BB - ok btc +Ev,Gv bits lock w:c u:osap
     BC f3 ok tzcnt =Gv,Ev bmi1 w:zc u:osap
     BC - ok bsf ?Gv,Ev w:z u:oscap
     BD f3 ok lzcnt =Gv,Ev lzcnt w:zc u:osap

@@ -41,15 +41,15 @@ enum X87Map {
     D9/5.5 - ok fldln2 - |=st0 x87
     D9/5.6 - ok fldz - |=st0 x87
     D9/6.0 - ok f2xm1 - |+st0 x87
-    D9/6.1 - ok fyl2x - |+st0,+st1 x87
+    D9/6.1 - ok fyl2x - |st0,+st1 x87
     D9/6.2 - ok fptan - |+st0,=st1 x87
-    D9/6.3 - ok fpatan - |+st0,+st1 x87
+    D9/6.3 - ok fpatan - |st0,+st1 x87
     D9/6.4 - ok fxtract - |+st0,=st1 x87
     D9/6.5 - ok fprem1 - |+st0,st1 x87
     D9/6.6 - ok fdecstp -  x87
     D9/6.7 - ok fincstp -  x87
     D9/7.0 - ok fprem - |+st0,st1 x87
-    D9/7.1 - ok fyl2xp1 - |+st0,+st1 x87
+    D9/7.1 - ok fyl2xp1 - |st0,+st1 x87
     D9/7.2 - ok fsqrt - |+st0 x87
     D9/7.3 - ok fsincos - |+st0,=st1 x87
     D9/7.4 - ok frndint - |+st0 x87
