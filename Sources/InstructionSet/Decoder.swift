@@ -9,6 +9,11 @@ public enum DecodingResult: Sendable, BitwiseCopyable {
   case tooLong
 }
 
+/// `DecodingResult` without the instruction.
+public enum DecodingStatus: Sendable, BitwiseCopyable {
+  case decoded, needsMoreBytes, tooLong
+}
+
 /// Decodes x86 code of one mode.
 public struct Decoder: Sendable {
   public let mode: CPUMode
@@ -22,50 +27,61 @@ public struct Decoder: Sendable {
   }
 
   /// Decodes the instruction at the start of `bytes`; what lies behind it is not looked at.
-  @inlinable
   public func decode(_ bytes: RawSpan) -> DecodingResult {
-    unsafe bytes.withUnsafeBytes { decode($0) }
+    bytes.withUnsafeBytes { decode($0) }
   }
 
   /// Decodes the instruction at the start of `bytes`; what lies behind it is not looked at.
   public func decode(_ bytes: UnsafeRawBufferPointer) -> DecodingResult {
+    var instruction = Instruction(mode: mode)
+    return switch decode(bytes, into: &instruction) {
+    case .decoded: .instruction(instruction)
+    case .needsMoreBytes: .needsMoreBytes
+    case .tooLong: .tooLong
+    }
+  }
+
+  /// The same for those in a hurry: decodes into a variable that is used again and again. Its contents mean something
+  /// after `decoded` only.
+  public func decode(_ bytes: UnsafeRawBufferPointer, into instruction: inout Instruction) -> DecodingStatus {
     if bytes.count >= Self.window, let base = bytes.baseAddress {
-      return decode(window: base, limit: Self.maximumLength)
+      return decode(window: base, limit: Self.maximumLength, into: &instruction)
     }
     return withUnsafeTemporaryAllocation(byteCount: Self.window, alignment: 8) { window in
       window.initializeMemory(as: UInt8.self, repeating: 0)
       window.copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes.prefix(Self.maximumLength)))
       guard let base = window.baseAddress else { return .needsMoreBytes }
-      return decode(window: UnsafeRawPointer(base), limit: min(bytes.count, Self.maximumLength))
+      let limit = min(bytes.count, Self.maximumLength)
+      return decode(window: UnsafeRawPointer(base), limit: limit, into: &instruction)
     }
   }
 
   /// Decoding never looks at an offset past this: 14 prefixes, a 4-byte EVEX prefix, opcode, ModRM, SIB, 8 bytes of
-  /// displacement or 4 and 8 of immediate, rounded up. So inside a window of this size no read needs a check of its
+  /// displacement or 4 and 8 of immediate, and 8 for reading those at once, rounded up. So inside a window of this size no read needs a check of its
   /// own, and the end of the bytes is checked once, at the end of the instruction.
-  static let window = 40
+  static let window = 48
 
-  private func decode(window bytes: UnsafeRawPointer, limit: Int) -> DecodingResult {
-    var instruction = Instruction(mode: mode)
-    let end = decode(bytes, into: &instruction)
+  @inline(__always)
+  private func decode(window: UnsafeRawPointer, limit: Int, into instruction: inout Instruction) -> DecodingStatus {
+    instruction = Instruction(mode: mode)
+    let end = decode(window, into: &instruction)
     if end > limit {
       return limit == Self.maximumLength ? .tooLong : .needsMoreBytes
     }
     instruction.length = UInt8(truncatingIfNeeded: end)
-    return .instruction(instruction)
+    return .decoded
   }
 
   /// Returns the offset of the first byte that isn't needed.
-  @inline(__always)
   private func decode(_ bytes: UnsafeRawPointer, into instruction: inout Instruction) -> Int {
     var offset = 0
     var byte = bytes.byte(0)
 
     // Prefixes, of which most instructions have none or a REX.
-    let prefixKinds = mode == .bits64 ? PrefixKind.set64 : PrefixKind.set32
+    let prefixKinds = tables.prefixKinds + (mode == .bits64 ? 256 : 0)
     var rex: UInt8 = 0
-    while prefixKinds.contains(byte) {
-      if mode == .bits64, byte & 0xf0 == 0x40 {
+    while prefixKinds[Int(byte)] != .none {
+      if prefixKinds[Int(byte)] == .rex {
         rex = byte
       } else {
         rex = 0
@@ -124,7 +140,7 @@ public struct Decoder: Sendable {
         }
         map = vexMap
         byte = bytes.byte(offset)
-        isListed = tables.slots[map * 256 + Int(byte)].first != 0
+        isListed = tables.slots[map * 256 + Int(byte)].head != 0
       }
     case 0x8f:
       if bytes.byte(offset + 1) & 0x1f >= 8 {
@@ -142,7 +158,7 @@ public struct Decoder: Sendable {
 
     // ModRM, SIB and displacement, as far as the opcode says that there are any.
     let slot = tables.slots[map * 256 + Int(byte)]
-    if slot.first == 0 { return offset }
+    if slot.head == 0 { return offset }
     var key = UInt32(instruction.simdPrefix) << Key.simdPrefixShift
     if slot.hasModRM {
       let modRM = bytes.byte(offset)
@@ -170,7 +186,8 @@ public struct Decoder: Sendable {
       key |= UInt32(instruction.vectorLength) << 11
       if instruction.vvvv == 0 { key |= Key.vvvvIsUnused }
     }
-    var index = slot.first
+    var index = tables.heads[Int(slot.head) + (slot.isGroup ? Int(instruction.reg) : 0)]
+    if index == 0 { return offset }
     var form = tables.forms + Int(index)
     while key & form.pointee.mask != form.pointee.value {
       index = form.pointee.next
@@ -182,6 +199,7 @@ public struct Decoder: Sendable {
     instruction.attributes = attributes
     instruction.feature = form.pointee.feature
     instruction.classification = form.pointee.classification
+    instruction.memorySpecification = form.pointee.memory
 
     // Widths.
     if mode == .bits64, !attributes.isDisjoint(with: [.default64, .mandatory66, .ignoresW]) {
@@ -252,71 +270,44 @@ public struct Decoder: Sendable {
     instruction.modRM = modRM
     instruction.modRMOffset = UInt8(truncatingIfNeeded: start)
     var offset = start + 1
-    let mod = modRM >> 6
-    let rm = modRM & 7
-    if mod == 3 { return offset }
-    var size = 0
-    if instruction.addressSize == 2 {
-      if mod == 1 { size = 1 } else if mod == 2 || rm == 6 { size = 2 }
-    } else {
-      var base = rm
-      if rm == 4 {
-        instruction.sib = bytes.byte(offset)
-        instruction.sibOffset = UInt8(truncatingIfNeeded: offset)
-        base = instruction.sib & 7
-        offset += 1
-      }
-      if mod == 1 { size = 1 } else if mod == 2 || base == 5 { size = 4 }
+    let layout = tables.modRMLayouts[Int(modRM) + (instruction.addressSize == 2 ? 0 : 256)]
+    var size = layout.displacementSize
+    if layout.hasSIB {
+      let sib = bytes.byte(offset)
+      instruction.sib = sib
+      instruction.sibOffset = UInt8(truncatingIfNeeded: offset)
+      offset += 1
+      if sib & 7 == 5, modRM < 0x40 { size = 4 }
     }
     if size == 0 { return offset }
     instruction.displacementOffset = UInt8(truncatingIfNeeded: offset)
-    instruction.displacementSize = UInt8(truncatingIfNeeded: size)
+    instruction.displacementSize = size
     instruction.displacement = bytes.signed(offset, size)
-    return offset + size
+    return offset + Int(size)
   }
 
   @inline(__always)
   private func readImmediate(
     _ kind: Form.Immediate, _ bytes: UnsafeRawPointer, _ start: Int, into instruction: inout Instruction
   ) -> Int {
-    let size: Int
-    var second = 0
-    var isSigned = false
-    switch kind {
-    case .none: return start
-    case .byte: size = 1
-    case .signedByte, .relativeByte:
-      size = 1
-      isSigned = true
-    case .word: size = 2
-    case .upTo4, .relative:
-      size = instruction.operandSize == 2 ? 2 : 4
-      isSigned = true
-    case .full: size = Int(instruction.operandSize)
-    case .farPointer:
-      size = instruction.operandSize == 2 ? 2 : 4
-      second = 2
-    case .wordAndByte:
-      size = 2
-      second = 1
-    case .twoBytes:
-      size = 1
-      second = 1
-    case .directOffset:
-      size = Int(instruction.addressSize)
+    let layout = tables.immediateLayouts[Int(kind.rawValue) * 4 + Int(instruction.operandSize >> 2)]
+    let size = layout.size
+    if kind == .directOffset {
+      let size = instruction.addressSize
       instruction.displacementOffset = UInt8(truncatingIfNeeded: start)
-      instruction.displacementSize = UInt8(truncatingIfNeeded: size)
-      instruction.displacement = size == 8 ? bytes.signed(start, 8) : bytes.unsigned(start, size)
-      return start + size
+      instruction.displacementSize = size
+      instruction.displacement = bytes.unsigned(start, size)
+      return start + Int(size)
     }
     instruction.immediateOffset = UInt8(truncatingIfNeeded: start)
-    instruction.immediateSize = UInt8(truncatingIfNeeded: size)
-    instruction.immediate = isSigned ? bytes.signed(start, size) : bytes.unsigned(start, size)
-    if second != 0 {
-      instruction.secondImmediateSize = UInt8(truncatingIfNeeded: second)
-      instruction.secondImmediate = UInt16(truncatingIfNeeded: bytes.unsigned(start + size, second))
+    instruction.immediateSize = size
+    instruction.immediate = layout.isSigned ? bytes.signed(start, size) : bytes.unsigned(start, size)
+    if layout.second != 0 {
+      instruction.secondImmediateSize = layout.second
+      instruction.secondImmediate = UInt16(
+        truncatingIfNeeded: bytes.unsigned(start + Int(size), layout.second))
     }
-    return start + size + second
+    return start + Int(size) + Int(layout.second)
   }
 }
 
@@ -324,44 +315,17 @@ extension UnsafeRawPointer {
   @inline(__always)
   func byte(_ offset: Int) -> UInt8 { load(fromByteOffset: offset, as: UInt8.self) }
 
+  /// The 1 to 8 bytes at `offset`, sign-extended. Eight are read.
   @inline(__always)
-  func signed(_ offset: Int, _ size: Int) -> Int64 {
-    switch size {
-    case 1: Int64(load(fromByteOffset: offset, as: Int8.self))
-    case 2: Int64(loadUnaligned(fromByteOffset: offset, as: Int16.self))
-    case 4: Int64(loadUnaligned(fromByteOffset: offset, as: Int32.self))
-    default: loadUnaligned(fromByteOffset: offset, as: Int64.self)
-    }
+  func signed(_ offset: Int, _ size: UInt8) -> Int64 {
+    let shift = Int64(64 &- Int(size) &* 8)
+    return (loadUnaligned(fromByteOffset: offset, as: Int64.self) &<< shift) &>> shift
   }
 
+  /// The same, zero-extended.
   @inline(__always)
-  func unsigned(_ offset: Int, _ size: Int) -> Int64 {
-    switch size {
-    case 1: Int64(byte(offset))
-    case 2: Int64(loadUnaligned(fromByteOffset: offset, as: UInt16.self))
-    case 4: Int64(loadUnaligned(fromByteOffset: offset, as: UInt32.self))
-    default: loadUnaligned(fromByteOffset: offset, as: Int64.self)
-    }
+  func unsigned(_ offset: Int, _ size: UInt8) -> Int64 {
+    let shift = UInt64(64 &- Int(size) &* 8)
+    return Int64(bitPattern: (loadUnaligned(fromByteOffset: offset, as: UInt64.self) &<< shift) &>> shift)
   }
-}
-
-/// The bytes that are prefixes, as a set of 256 bits.
-struct PrefixKind {
-  var low: (UInt64, UInt64, UInt64, UInt64)
-
-  @inline(__always)
-  func contains(_ byte: UInt8) -> Bool {
-    let word =
-      switch byte >> 6 {
-      case 0: low.0
-      case 1: low.1
-      case 2: low.2
-      default: low.3
-      }
-    return word >> UInt64(byte & 63) & 1 != 0
-  }
-
-  // 26 2E 36 3E | 64 65 66 67 | F0 F2 F3, and 40 to 4F in 64-bit mode.
-  static let set32 = PrefixKind(low: (0x4040_4040_0000_0000, 0x0000_00f0_0000_0000, 0, 0x000d_0000_0000_0000))
-  static let set64 = PrefixKind(low: (0x4040_4040_0000_0000, 0x0000_00f0_0000_ffff, 0, 0x000d_0000_0000_0000))
 }

@@ -48,14 +48,14 @@ extension Instruction {
   public var effects: Effects {
     var effects = Effects()
     let tables = OpcodeTables.shared
-    let form = tables.forms[Int(self.form)]
+    let form = table
     guard self.form != 0 else { return effects }
-    effects.flags = tables.flagUses[Int(form.flags)]
+    effects.flags = tables.flagUses[Int(form.pointee.flags)]
     for index in 0..<operandCount {
       if let operand = operand(at: index) { effects.add(operand, of: self) }
     }
-    for index in 0..<Int(form.implicitCount) {
-      addImplicit(tables.implicits[Int(form.implicitStart) + index], to: &effects)
+    for index in 0..<Int(form.pointee.implicitCount) {
+      addImplicit(tables.implicits[Int(form.pointee.implicitStart) + index], to: &effects)
     }
     if isRepeated { repeated(&effects) }
     return effects

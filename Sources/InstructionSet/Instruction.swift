@@ -69,13 +69,15 @@ public struct Instruction: Sendable, BitwiseCopyable {
   /// The line of the table, 0 for none.
   package internal(set) var form: UInt16 = 0
   var attributes: Form.Attributes = []
+  var memorySpecification = OperandSpecification(access: [])
 
   /// Sign-extended.
   public internal(set) var displacement: Int64 = 0
   /// Sign-extended where the instruction does so, else zero-extended.
   public internal(set) var immediate: Int64 = 0
 
-  init(mode: CPUMode) {
+  /// No instruction: something to decode into.
+  public init(mode: CPUMode) {
     self.mode = mode
   }
 

@@ -52,13 +52,7 @@ public struct MemoryOperand: Sendable, Hashable, BitwiseCopyable {
 extension Instruction {
   /// The memory that ModRM names, whatever the instruction does with it.
   public var memoryOperand: MemoryOperand? {
-    guard hasModRMMemory else { return nil }
-    let form = OpcodeTables.shared.forms[Int(self.form)]
-    let operands = form.operands
-    if form.operandCount > 0, operands.0.canBeModRMMemory { return modRMMemory(operands.0) }
-    if form.operandCount > 1, operands.1.canBeModRMMemory { return modRMMemory(operands.1) }
-    if form.operandCount > 2, operands.2.canBeModRMMemory { return modRMMemory(operands.2) }
-    return modRMMemory(OperandSpecification(access: []))
+    hasModRMMemory ? modRMMemory(memorySpecification) : nil
   }
 
   /// The ModRM memory operand that `specification` describes. Call only if there is one.

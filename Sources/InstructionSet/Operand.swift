@@ -32,18 +32,20 @@ public struct Operand: Sendable, Hashable, BitwiseCopyable {
 }
 
 extension Instruction {
-  public var operandCount: Int { Int(OpcodeTables.shared.forms[Int(form)].operandCount) }
+  var table: UnsafePointer<Form> { OpcodeTables.shared.forms + Int(form) }
+
+  public var operandCount: Int { Int(table.pointee.operandCount) }
 
   /// The operand at `index`, in Intel's order, destination first; nil past the last one.
   public func operand(at index: Int) -> Operand? {
-    let form = OpcodeTables.shared.forms[Int(self.form)]
-    guard index >= 0, index < Int(form.operandCount) else { return nil }
+    let form = table
+    guard index >= 0, index < Int(form.pointee.operandCount) else { return nil }
     let specification =
       switch index {
-      case 0: form.operands.0
-      case 1: form.operands.1
-      case 2: form.operands.2
-      default: form.operands.3
+      case 0: form.pointee.operands.0
+      case 1: form.pointee.operands.1
+      case 2: form.pointee.operands.2
+      default: form.pointee.operands.3
       }
     guard let (kind, place) = resolve(specification, index) else { return nil }
     return Operand(kind: kind, access: specification.access, size: width(of: specification), place: place)
@@ -98,7 +100,7 @@ extension Instruction {
 
   /// Which of the immediates the operand at `position` is.
   private func immediateIndex(of position: Int) -> Int {
-    let operands = OpcodeTables.shared.forms[Int(form)].operands
+    let operands = table.pointee.operands
     var count = 0
     if position > 0, operands.0.method == .immediate { count += 1 }
     if position > 1, operands.1.method == .immediate { count += 1 }

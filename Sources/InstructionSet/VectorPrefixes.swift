@@ -57,7 +57,7 @@ extension Decoder {
     instruction.opcode = bytes.byte(start)
     instruction.opcodeOffset = UInt8(truncatingIfNeeded: start)
     let offset = readModRM(bytes, start + 1, into: &instruction)
-    let size: Int
+    let size: UInt8
     switch (instruction.encoding, instruction.opcodeMap) {
     case (.xop, 8): size = 1
     case (.xop, 10): size = 4
@@ -71,10 +71,10 @@ extension Decoder {
     }
     if size != 0 {
       instruction.immediateOffset = UInt8(truncatingIfNeeded: offset)
-      instruction.immediateSize = UInt8(truncatingIfNeeded: size)
+      instruction.immediateSize = size
       instruction.immediate = bytes.unsigned(offset, size)
     }
-    return offset + size
+    return offset + Int(size)
   }
 
   /// What no mask and value of a form can say of a VEX encoding.

@@ -1,5 +1,5 @@
 /// One line of the opcode table, digested: what the bits of an instruction must be for it to match, and what it then
-/// means. The first 16 bytes are all that decoding looks at.
+/// means. Decoding looks at the first 24 bytes or so.
 struct Form: BitwiseCopyable {
   /// The form matches if `key & mask == value`; the key is put together as `Key` says.
   var mask: UInt32 = 0
@@ -9,6 +9,8 @@ struct Form: BitwiseCopyable {
   var classification: Classification = .undefined
   var feature: Feature = .base
   var attributes: Attributes = []
+  /// That of the operands which ModRM.rm can make memory.
+  var memory = OperandSpecification(access: [])
 
   var immediate: Immediate = .none
   var flags: UInt8 = 0
@@ -63,6 +65,7 @@ struct Form: BitwiseCopyable {
 enum Key {
   static let modRM: UInt32 = 0xff
   static let regShift: UInt32 = 3
+  static let reg: UInt32 = 7 << 3
   /// 0 none, 1 for 66, 2 for F3, 3 for F2: VEX.pp, or the legacy prefix that counts as part of the opcode.
   static let simdPrefixShift: UInt32 = 8
   static let simdPrefix: UInt32 = 3 << 8

@@ -2,6 +2,11 @@
 struct OpcodeTables: @unchecked Sendable {
   // Sendable although it holds pointers: what they point to is never written after `init`.
   let slots: UnsafePointer<Slot>
+  /// Where the forms of an opcode begin: one entry for each opcode, or eight, by ModRM.reg, for a group.
+  let heads: UnsafePointer<UInt16>
+  let prefixKinds: UnsafePointer<PrefixKind>
+  let modRMLayouts: UnsafePointer<ModRMLayout>
+  let immediateLayouts: UnsafePointer<ImmediateLayout>
   let forms: UnsafePointer<Form>
   let implicits: UnsafePointer<OperandSpecification>
   let flagUses: UnsafePointer<FlagUse>
@@ -10,8 +15,11 @@ struct OpcodeTables: @unchecked Sendable {
 
   /// What must be known of an opcode before ModRM is looked at.
   struct Slot: BitwiseCopyable {
-    var first: UInt16 = 0
+    /// Index into `heads`; 0 if the opcode has no form.
+    var head: UInt16 = 0
     var hasModRM = false
+    /// `head` is the first of eight.
+    var isGroup = false
     /// ModRM.mod is taken as 3 whatever it says (moves to and from control and debug registers).
     var ignoresMod = false
     /// ModRM.reg names a segment, control or debug register, and not each number does.
@@ -30,9 +38,17 @@ struct OpcodeTables: @unchecked Sendable {
     reader.read(ThreeByteMap3A.text, legacy: .escape0F3A, vex: .vex0F3A)
 
     var slots = [Slot](repeating: Slot(), count: FormMap.count * 256)
-    for slot in slots.indices {
-      slots[slot].first = reader.heads[slot]
+    var heads: [UInt16] = [0]
+    for slot in slots.indices where reader.heads[slot] != 0 {
+      slots[slot].head = UInt16(heads.count)
       var index = reader.heads[slot]
+      let isGroup = reader.forms[Int(index)].mask & Key.reg != 0
+      slots[slot].isGroup = isGroup
+      if isGroup {
+        for reg in UInt32(0)..<8 { heads.append(reader.firstForm(from: index, reg: reg)) }
+      } else {
+        heads.append(index)
+      }
       while index != 0 {
         let form = reader.forms[Int(index)]
         slots[slot].hasModRM = slots[slot].hasModRM || form.usesModRM
@@ -43,6 +59,10 @@ struct OpcodeTables: @unchecked Sendable {
       }
     }
     self.slots = Self.keep(slots)
+    self.heads = Self.keep(heads)
+    prefixKinds = Self.keep(PrefixKind.table)
+    modRMLayouts = Self.keep(ModRMLayout.table)
+    immediateLayouts = Self.keep(ImmediateLayout.table)
     forms = Self.keep(reader.forms)
     implicits = Self.keep(reader.implicits)
     flagUses = Self.keep(reader.flagUses)
@@ -71,6 +91,19 @@ extension Decoder {
   }
   /// Lines of the table's text that could not be read. There are none, or the tests fail.
   package static var unreadableLines: [String] { OpcodeTables.shared.unreadable }
+}
+
+extension TableReader {
+  /// The first form of a chain that can match this ModRM.reg; 0 if none can.
+  func firstForm(from start: UInt16, reg: UInt32) -> UInt16 {
+    var index = start
+    while index != 0 {
+      let form = forms[Int(index)]
+      if (reg << Key.regShift ^ form.value) & form.mask & Key.reg == 0 { break }
+      index = form.next
+    }
+    return index
+  }
 }
 
 extension Form {

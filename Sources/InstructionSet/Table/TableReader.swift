@@ -255,6 +255,7 @@ struct TableReader {
       }
       if operand.method.requiresRegister { form.require(Key.modIs3, Key.modIs3) }
       if operand.method.requiresMemory { form.require(Key.modIs3, 0) }
+      if operand.canBeModRMMemory { form.memory = operand }
       if operand.method == .gather { form.attributes.insert(.gather) }
       if operand.method == .directMemory { form.immediate = .directOffset }
       switch operand.size {
