@@ -37,6 +37,9 @@ public struct MemoryOperand: Sendable, Hashable, BitwiseCopyable {
   /// In bytes, of one element with a gather and of one step with a repeated string instruction. 0 if only the address
   /// is used (LEA, INVLPG, prefetches, cache-line operations) or if the width depends on state (XSAVE's area).
   public internal(set) var size: UInt16
+  /// The address must be a multiple of `size`, or there is #GP(0), which comes before any page fault: legacy SSE with 16
+  /// bytes (AMD64 APM vol. 1, 4.3.2, "Data Alignment"; MXCSR.MM lifts it for some), aligned moves, CMPXCHG16B.
+  public internal(set) var mustBeAligned = false
   /// Sign-extended.
   public internal(set) var displacement: Int64 = 0
 
@@ -60,6 +63,7 @@ extension Instruction {
     var memory = MemoryOperand(
       .modRM, specification.access, segment: .ds, addressSize: addressSize, size: width(of: specification))
     memory.displacement = displacement
+    memory.mustBeAligned = attributes.contains(.aligned)
     if addressSize == 2 {
       // AMD64 APM vol. 3, table A-34: BX+SI, BX+DI, BP+SI, BP+DI, SI, DI, BP or nothing, BX.
       switch rm {

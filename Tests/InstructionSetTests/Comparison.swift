@@ -138,6 +138,22 @@ struct Comparison {
       report(what, oracle.mnemonic, ours.length, bytes, "ours \(a), Zydis \(b)")
     }
     checkExplicit(ours, operands, bytes)
+    checkAlignment(ours, bytes)
+  }
+
+  /// Zydis has SDM vol. 2's exception classes, of which these include #GP for what isn't aligned (2.4; for legacy
+  /// encodings 1, 2 and 4, if 16 bytes wide).
+  private mutating func checkAlignment(_ ours: Instruction, _ bytes: UnsafeRawBufferPointer) {
+    guard let memory = ours.memoryOperand else { return }
+    let isAligned =
+      switch oracle.instruction.meta.exception_class {
+      case ZYDIS_EXCEPTION_CLASS_AVX1, ZYDIS_EXCEPTION_CLASS_SSE1: memory.size >= 16
+      case ZYDIS_EXCEPTION_CLASS_SSE2, ZYDIS_EXCEPTION_CLASS_SSE4: memory.size == 16
+      default: false
+      }
+    if memory.mustBeAligned != isAligned, !Deviations.differsInAlignment(ours) {
+      report("alignment", oracle.mnemonic, ours.length, bytes, "ours \(memory.mustBeAligned) \(oracle.instruction.meta.exception_class.rawValue)")
+    }
   }
 
   /// The operands that an encoding names, one by one: register, width, direction.

@@ -46,6 +46,18 @@ enum Deviations {
     return ["nop", "movmskps", "movmskpd"].contains(instruction.mnemonic) || oracle.mnemonic == "pause"
   }
 
+  /// SDM vol. 2: MOVUPS, MOVUPD, MOVDQU, LDDQU and the string comparisons of SSE4.2 are of class 4 but take any address;
+  /// CVTPD2PI and CVTTPD2PI (vol. 3, table 24-4) and CMPXCHG16B have no class and want multiples of 16.
+  static func differsInAlignment(_ instruction: Instruction) -> Bool {
+    guard instruction.encoding == .legacy else { return false }
+    switch instruction.mnemonic {
+    case "movups", "movupd", "movdqu", "lddqu", "pcmpestri", "pcmpestrm", "pcmpistri", "pcmpistrm":
+      return instruction.memoryOperand?.mustBeAligned == false
+    case "cvtpd2pi", "cvttpd2pi", "cmpxchg16b": return instruction.memoryOperand?.mustBeAligned == true
+    default: return false
+    }
+  }
+
   /// Widths: near branches as above, and far pointers, which REX.W doesn't widen on AMD's processors.
   static func differsInOperandSize(_ instruction: Instruction) -> Bool {
     isWideNearBranch(instruction) || isFarPointerWithW(instruction)

@@ -7,6 +7,7 @@ struct Draft {
   var hasCondition = false
   var hasBothForms = false
   var isVEXOnly = false
+  var isUnaligned = false
   var feature = Feature.base
   var featureVEX = Feature.avx
   var feature256: Feature?

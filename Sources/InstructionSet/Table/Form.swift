@@ -50,6 +50,8 @@ struct Form: BitwiseCopyable {
     static let usesOperandSize = Attributes(rawValue: 1 << 12)
     /// REX.W makes the operand size 4, not 8: port I/O, and far pointers by AMD64 APM vol. 3, "LFS" and "JMP (far)".
     static let ignoresW = Attributes(rawValue: 1 << 13)
+    /// Memory must be aligned to its width.
+    static let aligned = Attributes(rawValue: 1 << 14)
   }
 
   /// What follows ModRM and displacement.

@@ -83,6 +83,10 @@ enum AddressingMethod: UInt8, BitwiseCopyable {
   }
 }
 
+extension OperandSpecification {
+  var isVectorMemory: Bool { method == .modRMVector }
+}
+
 /// How wide an operand is, by the size letters of the same appendix.
 enum OperandSize: UInt8, BitwiseCopyable {
   case none
@@ -98,6 +102,8 @@ enum OperandSize: UInt8, BitwiseCopyable {
   case x87Environment, x87State, fxsaveArea, xsaveArea, cacheLine
   /// Widths of named registers: by address size, by stack width, and AH, CH, DH, BH.
   case address, stack, highByte
+
+  var isWholeVector: Bool { self == .vector || self == .octoword }
 
   /// The words that the table uses, in the order of the cases.
   static let words: StaticString =

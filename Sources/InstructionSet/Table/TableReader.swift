@@ -15,6 +15,7 @@
 //     attributes  a feature; 256:feature for VEX.L = 1; mem reg (mod); W0 W1 L0 L1 b0 (REX.B) os2 os4 os8 (operand
 //                 size); o64 i64 (only in, not in 64-bit mode); d64 (operand size 8 in 64-bit mode);
 //                 noW (REX.W makes the operand size 4, not 8); lock rep repz bits;
+//                 aligned (memory must be, in the VEX form too), unaligned (it needn't be, in the legacy form either);
 //                 vex (no legacy form); flags: t:tested w:written 0:cleared 1:set u:undefined, each by letters of
 //                 `flagLetters`; maybe (the flags may stay as they are)
 
@@ -33,7 +34,7 @@ struct TableReader {
   private let sizes = WordTable(OperandSize.words)
   private let registers = WordTable(OperandSize.registerWords)
   private let attributes = WordTable(
-    "lock rep repz bits mem reg W0 W1 L0 L1 b0 os2 os4 os8 o64 i64 d64 vex maybe noW -")
+    "lock rep repz bits mem reg W0 W1 L0 L1 b0 os2 os4 os8 o64 i64 d64 vex maybe noW aligned unaligned -")
   private let stackWords = WordTable("push push2 push3 push8 pop pop2 pop3 pop5 pop8 leave xlat")
   private static let flagLetters: StaticString = "cpazstidolnrvkfge"
 
@@ -133,6 +134,8 @@ struct TableReader {
       draft.featureVEX = draft.feature
     case 18: draft.flagUse.isConditional = true
     case 19: draft.attributes.insert(.ignoresW)
+    case 20: draft.attributes.insert(.aligned)
+    case 21: draft.isUnaligned = true
     default: break
     }
     return true
@@ -204,6 +207,9 @@ struct TableReader {
     if isVEX, !usesVVVV {
       form.mask |= Key.vvvvIsUnused
       form.value |= Key.vvvvIsUnused
+    }
+    if !isVEX, !draft.isUnaligned, form.memory.isVectorMemory, form.memory.size.isWholeVector {
+      form.attributes.insert(.aligned)
     }
     form.implicitStart = UInt16(implicits.count)
     var rest = draft.implicit

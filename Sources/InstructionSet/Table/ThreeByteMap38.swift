@@ -55,7 +55,7 @@ enum ThreeByteMap38 {
     25 66 ok (v)pmovsxdq =Vx,Wh sse41 256:avx2
     28 66 ok (v)pmuldq *Vx,Hx,Wx sse41 256:avx2
     29 66 ok (v)pcmpeqq *Vx,Hx,Wx sse41 256:avx2
-    2A 66 ok (v)movntdqa =Vx,Mx sse41 256:avx2
+    2A 66 ok (v)movntdqa =Vx,Mx sse41 256:avx2 aligned
     2B 66 ok (v)packusdw *Vx,Hx,Wx sse41 256:avx2
     2C 66 ok vmaskmovps =Vx,Hx,%Mx avx W0
     2D 66 ok vmaskmovpd =Vx,Hx,%Mx avx W0
@@ -104,12 +104,12 @@ enum ThreeByteMap38 {
     92 66 mem vgatherdpd ~Vx,@dq,+Hx avx2 W1
     93 66 mem vgatherqps ~Vh,@qd,+Hh avx2 W0
     93 66 mem vgatherqpd ~Vx,@qq,+Hx avx2 W1
-    C8 np ok sha1nexte +Vx,Wx sha
-    C9 np ok sha1msg1 +Vx,Wx sha
-    CA np ok sha1msg2 +Vx,Wx sha
-    CB np ok sha256rnds2 +Vx,Wx,xmm0 sha
-    CC np ok sha256msg1 +Vx,Wx sha
-    CD np ok sha256msg2 +Vx,Wx sha
+    C8 np ok sha1nexte +Vx,Wx sha unaligned
+    C9 np ok sha1msg1 +Vx,Wx sha unaligned
+    CA np ok sha1msg2 +Vx,Wx sha unaligned
+    CB np ok sha256rnds2 +Vx,Wx,xmm0 sha unaligned
+    CC np ok sha256msg1 +Vx,Wx sha unaligned
+    CD np ok sha256msg2 +Vx,Wx sha unaligned
     CF 66 ok gf2p8mulb +Vx,Wx gfni
     CF 66 ok vgf2p8mulb =Vx,Hx,Wx gfni W0 vex
     DB 66 ok (v)aesimc =Vdq,Wdq aes L0

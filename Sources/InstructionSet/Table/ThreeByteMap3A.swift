@@ -41,11 +41,11 @@ enum ThreeByteMap3A {
     4A 66 ok vblendvps =Vx,Hx,Wx,Lx avx W0
     4B 66 ok vblendvpd =Vx,Hx,Wx,Lx avx W0
     4C 66 ok vpblendvb =Vx,Hx,Wx,Lx avx 256:avx2 W0
-    60 66 ok (v)pcmpestrm Vdq,Wdq,Ib |=xmm0,yAX,yDX sse42 L0 w:oszc 0:ap
-    61 66 ok (v)pcmpestri Vdq,Wdq,Ib |=ecx,yAX,yDX sse42 L0 w:oszc 0:ap
-    62 66 ok (v)pcmpistrm Vdq,Wdq,Ib |=xmm0 sse42 L0 w:oszc 0:ap
-    63 66 ok (v)pcmpistri Vdq,Wdq,Ib |=ecx sse42 L0 w:oszc 0:ap
-    CC np ok sha1rnds4 +Vx,Wx,Ib sha
+    60 66 ok (v)pcmpestrm Vdq,Wdq,Ib |=xmm0,yAX,yDX sse42 L0 w:oszc 0:ap unaligned
+    61 66 ok (v)pcmpestri Vdq,Wdq,Ib |=ecx,yAX,yDX sse42 L0 w:oszc 0:ap unaligned
+    62 66 ok (v)pcmpistrm Vdq,Wdq,Ib |=xmm0 sse42 L0 w:oszc 0:ap unaligned
+    63 66 ok (v)pcmpistri Vdq,Wdq,Ib |=ecx sse42 L0 w:oszc 0:ap unaligned
+    CC np ok sha1rnds4 +Vx,Wx,Ib sha unaligned
     CE 66 ok gf2p8affineqb +Vx,Wx,Ib gfni
     CE 66 ok vgf2p8affineqb =Vx,Hx,Wx,Ib gfni W1 vex
     CF 66 ok gf2p8affineinvqb +Vx,Wx,Ib gfni

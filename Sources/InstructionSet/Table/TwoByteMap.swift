@@ -87,14 +87,14 @@ enum TwoByteMap {
     0D/1 - ok prefetchw M- prefetchw
     0D - ok prefetch M- prefetchw
     0E - ud femms - 3dnow
-    10 np ok (v)movups =Vx,Wx sse
-    10 66 ok (v)movupd =Vx,Wx sse2
+    10 np ok (v)movups =Vx,Wx sse unaligned
+    10 66 ok (v)movupd =Vx,Wx sse2 unaligned
     10 f3 ok (v)movss =Vx,Md sse
     10 f3 ok (v)movss =Vd,Hx,Ud sse
     10 f2 ok (v)movsd =Vx,Mq sse2
     10 f2 ok (v)movsd =Vq,Hx,Uq sse2
-    11 np ok (v)movups =Wx,Vx sse
-    11 66 ok (v)movupd =Wx,Vx sse2
+    11 np ok (v)movups =Wx,Vx sse unaligned
+    11 66 ok (v)movupd =Wx,Vx sse2 unaligned
     11 f3 ok (v)movss =Md,Vx sse
     11 f3 ok (v)movss =Ud,Hx,Vd sse
     11 f2 ok (v)movsd =Mq,Vx sse2
@@ -140,16 +140,16 @@ enum TwoByteMap {
     21 - priv mov =Rn,Dn
     22 - priv mov =Cn,Rn
     23 - priv mov =Dn,Rn
-    28 np ok (v)movaps =Vx,Wx sse
-    28 66 ok (v)movapd =Vx,Wx sse2
-    29 np ok (v)movaps =Wx,Vx sse
-    29 66 ok (v)movapd =Wx,Vx sse2
+    28 np ok (v)movaps =Vx,Wx sse aligned
+    28 66 ok (v)movapd =Vx,Wx sse2 aligned
+    29 np ok (v)movaps =Wx,Vx sse aligned
+    29 66 ok (v)movapd =Wx,Vx sse2 aligned
     2A np ok cvtpi2ps =Vq,Qq sse
     2A 66 ok cvtpi2pd =Vx,Qq sse2
     2A f3 ok (v)cvtsi2ss *Vd,Hx,Ey sse
     2A f2 ok (v)cvtsi2sd *Vq,Hx,Ey sse2
-    2B np ok (v)movntps =Mx,Vx sse
-    2B 66 ok (v)movntpd =Mx,Vx sse2
+    2B np ok (v)movntps =Mx,Vx sse aligned
+    2B 66 ok (v)movntpd =Mx,Vx sse2 aligned
     2B f3 ok movntss =Md,Vx sse4a
     2B f2 ok movntsd =Mq,Vx sse4a
     2C np ok cvttps2pi =Pq,Wq sse
@@ -250,8 +250,8 @@ enum TwoByteMap {
     6E np ok movd =Pq,Ey mmx
     6E 66 ok (v)movd =Vdq,Ey sse2 L0
     6F np ok movq =Pq,Qq mmx
-    6F 66 ok (v)movdqa =Vx,Wx sse2
-    6F f3 ok (v)movdqu =Vx,Wx sse2
+    6F 66 ok (v)movdqa =Vx,Wx sse2 aligned
+    6F f3 ok (v)movdqu =Vx,Wx sse2 unaligned
     70 np ok pshufw =Pq,Qq,Ib mmxext
     70 66 ok (v)pshufd =Vx,Wx,Ib sse2 256:avx2
     70 f3 ok (v)pshufhw =Vx,Wx,Ib sse2 256:avx2
@@ -307,8 +307,8 @@ enum TwoByteMap {
     7E 66 ok (v)movd =Ey,Vdq sse2 L0
     7E f3 ok (v)movq =Vx,Wq sse2 L0
     7F np ok movq =Qq,Pq mmx
-    7F 66 ok (v)movdqa =Wx,Vx sse2
-    7F f3 ok (v)movdqu =Wx,Vx sse2
+    7F 66 ok (v)movdqa =Wx,Vx sse2 aligned
+    7F f3 ok (v)movdqu =Wx,Vx sse2 unaligned
     80+cc - jcc jCC Jz d64
     90+cc - ok setCC =Eb
     A0 - sens push fs |push d64
@@ -386,7 +386,7 @@ enum TwoByteMap {
     C6 np ok (v)shufps *Vx,Hx,Wx,Ib sse
     C6 66 ok (v)shufpd *Vx,Hx,Wx,Ib sse2
     C7/1 - ok cmpxchg8b ~Mq |~edx,~eax,ecx,ebx lock w:z cx8 W0
-    C7/1 - ok cmpxchg16b ~Mdq |~rdx,~rax,rcx,rbx lock w:z cx16 W1
+    C7/1 - ok cmpxchg16b ~Mdq |~rdx,~rax,rcx,rbx lock w:z cx16 W1 aligned
     C7/3 np sens xrstors Mxs |eax,edx xsaves
     C7/4 np sens xsavec =Mxs |eax,edx xsavec
     C7/5 np sens xsaves =Mxs |eax,edx xsaves
@@ -448,7 +448,7 @@ enum TwoByteMap {
     E6 f3 ok (v)cvtdq2pd =Vx,Wh sse2
     E6 f2 ok (v)cvtpd2dq =Vdq,Wx sse2
     E7 np ok movntq =Mq,Pq mmxext
-    E7 66 ok (v)movntdq =Mx,Vx sse2
+    E7 66 ok (v)movntdq =Mx,Vx sse2 aligned
     E8 np ok psubsb +Pq,Qq mmx
     E8 66 ok (v)psubsb *Vx,Hx,Wx sse2 256:avx2
     E9 np ok psubsw +Pq,Qq mmx
@@ -465,7 +465,7 @@ enum TwoByteMap {
     EE 66 ok (v)pmaxsw *Vx,Hx,Wx sse2 256:avx2
     EF np ok pxor +Pq,Qq mmx
     EF 66 ok (v)pxor *Vx,Hx,Wx sse2 256:avx2
-    F0 f2 ok (v)lddqu =Vx,Mx sse3
+    F0 f2 ok (v)lddqu =Vx,Mx sse3 unaligned
     F1 np ok psllw +Pq,Qq mmx
     F1 66 ok (v)psllw *Vx,Hx,Wdq sse2 256:avx2
     F2 np ok pslld +Pq,Qq mmx
