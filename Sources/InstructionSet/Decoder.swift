@@ -1,3 +1,60 @@
+// How x86 code is decoded here.
+//
+// An instruction is a run of up to fifteen bytes:
+//
+//     legacy prefixes   REX   opcode           ModRM  SIB  displacement  immediate
+//     0 or more         0, 1  1 to 3 bytes, or            0 to 8 bytes  0 to 8 bytes
+//                             VEX and 1 byte
+//
+// Prefixes change widths, the segment and sometimes the opcode itself. The opcode, in one of seven maps, says whether
+// ModRM follows. ModRM names a register (`reg`) and a register or memory (`rm`; `mod` 3 is a register); for memory it,
+// and SIB, say how much displacement there is. But what the opcode *means* may also depend on ModRM.reg (opcode 80 is
+// eight instructions), on mod (0F 01 is twenty), on the prefixes 66, F3, F2 (0F 10 is MOVUPS, MOVUPD, MOVSS, MOVSD), on
+// W, on L, on the mode. The manuals' opcode maps show it as cells with footnotes. Here the maps are text, in `Table/`,
+// and a cell is a line:
+//
+//     B1 - ok cmpxchg ~Ev,Gv |~rAX lock w:oszapc
+//     │  │ │  │       │      │     │    └ writes OF SF ZF AF PF CF
+//     │  │ │  │       │      │     └ LOCK is allowed
+//     │  │ │  │       │      └ after |, what goes without saying: rAX is read, and written under a condition
+//     │  │ │  │       └ operands: ~ read, and written under a condition; E by ModRM.rm, G by ModRM.reg; v: operand size
+//     │  │ │  └ mnemonic
+//     │  │ └ class: may keep its bytes. No line, or another class: it may not (see `Classification`)
+//     │  └ whatever 66, F3 and F2 say
+//     └ opcode; in this map after 0F
+//
+//     58 f3 ok (v)addss *Vx,Hx,Wd sse
+//        │     │          │  └ a feature; the VEX form's is AVX
+//        │     │          └ H, by VEX.vvvv, exists in the VEX form only
+//        │     └ two forms: ADDSS with F3, and VADDSS with VEX.pp = 2; * is read and written in the first, written in
+//        │       the second
+//        └ F3 makes it this instruction; np and 66 have lines of their own
+//
+// `TableReader.swift` has the whole grammar. The letters are those of Intel SDM vol. 2, appendix A.2. The text is read
+// once, when the first decoder is made (well under a millisecond), into `Form`s: 32 bits of mask and value over the
+// bits that decide (`Key`), and what the line says. Decoding is then short, and the function below can be read in one
+// go:
+//
+//  1. prefixes, by a table of 256;
+//  2. the escape bytes or VEX, which give the map; one look-up by map and opcode says whether there is ModRM;
+//  3. ModRM, SIB, displacement;
+//  4. the key, compared with the opcode's forms in the order of their lines: the first that fits is the instruction,
+//     and if none does, it is undefined;
+//  5. widths, and the immediate by the form's kind;
+//  6. what no mask can say: LOCK without a right to it, VEX behind a prefix that excludes it, registers that there
+//     aren't.
+//
+// That is all a translator's scan needs. Operands and effects (`operand(at:)`, `memoryOperand`, `effects`) are worked
+// out from the form when asked for.
+//
+// Two rules make it safe to feed it anything. Decoding never reads past a window of `window` bytes: if fewer are left,
+// they are copied into one. And the verdict on an end that is missing comes last: whatever was found out with bytes
+// that weren't there is dropped if the end lies past those that were.
+//
+// Where AMD's and Intel's processors differ, it is AMD's that is decoded, as the machine announces one: 66 makes a near
+// branch 16 bits wide in 64-bit mode, REX.W doesn't widen far pointers, SYSENTER is undefined in 64-bit mode, PREFETCH
+// takes no register. docs/decoder.md lists what that means beside the oracle, Zydis.
+
 /// What came of decoding at an address.
 public enum DecodingResult: Sendable, BitwiseCopyable {
   /// Whole, though possibly undefined: see `Instruction.classification`.
@@ -16,11 +73,14 @@ public enum DecodingStatus: Sendable, BitwiseCopyable {
 
 /// Decodes x86 code of one mode.
 public struct Decoder: Sendable {
+  /// The code that it decodes.
   public let mode: CPUMode
   let tables: OpcodeTables
 
+  /// The architecture's limit, in bytes.
   public static let maximumLength = 15
 
+  /// The first decoder of a program reads the table; every other costs nothing.
   public init(mode: CPUMode) {
     self.mode = mode
     tables = OpcodeTables.shared
@@ -57,8 +117,8 @@ public struct Decoder: Sendable {
   }
 
   /// Decoding never looks at an offset past this: 14 prefixes, a 4-byte EVEX prefix, opcode, ModRM, SIB, 8 bytes of
-  /// displacement or 4 and 8 of immediate, and 8 for reading those at once, rounded up. So inside a window of this size no read needs a check of its
-  /// own, and the end of the bytes is checked once, at the end of the instruction.
+  /// displacement or 4 and 8 of immediate, and 8 for reading those at once, rounded up. So inside a window of this size
+  /// no read needs a check of its own, and the end of the bytes is checked once, at the end of the instruction.
   static let window = 48
 
   @inline(__always)

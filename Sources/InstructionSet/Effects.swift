@@ -2,15 +2,19 @@
 ///
 /// Faults and what they leave behind are not part of it, nor is RIP. MXCSR and the x87 control, status and tag words go
 /// with `feature`. Registers that form an address are among those read.
-public struct Effects: Sendable, Hashable, BitwiseCopyable {
+public struct Effects: Sendable, BitwiseCopyable {
+  /// RAX to R15, whatever part of them.
   public internal(set) var general = RegisterUse()
   /// XMM and YMM registers. A write by a VEX encoding clears what lies above, so it overwrites.
   public internal(set) var vector = RegisterUse()
+  /// MM0 to MM7.
   public internal(set) var mmx = RegisterUse()
   /// ST(i), counted before the instruction pushes or pops; pushing and popping move the others.
   public internal(set) var x87 = RegisterUse()
   /// Selectors and what comes with them. Being the segment of a memory operand doesn't count.
   public internal(set) var segments = RegisterUse()
+  /// RFLAGS. Of instructions that an engine has to emulate (privileged ones, interrupts, system calls and returns from
+  /// them) only what the table happens to say.
   public internal(set) var flags = FlagUse()
   /// The memory that ModRM names if it is accessed or its address is taken, then what is implicit.
   public internal(set) var memory: (MemoryOperand?, MemoryOperand?) = (nil, nil)
@@ -20,17 +24,6 @@ public struct Effects: Sendable, Hashable, BitwiseCopyable {
     if let base = operand.base { general.read.insert(RegisterSet(number: base.rawValue)) }
     if let index = operand.index { general.read.insert(RegisterSet(number: index.rawValue)) }
     if let index = operand.vectorIndex { vector.read.insert(RegisterSet(number: index)) }
-  }
-
-  public static func == (a: Effects, b: Effects) -> Bool {
-    a.general == b.general && a.vector == b.vector && a.mmx == b.mmx && a.x87 == b.x87 && a.segments == b.segments
-      && a.flags == b.flags && a.memory == b.memory
-  }
-
-  public func hash(into hasher: inout Hasher) {
-    hasher.combine(general)
-    hasher.combine(vector)
-    hasher.combine(flags)
   }
 }
 

@@ -11,17 +11,25 @@ public struct Instruction: Sendable, BitwiseCopyable {
 
   /// Opcode maps by their number in VEX.mmmmm, XOP's and EVEX's included; 15 stands for 3DNow!'s.
   public enum OpcodeMap {
+    /// No escape byte.
     public static let oneByte: UInt8 = 0
+    /// 0F.
     public static let escape0F: UInt8 = 1
+    /// 0F 38.
     public static let escape0F38: UInt8 = 2
+    /// 0F 3A.
     public static let escape0F3A: UInt8 = 3
+    /// 0F 0F, with the opcode after the operands.
     public static let threeDNow: UInt8 = 15
   }
 
   /// In bytes. For an undefined instruction: as far as decoding went before it was clear.
   public internal(set) var length: UInt8 = 0
+  /// What it was decoded as.
   public internal(set) var mode: CPUMode
+  /// What an engine has to do with it.
   public internal(set) var classification: Classification = .undefined
+  /// The processor feature that it needs.
   public internal(set) var feature: Feature = .base
 
   /// Those of the legacy prefixes and REX that count.
@@ -29,10 +37,14 @@ public struct Instruction: Sendable, BitwiseCopyable {
   /// Bytes in front of the opcode or of the VEX, EVEX or XOP prefix: legacy prefixes and REX, counting or not.
   public internal(set) var prefixCount: UInt8 = 0
   var segmentOverrideNumber: UInt8 = 0xff
+  /// How the opcode is introduced.
   public internal(set) var encoding: Encoding = .legacy
 
+  /// See `OpcodeMap`.
   public internal(set) var opcodeMap: UInt8 = 0
+  /// The last byte of the opcode, in its map.
   public internal(set) var opcode: UInt8 = 0
+  /// Of that byte.
   public internal(set) var opcodeOffset: UInt8 = 0
   /// W, R, X, B in bits 3 to 0, from REX, VEX, EVEX or XOP, upright whatever the encoding; 0 outside 64-bit mode, but
   /// for W.
@@ -44,16 +56,21 @@ public struct Instruction: Sendable, BitwiseCopyable {
   public internal(set) var vectorLength: UInt8 = 0
   /// 0 none, 1 for 66, 2 for F3, 3 for F2: VEX.pp, or the legacy prefix that could count as part of the opcode.
   public internal(set) var simdPrefix: UInt8 = 0
+  /// 0 if there is none: see `hasModRM`.
   public internal(set) var modRM: UInt8 = 0
 
+  /// 0 if there is none: see `sibOffset`.
   public internal(set) var sib: UInt8 = 0
   /// 0 if there is none, as with the offsets below.
   public internal(set) var modRMOffset: UInt8 = 0
+  /// 0 if there is none.
   public internal(set) var sibOffset: UInt8 = 0
+  /// 0 if there is none.
   public internal(set) var displacementOffset: UInt8 = 0
 
   /// In bytes: 0, 1, 2, 4 or 8.
   public internal(set) var displacementSize: UInt8 = 0
+  /// 0 if there is none. A second immediate follows the first.
   public internal(set) var immediateOffset: UInt8 = 0
   /// In bytes: 0, 1, 2, 4 or 8. A branch's offset counts as an immediate, a far pointer's offset too.
   public internal(set) var immediateSize: UInt8 = 0
@@ -64,6 +81,7 @@ public struct Instruction: Sendable, BitwiseCopyable {
   public internal(set) var operandSize: UInt8 = 0
   /// In bytes: 2, 4 or 8, from mode and 67.
   public internal(set) var addressSize: UInt8 = 0
+  /// Zero-extended.
   public internal(set) var secondImmediate: UInt16 = 0
 
   /// The line of the table, 0 for none.
@@ -81,12 +99,15 @@ public struct Instruction: Sendable, BitwiseCopyable {
     self.mode = mode
   }
 
+  /// The opcode is followed by ModRM.
   public var hasModRM: Bool { modRMOffset != 0 }
+  /// ModRM.mod.
   public var mod: UInt8 { modRM >> 6 }
   /// ModRM.reg without its extension by REX.R.
   public var reg: UInt8 { modRM >> 3 & 7 }
   /// ModRM.rm without its extension by REX.B.
   public var rm: UInt8 { modRM & 7 }
+  /// REX.W or VEX.W.
   public var rexW: Bool { rex & 8 != 0 }
 
   /// ModRM.rm names memory.

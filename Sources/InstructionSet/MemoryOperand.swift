@@ -21,9 +21,13 @@ public struct MemoryOperand: Sendable, Hashable, BitwiseCopyable {
     case gather
   }
 
+  /// Where the address comes from.
   public internal(set) var source: Source
+  /// What happens to the memory; nothing if only the address is used.
   public internal(set) var access: Access
+  /// The base register.
   public internal(set) var base: GeneralRegister?
+  /// The index register.
   public internal(set) var index: GeneralRegister?
   /// A gather's index.
   public internal(set) var vectorIndex: UInt8?
@@ -31,14 +35,17 @@ public struct MemoryOperand: Sendable, Hashable, BitwiseCopyable {
   public internal(set) var vectorIndexSize: UInt8 = 0
   /// 1, 2, 4 or 8; 1 without an index.
   public internal(set) var scale: UInt8 = 1
+  /// The base is RIP.
   public internal(set) var isRIPRelative = false
+  /// The segment, by override or by default.
   public internal(set) var segment: SegmentRegister
+  /// Width of the address calculation in bytes: 2, 4 or 8.
   public internal(set) var addressSize: UInt8
   /// In bytes, of one element with a gather and of one step with a repeated string instruction. 0 if only the address
   /// is used (LEA, INVLPG, prefetches, cache-line operations) or if the width depends on state (XSAVE's area).
   public internal(set) var size: UInt16
-  /// The address must be a multiple of `size`, or there is #GP(0), which comes before any page fault: legacy SSE with 16
-  /// bytes (AMD64 APM vol. 1, 4.3.2, "Data Alignment"; MXCSR.MM lifts it for some), aligned moves, CMPXCHG16B.
+  /// The address must be a multiple of `size`, or there is #GP(0), which comes before any page fault: legacy SSE with
+  /// 16 bytes (AMD64 APM vol. 1, 4.3.2, "Data Alignment"; MXCSR.MM lifts it for some), aligned moves, CMPXCHG16B.
   public internal(set) var mustBeAligned = false
   /// Sign-extended.
   public internal(set) var displacement: Int64 = 0

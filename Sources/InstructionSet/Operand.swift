@@ -1,5 +1,6 @@
 /// An operand that the instruction names, as opposed to one that goes without saying.
 public struct Operand: Sendable, Hashable, BitwiseCopyable {
+  /// What an operand is, and which.
   public enum Kind: Sendable, Hashable, BitwiseCopyable {
     case general(GeneralRegister)
     /// AH, CH, DH or BH: the second byte of this register.
@@ -24,16 +25,20 @@ public struct Operand: Sendable, Hashable, BitwiseCopyable {
     case none, modRMReg, modRMRm, vvvv, opcode, immediate
   }
 
+  /// What it is, and which.
   public let kind: Kind
+  /// What happens to it.
   public let access: Access
   /// In bytes. For vector registers, of the part that is used.
   public let size: UInt16
+  /// Where its register number is encoded.
   public let place: Place
 }
 
 extension Instruction {
   var table: UnsafePointer<Form> { OpcodeTables.shared.forms + Int(form) }
 
+  /// How many operands the instruction names.
   public var operandCount: Int { Int(table.pointee.operandCount) }
 
   /// The operand at `index`, in Intel's order, destination first; nil past the last one.

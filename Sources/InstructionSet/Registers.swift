@@ -10,8 +10,10 @@ public enum SegmentRegister: UInt8, Sendable, BitwiseCopyable, CaseIterable {
 
 /// A set of registers of one kind, a bit for each number.
 public struct RegisterSet: OptionSet, Sendable, Hashable, BitwiseCopyable {
+  /// Bit n stands for register n.
   public let rawValue: UInt16
 
+  /// The registers of these bits.
   public init(rawValue: UInt16) {
     self.rawValue = rawValue
   }
@@ -21,19 +23,23 @@ public struct RegisterSet: OptionSet, Sendable, Hashable, BitwiseCopyable {
     rawValue = 1 << UInt16(number & 15)
   }
 
+  /// For sets of general registers.
   public func contains(_ register: GeneralRegister) -> Bool {
     contains(RegisterSet(number: register.rawValue))
   }
 
+  /// For sets of segment registers.
   public func contains(_ register: SegmentRegister) -> Bool {
     contains(RegisterSet(number: register.rawValue))
   }
 
+  /// How many registers there are.
   public var count: Int { rawValue.nonzeroBitCount }
 }
 
 /// What an instruction does with the registers of one kind.
 public struct RegisterUse: Sendable, Hashable, BitwiseCopyable {
+  /// Every register that may be read, those that form an address among them.
   public internal(set) var read: RegisterSet = []
 
   /// Every register that may change.

@@ -1,7 +1,8 @@
 // VEX, EVEX and XOP: the prefixes that carry an opcode map, a second source register and a vector length.
 
 extension Decoder {
-  /// Reads VEX or EVEX at `start` and returns the opcode's offset (AMD64 APM vol. 3, 1.2.7; Intel SDM vol. 2, 2.3, 2.7).
+  /// Reads VEX or EVEX at `start` and returns the opcode's offset (AMD64 APM vol. 3, 1.2.7; Intel SDM vol. 2, 2.3,
+  /// 2.7).
   func readVectorPrefix(_ bytes: UnsafeRawPointer, _ start: Int, into instruction: inout Instruction) -> Int {
     let first = bytes.byte(start + 1)
     var rex = ~first >> 5 & 7  // R X B

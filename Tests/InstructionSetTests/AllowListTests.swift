@@ -76,7 +76,8 @@ enum Sensitivity {
         case .segment: return "segment register"
         case .control, .debug: return "system register"
         case .ip: return "instruction pointer"
-        case .other where !harmless.contains(operand.reg.value.rawValue): return "register \(operand.reg.value.rawValue)"
+        case .other where !harmless.contains(operand.reg.value.rawValue):
+          return "register \(operand.reg.value.rawValue)"
         default: break
         }
       }

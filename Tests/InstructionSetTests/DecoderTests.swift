@@ -37,7 +37,9 @@ struct DecoderTests {
             Issue.record("\(whole.mnemonic) of \(length) bytes alone")
             return
           }
-          if exact.length != whole.length || exact.form != whole.form { Issue.record("\(whole.mnemonic) differs alone") }
+          if exact.length != whole.length || exact.form != whole.form {
+            Issue.record("\(whole.mnemonic) differs alone")
+          }
         }
       }
     }

@@ -46,8 +46,8 @@ enum Deviations {
     return ["nop", "movmskps", "movmskpd"].contains(instruction.mnemonic) || oracle.mnemonic == "pause"
   }
 
-  /// SDM vol. 2: MOVUPS, MOVUPD, MOVDQU, LDDQU and the string comparisons of SSE4.2 are of class 4 but take any address;
-  /// CVTPD2PI and CVTTPD2PI (vol. 3, table 24-4) and CMPXCHG16B have no class and want multiples of 16.
+  /// SDM vol. 2: MOVUPS, MOVUPD, MOVDQU, LDDQU and the string comparisons of SSE4.2 are of class 4 but take any
+  /// address; CVTPD2PI and CVTTPD2PI (vol. 3, table 24-4) and CMPXCHG16B have no class and want multiples of 16.
   static func differsInAlignment(_ instruction: Instruction) -> Bool {
     guard instruction.encoding == .legacy else { return false }
     switch instruction.mnemonic {
@@ -94,7 +94,9 @@ enum Deviations {
     adjustRegisters(&ours, &theirs, instruction, oracle)
   }
 
-  private static func adjustFlags(_ ours: inout OracleEffects, _ theirs: inout OracleEffects, _ instruction: Instruction) {
+  private static func adjustFlags(
+    _ ours: inout OracleEffects, _ theirs: inout OracleEffects, _ instruction: Instruction
+  ) {
     let opcode = (instruction.opcodeMap, instruction.opcode)
     switch instruction.classification {
     case .privileged, .systemCall, .softwareInterrupt, .interruptReturn:

@@ -33,7 +33,9 @@ struct Executable {
   /// Programs of this machine: a few by name, and every library that this process has loaded.
   static func ofThisMachine() -> [Executable] {
     var paths: Set<String> = []
-    for path in ["/usr/bin/python3", "/usr/bin/busybox", "/bin/busybox", "/usr/bin/bash", "/usr/bin/git", "/usr/bin/gcc"] {
+    for path in [
+      "/usr/bin/python3", "/usr/bin/busybox", "/bin/busybox", "/usr/bin/bash", "/usr/bin/git", "/usr/bin/gcc",
+    ] {
       paths.insert(URL(fileURLWithPath: path).resolvingSymlinksInPath().path)
     }
     if let maps = try? String(contentsOfFile: "/proc/self/maps", encoding: .utf8) {

@@ -22,7 +22,9 @@ struct SpeedTests {
         let zydis = Self.rate(sample) { Self.sweepZydis(sample, withOperands: false) }
         let zydisFull = Self.rate(sample) { Self.sweepZydis(sample, withOperands: true) }
         let name = executable.path.split(separator: "/").last ?? ""
-        print("\(name): decode \(plain), scan \(scan), with effects \(full); Zydis \(zydis), with operands \(zydisFull) M/s")
+        print(
+          "\(name): decode \(plain), scan \(scan), with effects \(full); Zydis \(zydis), with operands \(zydisFull) M/s"
+        )
       }
     }
   }
@@ -31,7 +33,9 @@ struct SpeedTests {
   @inline(__always)
   private static func scan(_ instruction: Instruction) -> Int {
     if instruction.classification != .innocuous { return Int(instruction.classification.rawValue) }
-    guard instruction.hasModRMMemory, let memory = instruction.memoryOperand else { return Int(instruction.operandSize) }
+    guard instruction.hasModRMMemory, let memory = instruction.memoryOperand else {
+      return Int(instruction.operandSize)
+    }
     return Int(memory.size) + (memory.isRIPRelative ? 1 : 0) + Int(memory.access.rawValue)
   }
 

@@ -1,7 +1,12 @@
+// Opcodes without an escape byte (AMD64 APM vol. 3, table A-1; Intel SDM vol. 2, table A-2).
+//
+// 26, 2E, 36, 3E, 64 to 67, F0, F2, F3 and in 64-bit mode 40 to 4F are prefixes and never get here; 0F leads to another
+// map; C4, C5 and 62 do unless ModRM.mod is not 3 outside 64-bit mode, 8F does if its low five bits are 8 or more.
 
 enum OneByteMap {
   /// The opcodes without an escape byte; D8 to DF are in `X87Map`.
   static let text: StaticString = """
+    # Arithmetic in eight rows of six, with odd ones at each row's end
     00 - ok add +Eb,Gb lock w:oszapc
     01 - ok add +Ev,Gv lock w:oszapc
     02 - ok add +Gb,Eb w:oszapc
@@ -61,10 +66,12 @@ enum OneByteMap {
     3C - ok cmp al,Ib w:oszapc
     3D - ok cmp rAX,Iz w:oszapc
     3F - old aas - |+ax i64 t:a w:ac u:oszp
+    # 40 to 5F: registers in the opcode (in 64-bit mode 40 to 4F are REX)
     40+r - old inc +Zv i64 w:oszap
     48+r - old dec +Zv i64 w:oszap
     50+r - mem push Zv |push d64
     58+r - mem pop =Zv |pop d64
+    # 60 to 6F
     60 - old pusha - |rAX,rCX,rDX,rBX,rBP,rSI,rDI,push8 i64
     61 - old popa - |=rAX,=rCX,=rDX,=rBX,=rBP,=rSI,=rDI,pop8 i64
     62 - old bound Gv,Ma i64
@@ -79,7 +86,9 @@ enum OneByteMap {
     6D - priv ins - |=Yz,dx,+aDI rep t:d noW
     6E - priv outsb - |Xb,dx,+aSI rep t:d
     6F - priv outs - |Xz,dx,+aSI rep t:d noW
+    # Conditional branches
     70+cc - jcc jCC Jb d64
+    # Group 1: the same eight with immediates
     80/0 - ok add +Eb,Ib lock w:oszapc
     80/1 - ok or +Eb,Ib lock 0:oc w:szp u:a
     80/2 - ok adc +Eb,Ib lock t:c w:oszapc
@@ -112,6 +121,7 @@ enum OneByteMap {
     83/5 - ok sub +Ev,Is lock w:oszapc
     83/6 - ok xor +Ev,Is lock 0:oc w:szp u:a
     83/7 - ok cmp Ev,Is w:oszapc
+    # Moves
     84 - ok test Eb,Gb 0:oc w:szp u:a
     85 - ok test Ev,Gv 0:oc w:szp u:a
     86 - ok xchg +Eb,+Gb lock
@@ -125,6 +135,7 @@ enum OneByteMap {
     8D - ok lea =Gv,M-
     8E - sens mov =Sw,Ew
     8F/0 - mem pop =Ev |pop d64
+    # 90 to 9F; with REX.B 90 is XCHG
     90 f3 ok pause - b0
     90 - ok nop - b0
     90+r - ok xchg +Zv,+rAX
@@ -140,6 +151,7 @@ enum OneByteMap {
     9D - sens popf - |pop d64 w:popf
     9E - ok sahf - |ah w:szapc
     9F - ok lahf - |=ah t:szapc
+    # Direct offsets and string instructions
     A0 - mem mov =al,Ob
     A1 - mem mov =rAX,Ov
     A2 - mem mov =Ob,al
@@ -156,8 +168,10 @@ enum OneByteMap {
     AD - mem lods - |=rAX,Xv,+aSI rep t:d
     AE - mem scasb - |Yb,al,+aDI repz t:d w:oszapc
     AF - mem scas - |Yv,rAX,+aDI repz t:d w:oszapc
+    # Immediates into registers
     B0+r - ok mov =Zb,Ib
     B8+r - ok mov =Zv,Iv
+    # Group 2: shifts and rotates; C2 to CF between its parts
     C0/0 - ok rol +Eb,Ib w:c u:o maybe
     C0/1 - ok ror +Eb,Ib w:c u:o maybe
     C0/2 - ok rcl +Eb,Ib t:c w:c u:o maybe
@@ -223,10 +237,12 @@ enum OneByteMap {
     D3/5 - ok shr +Ev,cl w:szpc u:oa maybe
     D3/6 - ok shl +Ev,cl w:szpc u:oa maybe
     D3/7 - ok sar +Ev,cl w:szpc u:oa maybe
+    # Decimal adjustment, table look-up
     D4 - old aam Ib |+ax i64 w:szp u:oac
     D5 - old aad Ib |+ax i64 w:szp u:oac
     D6 - old salc - |=al i64 t:c
     D7 - mem xlat - |=al,xlat
+    # Loops, ports, branches
     E0 - loop loopne Jb |+aCX d64 t:z
     E1 - loop loope Jb |+aCX d64 t:z
     E2 - loop loop Jb |+aCX d64
@@ -243,6 +259,7 @@ enum OneByteMap {
     ED - priv in =eAX,dx noW
     EE - priv out dx,al
     EF - priv out dx,eAX noW
+    # F1 to FF, groups 3 to 5
     F1 - int int1 -
     F4 - priv hlt -
     F5 - ok cmc - t:c w:c

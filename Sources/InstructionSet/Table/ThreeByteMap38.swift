@@ -1,7 +1,9 @@
+// Opcodes after 0F 38 (AMD64 APM vol. 3, tables A-9, A-10), and those of VEX map 2.
 
 enum ThreeByteMap38 {
   /// Opcodes after 0F 38, but for FMA.
   static let text: StaticString = """
+    # SSSE3
     00 np ok pshufb +Pq,Qq ssse3
     00 66 ok (v)pshufb *Vx,Hx,Wx ssse3 256:avx2
     01 np ok phaddw +Pq,Qq ssse3
@@ -26,6 +28,7 @@ enum ThreeByteMap38 {
     0A 66 ok (v)psignd *Vx,Hx,Wx ssse3 256:avx2
     0B np ok pmulhrsw +Pq,Qq ssse3
     0B 66 ok (v)pmulhrsw *Vx,Hx,Wx ssse3 256:avx2
+    # SSE4.1 and AVX
     0C 66 ok vpermilps =Vx,Hx,Wx avx W0
     0D 66 ok vpermilpd =Vx,Hx,Wx avx W0
     0E 66 ok vtestps Vx,Wx avx W0 w:zc 0:osap
@@ -79,6 +82,7 @@ enum ThreeByteMap38 {
     3F 66 ok (v)pmaxud *Vx,Hx,Wx sse41 256:avx2
     40 66 ok (v)pmulld *Vx,Hx,Wx sse41 256:avx2
     41 66 ok (v)phminposuw =Vdq,Wdq sse41 L0
+    # AVX2
     45 66 ok vpsrlvd =Vx,Hx,Wx avx2 W0
     45 66 ok vpsrlvq =Vx,Hx,Wx avx2 W1
     46 66 ok vpsravd =Vx,Hx,Wx avx2 W0
@@ -89,9 +93,11 @@ enum ThreeByteMap38 {
     5A 66 ok vbroadcasti128 =Vx,Mdq avx2 W0 L1
     78 66 ok vpbroadcastb =Vx,Wb avx2 W0
     79 66 ok vpbroadcastw =Vx,Ww avx2 W0
+    # System
     80 66 priv invept Gn,Mdq vmx
     81 66 priv invvpid Gn,Mdq vmx
     82 66 priv invpcid Gn,Mdq invpcid
+    # Masked moves and gathers
     8C 66 ok vpmaskmovd =Vx,Hx,%Mx avx2 W0
     8C 66 ok vpmaskmovq =Vx,Hx,%Mx avx2 W1
     8E 66 ok vpmaskmovd ?Mx,Hx,Vx avx2 W0
@@ -104,6 +110,7 @@ enum ThreeByteMap38 {
     92 66 mem vgatherdpd ~Vx,@dq,+Hx avx2 W1
     93 66 mem vgatherqps ~Vh,@qd,+Hh avx2 W0
     93 66 mem vgatherqpd ~Vx,@qq,+Hx avx2 W1
+    # SHA, GFNI, AES
     C8 np ok sha1nexte +Vx,Wx sha unaligned
     C9 np ok sha1msg1 +Vx,Wx sha unaligned
     CA np ok sha1msg2 +Vx,Wx sha unaligned
@@ -124,6 +131,7 @@ enum ThreeByteMap38 {
     DF f3 ud aesdec256kl Vx,Wx keylock
     FA f3 ud encodekey128 Gd,Rd keylock
     FB f3 ud encodekey256 Gd,Rd keylock
+    # General registers
     F0 nf ok movbe =Gv,Mv movbe
     F1 nf ok movbe =Mv,Gv movbe
     F0 f2 ok crc32 +Gy,Eb sse42

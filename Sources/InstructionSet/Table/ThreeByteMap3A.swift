@@ -1,3 +1,4 @@
+// Opcodes after 0F 3A (AMD64 APM vol. 3, tables ), and those of VEX map 3. All have an immediate byte.
 
 enum ThreeByteMap3A {
   /// Opcodes after 0F 3A.

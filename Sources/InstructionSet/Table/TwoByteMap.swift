@@ -1,7 +1,9 @@
+// Opcodes after 0F (AMD64 APM vol. 3, tables A-3 to A-6), and those of VEX map 1.
 
 enum TwoByteMap {
   /// Opcodes after 0F.
   static let text: StaticString = """
+    # Groups 6 and 7: descriptor tables, virtualization, and a reg-and-rm each for newer ones
     00/0 - sens sldt =Mw
     00/0 - sens sldt =Rv
     00/1 - sens str =Mw
@@ -72,6 +74,7 @@ enum TwoByteMap {
     01/7.7 f3 ud psmash - other
     01/7.7 f2 ud pvalidate - other
     01/7.7 np priv tlbsync - invlpgb
+    # System instructions
     02 - sens lar ?Gv,Mw w:z
     02 - sens lar ?Gv,Rv w:z
     03 - sens lsl ?Gv,Mw w:z
@@ -87,6 +90,7 @@ enum TwoByteMap {
     0D/1 - ok prefetchw M- prefetchw
     0D - ok prefetch M- prefetchw
     0E - ud femms - 3dnow
+    # Vector moves
     10 np ok (v)movups =Vx,Wx sse unaligned
     10 66 ok (v)movupd =Vx,Wx sse2 unaligned
     10 f3 ok (v)movss =Vx,Md sse
@@ -116,6 +120,7 @@ enum TwoByteMap {
     16 f3 ok (v)movshdup =Vx,Wx sse3
     17 np ok (v)movhps =Mq,Vq sse L0
     17 66 ok (v)movhpd =Mq,Vq sse2 L0
+    # Prefetches and the NOPs around them, of which newer extensions have taken some
     18/0 - ok prefetchnta M- sse
     18/1 - ok prefetcht0 M- sse
     18/2 - ok prefetcht1 M- sse
@@ -136,10 +141,12 @@ enum TwoByteMap {
     1E - ok nop Rv
     1F - ok nop M-
     1F - ok nop Rv
+    # Control and debug registers: mod is ignored
     20 - priv mov =Rn,Cn
     21 - priv mov =Rn,Dn
     22 - priv mov =Cn,Rn
     23 - priv mov =Dn,Rn
+    # More moves, and conversions
     28 np ok (v)movaps =Vx,Wx sse aligned
     28 66 ok (v)movapd =Vx,Wx sse2 aligned
     29 np ok (v)movaps =Wx,Vx sse aligned
@@ -164,6 +171,7 @@ enum TwoByteMap {
     2E 66 ok (v)ucomisd Vq,Wq sse2 w:zpc 0:osa
     2F np ok (v)comiss Vd,Wd sse w:zpc 0:osa
     2F 66 ok (v)comisd Vq,Wq sse2 w:zpc 0:osa
+    # Model-specific registers and fast calls
     30 - priv wrmsr - |eax,edx,ecx
     31 - sens rdtsc - |=eax,=edx
     32 - priv rdmsr - |=eax,=edx,ecx
@@ -171,7 +179,9 @@ enum TwoByteMap {
     34 - sys sysenter - |=rSP,=cs,=ss i64 w:i
     35 - priv sysexit - |ecx,edx,=rSP,=cs,=ss i64
     37 np ud getsec - smx
+    # Conditional moves
     40+cc - ok cmovCC ?Gv,Ev
+    # Floating-point arithmetic
     50 np ok (v)movmskps =Gd,Ux sse
     50 66 ok (v)movmskpd =Gd,Ux sse2
     51 np ok (v)sqrtps =Vx,Wx sse
@@ -221,6 +231,7 @@ enum TwoByteMap {
     5F 66 ok (v)maxpd *Vx,Hx,Wx sse2
     5F f3 ok (v)maxss *Vx,Hx,Wd sse
     5F f2 ok (v)maxsd *Vx,Hx,Wq sse2
+    # Integer vectors, MMX and SSE2 in pairs
     60 np ok punpcklbw +Pq,Qd mmx
     60 66 ok (v)punpcklbw *Vx,Hx,Wx sse2 256:avx2
     61 np ok punpcklwd +Pq,Qd mmx
@@ -293,6 +304,7 @@ enum TwoByteMap {
     77 np ok emms - mmx
     77 np ok vzeroupper - avx L0
     77 np ok vzeroall - avx L1
+    # VMX, SSE4a, horizontal arithmetic, moves
     78 np priv vmread =En,Gn vmx
     79 np priv vmwrite Gn,En vmx
     78/0 66 ok extrq +Ux,Ib,Ib sse4a
@@ -309,8 +321,10 @@ enum TwoByteMap {
     7F np ok movq =Qq,Pq mmx
     7F 66 ok (v)movdqa =Wx,Vx sse2 aligned
     7F f3 ok (v)movdqu =Wx,Vx sse2 unaligned
+    # Conditional branches and sets
     80+cc - jcc jCC Jz d64
     90+cc - ok setCC =Eb
+    # Bits, shifts, group 15: state and cache lines
     A0 - sens push fs |push d64
     A1 - sens pop =fs |pop d64
     A2 - sens cpuid - |+eax,=ebx,+ecx,=edx
@@ -349,6 +363,7 @@ enum TwoByteMap {
     AE/6 66 ud tpause - reg other
     AE/6 f2 ud umwait - reg other
     AF - ok imul +Gv,Ev w:oc u:szap
+    # Compare and exchange, bits, extensions
     B0 - ok cmpxchg ~Eb,Gb |~al lock w:oszapc
     B1 - ok cmpxchg ~Ev,Gv |~rAX lock w:oszapc
     B2 - sens lss =Gv,Mp |=ss noW
@@ -372,6 +387,7 @@ enum TwoByteMap {
     BF - ok movsx =Gv,Ew
     C0 - ok xadd +Eb,+Gb lock w:oszapc
     C1 - ok xadd +Ev,+Gv lock w:oszapc
+    # Comparisons and shuffles, group 9
     C2 np ok (v)cmpps *Vx,Hx,Wx,Ib sse
     C2 66 ok (v)cmppd *Vx,Hx,Wx,Ib sse2
     C2 f3 ok (v)cmpss *Vx,Hx,Wd,Ib sse
@@ -399,6 +415,7 @@ enum TwoByteMap {
     C7/7 nf sens rdseed =Rv rdseed w:c 0:oszap
     C7/6 f3 ud senduipi Rq other
     C8+r - ok bswap +Zv
+    # Integer vectors
     D0 66 ok (v)addsubpd *Vx,Hx,Wx sse3
     D0 f2 ok (v)addsubps *Vx,Hx,Wx sse3
     D1 np ok psrlw +Pq,Qq mmx

@@ -1,3 +1,7 @@
+// The x87 opcodes D8 to DF (AMD64 APM vol. 3, table A-15), with their undocumented aliases, which all processors have.
+//
+// ST(i) is counted before the instruction pushes or pops. FNSTENV and FNSAVE are sensitive because they store the
+// host's addresses of the last x87 instruction and of its operand.
 
 enum X87Map {
   /// Opcodes D8 to DF.
@@ -18,6 +22,7 @@ enum X87Map {
     D8/6 - ok fdiv +st0,T x87
     D8/7 - ok fdivr +st0,Md x87
     D8/7 - ok fdivr +st0,T x87
+    # D9
     D9/0 - ok fld =st0,Md x87
     D9/0 - ok fld =st0,T x87
     D9/1 - ok fxch +st0,+T x87
@@ -56,6 +61,7 @@ enum X87Map {
     D9/7.5 - ok fscale - |+st0,st1 x87
     D9/7.6 - ok fsin - |+st0 x87
     D9/7.7 - ok fcos - |+st0 x87
+    # DA
     DA/0 - ok fiadd +st0,Md x87
     DA/1 - ok fimul +st0,Md x87
     DA/2 - ok ficom st0,Md x87
@@ -69,6 +75,7 @@ enum X87Map {
     DA/2 - ok fcmovbe ?st0,T x87 t:zc
     DA/3 - ok fcmovu ?st0,T x87 t:p
     DA/5.1 - ok fucompp - |st0,st1 x87
+    # DB
     DB/0 - ok fcmovnb ?st0,T x87 t:c
     DB/1 - ok fcmovne ?st0,T x87 t:z
     DB/2 - ok fcmovnbe ?st0,T x87 t:zc
@@ -86,6 +93,7 @@ enum X87Map {
     DB/4.4 - ok fsetpm287_nop - x87
     DB/5 - ok fucomi st0,T x87 w:zpc 0:osa
     DB/6 - ok fcomi st0,T x87 w:zpc 0:osa
+    # DC
     DC/0 - ok fadd +st0,Mq x87
     DC/1 - ok fmul +st0,Mq x87
     DC/2 - ok fcom st0,Mq x87
@@ -102,6 +110,7 @@ enum X87Map {
     DC/5 - ok fsub +T,st0 x87
     DC/6 - ok fdivr +T,st0 x87
     DC/7 - ok fdiv +T,st0 x87
+    # DD
     DD/0 - ok fld =st0,Mq x87
     DD/1 - ok fisttp =Mq,st0 x87
     DD/2 - ok fst =Mq,st0 x87
@@ -115,6 +124,7 @@ enum X87Map {
     DD/3 - ok fstp =T,st0 x87
     DD/4 - ok fucom st0,T x87
     DD/5 - ok fucomp st0,T x87
+    # DE
     DE/0 - ok fiadd +st0,Mw x87
     DE/1 - ok fimul +st0,Mw x87
     DE/2 - ok ficom st0,Mw x87
@@ -131,6 +141,7 @@ enum X87Map {
     DE/6 - ok fdivrp +T,st0 x87
     DE/7 - ok fdivp +T,st0 x87
     DE/3.1 - ok fcompp - |st0,st1 x87
+    # DF
     DF/0 - ok fild =st0,Mw x87
     DF/1 - ok fisttp =Mw,st0 x87
     DF/2 - ok fist =Mw,st0 x87
