@@ -7,9 +7,9 @@ public enum Classification: UInt8, Sendable, BitwiseCopyable, CaseIterable {
   /// Raises #UD on a processor with the features this project announces, or has no entry.
   case undefined
   /// May keep its bytes, apart from re-encoding a ModRM memory operand or a register that is elsewhere: it computes the
-  /// same at any privilege level, and reaches memory only through ModRM. A fault of its own is still possible. What stays to be watched: lanes that a mask
-  /// leaves out (`conditionalRead`), bit strings, alignment, and in 16-bit code the prefix 66, which means the opposite
-  /// in 64-bit code.
+  /// same at any privilege level, and reaches memory only through ModRM. A fault of its own is still possible. What
+  /// stays to be watched: lanes that a mask leaves out (`conditionalRead`), bit strings, alignment, and in 16-bit code
+  /// the prefix 66, which means the opposite in 64-bit code.
   case innocuous
   /// Unprivileged, but memory is reached otherwise than through ModRM: stack, string, direct-offset, XLAT, gather.
   case implicitMemory

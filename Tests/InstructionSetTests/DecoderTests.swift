@@ -20,7 +20,7 @@ struct DecoderTests {
     for mode in CPUMode.allCases {
       let decoder = Decoder(mode: mode)
       withUnsafeTemporaryAllocation(byteCount: 48, alignment: 8) { buffer in
-        for _ in 0..<(Effort.isFull ? 300_000 : 20_000) {
+        for _ in 0..<(Effort.isFull ? 300_000 : 5_000) {
           random.fill(buffer)
           let bytes = UnsafeRawBufferPointer(buffer)
           guard case .instruction(let whole) = decoder.decode(bytes), whole.classification != .undefined else {

@@ -54,13 +54,21 @@ enum Deviations {
     case "movups", "movupd", "movdqu", "lddqu", "pcmpestri", "pcmpestrm", "pcmpistri", "pcmpistrm":
       return instruction.memoryOperand?.mustBeAligned == false
     case "cvtpd2pi", "cvttpd2pi", "cmpxchg16b": return instruction.memoryOperand?.mustBeAligned == true
+    // Of class 4, but a Zen processor takes any address.
+    case "sha1nexte", "sha1msg1", "sha1msg2", "sha1rnds4", "sha256rnds2", "sha256msg1", "sha256msg2": return true
     default: return false
     }
   }
 
   /// Widths: near branches as above, and far pointers, which REX.W doesn't widen on AMD's processors.
-  static func differsInOperandSize(_ instruction: Instruction) -> Bool {
-    isWideNearBranch(instruction) || isFarPointerWithW(instruction)
+  static func differsInOperandSize(_ instruction: Instruction, _ theirs: ZydisDecodedInstruction) -> Bool {
+    if isWideNearBranch(instruction) || isFarPointerWithW(instruction) { return true }
+    switch instruction.mnemonic {
+    case "nop": return true
+    // Nothing of a port is wider than 4.
+    case "in", "out", "ins", "outs": return min(instruction.operandSize, 4) == theirs.operand_width / 8
+    default: return false
+    }
   }
 
   static func isFarPointerWithW(_ instruction: Instruction) -> Bool {

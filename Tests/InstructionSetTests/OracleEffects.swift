@@ -2,7 +2,7 @@ import CZydis
 import InstructionSet
 
 /// What an instruction does, in a form that both decoders can be brought to.
-struct OracleEffects {
+struct OracleEffects: Equatable {
   struct Use: Equatable {
     var read: UInt32 = 0
     var written: UInt32 = 0

@@ -39,7 +39,7 @@ struct OracleTests {
     for executable in Executable.ofThisMachine() {
       for section in executable.sections {
         section.withUnsafeBytes { bytes in
-          let limit = Effort.isFull ? bytes.count : min(bytes.count, 200_000)
+          let limit = Effort.isFull ? bytes.count : min(bytes.count, 20_000)
           var offset = 0
           while offset < limit {
             offset += comparison.compare(UnsafeRawBufferPointer(rebasing: bytes[offset...]))
@@ -54,7 +54,7 @@ struct OracleTests {
   func randomBytes(mode: CPUMode) {
     var comparison = Comparison(mode: mode)
     var random = FixedSequence(state: 2)
-    let count = Effort.isFull ? 3_000_000 : 60_000
+    let count = Effort.isFull ? 3_000_000 : 30_000
     withUnsafeTemporaryAllocation(byteCount: 64, alignment: 8) { buffer in
       for _ in 0..<count {
         random.fill(buffer)
@@ -68,7 +68,7 @@ struct OracleTests {
   func structured(mode: CPUMode) {
     var comparison = Comparison(mode: mode)
     var random = FixedSequence(state: 1)
-    let count = Effort.isFull ? 2_000 : 24
+    let count = Effort.isFull ? 2_000 : 16
     withUnsafeTemporaryAllocation(byteCount: 64, alignment: 8) { buffer in
       for map in 0..<8 {
         for opcode in UInt8.min...UInt8.max {

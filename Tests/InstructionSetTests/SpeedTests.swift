@@ -15,7 +15,7 @@ struct SpeedTests {
     for executable in Executable.ofThisMachine() {
       guard let text = executable.sections.max(by: { $0.count < $1.count }), text.count > 400_000 else { continue }
       text.withUnsafeBytes { bytes in
-        let sample = UnsafeRawBufferPointer(rebasing: bytes.prefix(Effort.isFull ? 4_000_000 : 200_000))
+        let sample = UnsafeRawBufferPointer(rebasing: bytes.prefix(Effort.isFull ? 4_000_000 : 20_000))
         let plain = Self.rate(sample) { Self.sweep(decoder, sample) { _ in 0 } }
         let scan = Self.rate(sample) { Self.sweep(decoder, sample, Self.scan) }
         let full = Self.rate(sample) { Self.sweep(decoder, sample) { Int($0.effects.general.read.rawValue) } }
