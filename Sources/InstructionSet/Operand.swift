@@ -128,35 +128,13 @@ extension Instruction {
 
   /// The width of an operand in bytes.
   func width(of specification: OperandSpecification) -> UInt16 {
-    let vector: UInt16 = encoding == .vex && vectorLength == 1 ? 32 : 16
     switch specification.size {
-    case .none: return 0
-    case .byte, .highByte: return 1
-    case .word: return 2
-    case .doubleword: return 4
-    case .quadword: return 8
-    case .octoword: return 16
-    case .doubleOctoword: return 32
-    case .operand: return UInt16(operandSize)
-    case .operandUpTo4: return UInt16(min(operandSize, 4))
-    case .generalByW: return mode == .bits64 && rexW ? 8 : 4
-    case .vector: return vector
-    case .halfVector: return vector / 2
-    case .quarterVector: return vector / 4
-    case .eighthVector: return vector / 8
-    case .movddup: return vector == 32 ? 32 : 8
-    case .farPointer: return UInt16(operandSize) + 2
-    case .pair: return UInt16(operandSize) * 2
-    case .pseudoDescriptor: return mode == .bits64 ? 10 : 6
-    case .extendedReal: return 10
-    case .native: return mode == .bits64 ? 8 : 4
-    case .x87Environment: return operandSize == 2 ? 14 : 28
-    case .x87State: return operandSize == 2 ? 94 : 108
-    case .fxsaveArea: return 512
-    case .xsaveArea: return 0
-    case .cacheLine: return 64
     case .address: return UInt16(addressSize)
     case .stack: return UInt16(mode.defaultAddressSize)
+    default:
+      let context = WidthContext(
+        operandSize: operandSize, isLong: encoding == .vex && vectorLength == 1, is64Bit: mode == .bits64, hasW: rexW)
+      return OpcodeTables.shared.widths[specification.size.rawValue, context]
     }
   }
 }

@@ -7,6 +7,7 @@ struct OpcodeTables: @unchecked Sendable {
   let prefixKinds: UnsafePointer<PrefixKind>
   let modRMLayouts: UnsafePointer<ModRMLayout>
   let immediateLayouts: UnsafePointer<ImmediateLayout>
+  let widths: Widths
   let forms: UnsafePointer<Form>
   let implicits: UnsafePointer<OperandSpecification>
   let flagUses: UnsafePointer<FlagUse>
@@ -63,6 +64,7 @@ struct OpcodeTables: @unchecked Sendable {
     prefixKinds = Self.keep(PrefixKind.table)
     modRMLayouts = Self.keep(ModRMLayout.table)
     immediateLayouts = Self.keep(ImmediateLayout.table)
+    widths = Widths()
     forms = Self.keep(reader.forms)
     implicits = Self.keep(reader.implicits)
     flagUses = Self.keep(reader.flagUses)
@@ -70,7 +72,8 @@ struct OpcodeTables: @unchecked Sendable {
     unreadable = reader.unreadable
   }
 
-  private static func keep<Element: BitwiseCopyable>(_ elements: [Element]) -> UnsafePointer<Element> {
+  /// Copies `elements` to memory that is never freed.
+  static func keep<Element: BitwiseCopyable>(_ elements: [Element]) -> UnsafePointer<Element> {
     let memory = UnsafeMutablePointer<Element>.allocate(capacity: max(elements.count, 1))
     elements.withUnsafeBufferPointer { source in
       if let base = source.baseAddress { memory.initialize(from: base, count: source.count) }
