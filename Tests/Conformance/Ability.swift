@@ -34,8 +34,6 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   case floatingPointControl
   /// CR4.FSGSBASE decides whether RDFSBASE runs.
   case segmentBaseControl
-  /// Debug registers that were set from outside stop user code.
-  case userBreakpoints
   /// Compatibility and 64-bit code enter the kernel by SYSCALL as LSTAR, STAR and SFMASK say (6.1.1).
   case systemCalls
 
@@ -51,13 +49,15 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   case legacyPaging
   /// CR4.SMAP with RFLAGS.AC (5.6.6).
   case supervisorAccessPrevention
-  /// Watchpoints on memory and ports (13.1.1).
-  case dataBreakpoints
   /// The interrupt table's limit counts in real mode (4.6.5).
   case realModeTableLimit
 
   // Missing with both.
 
+  /// Watchpoints on memory and ports (13.1.1). QEMU's TCG loses track of them at an exit, and may crash.
+  case dataBreakpoints
+  /// Debug registers that were set from outside stop user code; the same.
+  case userBreakpoints
   /// INT1 (opcode 0xf1) is a trap (AMD64 APM vol. 3, "INT1").
   case debugInstruction
   /// The error code of an event that can't be delivered names the vector, IDT and EXT bits (8.4.1).
@@ -69,6 +69,14 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
 
   // Of the processor. Missing with QEMU 7.2's TCG.
 
+  /// Instruction breakpoints: see `dataBreakpoints`.
+  case instructionBreakpoints
+  /// DR7.GD guards the debug registers (13.1.1.4).
+  case debugRegisterGuard
+  /// A store into the next instruction changes it, although it never ran before (7.6.1).
+  case immediateCodeChanges
+  /// Two contributory exceptions make a double fault (8.2.9).
+  case doubleFaults
   /// A non-canonical address of the stack segment is #SS (8.2.13).
   case stackFaults
   /// A branch to a non-canonical address faults at the branch (AMD64 APM vol. 3, "JMP (Near)").

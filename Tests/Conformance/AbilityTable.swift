@@ -20,7 +20,7 @@ extension Ability {
       .kernelInstructions,
       """
       exception-breakpoint exception-overflow exception-debug-instruction exception-gate-not-present
-      exception-gate-beyond descriptor-questions privilege-far-return real-bound protected-bound
+      exception-gate-beyond descriptor-questions privilege-far-return real-bound protected-traps protected-bound
       protected-adjust-privilege protected-instructions protected-task-refused protected-privilege
       protected-call-gate memory-exchange16 memory-stack memory-newer
       """
@@ -139,6 +139,30 @@ extension Ability {
       """
     ),
     (
+      .instructionBreakpoints,
+      """
+      debug-instruction debug-resume
+      """
+    ),
+    (
+      .doubleFaults,
+      """
+      exception-double-fault
+      """
+    ),
+    (
+      .debugRegisterGuard,
+      """
+      debug-guard
+      """
+    ),
+    (
+      .immediateCodeChanges,
+      """
+      code-next code-next-user
+      """
+    ),
+    (
       .realModeTableLimit,
       """
       triple-fault-16
@@ -236,6 +260,6 @@ extension Ability {
       """
       modes-refused
       """
-    )
+    ),
   ]
 }

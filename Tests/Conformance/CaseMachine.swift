@@ -70,7 +70,8 @@ final class CaseMachine: Sendable {
       return (
         Observation(
           ending: ending, results: journal.results, journal: journal.accesses,
-          features: configuration.processorModel.features.subtracting(technique.reductions(for: configuration)), states: state.states.compactMap { $0 },
+          features: configuration.processorModel.features.subtracting(technique.reductions(for: configuration)),
+          states: state.states.compactMap { $0 },
           memory: memory), state.findings
       )
     }

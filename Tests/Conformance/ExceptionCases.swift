@@ -57,13 +57,15 @@ extension ConformanceSuite {
         guest: "exception_gate_privilege"
       )
       .reporting(Case.userFrame(13, error: 0x21 << 3 | 2)),
-      Case("exception-null-stack-segment", .longUser, "from CPL 3 the handler gets SS = 0, CS of the gate, DS as it was")
-        .reporting([0, 8, 0x3b])
-        .prepared { _, tables in
-          guard let code = GuestCode.all["exception_null_stack_segment_handler"] else { return }
-          try tables.memory.copy(code, to: GuestPhysicalAddress(0x9000))
-          try tables.writeLongModeGate(6, offset: 0x9000)
-        },
+      Case(
+        "exception-null-stack-segment", .longUser, "from CPL 3 the handler gets SS = 0, CS of the gate, DS as it was"
+      )
+      .reporting([0, 8, 0x3b])
+      .prepared { _, tables in
+        guard let code = GuestCode.all["exception_null_stack_segment_handler"] else { return }
+        try tables.memory.copy(code, to: GuestPhysicalAddress(0x9000))
+        try tables.writeLongModeGate(6, offset: 0x9000)
+      },
     ],
   ].flatMap(\.self)
 

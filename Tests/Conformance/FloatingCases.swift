@@ -36,33 +36,41 @@ extension ConformanceSuite {
     vector("floating-initial", "FNINIT's control word and MXCSR after reset", results: { _ in [0x37f, 0x1f80] }) { $0 },
     vector(
       "floating-arithmetic", "7 / 3 in double, pi in extended precision",
-      results: { _ in [0x4002_aaaa_aaaa_aaab, 0xc90f_daa2_2168_c235, 0x4000] }) { $0 },
+      results: { _ in [0x4002_aaaa_aaaa_aaab, 0xc90f_daa2_2168_c235, 0x4000] }
+    ) { $0 },
     vector(
-      "floating-control", "rounding follows FCW and MXCSR", results: { _ in [0xf7f, 3, 3, 0x7fa0] }) { $0 },
+      "floating-control", "rounding follows FCW and MXCSR", results: { _ in [0xf7f, 3, 3, 0x7fa0] }
+    ) { $0 },
     vector(
-      "floating-control-refused", "#GP(0) for a reserved bit of MXCSR", results: { Case.frame(from: $0, 13) }) { $0 },
+      "floating-control-refused", "#GP(0) for a reserved bit of MXCSR", results: { Case.frame(from: $0, 13) }
+    ) { $0 },
     vector(
       "floating-exits", "x87 and SSE registers and control words live through exits",
-      results: { _ in [1, 0x3f80, 3, 1] }) { $0 },
+      results: { _ in [1, 0x3f80, 3, 1] }
+    ) { $0 },
     vector("vector-exits", "the AVX registers live through exits", results: { _ in [1] }) { $0.prepared(withAVX) },
     vector(
       "vector-upper", "legacy SSE keeps the upper halves, VEX clears them, VZEROUPPER clears all",
-      results: { _ in [0, pattern, 0, pattern, 0] }) { $0.prepared(withAVX) },
+      results: { _ in [0, pattern, 0, pattern, 0] }
+    ) { $0.prepared(withAVX) },
   ].flatMap(\.self)
 
   private static let saveCases: [ConformanceCase] = [
     vector(
       "xsave-restore", "XSAVE and XRSTOR, header and components",
-      results: { _ in [6, 0x1234_5678, 0x1234_5678, pattern, pattern, pattern, 0] }) { $0.prepared(withAVX) },
+      results: { _ in [6, 0x1234_5678, 0x1234_5678, pattern, pattern, pattern, 0] }
+    ) { $0.prepared(withAVX) },
     vector(
       "xsave-refused", "#GP(0) for a header with unknown components and for an unaligned area",
-      results: { Case.frame(from: $0, 13) + Case.frame(from: $0, 13) }) { $0.prepared(withAVX) },
+      results: { Case.frame(from: $0, 13) + Case.frame(from: $0, 13) }
+    ) { $0.prepared(withAVX) },
     vector(
       "xgetbv", "XCR0 as the system set it; no other register", results: { [7, 0] + Case.frame(from: $0, 13) }
     ) { $0.prepared(withAVX) },
     vector(
       "xsave-disabled", "#UD for XGETBV and AVX while CR4.OSXSAVE = 0",
-      results: { Case.frame(from: $0, 6) + Case.frame(from: $0, 6) }) { $0 },
+      results: { Case.frame(from: $0, 6) + Case.frame(from: $0, 6) }
+    ) { $0 },
     vector("fxsave-restore", "FXSAVE and FXRSTOR", results: { _ in [0x1234_5678, 3, 0x80] }) { $0 },
     [
       Case("xsetbv", .long, "XSETBV sets what is consistent and refuses the rest with #GP(0)")
@@ -74,16 +82,20 @@ extension ConformanceSuite {
   private static let floatingExceptionCases: [ConformanceCase] = [
     vector(
       "exception-floating", "#MF at the waiting instruction behind the one that failed",
-      results: { Case.frame(from: $0, 16) }) { $0 },
+      results: { Case.frame(from: $0, 16) }
+    ) { $0 },
     vector(
       "exception-vector-floating", "#XM: the destination stays, MXCSR says what it was",
-      results: { Case.frame(from: $0, 19) + [0x3f80_0000, 4] }) { $0 },
+      results: { Case.frame(from: $0, 19) + [0x3f80_0000, 4] }
+    ) { $0 },
     vector(
       "exception-vector-alignment", "#GP(0) for an unaligned MOVAPS",
-      results: { Case.frame(from: $0, 13) + Case.frame(from: $0, 13) }) { $0 },
+      results: { Case.frame(from: $0, 13) + Case.frame(from: $0, 13) }
+    ) { $0 },
     vector(
       "exception-device-not-available", "#NM for x87 and SSE while CR0.TS = 1",
-      results: { Case.frame(from: $0, 7) + Case.frame(from: $0, 7) }) { $0.prepared(withControl(cr0: taskSwitched)) },
+      results: { Case.frame(from: $0, 7) + Case.frame(from: $0, 7) }
+    ) { $0.prepared(withControl(cr0: taskSwitched)) },
     [GuestMode.long, .longUser].flatMap { mode -> [ConformanceCase] in
       let isUser = mode == .longUser
       let suffix = isUser ? "-user" : ""

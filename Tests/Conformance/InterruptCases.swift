@@ -10,7 +10,8 @@ extension ConformanceSuite {
   }
 
   /// A handler of the guest's own in place of the common one.
-  private static func handler(_ vector: UInt64, _ guest: String) -> @Sendable (inout MachineState, TableWriter) throws
+  private static func handler(_ vector: UInt64, _ guest: String)
+    -> @Sendable (inout MachineState, TableWriter) throws
     -> Void
   {
     { _, tables in

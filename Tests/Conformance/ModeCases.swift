@@ -13,7 +13,9 @@ extension ConformanceSuite {
     [
       Case("modes-all", .real, "real, protected, long, compatibility with 32 and 16 bits, and back to real mode")
         .reporting([0x18, 0x500, 0x1122_3344_5566_7788, 4, 0x1234, 0, 0] + Case.frame16(0x21)),
-      Case("modes-unreal", .real, "real mode keeps the limit that protected mode loaded").reporting([0x1234_5678, 0x1234_5678]),
+      Case("modes-unreal", .real, "real mode keeps the limit that protected mode loaded").reporting([
+        0x1234_5678, 0x1234_5678,
+      ]),
       Case("modes-before-jump", .real, "with PE set, selectors are descriptors even before the far jump")
         .reporting([0x5a5a_5a5a, 1]),
       Case("modes-compatibility", .compatibility, "32-bit code under long mode, with long mode's exception frame")

@@ -162,6 +162,10 @@ extension ConformanceSuite {
       }
     },
     [
+      Case("state-port", .long, "a port device stops the guest right behind the OUT")
+        .ending(.stopped(.exited(code: 7))).checked(isAt(Layout.guest + 4)),
+      Case("state-port-16", .real, "the same in real mode", guest: "state_port")
+        .ending(.stopped(.exited(code: 7))).checked(isAt(Layout.guest + 4)),
       Case("state-system", .long, "control, debug, descriptor and model-specific registers written before arrive")
         .reporting([
           0x1234_5678_9abc, 0x5678, 0x2_3000, 0x10, 0x8100_0000, 0x0106_0106, 0x77, 3, 0xb7,

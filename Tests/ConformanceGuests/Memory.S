@@ -288,7 +288,11 @@ guest code_next, 64
 1:
   movl $0x42, %eax
   user_emit %rax
-  // And in a loop, where the code has run before.
+  user_finish
+endguest code_next
+
+// The same in a loop, where the code has run before.
+guest code_next_loop, 64
   movl $3, %ecx
 2:
   incb 3f + 1 - 99b + LOAD
@@ -298,7 +302,7 @@ guest code_next, 64
   subl $1, %ecx
   jnz 2b
   user_finish
-endguest code_next
+endguest code_next_loop
 
 // By a string instruction, on the page it runs on.
 guest code_string, 64
@@ -420,6 +424,12 @@ guest state_general, 64
   user_finish 7
   nop
 endguest state_general
+
+// The same for an OUT.
+guest state_port, 64
+  finish 7
+  nop
+endguest state_port
 
 // What the runner wrote before the start arrives.
 guest state_written, 64
