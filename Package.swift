@@ -19,7 +19,7 @@ let package = Package(
   products: [
     .executable(name: "trivisor", targets: ["trivisor"]),
     .library(name: "TrivisorPlatform", targets: ["Platform", "HardwareTechnique", "VMM"]),
-    .executable(name: "trivisor-conformance", targets: ["ConformanceRunner"])
+    .executable(name: "trivisor-conformance", targets: ["ConformanceRunner"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
