@@ -214,6 +214,34 @@ struct SerialPortTests {
     #expect(serial.port.receive([0x63]) == 1)
   }
 
+  @Test("as Linux opens the line: what comes between enabling the interrupt and resetting the FIFOs is not lost")
+  func inputWhileOpening() throws {
+    let serial = try Fixture()
+    serial.write(4, 0x08)
+    serial.write(1, 0x05)
+    #expect(serial.port.receive([0x61, 0x62, 0x63]) == 1)
+    serial.write(2, 0x01)
+    #expect(serial.read(5) & 0x01 == 0x01)
+    serial.write(2, 0x81)
+    serial.write(2, 0x83)
+    #expect(serial.interrupt)
+    #expect(serial.port.receive([0x62]) == 1)
+    // The line is closed and opened again.
+    serial.write(1, 0)
+    serial.write(2, 0x07)
+    serial.write(2, 0)
+    #expect(serial.read(5) & 0x01 == 0)
+    #expect(serial.read(0) == 0)
+    #expect(serial.port.receive([0x63]) == 0)
+    serial.write(1, 0x01)
+    serial.write(2, 0x01)
+    #expect(serial.read(0) == 0x61)
+    #expect(serial.read(0) == 0x62)
+    #expect(serial.port.receive([0x63]) == 1)
+    #expect(serial.read(0) == 0x63)
+    #expect(serial.read(5) & 0x01 == 0)
+  }
+
   @Test("looped back, bytes return to the guest and nothing reaches the host or comes from it")
   func loopBack() throws {
     let serial = try Fixture()

@@ -9,8 +9,8 @@
 //
 // Input: nothing is ever lost. `receive` takes what fits and says how much that was; the rest stays with the host, which
 // is called back when there is room again. Bytes are also refused as long as nobody reads them: before a driver has
-// enabled the receive interrupt, or a guest without interrupts has begun to poll. Otherwise what was piped in would be
-// wiped out by the driver's FIFO reset long before a program opens the line.
+// enabled the receive interrupt, or a guest without interrupts has begun to poll; and what a driver's FIFO reset wipes out
+// unread comes again. Otherwise what was piped in would be gone before a program opens the line.
 //
 // Lock order: the port's lock is held while the interrupt line is driven, so that the line's last level is the right
 // one; the sink and the callback are called without it.
@@ -97,8 +97,9 @@ public final class SerialPort16550: ByteWidePortDevice, ConsoleInput {
   private func access<Result>(_ body: (inout State) -> Result) -> Result where Result: Sendable {
     let (result, hook) = state.withLock { state -> (Result, (@Sendable () -> Void)?) in
       let result = body(&state)
+      if state.acceptsInput { state.registers.deliverAgain() }
       updateLine(&state)
-      guard state.hasRefusedInput, state.acceptsInput, state.registers.receivedCount == 0 else { return (result, nil) }
+      guard state.hasRefusedInput, state.acceptsInput, state.registers.unreadCount == 0 else { return (result, nil) }
       state.hasRefusedInput = false
       return (result, state.whenRoomForInput)
     }

@@ -43,6 +43,8 @@ struct SerialRegisters: Sendable {
   /// Has no effect: bytes leave as fast as the host takes them.
   var divisor: UInt16 = 1
   private var receiver = ReceiveFIFO()
+  /// What a FIFO reset took from the guest before it could read it.
+  private var undelivered = ReceiveFIFO()
   /// Bytes handed to the sink that it has not yet taken. The transmitter is empty when there are none.
   private var transmissions = 0
   /// Set when the transmitter runs empty, cleared when IIR has told so or a byte is written.
@@ -53,7 +55,8 @@ struct SerialRegisters: Sendable {
   /// OUT2 connects the interrupt to the bus on a PC. Loop-back leaves the gate as it is, so that a self-test sees its
   /// interrupts.
   var isInterruptConnected: Bool { modemControl & 0x08 != 0 }
-  var receivedCount: Int { receiver.count }
+  /// Bytes that the guest has not read.
+  var unreadCount: Int { receiver.count + undelivered.count }
 
   // MARK: Interrupts
 
@@ -86,14 +89,20 @@ struct SerialRegisters: Sendable {
     if enabled & SerialInterruptEnable.holdingRegisterEmpty != 0, transmissions == 0 { emptyIsUntold = true }
   }
 
-  /// FCR. Switching the FIFOs on or off empties both.
+  /// FCR. Switching the FIFOs on or off empties both. What had come from the wire comes again (`deliverAgain`).
   /// - Returns: whether the receiver was emptied.
   mutating func writeFIFOControl(_ value: UInt8) -> Bool {
     let enable = value & 0x01 != 0
     let wasEnabled = isFIFOEnabled
     isFIFOEnabled = enable
     let clearsReceiver = enable != wasEnabled || enable && value & 0x02 != 0
-    if clearsReceiver { receiver.removeAll() }
+    if clearsReceiver {
+      if !isLoopedBack {
+        while let byte = undelivered.removeFirst() { receiver.append(byte) }
+        undelivered = receiver
+      }
+      receiver.removeAll()
+    }
     if enable {
       trigger =
         switch value >> 6 {
@@ -156,8 +165,16 @@ struct SerialRegisters: Sendable {
     receiver.append(byte)
   }
 
-  /// How many bytes fit without an overrun.
-  var room: Int { max(0, (isFIFOEnabled ? ReceiveFIFO.capacity : 1) - receiver.count) }
+  private var freeCount: Int { max(0, (isFIFOEnabled ? ReceiveFIFO.capacity : 1) - receiver.count) }
+
+  /// How many bytes fit without an overrun: none as long as earlier ones are to be delivered again.
+  var room: Int { undelivered.count > 0 ? 0 : freeCount }
+
+  /// Delivers what a FIFO reset had taken, as if it came only now: a driver resets the FIFOs after it has begun to
+  /// listen, and a wire that can wait need not lose a byte to that.
+  mutating func deliverAgain() {
+    while freeCount > 0, let byte = undelivered.removeFirst() { receiver.append(byte) }
+  }
 
   /// RBR; zero when nothing was received.
   mutating func takeReceived() -> UInt8? { receiver.removeFirst() }
