@@ -10,7 +10,9 @@ enum StandardPorts {
     let keyboard = KeyboardController()
     let reset = ResetControl()
     let above = memory.regions.dropFirst().reduce(0) { $0 + $1.size }
-    let clock = CMOSClock(memoryBelow4GiB: memory.regions[0].size, memoryAbove4GiB: above)
+    let clock = CMOSClock(
+      memoryBelow4GiB: memory.regions[0].size, memoryAbove4GiB: above,
+      interrupt: InterruptLine(CMOSClock.conventionalInterrupt, router: router))
     let debugExit = DebugExit(encoding: configuration.usesQEMUExitCodes ? .qemu : .raw)
     return [
       .init(

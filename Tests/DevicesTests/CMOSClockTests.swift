@@ -20,10 +20,14 @@ struct CMOSClockTests {
   /// 2024-02-29 (a Thursday) 23:59:58 UTC.
   private let time = ManualTime(1_709_251_198)
   private let bus: Bus
+  private let clock: CMOSClock
+  private let lines: RecordingController
 
   init() throws {
     let time = time
-    let clock = CMOSClock(memoryBelow4GiB: 3 << 30, memoryAbove4GiB: 5 << 30, now: { time.now })
+    let (line, controller) = recordedLine(8)
+    lines = controller
+    clock = CMOSClock(memoryBelow4GiB: 3 << 30, memoryAbove4GiB: 5 << 30, interrupt: line, now: { time.now })
     bus = try Bus(ports: [.init("CMOS", base: 0x70, count: CMOSClock.portCount, device: clock)])
   }
 
@@ -106,15 +110,93 @@ struct CMOSClockTests {
     #expect(read(0x00) == 0x59)
   }
 
-  @Test("status C never tells of an interrupt, status D of a good battery")
+  @Test("status D tells of a good battery, and the index can't be read")
   func status() {
-    write(0x0b, 0x72)
-    #expect(read(0x0b) == 0x72)
-    time.advance(3)
-    #expect(read(0x0c) == 0)
     write(0x0d, 0)
     #expect(read(0x0d) == 0x80)
     #expect(bus.inb(0x70) == 0xff)
+  }
+
+  @Test("an ended update is told once, and interrupts if that is enabled")
+  func updateEnded() {
+    #expect(read(0x0c) & 0x10 == 0)
+    time.advance(1)
+    #expect(read(0x0c) & 0x90 == 0x10)
+    #expect(read(0x0c) & 0x10 == 0)
+    write(0x0b, 0x12)
+    time.advance(0.5)
+    clock.look()
+    #expect(!lines.level(8))
+    time.advance(0.5)
+    clock.look()
+    #expect(lines.level(8))
+    #expect(read(0x0c) & 0x90 == 0x90)
+    #expect(!lines.level(8))
+    // SET takes the enable bit away, and no update ends while the clock stands.
+    write(0x0b, 0x92)
+    #expect(read(0x0b) == 0x82)
+    time.advance(3)
+    #expect(read(0x0c) & 0x10 == 0)
+  }
+
+  @Test("the alarm rings at its time of day, with bytes that agree with everything")
+  func alarm() {
+    // Every minute at 5 seconds; it is 23:59:58.
+    for (register, value): (UInt8, UInt8) in [(0x01, 0x05), (0x03, 0xff), (0x05, 0xc0)] { write(register, value) }
+    write(0x0b, 0x22)
+    time.advance(6)
+    clock.look()
+    #expect(!lines.level(8))
+    time.advance(1)
+    clock.look()
+    #expect(lines.level(8))
+    #expect(read(0x0c) & 0xa0 == 0xa0)
+    time.advance(59)
+    #expect(read(0x0c) & 0x20 == 0)
+    time.advance(1)
+    #expect(read(0x0c) & 0x20 == 0x20)
+    // Once a day, at an hour in the afternoon's notation; now it is 00:01:05.
+    write(0x0b, 0x20)
+    for (register, value): (UInt8, UInt8) in [(0x01, 0x00), (0x03, 0x30), (0x05, 0x81)] { write(register, value) }
+    time.advance(13 * 3600 + 28 * 60 + 54)
+    #expect(read(0x0c) & 0x20 == 0)
+    time.advance(1)
+    #expect(read(0x0c) & 0x20 == 0x20)
+    // A time that does not exist never comes.
+    write(0x05, 0x77)
+    time.advance(100_000)
+    #expect(read(0x0c) & 0x20 == 0)
+  }
+
+  @Test(
+    "the periodic event comes at the chosen rate", arguments: [(6, 1024.0), (1, 256.0), (15, 2.0)] as [(UInt8, Double)])
+  func periodic(rate: UInt8, frequency: Double) {
+    write(0x0a, 0x20 | rate)
+    write(0x0b, 0x42)
+    _ = read(0x0c)
+    time.advance(0.9 / frequency)
+    #expect(read(0x0c) == 0)
+    time.advance(0.2 / frequency)
+    #expect(read(0x0c) & 0xc0 == 0xc0)
+    write(0x0a, 0x20)
+    time.advance(2)
+    #expect(read(0x0c) & 0x40 == 0)
+  }
+
+  @Test("the host's timer brings interrupts without anybody looking", .timeLimit(.minutes(1)))
+  func hostTimer() throws {
+    let (line, lines) = recordedLine(8)
+    let clock = CMOSClock(memoryBelow4GiB: 128 << 20, interrupt: line)
+    let bus = try Bus(ports: [.init("CMOS", base: 0x70, count: CMOSClock.portCount, device: clock)])
+    bus.outb(0x70, 0x0b)
+    bus.outb(0x71, 0x42)
+    bus.outb(0x70, 0x0c)
+    for _ in 0..<20 {
+      while !lines.level(8) { usleep(100) }
+      #expect(bus.inb(0x71) & 0xc0 == 0xc0)
+    }
+    // One rise a reading, although the host may be slow.
+    #expect(lines.rises(8) >= 20)
   }
 
   @Test("memory sizes and their checksum are where boot loaders look")

@@ -7,8 +7,8 @@
 //     port 0x70  index of a byte (bit 7 masks NMI: ignored)
 //     port 0x71  that byte:  00–09 time and alarm   0a–0d status A–D   0e–7f memory   32 century
 //
-// Interrupts are left out: the enable bits in status B can be set, but status C never says that anything is pending, and
-// IRQ 8 is never raised. Guests take time of day from here and ticks from elsewhere.
+// The three interrupts (periodic, alarm, update ended) are computed likewise: what happened since the registers were last
+// looked at. Only while one of them is enabled does a timer of the host see to it that somebody looks in time.
 //
 // Source: Motorola MC146818A data sheet; the meaning of memory bytes: PC convention (Ralf Brown's list, CMOS.LST).
 
@@ -22,6 +22,8 @@ public final class CMOSClock: ByteWidePortDevice {
   public static let conventionalPort: UInt16 = 0x70
   /// How many ports it answers.
   public static let portCount: UInt16 = 2
+  /// Its interrupt by PC convention.
+  public static let conventionalInterrupt = 8
   /// The memory byte that holds the century, as the FADT tells the guest.
   public static let centuryRegister: UInt8 = 0x32
 
@@ -46,31 +48,73 @@ public final class CMOSClock: ByteWidePortDevice {
     }
   }
 
+  private struct State {
+    var registers: CMOSRegisters
+    var isAsserted = false
+    var timer: HostTimer?
+  }
+
   private let now: @Sendable () -> Instant
-  private let state: Mutex<CMOSRegisters>
+  private let line: InterruptLine?
+  private let state: Mutex<State>
 
   /// - Parameters:
   ///   - memoryBelow4GiB: RAM in bytes that begins at address 0, as firmware stores it for boot loaders.
   ///   - memoryAbove4GiB: RAM in bytes from 4 GiB on.
+  ///   - interrupt: asserted from an enabled event until the guest reads status C.
   ///   - now: the clock that it follows, in UTC.
   public init(
-    memoryBelow4GiB: UInt64, memoryAbove4GiB: UInt64 = 0, now: @escaping @Sendable () -> Instant = Instant.hostNow
+    memoryBelow4GiB: UInt64, memoryAbove4GiB: UInt64 = 0, interrupt: InterruptLine? = nil,
+    now: @escaping @Sendable () -> Instant = Instant.hostNow
   ) {
     self.now = now
-    state = Mutex(CMOSRegisters(memoryBelow4GiB: memoryBelow4GiB, memoryAbove4GiB: memoryAbove4GiB))
+    line = interrupt
+    let registers = CMOSRegisters(memoryBelow4GiB: memoryBelow4GiB, memoryAbove4GiB: memoryAbove4GiB, now: now())
+    state = Mutex(State(registers: registers))
   }
 
   func readByte(at offset: UInt16) -> UInt8 {
-    let now = now()
     // The index can't be read back.
-    return offset == 1 ? state.withLock { $0.read(now) } : 0xff
+    guard offset == 1 else { return 0xff }
+    let now = now()
+    return state.withLock { state in
+      let value = state.registers.read(now)
+      if state.registers.index == CMOSRegisters.statusC { updateInterrupt(&state, now) }
+      return value
+    }
   }
 
   func writeByte(_ value: UInt8, at offset: UInt16) -> DeviceEffect {
+    guard offset == 1 else {
+      state.withLock { $0.registers.index = value & 0x7f }
+      return .none
+    }
     let now = now()
-    state.withLock { registers in
-      if offset == 0 { registers.index = value & 0x7f } else { registers.write(value, now) }
+    state.withLock { state in
+      state.registers.write(value, now)
+      updateInterrupt(&state, now)
     }
     return .none
+  }
+
+  /// The host's timer: something may have happened.
+  func look() {
+    let now = now()
+    state.withLock { updateInterrupt(&$0, now) }
+  }
+
+  private func updateInterrupt(_ state: inout State, _ now: Instant) {
+    state.registers.note(now)
+    let asserted = state.registers.isInterruptPending
+    if asserted != state.isAsserted {
+      state.isAsserted = asserted
+      line?.set(asserted: asserted)
+    }
+    let delay = state.registers.nanosecondsToNextInterrupt(now)
+    if state.timer == nil {
+      guard delay != nil else { return }
+      state.timer = HostTimer { [weak self] in self?.look() }
+    }
+    state.timer?.set(nanoseconds: delay)
   }
 }

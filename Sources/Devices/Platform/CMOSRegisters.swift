@@ -1,17 +1,33 @@
 /// The registers of `CMOSClock` as a value; the host's time is passed in.
 struct CMOSRegisters: Sendable {
+  /// The register that says what happened, and forgets it when read.
+  static let statusC: UInt8 = 0x0c
+
   private enum Register {
     static let seconds: UInt8 = 0x00
+    static let secondsAlarm: UInt8 = 0x01
     static let minutes: UInt8 = 0x02
+    static let minutesAlarm: UInt8 = 0x03
     static let hours: UInt8 = 0x04
+    static let hoursAlarm: UInt8 = 0x05
     static let dayOfWeek: UInt8 = 0x06
     static let dayOfMonth: UInt8 = 0x07
     static let month: UInt8 = 0x08
     static let year: UInt8 = 0x09
     static let statusA: UInt8 = 0x0a
     static let statusB: UInt8 = 0x0b
-    static let statusC: UInt8 = 0x0c
+    static let statusC = CMOSRegisters.statusC
     static let statusD: UInt8 = 0x0d
+  }
+
+  /// Events: flags in status C, enable bits in status B.
+  private enum Event {
+    static let updateEnded: UInt8 = 0x10
+    static let alarm: UInt8 = 0x20
+    static let periodic: UInt8 = 0x40
+    static let all: UInt8 = 0x70
+    /// Of status C: any of them with its enable bit.
+    static let interrupt: UInt8 = 0x80
   }
 
   private static let second: Int64 = 1_000_000_000
@@ -34,8 +50,15 @@ struct CMOSRegisters: Sendable {
   private var standingFraction: Int64 = 0
   /// The day of the week is a counter of its own: this much is added to the calendar's, 0–6.
   private var dayOfWeekShift = 0
+  /// What happened since status C was last read.
+  private var events: UInt8 = 0
+  /// Until when that is known: the host's time, and the guest's second if its clock runs.
+  private var noted: CMOSClock.Instant
+  private var notedSecond: Int64?
 
-  init(memoryBelow4GiB: UInt64, memoryAbove4GiB: UInt64) {
+  init(memoryBelow4GiB: UInt64, memoryAbove4GiB: UInt64, now: CMOSClock.Instant) {
+    noted = now
+    notedSecond = now.seconds
     // A diskless PC with a numeric coprocessor.
     memory[0x14] = 0x02
     // Kilobytes below 640 KiB; kilobytes above 1 MiB, twice; 64 KiB units above 16 MiB and above 4 GiB.
@@ -99,29 +122,116 @@ struct CMOSRegisters: Sendable {
     (time.dayOfWeek - 1 + dayOfWeekShift) % 7 + 1
   }
 
+  // MARK: Events
+
+  /// Adds what happened up to now.
+  mutating func note(_ now: CMOSClock.Instant) {
+    if let ticks = periodicTicks(now), let before = periodicTicks(noted), ticks != before { events |= Event.periodic }
+    noted = now
+    guard standing == nil else {
+      notedSecond = nil
+      return
+    }
+    let second = guestTime(now).seconds
+    // Back in time, or on again after standing: nothing has ended.
+    if let before = notedSecond, second > before {
+      events |= Event.updateEnded
+      if let alarm = nextAlarm(after: before), alarm <= second { events |= Event.alarm }
+    }
+    notedSecond = second
+  }
+
+  var isInterruptPending: Bool { events & statusB & Event.all != 0 }
+
+  /// How long until an interrupt that is enabled and not pending; `nil` if none ever comes.
+  func nanosecondsToNextInterrupt(_ now: CMOSClock.Instant) -> Int64? {
+    let awaited = statusB & ~events & Event.all
+    var delay = Int64.max
+    if awaited & Event.periodic != 0, statusA & 0x60 != 0x60, let frequency = periodicFrequency {
+      let sinceTick = (now.nanoseconds * frequency) % Self.second
+      delay = (Self.second - sinceTick + frequency - 1) / frequency
+    }
+    if standing == nil {
+      let (seconds, fraction) = guestTime(now)
+      if awaited & Event.updateEnded != 0 { delay = min(delay, Self.second - fraction) }
+      if awaited & Event.alarm != 0, let alarm = nextAlarm(after: seconds) {
+        delay = min(delay, (alarm - seconds) * Self.second - fraction)
+      }
+    }
+    return delay == .max ? nil : delay
+  }
+
+  /// Ticks a second, by status A's rate bits; `nil` when switched off.
+  private var periodicFrequency: Int64? {
+    switch statusA & 0x0f {
+    case 0: nil
+    case 1: 256
+    case 2: 128
+    case let rate: 32_768 >> Int64(rate - 1)
+    }
+  }
+
+  /// A number that changes with each periodic tick; `nil` when switched off.
+  private func periodicTicks(_ now: CMOSClock.Instant) -> Int64? {
+    guard statusA & 0x60 != 0x60, let frequency = periodicFrequency else { return nil }
+    return now.seconds &* frequency &+ now.nanoseconds * frequency / Self.second
+  }
+
+  /// The first second behind `second` at which the alarm registers agree; bytes from c0 on agree with everything. `nil`
+  /// if there is no such time of day.
+  private func nextAlarm(after second: Int64) -> Int64? {
+    var candidate = second &+ 1
+    // At most 59 seconds, 59 minutes and 23 hours away, one step each, and as many again for a carry on the way.
+    for _ in 0..<300 {
+      let time = CalendarTime(secondsSince1970: candidate)
+      if !agrees(Register.hoursAlarm, encodeHour(time.hour)) {
+        candidate += Int64(3600 - time.minute * 60 - time.second)
+      } else if !agrees(Register.minutesAlarm, encode(time.minute)) {
+        candidate += Int64(60 - time.second)
+      } else if !agrees(Register.secondsAlarm, encode(time.second)) {
+        candidate += 1
+      } else {
+        return candidate
+      }
+    }
+    return nil
+  }
+
+  private func agrees(_ register: UInt8, _ value: UInt8) -> Bool {
+    memory[Int(register)] >= 0xc0 || memory[Int(register)] == value
+  }
+
   // MARK: Access
 
-  func read(_ now: CMOSClock.Instant) -> UInt8 {
+  mutating func read(_ now: CMOSClock.Instant) -> UInt8 {
     switch index {
-    case Register.seconds: encode(time(now).second)
-    case Register.minutes: encode(time(now).minute)
-    case Register.hours: encodeHour(time(now).hour)
-    case Register.dayOfWeek: encode(dayOfWeek(time(now)))
-    case Register.dayOfMonth: encode(time(now).day)
-    case Register.month: encode(time(now).month)
-    case Register.year: encode(modulo(time(now).year, 100))
-    case CMOSClock.centuryRegister: encode(modulo(floorDivide(time(now).year, 100), 100))
+    case Register.seconds: return encode(time(now).second)
+    case Register.minutes: return encode(time(now).minute)
+    case Register.hours: return encodeHour(time(now).hour)
+    case Register.dayOfWeek: return encode(dayOfWeek(time(now)))
+    case Register.dayOfMonth: return encode(time(now).day)
+    case Register.month: return encode(time(now).month)
+    case Register.year: return encode(modulo(time(now).year, 100))
+    case CMOSClock.centuryRegister: return encode(modulo(floorDivide(time(now).year, 100), 100))
     case Register.statusA:
-      standing == nil && guestTime(now).fraction >= Self.second - Self.updateWarning ? statusA | 0x80 : statusA
-    case Register.statusB: statusB
-    case Register.statusC: 0
+      let isUpdating = standing == nil && guestTime(now).fraction >= Self.second - Self.updateWarning
+      return isUpdating ? statusA | 0x80 : statusA
+    case Register.statusB: return statusB
+    case Register.statusC:
+      note(now)
+      let flags = isInterruptPending ? events | Event.interrupt : events
+      events = 0
+      return flags
     // The battery is good.
-    case Register.statusD: 0x80
-    default: memory[Int(index & 0x7f)]
+    case Register.statusD: return 0x80
+    default: return memory[Int(index & 0x7f)]
     }
   }
 
   mutating func write(_ value: UInt8, _ now: CMOSClock.Instant) {
+    // What happened until now happened under the old settings, and is not to be mistaken for more under the new ones.
+    note(now)
+    defer { notedSecond = standing == nil ? guestTime(now).seconds : nil }
     let wasInReset = statusA & 0x60 == 0x60
     switch index {
     case Register.statusA:
@@ -129,7 +239,7 @@ struct CMOSRegisters: Sendable {
       startOrStop(now, wasInReset: wasInReset)
     case Register.statusB:
       // SET takes the update-ended enable bit with it.
-      statusB = value & 0x80 != 0 ? value & ~0x10 : value
+      statusB = value & 0x80 != 0 ? value & ~Event.updateEnded : value
       startOrStop(now, wasInReset: wasInReset)
     case Register.statusC, Register.statusD: break
     case Register.dayOfWeek:
