@@ -36,6 +36,8 @@ let package = Package(
     .target(name: "Devices", dependencies: ["VMM", "CLinux", system], swiftSettings: strict),
     .target(
       name: "HardwareTechnique", dependencies: ["CKVM", "CLinux", "VMM", system], swiftSettings: strict),
+    .target(name: "CStub"),
+    .target(name: "Sandbox", dependencies: ["CLinux", "CStub", "VMM", system], swiftSettings: strict),
     .target(name: "CEmbeddedGuests", exclude: ["images"], cSettings: [.headerSearchPath("images")]),
     .target(name: "EmbeddedGuests", dependencies: ["CEmbeddedGuests"], swiftSettings: strict),
     .target(
@@ -49,6 +51,7 @@ let package = Package(
     .testTarget(name: "EmbeddedGuestsTests", dependencies: ["EmbeddedGuests"], swiftSettings: strict),
     .testTarget(name: "InstructionSetTests", dependencies: ["CZydis", "InstructionSet"], swiftSettings: strict),
     .testTarget(name: "VMMTests", dependencies: ["VMM"], swiftSettings: strict),
+    .testTarget(name: "SandboxTests", dependencies: ["CStub", "Sandbox", "VMM"], swiftSettings: strict),
     .testTarget(name: "BootTests", dependencies: ["Boot", "CCompression", "VMM", system], swiftSettings: strict),
     .testTarget(name: "DevicesTests", dependencies: ["CLinux", "Devices", "VMM", system], swiftSettings: strict),
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),

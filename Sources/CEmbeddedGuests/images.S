@@ -20,5 +20,6 @@ embedded_guest_\name\()_end:
   image ring3, "ring3"
   image smp, "smp"
   image crash, "crash"
+  image hello_xen, "hello-xen"
 
   .section .note.GNU-stack, "", @progbits

@@ -30,10 +30,14 @@ public struct EmbeddedGuest: Sendable {
   /// The image. It lies in the executable itself and stays valid for the process's life.
   public nonisolated(unsafe) let bytes: UnsafeRawBufferPointer
 
+  /// The same guest built for Xen's paravirtual interface (64 bits), where there is one.
+  public nonisolated(unsafe) let paravirtualBytes: UnsafeRawBufferPointer?
+
   /// All guests, simplest first.
   public static let all: [EmbeddedGuest] = [
     EmbeddedGuest(
-      "hello", "says hello in 64-bit long mode and repeats its command line", .elf64, embedded_guest_hello()),
+      "hello", "says hello in 64-bit long mode and repeats its command line", .elf64, embedded_guest_hello(),
+      paravirtual: embedded_guest_hello_xen()),
     EmbeddedGuest(
       "hello-real", "says hello in 16-bit real mode, from a boot sector", .bootSector, embedded_guest_hello_real()),
     EmbeddedGuest(
@@ -58,11 +62,15 @@ public struct EmbeddedGuest: Sendable {
     all.first { $0.name == name }
   }
 
-  private init(_ name: String, _ summary: String, _ format: Format, _ image: EmbeddedImage, arguments: String = "") {
+  private init(
+    _ name: String, _ summary: String, _ format: Format, _ image: EmbeddedImage, arguments: String = "",
+    paravirtual: EmbeddedImage? = nil
+  ) {
     self.name = name
     self.summary = summary
     self.arguments = arguments
     self.format = format
     bytes = UnsafeRawBufferPointer(start: image.start, count: image.count)
+    paravirtualBytes = paravirtual.map { UnsafeRawBufferPointer(start: $0.start, count: $0.count) }
   }
 }

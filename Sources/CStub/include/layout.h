@@ -1,0 +1,51 @@
+// The sandbox's address space and the structures that it shares with the monitor, for C and assembly.
+//
+//     0 … CSTUB_CODE                 the guest's
+//     CSTUB_CODE                     one page: an ELF header and the stub's code, readable and executable
+//     CSTUB_CONFIGURATION            written by the monitor, mapped read-only here: filters, mapping requests
+//     CSTUB_FRAMES                   shared and writable: one area for the mapper, then one for each guest thread
+//     up to the end                  nothing
+#pragma once
+
+#define CSTUB_CODE 0x7f0000000000
+#define CSTUB_ENTRY_OFFSET 0x100
+#define CSTUB_CONFIGURATION 0x7f0000010000
+#define CSTUB_CONFIGURATION_SIZE 0x10000
+#define CSTUB_FRAMES 0x7f0000100000
+#define CSTUB_AREA_SIZE 0x8000
+#define CSTUB_ADDRESS_SPACE_END 0x7ffffffff000
+
+// Descriptors that the stub begins with. Guest threads close all of them.
+#define CSTUB_FD_MEMORY 3
+#define CSTUB_FD_SHARED 4
+#define CSTUB_FD_REQUEST 5
+#define CSTUB_FD_DONE 6
+
+// Offsets in the configuration.
+#define CSTUB_CONF_THREADS 0x00
+#define CSTUB_CONF_SPIN 0x04
+#define CSTUB_CONF_REQUESTS 0x08
+#define CSTUB_CONF_SIGNALS 0x10       // numbers, a byte each, ended by 0
+#define CSTUB_CONF_ACTION 0x20        // struct kernel_sigaction
+#define CSTUB_CONF_ALL 0x40           // a signal set with everything
+#define CSTUB_CONF_NONE 0x48          // and one with nothing
+#define CSTUB_CONF_GUEST_FILTER 0x50  // struct sock_fprog
+#define CSTUB_CONF_MAPPER_FILTER 0x60
+#define CSTUB_CONF_PROGRAMS 0x100
+#define CSTUB_CONF_RESULTS 0x800  // quadwords 1, 2, 3, …: what the mapper writes to its descriptor, errno plus one
+#define CSTUB_CONF_TABLE 0x1000   // mapping requests
+#define CSTUB_REQUEST_SIZE 40
+#define CSTUB_REQUEST_LIMIT 1500
+
+// Offsets in a guest thread's area; the rest of it is the alternate signal stack.
+#define CSTUB_AREA_TURN 0x00             // 0: the guest runs; 1: it has stopped, the monitor's turn
+#define CSTUB_AREA_STUB_SLEEPS 0x04      // the stub waits in futex for the turn
+#define CSTUB_AREA_MONITOR_SLEEPS 0x08   // the monitor does
+#define CSTUB_AREA_TID 0x0c
+#define CSTUB_AREA_SIGNAL 0x10
+#define CSTUB_AREA_SIGINFO 0x18
+#define CSTUB_AREA_CONTEXT 0x20
+#define CSTUB_AREA_FS_BASE 0x28
+#define CSTUB_AREA_GS_BASE 0x30
+#define CSTUB_AREA_STACK 0x38  // stack_t
+#define CSTUB_AREA_STACK_BOTTOM 0x100

@@ -1,0 +1,280 @@
+// All code that is in a sandboxed process beside the guest's own.
+//
+// The process begins here, executed from an ELF image of one page that the monitor makes around this code, so nothing of
+// the monitor was ever in its address space. It maps the two shared pieces, unmaps everything else (stack, vDSO), makes
+// one thread for each virtual CPU and becomes the mapper itself.
+//
+//     mapper         has descriptors; its filter allows mmap of guest RAM, munmap, and reading and writing one eventfd each
+//     guest threads  have none; their filter turns every system call into a trap (SIGSYS), but for futex on the shared
+//                    words and rt_sigreturn, and these only when made from this page
+//
+// The guest can jump into this page with any registers, and can overwrite everything that is writable at any moment,
+// from another thread too. So the mapper keeps all it has in registers and reads only what the monitor alone can write;
+// and what the guest threads run here can do no more than what the guest could do to itself.
+//
+// Read-only data in the monitor: it is never executed there.
+
+#include "include/layout.h"
+
+#define SYS_read 0
+#define SYS_write 1
+#define SYS_close 3
+#define SYS_mmap 9
+#define SYS_munmap 11
+#define SYS_rt_sigaction 13
+#define SYS_rt_sigprocmask 14
+#define SYS_rt_sigreturn 15
+#define SYS_clone 56
+#define SYS_sigaltstack 131
+#define SYS_futex 202
+#define SYS_exit_group 231
+#define SYS_seccomp 317
+#define SYS_close_range 436
+
+#define MAP_SHARED_FIXED 0x11
+#define SIG_SETMASK 2
+// VM, FS, SIGHAND, THREAD, SYSVSEM, PARENT_SETTID; not FILES: each guest thread has a descriptor table of its own.
+#define CLONE_FLAGS 0x00150b00
+
+  .section .rodata
+  .balign 16
+  .globl cstub_code_start, cstub_code_end, cstub_handler
+cstub_code_start:
+
+// r12: the configuration, r13: the frames, r14: how many guest threads.
+  movabs $CSTUB_CONFIGURATION, %r12
+  movabs $CSTUB_FRAMES, %r13
+  mov $SYS_mmap, %eax
+  mov %r12, %rdi
+  mov $CSTUB_CONFIGURATION_SIZE, %esi
+  mov $1, %edx
+  mov $MAP_SHARED_FIXED, %r10d
+  mov $CSTUB_FD_SHARED, %r8d
+  xor %r9d, %r9d
+  syscall
+  cmp %r12, %rax
+  jne fail
+  mov CSTUB_CONF_THREADS(%r12), %r14d
+  lea 1(%r14), %esi
+  imul $CSTUB_AREA_SIZE, %esi, %esi
+  mov %rsi, %r15
+  mov $SYS_mmap, %eax
+  mov %r13, %rdi
+  mov $3, %edx
+  mov $CSTUB_CONFIGURATION_SIZE, %r9d
+  syscall
+  cmp %r13, %rax
+  jne fail
+
+  mov $SYS_munmap, %eax
+  xor %edi, %edi
+  movabs $CSTUB_CODE, %rsi
+  syscall
+  test %rax, %rax
+  jnz fail
+  mov $SYS_munmap, %eax
+  lea (%r13,%r15), %rdi
+  movabs $CSTUB_ADDRESS_SPACE_END, %rsi
+  sub %rdi, %rsi
+  syscall
+  test %rax, %rax
+  jnz fail
+  mov $SYS_close, %eax
+  mov $CSTUB_FD_SHARED, %edi
+  syscall
+
+  lea CSTUB_CONF_SIGNALS(%r12), %rbx
+1:
+  movzbl (%rbx), %edi
+  test %edi, %edi
+  jz 2f
+  mov $SYS_rt_sigaction, %eax
+  lea CSTUB_CONF_ACTION(%r12), %rsi
+  xor %edx, %edx
+  mov $8, %r10d
+  syscall
+  test %rax, %rax
+  jnz fail
+  inc %rbx
+  jmp 1b
+2:
+  mov $SYS_rt_sigprocmask, %eax
+  mov $SIG_SETMASK, %edi
+  lea CSTUB_CONF_ALL(%r12), %rsi
+  xor %edx, %edx
+  mov $8, %r10d
+  syscall
+
+// One thread for each area behind the mapper's own. rbx: the area.
+  lea CSTUB_AREA_SIZE(%r13), %rbx
+3:
+  test %r14d, %r14d
+  jz mapper
+  mov $SYS_clone, %eax
+  mov $CLONE_FLAGS, %edi
+  lea CSTUB_AREA_SIZE(%rbx), %rsi
+  lea CSTUB_AREA_TID(%rbx), %rdx
+  xor %r10d, %r10d
+  xor %r8d, %r8d
+  syscall
+  test %rax, %rax
+  js fail
+  jz guest_thread
+  add $CSTUB_AREA_SIZE, %rbx
+  dec %r14d
+  jmp 3b
+
+mapper:
+  mov $SYS_seccomp, %eax
+  mov $1, %edi
+  xor %esi, %esi
+  lea CSTUB_CONF_MAPPER_FILTER(%r12), %rdx
+  syscall
+  test %rax, %rax
+  jnz fail
+// What is read has no meaning, so it does not matter that the guest can overwrite it.
+wait_for_requests:
+  mov $SYS_read, %eax
+  mov $CSTUB_FD_REQUEST, %edi
+  mov %r13, %rsi
+  mov $8, %edx
+  syscall
+  cmp $8, %rax
+  jne fail
+  mov CSTUB_CONF_REQUESTS(%r12), %ebx
+  lea CSTUB_CONF_TABLE(%r12), %r14
+  xor %ebp, %ebp
+4:
+  test %ebx, %ebx
+  jz 6f
+  mov 8(%r14), %rdi
+  mov 16(%r14), %rsi
+  mov $SYS_munmap, %eax
+  cmpq $0, (%r14)
+  je 5f
+  mov $SYS_mmap, %eax
+  mov 24(%r14), %rdx
+  mov $MAP_SHARED_FIXED, %r10d
+  mov $CSTUB_FD_MEMORY, %r8d
+  mov 32(%r14), %r9
+5:
+  syscall
+  cmp $-4095, %rax
+  jae 7f
+  add $CSTUB_REQUEST_SIZE, %r14
+  dec %ebx
+  jmp 4b
+7:
+  mov %eax, %ebp
+  neg %ebp
+6:
+  mov $SYS_write, %eax
+  mov $CSTUB_FD_DONE, %edi
+  lea CSTUB_CONF_RESULTS(%r12,%rbp,8), %rsi
+  mov $8, %edx
+  syscall
+  cmp $8, %rax
+  je wait_for_requests
+fail:
+  ud2  // SIGILL with all signals blocked: the process dies and the monitor is told
+
+guest_thread:
+  mov $SYS_close_range, %eax
+  xor %edi, %edi
+  mov $-1, %esi
+  xor %edx, %edx
+  syscall
+  test %rax, %rax
+  jnz fail
+  mov $SYS_sigaltstack, %eax
+  lea CSTUB_AREA_STACK(%rbx), %rdi
+  xor %esi, %esi
+  syscall
+  test %rax, %rax
+  jnz fail
+  mov $SYS_rt_sigprocmask, %eax
+  mov $SIG_SETMASK, %edi
+  lea CSTUB_CONF_NONE(%r12), %rsi
+  xor %edx, %edx
+  mov $8, %r10d
+  syscall
+  mov $SYS_seccomp, %eax
+  mov $1, %edi
+  xor %esi, %esi
+  lea CSTUB_CONF_GUEST_FILTER(%r12), %rdx
+  syscall
+  test %rax, %rax
+  jnz exit_without_filter
+  ud2  // the first trap: the monitor fills the frame with the guest's registers
+
+// Here UD2 would be taken for a first trap, and guest code would run with the host's system calls.
+exit_without_filter:
+  mov $SYS_exit_group, %eax
+  mov $1, %edi
+  syscall
+  jmp exit_without_filter
+
+// Every trap: the kernel has put the guest's registers on this thread's alternate stack, which the monitor sees. Signal
+// number in EDI, siginfo in RSI, context in RDX.
+  .balign 64
+cstub_handler:
+  pushq $2
+  popfq  // AC above all, which signal delivery leaves as the guest had it
+  mov %rsp, %r13
+  mov %rsp, %rbx
+  and $-CSTUB_AREA_SIZE, %rbx
+  mov %edi, CSTUB_AREA_SIGNAL(%rbx)
+  mov %rsi, CSTUB_AREA_SIGINFO(%rbx)
+  mov %rdx, CSTUB_AREA_CONTEXT(%rbx)
+  rdfsbase %rax
+  mov %rax, CSTUB_AREA_FS_BASE(%rbx)
+  rdgsbase %rax
+  mov %rax, CSTUB_AREA_GS_BASE(%rbx)
+  mov $1, %eax
+  xchg %eax, CSTUB_AREA_TURN(%rbx)
+  cmpl $0, CSTUB_AREA_MONITOR_SLEEPS(%rbx)
+  je 1f
+  mov $SYS_futex, %eax
+  mov %rbx, %rdi
+  mov $1, %esi  // FUTEX_WAKE
+  mov $1, %edx
+  xor %r10d, %r10d
+  syscall
+1:
+  movabs $CSTUB_CONFIGURATION, %r12
+  mov CSTUB_CONF_SPIN(%r12), %ecx
+2:
+  cmpl $0, CSTUB_AREA_TURN(%rbx)
+  je 4f
+  test %ecx, %ecx
+  jz 3f
+  dec %ecx
+  pause
+  jmp 2b
+3:
+  mov $1, %eax
+  xchg %eax, CSTUB_AREA_STUB_SLEEPS(%rbx)
+5:
+  cmpl $0, CSTUB_AREA_TURN(%rbx)
+  je 6f
+  mov $SYS_futex, %eax
+  mov %rbx, %rdi
+  xor %esi, %esi  // FUTEX_WAIT
+  mov $1, %edx
+  xor %r10d, %r10d
+  syscall
+  jmp 5b
+6:
+  movl $0, CSTUB_AREA_STUB_SLEEPS(%rbx)
+4:
+  mov CSTUB_AREA_FS_BASE(%rbx), %rax
+  wrfsbase %rax
+  mov CSTUB_AREA_GS_BASE(%rbx), %rax
+  wrgsbase %rax
+  lea 8(%r13), %rsp
+  mov $SYS_rt_sigreturn, %eax
+  syscall
+  ud2
+cstub_code_end:
+
+  .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,233 @@
+// A process of the host that runs guest code, and nothing else.
+//
+//     monitor                                         sandboxed process
+//     ───────                                         ─────────────────
+//     SandboxThread.run ── turn = 0 ─ futex ────────▶ handler: rt_sigreturn ──▶ guest code
+//          ▲                                                                       │ trap
+//          └────────────── turn = 1 ─ futex ────────── handler (stub.S) ◀── signal ┘
+//     SandboxProcess.apply ── table, eventfd ───────▶ mapper: mmap, munmap ── eventfd ──▶ (returns)
+//
+// The process is executed from an image of one page, so it never had anything of the monitor in its address space. Guest
+// threads have no descriptors, and every system call of theirs is a trap; the mapper has descriptors, and does what stands
+// in a table that only the monitor can write. See CStub/stub.S for the other side.
+//
+// Everything in the frames can be changed by guest code at any time. So what is read from there is copied first, and only
+// the copy is judged; whatever it says, the worst is a wrong register of the guest's own.
+//
+// Ending: each process has a thread here, its keeper, that made it (the kernel kills the process when the keeper dies,
+// however the monitor ends) and waits for its end, on which it wakes all that wait for a trap.
+
+import CLinux
+import CStub
+import Glibc
+import Synchronization
+import SystemPackage
+import VMM
+
+/// A sandboxed process with one mapper and a number of guest threads.
+public final class SandboxProcess: Sendable {
+  private struct Life {
+    /// `nil` until it has been made and after it was reaped.
+    var process: pid_t?
+    /// How making it failed, a negative errno.
+    var failure: Int32?
+    /// What waitpid said.
+    var status: Int32?
+  }
+
+  /// How many guest threads it has.
+  public let threadCount: Int
+
+  let shared: SharedFrames
+  private let life = Monitor(Life())
+  private let request: Int32
+  private let done: Int32
+  private let mapperLock = Mutex(())
+
+  /// Starts the process; its threads wait for their first registers.
+  /// - Parameters:
+  ///   - memory: what it can map.
+  ///   - threadCount: 1–255.
+  ///   - spin: how often a stopped thread looks for its turn before it sleeps; 0 where both sides share a processor.
+  /// - Throws: `TechniqueFailure` naming the host call.
+  public init(memory: GuestMemory, threadCount: Int, spin: UInt32 = 0) throws(TechniqueFailure) {
+    self.threadCount = threadCount
+    shared = try SharedFrames(threadCount: threadCount, spin: spin)
+    request = eventfd(0, Int32(EFD_CLOEXEC))
+    done = eventfd(0, Int32(EFD_CLOEXEC))
+    guard request >= 0, done >= 0 else {
+      throw TechniqueFailure(
+        call: "eventfd", reason: Errno(rawValue: errno).description, remedy: "raise the limit of open files (ulimit -n)"
+      )
+    }
+    let keeper = Keeper(
+      life: life, shared: shared, memory: memory, request: request, done: done)
+    try keeper.start()
+    let failure: Int32 = life.wait { life in
+      life.process != nil || life.failure != nil || life.status != nil ? life.failure ?? 0 : nil
+    }
+    if failure != 0 {
+      throw TechniqueFailure(
+        call: "starting a sandboxed process", reason: Errno(rawValue: -failure).description,
+        remedy: "raise the limits of processes and files (ulimit -u, -n), and allow memory files to be executed"
+          + " (sysctl vm.memfd_noexec=0)")
+    }
+    for index in 0..<threadCount {
+      // The first stop is the stub's own; nothing of the guest has run.
+      guard waitForStop(index, nanoseconds: 10_000_000_000) else {
+        let end = ending
+        destroy()
+        throw TechniqueFailure(
+          call: "starting a sandboxed process", reason: end?.description ?? "it does not get ready",
+          remedy: "Linux 5.11 or later with seccomp filters is needed")
+      }
+    }
+  }
+
+  deinit {
+    destroy()
+    close(request)
+    close(done)
+  }
+
+  /// Kills the process. Threads that wait for a trap get `SandboxEnded`. Returns at once.
+  public func destroy() {
+    life.with { life in
+      if let process = life.process { kill(process, SIGKILL) }
+    }
+  }
+
+  /// How it ended; `nil` while it lives.
+  public var ending: SandboxEnded? {
+    life.with { life in
+      guard let status = life.status else { return nil }
+      let signal = status & 0x7f
+      return SandboxEnded(
+        signal == 0
+          ? "the sandboxed process ended with status \(status >> 8 & 0xff)"
+          : "the sandboxed process was killed by signal \(signal)")
+    }
+  }
+
+  /// Interrupts a guest thread; harmless when it isn't running.
+  public func kick(_ index: Int) {
+    guard let thread = shared.threadID(index) else { return }
+    life.with { life in
+      if let process = life.process { _ = cstub_kick(process, thread) }
+    }
+  }
+
+  /// Puts a guest thread on the processor of the host that the calling thread should stay on, and that thread, too: a
+  /// hand-over between processors costs many times more.
+  public func pinWithCaller(_ index: Int, processor: Int32) {
+    _ = cstub_pin(0, processor)
+    if let thread = shared.threadID(index) { _ = cstub_pin(thread, processor) }
+  }
+
+  /// Carries out changes in order. Guest threads may run meanwhile.
+  /// - Throws: `MappingFailure` when the host refuses one, the rest is then not done; `SandboxEnded`.
+  public func apply(_ changes: [MappingChange]) throws(MappingFailure) {
+    let failure: MappingFailure? = mapperLock.withLock { _ in
+      var rest = changes[...]
+      while !rest.isEmpty {
+        let batch = rest.prefix(SharedFrames.requestLimit)
+        rest = rest.dropFirst(batch.count)
+        for change in batch {
+          let end = change.address.addingReportingOverflow(change.size)
+          guard !end.overflow, end.partialValue <= MappingChange.addressLimit, change.size > 0 else {
+            return .refused(.invalidArgument)
+          }
+        }
+        shared.setRequests(batch)
+        eventfd_write(request, 1)
+        guard let result = waitForMapper() else { return .ended }
+        if result != 1 { return .refused(Errno(rawValue: Int32(truncatingIfNeeded: result &- 1))) }
+      }
+      return nil
+    }
+    if let failure { throw failure }
+  }
+
+  /// What the mapper answered; `nil` when the process has ended.
+  private func waitForMapper() -> UInt64? {
+    while true {
+      var descriptor = pollfd(fd: done, events: Int16(POLLIN), revents: 0)
+      let count = poll(&descriptor, 1, 100)
+      if count > 0 {
+        var value: eventfd_t = 0
+        return eventfd_read(done, &value) == 0 ? value : nil
+      }
+      if ending != nil { return nil }
+    }
+  }
+
+  /// Whether the thread has stopped; `false` after the time, or when the process has ended.
+  func waitForStop(_ index: Int, nanoseconds: UInt64, spin: Int = 0) -> Bool {
+    shared.waitForStop(index, nanoseconds: nanoseconds, spin: spin) { self.ending != nil }
+  }
+
+  /// Makes the process, waits for its end, tells it.
+  private final class Keeper: Sendable {
+    private let life: Monitor<Life>
+    private let shared: SharedFrames
+    private let memory: GuestMemory
+    private let request: Int32
+    private let done: Int32
+
+    init(life: Monitor<Life>, shared: SharedFrames, memory: GuestMemory, request: Int32, done: Int32) {
+      self.life = life
+      self.shared = shared
+      self.memory = memory
+      // Its own, so that they stay open as long as it needs them.
+      self.request = dup(request)
+      self.done = dup(done)
+    }
+
+    deinit {
+      close(request)
+      close(done)
+    }
+
+    func start() throws(TechniqueFailure) {
+      let box = Unmanaged.passRetained(self)
+      var thread = pthread_t()
+      let error = pthread_create(
+        &thread, nil,
+        { argument in
+          if let argument { Unmanaged<Keeper>.fromOpaque(argument).takeRetainedValue().keep() }
+          return nil
+        }, box.toOpaque())
+      guard error == 0 else {
+        box.release()
+        throw TechniqueFailure(
+          call: "pthread_create", reason: Errno(rawValue: error).description,
+          remedy: "raise the limit of processes (ulimit -u)")
+      }
+      pthread_detach(thread)
+    }
+
+    private func keep() {
+      var all = sigset_t()
+      sigfillset(&all)
+      pthread_sigmask(SIG_SETMASK, &all, nil)
+      let process = cstub_spawn(memory.fileDescriptor, shared.fileDescriptor, request, done)
+      guard process > 0 else { return life.with { $0.failure = process } }
+      life.with { $0.process = process }
+      _ = cstub_wait(process)
+      // Reaped with the lock held: until then the ID is this process's, and nobody signals another.
+      life.with { life in
+        life.status = cstub_reap(process)
+        life.process = nil
+      }
+      shared.wakeAll()
+    }
+  }
+}
+
+/// A change of mappings that was not made.
+public enum MappingFailure: Error, Sendable, Equatable {
+  /// The host said no: ENOMEM when there are too many mappings (`vm.max_map_count`).
+  case refused(Errno)
+  /// The process is no more.
+  case ended
+}

@@ -1,0 +1,157 @@
+// One guest thread of a sandbox: registers in, a trap out.
+//
+// The stub's signal handler leaves the kernel's signal frame where it is, in memory that we see, and tells us where. We
+// copy what we need from it (the guest may be rewriting it at this moment), and write the registers that shall be next
+// back to the same place. x87, SSE and AVX registers stay in the frame and are the guest's own business.
+
+import CStub
+import Glibc
+import VMM
+
+/// Runs guest code on one thread of a `SandboxProcess`. Used on one thread, except for `SandboxProcess.kick`.
+public final class SandboxThread {
+  private let process: SandboxProcess
+  private let index: Int
+  private let spin: Int
+  /// Where in the area the current frame's `ucontext_t` is; checked.
+  private var context = 0
+
+  /// - Parameters:
+  ///   - index: below the process's `threadCount`, and no other object's.
+  ///   - spin: how often to look for a trap before sleeping.
+  /// - Throws: `SandboxEnded`.
+  public init(_ process: SandboxProcess, index: Int, spin: Int = 0) throws(SandboxEnded) {
+    self.process = process
+    self.index = index
+    self.spin = spin
+    guard (0..<process.threadCount).contains(index) else { throw SandboxEnded("there is no guest thread \(index)") }
+    context = try locateContext()
+  }
+
+  /// Runs guest code from `registers` until it traps, and leaves there what the guest was doing.
+  /// - Throws: `SandboxEnded` when the process died; when a base that is no user address was asked for.
+  public func run(_ registers: inout UserRegisters) throws(SandboxEnded) -> SandboxTrap {
+    guard registers.fsBase < MappingChange.addressLimit, registers.gsBase < MappingChange.addressLimit else {
+      throw SandboxEnded("FS or GS base is no address that guest code can have")
+    }
+    store(registers)
+    process.shared.giveTurn(index)
+    guard process.waitForStop(index, nanoseconds: .max, spin: spin) else {
+      throw process.ending ?? SandboxEnded("the sandboxed process does not answer")
+    }
+    let area = process.shared.area(index)
+    context = try locateContext()
+    let information = try offset(of: area.load(fromByteOffset: Int(CSTUB_AREA_SIGINFO), as: UInt64.self), count: 128)
+    registers = load()
+    let frame = area + context
+    return trap(
+      signal: area.load(fromByteOffset: Int(CSTUB_AREA_SIGNAL), as: Int32.self), information: area + information,
+      vector: frame.load(fromByteOffset: Context.vector, as: UInt64.self),
+      errorCode: frame.load(fromByteOffset: Context.errorCode, as: UInt64.self),
+      faultAddress: frame.load(fromByteOffset: Context.faultAddress, as: UInt64.self), registers)
+  }
+
+  /// `ucontext_t` of x86-64 (Linux, arch/x86/include/uapi/asm/{ucontext,sigcontext}.h), offsets in bytes.
+  private enum Context {
+    static let general = 40
+    static let rip = 168
+    static let rflags = 176
+    static let errorCode = 192
+    static let vector = 200
+    static let faultAddress = 216
+    static let signalMask = 296
+    static let size = 304
+  }
+
+  private func locateContext() throws(SandboxEnded) -> Int {
+    let area = process.shared.area(index)
+    return try offset(of: area.load(fromByteOffset: Int(CSTUB_AREA_CONTEXT), as: UInt64.self), count: Context.size)
+  }
+
+  /// A place in this thread's alternate stack, checked.
+  private func offset(of address: UInt64, count: Int) throws(SandboxEnded) -> Int {
+    let offset = address &- process.shared.address(index)
+    guard address & 7 == 0, offset >= UInt64(CSTUB_AREA_STACK_BOTTOM), offset < UInt64(CSTUB_AREA_SIZE),
+      UInt64(count) <= UInt64(CSTUB_AREA_SIZE) - offset
+    else {
+      process.destroy()
+      throw SandboxEnded("the guest has forged its sandbox's frames")
+    }
+    return Int(offset)
+  }
+
+  private func load() -> UserRegisters {
+    let area = process.shared.area(index)
+    let general = area + context + Context.general
+    func word(_ position: Int) -> UInt64 { general.load(fromByteOffset: 8 * position, as: UInt64.self) }
+    var registers = UserRegisters()
+    registers.r8 = word(0)
+    registers.r9 = word(1)
+    registers.r10 = word(2)
+    registers.r11 = word(3)
+    registers.r12 = word(4)
+    registers.r13 = word(5)
+    registers.r14 = word(6)
+    registers.r15 = word(7)
+    registers.rdi = word(8)
+    registers.rsi = word(9)
+    registers.rbp = word(10)
+    registers.rbx = word(11)
+    registers.rdx = word(12)
+    registers.rax = word(13)
+    registers.rcx = word(14)
+    registers.rsp = word(15)
+    registers.rip = word(16)
+    registers.rflags = word(17)
+    registers.fsBase = area.load(fromByteOffset: Int(CSTUB_AREA_FS_BASE), as: UInt64.self)
+    registers.gsBase = area.load(fromByteOffset: Int(CSTUB_AREA_GS_BASE), as: UInt64.self)
+    return registers
+  }
+
+  private func store(_ registers: UserRegisters) {
+    let area = process.shared.area(index)
+    let general = (area + context + Context.general).assumingMemoryBound(to: UInt64.self)
+    general[0] = registers.r8
+    general[1] = registers.r9
+    general[2] = registers.r10
+    general[3] = registers.r11
+    general[4] = registers.r12
+    general[5] = registers.r13
+    general[6] = registers.r14
+    general[7] = registers.r15
+    general[8] = registers.rdi
+    general[9] = registers.rsi
+    general[10] = registers.rbp
+    general[11] = registers.rbx
+    general[12] = registers.rdx
+    general[13] = registers.rax
+    general[14] = registers.rcx
+    general[15] = registers.rsp
+    general[16] = registers.rip
+    general[17] = registers.rflags
+    // What the guest may have blocked by a forged frame is open again.
+    (area + context).storeBytes(of: 0, toByteOffset: Context.signalMask, as: UInt64.self)
+    area.storeBytes(of: registers.fsBase, toByteOffset: Int(CSTUB_AREA_FS_BASE), as: UInt64.self)
+    area.storeBytes(of: registers.gsBase, toByteOffset: Int(CSTUB_AREA_GS_BASE), as: UInt64.self)
+  }
+
+  private func trap(
+    signal: Int32, information: UnsafeMutableRawPointer, vector: UInt64, errorCode: UInt64, faultAddress: UInt64,
+    _ registers: UserRegisters
+  ) -> SandboxTrap {
+    switch signal {
+    case SIGSYS:
+      // The address behind the instruction is si_call_addr; RIP would be wrong for a call into the vsyscall page, which
+      // the kernel has already returned from.
+      let address = information.load(fromByteOffset: 16, as: UInt64.self)
+      let architecture = information.load(fromByteOffset: 28, as: UInt32.self)
+      return architecture == 0xc000_003e
+        ? .systemCall(rip: address) : .foreignSystemCall(architecture: architecture)
+    case SIGUSR1:
+      return .interrupted
+    default:
+      return .exception(
+        vector: UInt8(truncatingIfNeeded: vector), errorCode: errorCode, address: faultAddress)
+    }
+  }
+}

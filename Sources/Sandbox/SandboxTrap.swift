@@ -1,0 +1,21 @@
+/// Why guest code in a sandbox stopped.
+public enum SandboxTrap: Sendable, Equatable {
+  /// SYSCALL in 64-bit mode; its number is in RAX, and `rip` is the address behind the instruction.
+  case systemCall(rip: UInt64)
+  /// A system call by another way: INT 80h, or an entry from 32-bit code. RIP and CS may be lost.
+  case foreignSystemCall(architecture: UInt32)
+  /// An exception of the processor. The error code and CR2 are the host's: of a page fault only the address can be used,
+  /// and of what else has an error code, only what the manuals say of user mode.
+  case exception(vector: UInt8, errorCode: UInt64, address: UInt64)
+  /// `kick()`, or nothing that the guest would know of.
+  case interrupted
+}
+
+/// The sandbox is no more, or what it says makes no sense: the guest did that.
+public struct SandboxEnded: Error, Sendable, Equatable, CustomStringConvertible {
+  /// One sentence.
+  public let description: String
+
+  /// - Parameter description: one sentence, without a full stop.
+  public init(_ description: String) { self.description = description }
+}

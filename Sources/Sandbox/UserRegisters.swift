@@ -1,0 +1,23 @@
+/// The registers of guest code that runs in a sandbox, as the kernel's signal frame has them, with the two bases that
+/// it does not have. Segment selectors are the host's.
+public struct UserRegisters: Sendable, Equatable {
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  public var r8: UInt64 = 0, r9: UInt64 = 0, r10: UInt64 = 0, r11: UInt64 = 0
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  public var r12: UInt64 = 0, r13: UInt64 = 0, r14: UInt64 = 0, r15: UInt64 = 0
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  public var rdi: UInt64 = 0, rsi: UInt64 = 0, rbp: UInt64 = 0, rbx: UInt64 = 0
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  public var rdx: UInt64 = 0, rax: UInt64 = 0, rcx: UInt64 = 0, rsp: UInt64 = 0
+  /// The next instruction.
+  public var rip: UInt64 = 0
+  /// Arithmetic flags, DF, TF, AC; the host keeps IF set and IOPL 0.
+  public var rflags: UInt64 = 0x202
+  /// Linear address that FS adds.
+  public var fsBase: UInt64 = 0
+  /// Linear address that GS adds.
+  public var gsBase: UInt64 = 0
+
+  /// All zero.
+  public init() {}
+}
