@@ -38,6 +38,8 @@ let package = Package(
       name: "HardwareTechnique", dependencies: ["CKVM", "CLinux", "VMM", system], swiftSettings: strict),
     .target(name: "CStub"),
     .target(name: "Sandbox", dependencies: ["CLinux", "CStub", "VMM", system], swiftSettings: strict),
+    .target(
+      name: "ParavirtTechnique", dependencies: ["Boot", "Sandbox", "VMM", system], swiftSettings: strict),
     .target(name: "CEmbeddedGuests", exclude: ["images"], cSettings: [.headerSearchPath("images")]),
     .target(name: "EmbeddedGuests", dependencies: ["CEmbeddedGuests"], swiftSettings: strict),
     .target(
@@ -45,13 +47,18 @@ let package = Package(
     .executableTarget(
       name: "trivisor",
       dependencies: [
-        "Boot", "Devices", "EmbeddedGuests", "HardwareTechnique", "Platform", "VMM", argumentParser, system,
+        "Boot", "Devices", "EmbeddedGuests", "HardwareTechnique", "ParavirtTechnique", "Platform", "VMM",
+        argumentParser, system,
       ],
       swiftSettings: strict),
     .testTarget(name: "EmbeddedGuestsTests", dependencies: ["EmbeddedGuests"], swiftSettings: strict),
     .testTarget(name: "InstructionSetTests", dependencies: ["CZydis", "InstructionSet"], swiftSettings: strict),
     .testTarget(name: "VMMTests", dependencies: ["VMM"], swiftSettings: strict),
     .testTarget(name: "SandboxTests", dependencies: ["CStub", "Sandbox", "VMM"], swiftSettings: strict),
+    .testTarget(
+      name: "ParavirtTechniqueTests",
+      dependencies: ["Boot", "Devices", "EmbeddedGuests", "ParavirtTechnique", "Platform", "VMM"],
+      swiftSettings: strict),
     .testTarget(name: "BootTests", dependencies: ["Boot", "CCompression", "VMM", system], swiftSettings: strict),
     .testTarget(name: "DevicesTests", dependencies: ["CLinux", "Devices", "VMM", system], swiftSettings: strict),
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),

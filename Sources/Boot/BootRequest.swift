@@ -61,6 +61,7 @@ public struct BootRequest: Sendable {
     case .multiboot: return try MultibootLoader(request: self).load(&layout)
     case .pvh: return try PVHLoader(request: self).load(&layout)
     case .linux: return try LinuxLoader(request: self).load(&layout)
+    case .xen: return try XenDomainLoader(image: image, commandLine: commandLine).load(into: memory)
     }
   }
 

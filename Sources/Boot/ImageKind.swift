@@ -14,6 +14,8 @@ public enum ImageKind: String, Sendable, CaseIterable, Hashable {
   case pvh
   /// A Linux kernel as packaged (bzImage).
   case linux
+  /// A kernel for Xen's paravirtual interface: an ELF executable with Xen's notes.
+  case xen
 
   /// All raw values, for messages.
   static var listing: String { allCases.map(\.rawValue).joined(separator: ", ") }

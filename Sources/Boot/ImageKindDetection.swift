@@ -18,7 +18,9 @@ extension ImageKind {
       let header = try ELFHeader(try image.prefix(ELFHeader.maximumSize, as: "the ELF header"))
       let table = try image.read(
         "the program header table", at: header.segmentTableOffset, count: header.segmentTableSize)
-      return try ELFNotes(header.segments(table), of: image).physicalEntry != nil ? .pvh : .elf
+      // A kernel with both kinds of note, as Linux has them, runs anywhere by the first.
+      if try ELFNotes(header.segments(table), of: image).physicalEntry != nil { return .pvh }
+      return (try? XenNotes.find(image)) != nil ? .xen : .elf
     }
     let hasBootSignature = head.holds([0x55, 0xaa], at: 510)
     if head.holds(Array("HdrS".utf8), at: 0x202) { return .linux }

@@ -50,6 +50,15 @@ final class MachineInstance: Sendable {
     do throws(BootFailure) {
       loaded = try Self.load(configuration.boot, tables, into: memory)
     } catch { throw .boot(error) }
+    guard (loaded.kind == .xen) == (technique.name == .paravirtual) else {
+      let remedy =
+        loaded.kind == .xen
+        ? "run it with --technique paravirtual" : "run it with --technique hardware, or give a Xen PV kernel"
+      throw .boot(
+        BootFailure(
+          configuration.boot.image.name,
+          .unsupported("is an image that the \(technique.name.rawValue) technique can't run", remedy: remedy)))
+    }
     let router = InterruptRouter()
     var claims: [Bus.PortClaim] = []
     var serialPorts: [SerialPort16550] = []

@@ -33,9 +33,14 @@ public struct TechniqueSelection: Sendable {
   public init(_ techniques: [any Technique]) { self.techniques = techniques }
 
   /// - Throws: `NoTechnique` when what was asked for, or everything, is unavailable.
-  public func choose(_ request: TechniqueRequest) throws(NoTechnique) -> TechniqueChoice {
+  /// - Parameter isParavirtualKernel: the guest is built for the paravirtual technique, and for no other.
+  public func choose(
+    _ request: TechniqueRequest, isParavirtualKernel: Bool = false
+  ) throws(NoTechnique) -> TechniqueChoice {
     switch request {
     case .named(let name): try named(name)
+    case .automatic where isParavirtualKernel:
+      TechniqueChoice(technique: try named(.paravirtual).technique, reason: "automatic: the guest is built for it")
     case .automatic: try automatic()
     }
   }
@@ -55,7 +60,8 @@ public struct TechniqueSelection: Sendable {
   private func automatic() throws(NoTechnique) -> TechniqueChoice {
     var obstacles: [String] = []
     var available: [any Technique] = []
-    for technique in techniques {
+    // A guest that is not built for it can't run paravirtualized.
+    for technique in techniques where technique.name != .paravirtual {
       switch technique.probe() {
       case .available: available.append(technique)
       case .unavailable(let reason, let remedy): obstacles.append("\(technique.name.rawValue): \(reason); \(remedy)")
@@ -65,7 +71,9 @@ public struct TechniqueSelection: Sendable {
       throw NoTechnique(description: "no technique can run here: " + obstacles.joined(separator: "; "))
     }
     guard available.count > 1 else {
-      let others = obstacles.isEmpty ? "the only one in this version" : "the only one that can run here"
+      let others =
+        obstacles.isEmpty
+        ? "the only one in this version for guests that are not paravirtual" : "the only one that can run here"
       return TechniqueChoice(technique: first, reason: "automatic: \(others)")
     }
     // Measuring takes milliseconds, so only where there is something to choose from.

@@ -124,6 +124,12 @@ public final class SandboxProcess: Sendable {
     if let thread = shared.threadID(index) { _ = cstub_pin(thread, processor) }
   }
 
+  /// The processor of the host that the calling thread is on.
+  public static var currentProcessor: Int32 { max(0, cstub_current_cpu()) }
+
+  /// Whether this host lets user code read and write its FS and GS base, which the stub does.
+  public static var hasBaseInstructions: Bool { cstub_has_fsgsbase() != 0 }
+
   /// Carries out changes in order. Guest threads may run meanwhile.
   /// - Throws: `MappingFailure` when the host refuses one, the rest is then not done; `SandboxEnded`.
   public func apply(_ changes: [MappingChange]) throws(MappingFailure) {

@@ -9,9 +9,11 @@ struct GuestImage {
   /// As JSON and messages call it.
   let name: String
 
-  /// - Parameter argument: a path, or `guest:NAME` for one of our own.
+  /// - Parameters:
+  ///   - argument: a path, or `guest:NAME` for one of our own.
+  ///   - isParavirtual: whether one of our own is to be the build for Xen's PV interface.
   /// - Throws: `BootFailure` when the file can't be had; `Refusal` when there is no such guest.
-  init(_ argument: String) throws {
+  init(_ argument: String, isParavirtual: Bool) throws {
     name = argument
     guard argument.hasPrefix("guest:") else {
       image = try BootImage(path: FilePath(argument))
@@ -22,6 +24,16 @@ struct GuestImage {
       let known = EmbeddedGuest.all.map(\.name).joined(separator: ", ")
       throw Refusal(status: .notLoaded, message: "\(argument): there is no such guest; there are \(known)")
     }
-    image = try BootImage(name: argument, bytes: guest.bytes)
+    guard isParavirtual else {
+      image = try BootImage(name: argument, bytes: guest.bytes)
+      return
+    }
+    guard let bytes = guest.paravirtualBytes else {
+      let known = EmbeddedGuest.all.filter { $0.paravirtualBytes != nil }.map(\.name).joined(separator: ", ")
+      throw Refusal(
+        status: .notLoaded,
+        message: "\(argument): there is no paravirtual build of this guest; there is one of \(known)")
+    }
+    image = try BootImage(name: argument, bytes: bytes)
   }
 }

@@ -97,12 +97,13 @@ struct RunCommand: ParsableCommand {
 
   func run() throws {
     let began = monotonicNanoseconds()
-    let guest = try GuestImage(image)
+    let guest = try GuestImage(image, isParavirtual: technique == .paravirtual)
     let configuration = try configuration(guest)
     try RunSession.refuse(configuration.machine.findings())
     let choice: TechniqueChoice
     do throws(NoTechnique) {
-      choice = try techniques.choose(technique.request)
+      choice = try techniques.choose(
+        technique.request, isParavirtualKernel: configuration.boot.isParavirtualKernel)
     } catch {
       throw Refusal(status: .failed, message: error.description)
     }

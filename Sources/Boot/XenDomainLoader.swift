@@ -1,0 +1,206 @@
+// The domain builder: from a Xen PV kernel to a domain that can take its first step.
+//
+// A paravirtual kernel begins where others arrive after a thousand instructions: in its final processor mode, mapped at
+// the addresses that it was linked for, told of everything by one structure. So building is mostly making page tables:
+//
+//     VIRT_BASE  kernel │ p2m list │ start_info │ xenstore │ console │ page tables (read-only) │ boot stack │ slack
+//
+// in ascending pseudo-physical frames from 0, rounded up to 4 MiB with at least 512 KiB of slack (Xen's public header
+// xen.h, "Guest start of day"). The state of processor 0 says the rest: CR3 holds the root's machine frame, RSI the
+// address of start_info, from which the technique learns where all the other structures are.
+
+import VMM
+
+/// Builds a 64-bit Xen PV domain in guest memory.
+struct XenDomainLoader {
+  private static let pageSize = GuestMemory.pageSize
+  private static let slack: UInt64 = 512 << 10
+  private static let rounding: UInt64 = 4 << 20
+  private static let maximumCommandLine = 1023
+  /// Xen keeps this part of the address space for itself.
+  private static let reserved: Range<UInt64> = 0xffff_8000_0000_0000..<0xffff_8800_0000_0000
+
+  let image: BootImage
+  let commandLine: String
+
+  /// Where the pieces are, in pseudo-physical frames.
+  private struct Plan {
+    let base: UInt64
+    let list, startInfo, store, console, tables, stack: UInt64
+    let tableCount: UInt64
+    /// Pages mapped from `base` on.
+    let mapped: UInt64
+
+    func address(_ frame: UInt64) -> UInt64 { base &+ frame &* XenDomainLoader.pageSize }
+  }
+
+  func load(into memory: GuestMemory) throws(BootFailure) -> LoadedGuest {
+    guard commandLine.utf8.count <= Self.maximumCommandLine else {
+      throw failure(.commandLineTooLong(count: commandLine.utf8.count, limit: Self.maximumCommandLine))
+    }
+    guard let notes = try XenNotes.find(image) else {
+      throw failure(.notOfKind(.xen, problem: "it has no Xen notes that name a loader"))
+    }
+    let header = try ELFHeader(try image.prefix(ELFHeader.maximumSize, as: "the ELF header"))
+    guard header.elfClass == .elf64 else {
+      throw failure(.unsupported("is a 32-bit Xen kernel", remedy: "give a 64-bit one"))
+    }
+    let base = notes.virtualBase ?? 0
+    guard base % Self.pageSize == 0 else {
+      throw failure(.malformed(part: "the note VIRT_BASE", problem: "is not the address of a page"))
+    }
+    let end = try place(header, notes, memory)
+    let plan = try plan(base: base, kernelEnd: end, memory)
+    do throws(GuestMemoryFault) {
+      try writePageTables(plan, memory)
+      try writeStartInfo(plan, memory)
+      for frame in 0..<XenMachine.domainFrameCount(memory) {
+        try memory.write(
+          XenMachine.firstFrame + frame, at: physical(plan.list &* Self.pageSize &+ frame &* 8))
+      }
+      if let page = notes.hypercallPage { try writeHypercallPage(page &- base, memory) }
+    } catch {
+      throw failure(.outsideMemory(part: "the domain", base: error.address.rawValue, size: error.count))
+    }
+    var general = GeneralRegisters()
+    general.rdx = 0
+    general.rip = notes.entry ?? header.entry
+    general.rsp = plan.address(plan.stack &+ 1)
+    general.rsi = plan.address(plan.startInfo)
+    general.rflags = 0x202
+    var system = SystemRegisters()
+    system.cs = Segment(selector: 0xe033, base: 0, limit: .max, attributes: 0xa0fb)
+    system.ss = Segment(selector: 0xe02b, base: 0, limit: .max, attributes: 0xc0f3)
+    system.cr3 = (XenMachine.firstFrame + plan.tables) * Self.pageSize
+    return LoadedGuest(
+      kind: .xen, general: general, system: system, memoryMap: MemoryMap(memory),
+      notes: [
+        "Xen domain: kernel at \(hexadecimal(base)), entered at \(hexadecimal(general.rip)), \(plan.mapped) pages mapped"
+      ])
+  }
+
+  private func failure(_ reason: BootFailure.Reason) -> BootFailure { BootFailure(image.name, reason) }
+
+  private func physical(_ address: UInt64) -> GuestPhysicalAddress { GuestPhysicalAddress(address) }
+
+  /// Copies the segments.
+  /// - Returns: where the last one ends, in pseudo-physical memory.
+  private func place(_ header: ELFHeader, _ notes: XenNotes, _ memory: GuestMemory) throws(BootFailure) -> UInt64 {
+    let table = try image.read(
+      "the program header table", at: header.segmentTableOffset, count: header.segmentTableSize)
+    var taken: [Range<UInt64>] = []
+    for segment in try header.segments(table) where segment.type == ELFHeader.Segment.load && segment.memorySize > 0 {
+      let place = segment.physicalAddress.subtractingReportingOverflow(notes.physicalOffset ?? 0)
+      let end = place.partialValue.addingReportingOverflow(segment.memorySize)
+      let limit = min(memory.regions[0].size, XenMachine.domainFrameCount(memory) * Self.pageSize)
+      guard !place.overflow, !end.overflow, end.partialValue <= limit else {
+        throw failure(.outsideMemory(part: segment.name, base: segment.physicalAddress, size: segment.memorySize))
+      }
+      guard segment.fileSize <= segment.memorySize else {
+        throw failure(.malformed(part: segment.name, problem: "is larger in the file than in memory"))
+      }
+      let range = place.partialValue..<end.partialValue
+      if taken.contains(where: { $0.overlaps(range) }) {
+        throw failure(
+          .overlap(part: segment.name, base: range.lowerBound, size: segment.memorySize, other: "another segment"))
+      }
+      taken.append(range)
+      try image.copy(segment.name, at: segment.fileOffset, count: segment.fileSize, to: range.lowerBound, of: memory)
+    }
+    guard let end = taken.map(\.upperBound).max() else {
+      throw failure(.malformed(part: "the program header table", problem: "names nothing to load (no PT_LOAD)"))
+    }
+    return end
+  }
+
+  private func plan(base: UInt64, kernelEnd: UInt64, _ memory: GuestMemory) throws(BootFailure) -> Plan {
+    let frames = XenMachine.domainFrameCount(memory)
+    let list = (kernelEnd + Self.pageSize - 1) / Self.pageSize
+    let startInfo = list + (frames * 8 + Self.pageSize - 1) / Self.pageSize
+    let tables = startInfo + 3
+    var count: UInt64 = 4
+    while true {
+      let needed = (tables + count + 1) * Self.pageSize + Self.slack
+      let end = base.addingReportingOverflow(needed + Self.rounding)
+      guard !end.overflow, !(base..<end.partialValue).overlaps(Self.reserved) else {
+        throw failure(.wraps(part: "the domain's initial mapping", base: base, size: needed))
+      }
+      let last = (base + needed + Self.rounding - 1) / Self.rounding * Self.rounding - 1
+      let wanted = [21, 30, 39].reduce(1) { $0 + (last >> UInt64($1)) - (base >> UInt64($1)) + 1 }
+      if wanted == count {
+        let mapped = min((last + 1 - base) / Self.pageSize, frames)
+        guard tables + count < mapped else {
+          throw failure(.noRoom(part: "the domain's page tables", size: needed, below: memory.size))
+        }
+        return Plan(
+          base: base, list: list, startInfo: startInfo, store: startInfo + 1, console: startInfo + 2, tables: tables,
+          stack: tables + count, tableCount: count, mapped: mapped)
+      }
+      count = wanted
+    }
+  }
+
+  /// L4 first, then the tables of each level in ascending order of address.
+  private func writePageTables(_ plan: Plan, _ memory: GuestMemory) throws(GuestMemoryFault) {
+    // Present, writable, user, accessed, dirty.
+    let flags: UInt64 = 0x67
+    let writable: UInt64 = 2
+    var next = plan.tables
+    var start = next
+    next += 1
+    let last = plan.address(plan.mapped) &- 1
+    for shift in [39, 30, 21] as [UInt64] {
+      let below = next
+      let first = plan.base >> shift
+      for index in first...(last >> shift) {
+        // The table that holds this entry, among those of the level above.
+        let table = start + (shift == 39 ? 0 : (index >> 9) - (first >> 9))
+        try memory.write(
+          (XenMachine.firstFrame + next) << 12 | flags, at: physical(table * Self.pageSize + (index & 511) * 8))
+        next += 1
+      }
+      start = below
+    }
+    let tables = plan.tables..<(plan.tables + plan.tableCount)
+    let firstPage = plan.base >> 12
+    for page in 0..<plan.mapped {
+      let index = firstPage + page
+      let table = start + (index >> 9) - (firstPage >> 9)
+      try memory.write(
+        (XenMachine.firstFrame + page) << 12 | (tables.contains(page) ? flags & ~writable : flags),
+        at: physical(table * Self.pageSize + (index & 511) * 8))
+    }
+  }
+
+  /// Xen's public header xen.h, `struct start_info`.
+  private func writeStartInfo(_ plan: Plan, _ memory: GuestMemory) throws(GuestMemoryFault) {
+    let base = plan.startInfo * Self.pageSize
+    func put(_ value: UInt64, _ offset: UInt64) throws(GuestMemoryFault) {
+      try memory.write(value, at: physical(base + offset))
+    }
+    try memory.copy(Array("xen-3.0-x86_64".utf8), to: physical(base))
+    try put(XenMachine.domainFrameCount(memory), 32)
+    try put(XenMachine.sharedInfoFrame(memory) << 12, 40)
+    try put(XenMachine.firstFrame + plan.store, 56)
+    try put(UInt64(XenMachine.storePort), 64)
+    try put(XenMachine.firstFrame + plan.console, 72)
+    try put(UInt64(XenMachine.consolePort), 80)
+    try put(plan.address(plan.tables), 88)
+    try put(plan.tableCount, 96)
+    try put(plan.address(plan.list), 104)
+    try memory.copy(Array(commandLine.utf8), to: physical(base + 128))
+  }
+
+  /// One call in each 32 bytes: rcx and r11, which SYSCALL changes, are kept; `iret` does not come back, and its frame
+  /// has rax, too.
+  private func writeHypercallPage(_ offset: UInt64, _ memory: GuestMemory) throws(GuestMemoryFault) {
+    let iret: UInt8 = 23
+    for number in 0..<128 as Range<UInt8> {
+      var code: [UInt8] = [0x51, 0x41, 0x53]
+      if number == iret { code.append(0x50) }
+      code += [0xb8, number, 0, 0, 0, 0x0f, 0x05]
+      if number != iret { code += [0x41, 0x5b, 0x59, 0xc3] }
+      try memory.copy(code, to: physical(offset &+ UInt64(number) &* 32))
+    }
+  }
+}

@@ -1,0 +1,34 @@
+import Boot
+import VMM
+
+/// Guest memory by machine frame numbers. All that a domain can name in a page table is here, and nothing else.
+struct MachineFrames {
+  private let base: UnsafeMutableRawPointer
+  private let count: UInt64
+
+  init(_ memory: GuestMemory) {
+    // The regions lie one behind the other in the host's mapping, as they do in the memory's file.
+    base = memory.regions[0].host
+    count = memory.size / GuestMemory.pageSize
+  }
+
+  /// How many there are, shared_info included.
+  var all: Range<UInt64> { XenMachine.firstFrame..<(XenMachine.firstFrame + count) }
+
+  func index(_ frame: UInt64) -> Int? { all.contains(frame) ? Int(frame - XenMachine.firstFrame) : nil }
+
+  /// Where in the memory's file, in bytes.
+  func fileOffset(_ frame: UInt64) -> UInt64? {
+    index(frame).map { UInt64($0) * GuestMemory.pageSize }
+  }
+
+  /// The frame's 4096 bytes.
+  func bytes(_ frame: UInt64) -> UnsafeMutableRawPointer? {
+    index(frame).map { base + $0 * Int(GuestMemory.pageSize) }
+  }
+
+  /// One of the 512 entries of a page table.
+  func entry(_ frame: UInt64, _ index: UInt64) -> UnsafeMutablePointer<UInt64>? {
+    bytes(frame).map { $0.assumingMemoryBound(to: UInt64.self) + Int(index & 511) }
+  }
+}

@@ -1,0 +1,89 @@
+// The paravirtual technique: a guest kernel built for Xen's PV interface, run natively in a sandboxed process.
+//
+// No privileged instruction has to be found or emulated, because the guest has none: it asks, by hypercalls. It runs in
+// ring 3 as an ordinary process does, with nothing but its own memory, and whatever it asks arrives here as a trap:
+//
+//     Boot.XenDomainLoader ── memory, CR3, RSI ──▶ ParavirtProcessor (run loop)
+//                                                    ├─▶ Domain: hypercalls, page tables, console, xenstore
+//                                                    └─▶ GuestAddressSpace ─▶ Sandbox: where guest code runs
+//
+// `Domain` knows nothing of how guest code is executed: it sees registers and memory, and says which translations are
+// gone.
+
+import Sandbox
+import VMM
+
+/// Runs Xen PV domains without help of the processor or of KVM.
+public struct ParavirtTechnique: Technique {
+  /// The technique has no state of its own.
+  public init() {}
+
+  /// Always `paravirtual`.
+  public var name: TechniqueName { .paravirtual }
+
+  /// Whether a sandbox can be had, told by making one.
+  public func probe() -> Availability {
+    guard SandboxProcess.hasBaseInstructions else {
+      return .unavailable(
+        reason: "user code can't read and write its FS and GS base here",
+        remedy: "use Linux 5.9 or later on a processor with FSGSBASE")
+    }
+    do {
+      let memory = try GuestMemory(size: GuestMemory.pageSize)
+      let space = try GuestAddressSpace(memory: memory)
+      space.destroy()
+    } catch let failure as TechniqueFailure {
+      return .unavailable(reason: "\(failure.call) failed: \(failure.reason)", remedy: failure.remedy)
+    } catch {
+      return .unavailable(reason: "\(error)", remedy: "")
+    }
+    return .available(notes: ["runs 64-bit guests built for Xen's PV interface, one processor, kernel mode"])
+  }
+
+  /// Nothing to say: guest kernel code runs natively.
+  public func caution() -> String? { nil }
+
+  /// What native execution can't honour: another processor than the host's, and for now more than one.
+  public func findings(for configuration: MachineConfiguration) -> [Finding] {
+    var findings: [Finding] = []
+    if configuration.processorCount > 1 {
+      findings.append(Finding("--cpus", "the paravirtual technique runs one processor: leave --cpus out"))
+    }
+    if configuration.processorModel.isRequired {
+      findings.append(
+        Finding("--cpu", "natively running code sees the host's processor and no model: leave --cpu out"))
+    }
+    return findings
+  }
+
+  /// Nothing is hidden from native code, so nothing can be missing.
+  public func reductions(for configuration: MachineConfiguration) -> [ProcessorFeature] { [] }
+
+  /// - Throws: `TechniqueFailure` naming the host call.
+  public func makePartition(
+    _ configuration: MachineConfiguration, memory: GuestMemory, bus: Bus
+  ) throws(TechniqueFailure) -> any Partition {
+    ParavirtPartition(memory: memory, bus: bus)
+  }
+}
+
+/// One domain.
+final class ParavirtPartition: Partition {
+  private let memory: GuestMemory
+  private let bus: Bus
+  private let doorbell = Doorbell()
+
+  init(memory: GuestMemory, bus: Bus) {
+    self.memory = memory
+    self.bus = bus
+  }
+
+  func makeProcessor(index: Int) throws(TechniqueFailure) -> any Processor {
+    let space = try GuestAddressSpace(memory: memory)
+    doorbell.connect(space)
+    return ParavirtProcessor(memory: memory, bus: bus, space: space, doorbell: doorbell)
+  }
+
+  /// The serial port that is the domain's console is the only device that a domain hears of.
+  var interrupts: any InterruptController { doorbell }
+}

@@ -1,0 +1,12 @@
+/// What a refused hypercall returns, negated (Xen's public header errno.h).
+enum XenError: Int64, Error {
+  case notPermitted = 1
+  case noEntry = 2
+  case badAddress = 14
+  case busy = 16
+  case invalid = 22
+  case notImplemented = 38
+
+  /// As RAX shows it.
+  var result: UInt64 { UInt64(bitPattern: -rawValue) }
+}
