@@ -67,7 +67,22 @@ final class KVMProcessor: Processor {
             remedy: "see dmesg for what KVM says")
         }
       }
-      if let reason = handleExit() { return reason }
+      if let reason = handleExit() {
+        completeAccess()
+        return reason
+      }
+    }
+  }
+
+  /// Finishes the instruction whose access to a device ended the run.
+  ///
+  /// KVM completes an `in`, `out`, load or store only when it is entered again (Documentation/virt/kvm/api.rst, "KVM_RUN"):
+  /// until then the registers, RIP among them, are those before the instruction. So it is entered once more, to leave at
+  /// once. What it returns does not matter: the run is over.
+  private func completeAccess() {
+    switch Int32(bitPattern: shared.pointee.exit_reason) {
+    case KVM_EXIT_IO, KVM_EXIT_MMIO: stop.exitingAtOnce { _ = kvm_run(descriptor.raw) }
+    default: break
     }
   }
 

@@ -52,6 +52,16 @@ final class KVMStopHandle: StopHandle {
     return requested.exchange(false, ordering: .sequentiallyConsistent)
   }
 
+  /// On the processor's thread: a KVM_RUN in `body` returns before it runs guest code. A request that comes meanwhile is
+  /// kept for the next run.
+  func exitingAtOnce(_ body: () -> Void) {
+    target.withLock { $0?.run.pointee.immediate_exit = 1 }
+    body()
+    target.withLock { target in
+      if !requested.load(ordering: .sequentiallyConsistent) { target?.run.pointee.immediate_exit = 0 }
+    }
+  }
+
   /// The processor goes: later requests do nothing.
   func invalidate() {
     target.withLock { $0 = nil }
