@@ -73,7 +73,7 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   case instructionBreakpoints
   /// DR7.GD guards the debug registers (13.1.1.4).
   case debugRegisterGuard
-  /// A store into the next instruction changes it, although it never ran before (7.6.1).
+  /// A store into the next instruction changes it, the first time too (7.6.1).
   case immediateCodeChanges
   /// Two contributory exceptions make a double fault (8.2.9).
   case doubleFaults

@@ -159,7 +159,7 @@ extension Ability {
     (
       .immediateCodeChanges,
       """
-      code-next code-next-user
+      code-next code-next-user code-next-loop code-next-loop-user
       """
     ),
     (

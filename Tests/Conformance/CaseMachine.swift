@@ -44,6 +44,10 @@ final class CaseMachine: Sendable {
     let memory = try GuestMemory(size: Layout.memorySize)
     try memory.copy(code, to: GuestPhysicalAddress(Layout.guest))
     try memory.copy(handlers, to: GuestPhysicalAddress(Layout.handlers))
+    if let companion = conformanceCase.companion {
+      guard let code = GuestCode.all[companion] else { return (nil, ["there is no guest \(companion)"]) }
+      try memory.copy(code, to: GuestPhysicalAddress(Layout.companion))
+    }
     try conformanceCase.mode.writeTables(TableWriter(memory: memory))
     var configuration = MachineConfiguration()
     configuration.memorySize = memory.size

@@ -21,6 +21,8 @@ public struct ConformanceCase: Sendable, CustomStringConvertible {
   public let summary: String
   /// The guest's name in the assembly files.
   public let guest: String
+  /// A second guest that lies at 0x9000: a handler of its own, the target of a gate, another processor's start.
+  public private(set) var companion: String?
   /// How it is entered.
   public let mode: GuestMode
   /// What must be there, all of it, or the case is skipped. From the table of `Ability`.
@@ -64,6 +66,7 @@ extension ConformanceCase {
   func reporting(_ results: [UInt64]) -> Self { with { $0.results = ($0.results ?? []) + results } }
   func journaling(_ accesses: [DeviceAccess]) -> Self { with { $0.journal = accesses } }
   func ending(_ ending: Ending) -> Self { with { $0.ending = ending } }
+  func accompanied(by companion: String) -> Self { with { $0.companion = companion } }
   func prepared(_ prepare: @escaping @Sendable (inout MachineState, TableWriter) throws -> Void) -> Self {
     with { $0.prepare = prepare }
   }

@@ -9,10 +9,9 @@ extension ConformanceSuite {
     Case("debug-instruction", .long, "an instruction breakpoint is a fault; DR6.B0")
       .reporting(Case.frame(1) + [1, 0x402]),
     Case("debug-resume", .long, "RFLAGS.RF lets the instruction run once").reporting([2, 1, 3])
+      .accompanied(by: "debug_resume_handler")
       .prepared { _, tables in
-        guard let code = GuestCode.all["debug_resume_handler"] else { return }
-        try tables.memory.copy(code, to: GuestPhysicalAddress(0x9000))
-        try tables.writeLongModeGate(1, offset: 0x9000)
+        try tables.writeLongModeGate(1, offset: Layout.companion)
       },
     Case("debug-write", .long, "a watchpoint on writes is a trap; loads and neighbours don't count")
       .reporting(Case.frame(1) + [2]),

@@ -61,10 +61,9 @@ extension ConformanceSuite {
         "exception-null-stack-segment", .longUser, "from CPL 3 the handler gets SS = 0, CS of the gate, DS as it was"
       )
       .reporting([0, 8, 0x3b])
+      .accompanied(by: "exception_null_stack_segment_handler")
       .prepared { _, tables in
-        guard let code = GuestCode.all["exception_null_stack_segment_handler"] else { return }
-        try tables.memory.copy(code, to: GuestPhysicalAddress(0x9000))
-        try tables.writeLongModeGate(6, offset: 0x9000)
+        try tables.writeLongModeGate(6, offset: Layout.companion)
       },
     ],
   ].flatMap(\.self)

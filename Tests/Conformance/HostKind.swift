@@ -52,7 +52,7 @@ public enum HostKind: String, Sendable, CaseIterable {
     switch self {
     case .complete: 0
     case .emulatingKVM: 95
-    case .simulatedProcessor: 51
+    case .simulatedProcessor: 53
     }
   }
 }

@@ -9,18 +9,6 @@ extension ConformanceSuite {
     Case.frame(vector, rip: rip, flags: 0x200)
   }
 
-  /// A handler of the guest's own in place of the common one.
-  private static func handler(_ vector: UInt64, _ guest: String)
-    -> @Sendable (inout MachineState, TableWriter) throws
-    -> Void
-  {
-    { _, tables in
-      guard let code = GuestCode.all[guest] else { return }
-      try tables.memory.copy(code, to: GuestPhysicalAddress(0x9000))
-      try tables.writeLongModeGate(vector, offset: 0x9000)
-    }
-  }
-
   static let interruptCases: [ConformanceCase] = windowCases + haltCases + nonMaskableCases + controllerCases
 
   private static let windowCases: [ConformanceCase] = [
@@ -60,7 +48,8 @@ extension ConformanceSuite {
     Case("interrupt-nmi", .long, "an NMI is taken with IF = 0").reporting(Case.frame(2) + [1]),
     Case("interrupt-nmi-halt", .long, "an NMI ends a HLT with IF = 0").reporting(Case.frame(2) + [1]),
     Case("interrupt-nmi-masked", .long, "a second NMI waits until the first one's IRET")
-      .reporting([1, 2, 3, 9]).prepared(handler(2, "interrupt_nmi_masked_handler")),
+      .reporting([1, 2, 3, 9]).accompanied(by: "interrupt_nmi_masked_handler")
+      .prepared { _, tables in try tables.writeLongModeGate(2, offset: Layout.companion) },
   ]
 
   private static let controllerCases: [ConformanceCase] = [

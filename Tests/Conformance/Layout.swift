@@ -7,7 +7,7 @@ enum Layout {
   static let level4: UInt64 = 0x1000, level3: UInt64 = 0x2000, level2: UInt64 = 0x3000, level1: UInt64 = 0x4000
   static let deviceLevel2: UInt64 = 0x5000
   static let gdt: UInt64 = 0x6000, tss: UInt64 = 0x6800, ldt: UInt64 = 0x6c00, idt: UInt64 = 0x7000
-  static let guest: UInt64 = 0x8000, handlers: UInt64 = 0xc000
+  static let guest: UInt64 = 0x8000, companion: UInt64 = 0x9000, handlers: UInt64 = 0xc000
   static let stack: UInt64 = 0xf000, rsp0: UInt64 = 0x12000, ist1: UInt64 = 0x13000, userStack: UInt64 = 0x14000
   static let data: UInt64 = 0x20000
   static let device: UInt64 = 0xd000_0000

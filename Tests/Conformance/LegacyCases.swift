@@ -54,9 +54,8 @@ extension ConformanceSuite {
         [0x33, 0xfa0d, 0, 0, 0x33, 0, Layout.userStack, 0x3b, Layout.rsp0, Layout.userStack]),
     Case("protected-call-gate", .protected, "a call gate copies parameters to the inner stack")
       .reporting([0x18, 0x1_1fe8, 0x2222, 0x1111, Layout.userStack, 0x33])
+      .accompanied(by: "protected_call_gate_target")
       .prepared { _, tables in
-        guard let code = GuestCode.all["protected_call_gate_target"] else { return }
-        try tables.memory.copy(code, to: GuestPhysicalAddress(0x9000))
         // Offset 0x9000, CODE32, two parameters, a 32-bit call gate of DPL 3.
         try tables.write(0x9000 | 0x18 << 16 | 2 << 32 | 0xec << 40, at: Layout.gdt + 0x88)
       },

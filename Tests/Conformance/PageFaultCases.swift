@@ -74,11 +74,10 @@ extension ConformanceSuite {
         .prepared { _, tables in try tables.map(page, to: 0, flags: 0) },
       Case("page-fault-repair", .long, "once the handler has mapped the page, the instruction runs as if first")
         .reporting([page, 0, 7])
+        .accompanied(by: "page_fault_repair_handler")
         .prepared { _, tables in
           try tables.map(page, to: 0, flags: 0)
-          guard let code = GuestCode.all["page_fault_repair_handler"] else { return }
-          try tables.memory.copy(code, to: GuestPhysicalAddress(0x9000))
-          try tables.writeLongModeGate(14, offset: 0x9000)
+          try tables.writeLongModeGate(14, offset: Layout.companion)
         },
     ],
   ].flatMap(\.self)

@@ -51,9 +51,8 @@ extension ConformanceSuite {
       .reporting(Case.userFrame(13, error: 8, stack: 0x13fd8)),
     Case("privilege-call-gate", .longUser, "a call gate leads to CPL 0 on RSP0, SS null; a far return leads back")
       .reporting([8, 0, 0x11fe0, Layout.userStack, Layout.userStack, 0x43])
+      .accompanied(by: "privilege_call_gate_target")
       .prepared { _, tables in
-        guard let code = GuestCode.all["privilege_call_gate_target"] else { return }
-        try tables.memory.copy(code, to: GuestPhysicalAddress(0x9000))
         // Offset 0x9000, CODE64, type 0xc of DPL 3, present.
         try tables.write(0x9000 | UInt64(Layout.code64) << 16 | 0xec << 40, at: Layout.gdt + 0x88)
       },

@@ -8,10 +8,7 @@ extension ConformanceSuite {
   private static func pair(
     _ name: String, _ summary: String, second: String = "startup_second", results: [UInt64]
   ) -> ConformanceCase {
-    Case(name, .long, summary).with { $0.processorCount = 2 }.reporting(results).prepared { _, tables in
-      guard let code = GuestCode.all[second] else { return }
-      try tables.memory.copy(code, to: GuestPhysicalAddress(0x9000))
-    }
+    Case(name, .long, summary).with { $0.processorCount = 2 }.reporting(results).accompanied(by: second)
   }
 
   static let startupCases: [ConformanceCase] = [

@@ -8,6 +8,7 @@
 //     0x01000  page tables: level 4, 3, 2 (first GiB), 1 (first 2 MiB), 2 (fourth GiB, where devices are)
 //     0x06000  GDT       0x06800  TSS       0x06c00  LDT       0x07000  IDT (real mode: the vectors at 0)
 //     0x08000  the guest
+//     0x09000  in some cases a second guest: a handler, the target of a gate, another processor's start
 //     0x0c000  exception and interrupt handlers (Handlers.S), which report what they find on their stack
 //     0x0d000  words shared with the handlers
 //     0x0f000  top of the stack the guest begins with at CPL 0
