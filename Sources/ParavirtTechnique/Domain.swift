@@ -49,6 +49,9 @@ struct Domain {
   var hypercallCounts = [UInt64](repeating: 0, count: 64)
   var notImplementedCount: UInt64 = 0
 
+  /// The one frame of grants, version 1. No back end maps what is granted there yet.
+  let grantTableFrame: UInt64
+
   private let sharedInfo: UnsafeMutableRawPointer
 
   /// The domain that the domain builder left in memory.
@@ -59,7 +62,8 @@ struct Domain {
   init?(memory: GuestMemory, bus: Bus, root: UInt64, startInfo: UInt64) {
     frames = MachineFrames(memory)
     let sharedFrame = XenMachine.sharedInfoFrame(memory)
-    tables = PageTables(frames, sharedInfo: sharedFrame)
+    grantTableFrame = XenMachine.grantTableFrame(memory)
+    tables = PageTables(frames, shared: grantTableFrame...sharedFrame)
     self.root = root
     guard (try? tables.pin(root, level: 4)) != nil, let sharedInfo = frames.bytes(sharedFrame),
       let leaf = tables.leaf(startInfo, root: root), let start = frames.bytes(PageTables.frame(leaf.entry)),

@@ -34,6 +34,7 @@ extension Domain {
       case 17: return try version(a[0], a[1])
       // Only the first domain of a machine may write to the hypervisor's own console.
       case 18: throw .notPermitted
+      case 20: try grantTable(a[0], a[1], count: a[2])
       case 25: try setSegmentBase(a[0], a[1], &registers)
       case 26: try extendedPaging(a[0], count: a[1], done: a[2])
       case 29: try schedule(a[0], a[1])
@@ -150,6 +151,24 @@ extension Domain {
       let answer =
         number == 13 || number == 23 ? XenError.notImplemented.result : result(number, arguments, &registers)
       try writeWord(answer, to: entry &+ 8)
+    }
+  }
+
+  /// HYPERVISOR_grant_table_op: setup_table (2), query_size (6), set_version (8; only 1 is there).
+  private func grantTable(_ command: UInt64, _ address: UInt64, count: UInt64) throws(XenError) {
+    let (good, generalError): (UInt8, UInt8) = (0, 0xff)
+    guard count == 1 else { throw count == 0 ? .invalid : .notImplemented }
+    switch command {
+    case 2:
+      let wanted = try readHalf(address &+ 4)
+      let isGiven = wanted <= 1
+      if wanted == 1 { try writeWord(grantTableFrame, to: try readWord(address &+ 16)) }
+      let status = isGiven ? good : generalError
+      try write([status, status], to: address &+ 8)
+    case 6: try write([1, 0, 0, 0, 1, 0, 0, 0, good, good], to: address &+ 4)
+    case 8:
+      guard try readHalf(address) == 1 else { throw .invalid }
+    default: throw .notImplemented
     }
   }
 

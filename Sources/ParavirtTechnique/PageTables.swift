@@ -33,14 +33,15 @@ struct PageTables {
   private static let addressMask: UInt64 = 0x000f_ffff_ffff_f000
 
   let frames: MachineFrames
-  private let sharedInfo: UInt64
+  /// Frames of the hypervisor's that the guest may map, but not use as page tables.
+  private let shared: ClosedRange<UInt64>
   private var uses: [Use]
   private var counts: [UInt32]
   private var pinned: [Bool]
 
-  init(_ frames: MachineFrames, sharedInfo: UInt64) {
+  init(_ frames: MachineFrames, shared: ClosedRange<UInt64>) {
     self.frames = frames
-    self.sharedInfo = sharedInfo
+    self.shared = shared
     let count = frames.all.count
     uses = Array(repeating: .none, count: count)
     counts = Array(repeating: 0, count: count)
@@ -76,8 +77,7 @@ struct PageTables {
       counts[index] += 1
       return
     }
-    // The hypervisor's page is written by both, but is never a page table.
-    guard use == .writable || frame != sharedInfo else { throw .notPermitted }
+    guard use == .writable || !shared.contains(frame) else { throw .notPermitted }
     uses[index] = use
     counts[index] = 1
     guard let level = use.level else { return }
