@@ -51,9 +51,11 @@ struct BadInputTests {
     try expectRefusal(["run", file("arm", arm)], status: 127, saying: "arm")
   }
 
-  @Test("a technique that can't run here")
+  @Test("what a technique can't honour")
   func techniques() throws {
-    try expectRefusal(
-      ["run", "guest:hello", "--technique", "paravirtual"], status: 125, saying: "paravirtual")
+    let kernel = ["run", "guest:compute", "--technique", "paravirtual"]
+    try expectRefusal(kernel, status: 127, saying: "no paravirtual build")
+    let processors = ["run", "guest:hello", "--technique", "paravirtual", "--cpus", "2"]
+    try expectRefusal(processors, status: 64, saying: "one processor")
   }
 }
