@@ -36,6 +36,10 @@ let package = Package(
     .target(name: "Devices", dependencies: ["VMM", "CLinux", system], swiftSettings: strict),
     .target(
       name: "HardwareTechnique", dependencies: ["CKVM", "CLinux", "VMM", system], swiftSettings: strict),
+    .target(name: "CWorldSwitch"),
+    .target(
+      name: "RewritingTechnique", dependencies: ["CLinux", "CWorldSwitch", "InstructionSet", "VMM"],
+      swiftSettings: strict),
     .target(name: "CStub"),
     .target(name: "Sandbox", dependencies: ["CLinux", "CStub", "VMM", system], swiftSettings: strict),
     .target(
@@ -47,8 +51,8 @@ let package = Package(
     .executableTarget(
       name: "trivisor",
       dependencies: [
-        "Boot", "Devices", "EmbeddedGuests", "HardwareTechnique", "ParavirtTechnique", "Platform", "VMM",
-        argumentParser, system,
+        "Boot", "Devices", "EmbeddedGuests", "HardwareTechnique", "ParavirtTechnique", "Platform", "RewritingTechnique",
+        "VMM", argumentParser, system,
       ],
       swiftSettings: strict),
     .testTarget(name: "EmbeddedGuestsTests", dependencies: ["EmbeddedGuests"], swiftSettings: strict),
@@ -77,8 +81,11 @@ let package = Package(
     .target(
       name: "Conformance", dependencies: ["ConformanceGuests", "VMM"], path: "Tests/Conformance", swiftSettings: strict),
     .executableTarget(
-      name: "ConformanceRunner", dependencies: ["Conformance", "HardwareTechnique", "VMM"],
+      name: "ConformanceRunner", dependencies: ["Conformance", "HardwareTechnique", "RewritingTechnique", "VMM"],
       path: "Tests/ConformanceRunner", swiftSettings: strict),
+    .testTarget(
+      name: "RewritingTechniqueTests",
+      dependencies: ["Conformance", "InstructionSet", "RewritingTechnique", "VMM"], swiftSettings: strict),
     .testTarget(
       name: "ConformanceTests", dependencies: ["Conformance", "HardwareTechnique", "VMM"], swiftSettings: strict),
   ]

@@ -1,6 +1,7 @@
 import HardwareTechnique
 import ParavirtTechnique
 import Platform
+import RewritingTechnique
 
 /// The techniques of this program, best first.
-let techniques = TechniqueSelection([HardwareTechnique(), ParavirtTechnique()])
+let techniques = TechniqueSelection([HardwareTechnique(), RewritingTechnique(), ParavirtTechnique()])

@@ -4,12 +4,13 @@
 import Conformance
 import Glibc
 import HardwareTechnique
+import RewritingTechnique
 import VMM
 
 @main
 struct ConformanceRunner {
   private static let usage = """
-    Usage: trivisor-conformance [--technique hardware] [--filter TEXT] [--force] [--list]
+    Usage: trivisor-conformance [--technique hardware|rewriting] [--filter TEXT] [--force] [--list]
 
       --technique NAME  under which technique the guests run (default: hardware)
       --filter TEXT     only cases whose name contains TEXT
@@ -46,11 +47,15 @@ struct ConformanceRunner {
       for conformanceCase in cases { print("\(conformanceCase.name): \(conformanceCase.summary)") }
       return
     }
-    guard techniqueName == .hardware else {
+    let technique: any Technique
+    switch techniqueName {
+    case .hardware: technique = HardwareTechnique()
+    case .rewriting: technique = RewritingTechnique()
+    case .paravirtual:
       complain("trivisor-conformance: there is no technique \(techniqueName.rawValue) in this build")
       exit(64)
     }
-    exit(run(cases, under: HardwareTechnique(), isForced: isForced) ? 0 : 1)
+    exit(run(cases, under: technique, isForced: isForced) ? 0 : 1)
   }
 
   /// Whether nothing failed.

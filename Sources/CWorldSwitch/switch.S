@@ -1,0 +1,90 @@
+// Into translated code and out of it. No instruction here between loading the guest's RSP and taking the host's back may
+// touch the stack.
+
+#define GENERAL(n) (8 * n)
+#define FLAGS 128
+#define HOST_RSP 136
+#define TARGET 144
+#define MXCSR 224
+#define HOST_MXCSR 228
+#define T1 280
+#define T2 288
+#define VECTOR 320
+
+  .text
+  .globl cws_enter
+  .type cws_enter, @function
+cws_enter:
+  push %rbx
+  push %rbp
+  push %r12
+  push %r13
+  push %r14
+  push %r15
+  mov %rsp, HOST_RSP(%rdi)
+  stmxcsr HOST_MXCSR(%rdi)
+  ldmxcsr MXCSR(%rdi)
+  .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+  vmovups VECTOR + 32 * \n(%rdi), %ymm\n
+  .endr
+  mov GENERAL(0)(%rdi), %r11
+  mov GENERAL(1)(%rdi), %rcx
+  mov GENERAL(2)(%rdi), %rdx
+  mov GENERAL(3)(%rdi), %rbx
+  mov GENERAL(5)(%rdi), %rbp
+  mov GENERAL(6)(%rdi), %rsi
+  mov GENERAL(8)(%rdi), %r8
+  mov GENERAL(9)(%rdi), %r9
+  mov GENERAL(12)(%rdi), %r12
+  mov GENERAL(13)(%rdi), %r13
+  mov GENERAL(14)(%rdi), %r14
+  mov T1(%rdi), %r10
+  mov T2(%rdi), %r15
+  mov GENERAL(4)(%rdi), %rsp
+  // The flags both in the host's and in RAX: whichever the code at the target expects.
+  mov FLAGS(%rdi), %rax
+  add $0x7f, %al
+  sahf
+  mov FLAGS(%rdi), %rax
+  mov GENERAL(7)(%rdi), %rdi
+  jmp *%gs:TARGET
+  .size cws_enter, . - cws_enter
+
+  .globl cws_exit_host_flags, cws_exit_rax_flags
+  .type cws_exit_host_flags, @function
+cws_exit_host_flags:
+  lahf
+  seto %al
+cws_exit_rax_flags:
+  mov %rax, %gs:FLAGS
+  mov %r11, %gs:GENERAL(0)
+  mov %rcx, %gs:GENERAL(1)
+  mov %rdx, %gs:GENERAL(2)
+  mov %rbx, %gs:GENERAL(3)
+  mov %rsp, %gs:GENERAL(4)
+  mov %rbp, %gs:GENERAL(5)
+  mov %rsi, %gs:GENERAL(6)
+  mov %rdi, %gs:GENERAL(7)
+  mov %r8, %gs:GENERAL(8)
+  mov %r9, %gs:GENERAL(9)
+  mov %r12, %gs:GENERAL(12)
+  mov %r13, %gs:GENERAL(13)
+  mov %r14, %gs:GENERAL(14)
+  mov %gs:HOST_RSP, %rsp
+  .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+  vmovups %ymm\n, %gs:VECTOR + 32 * \n
+  .endr
+  stmxcsr %gs:MXCSR
+  ldmxcsr %gs:HOST_MXCSR
+  vzeroupper
+  cld
+  pop %r15
+  pop %r14
+  pop %r13
+  pop %r12
+  pop %rbp
+  pop %rbx
+  ret
+  .size cws_exit_host_flags, . - cws_exit_host_flags
+
+  .section .note.GNU-stack, "", @progbits

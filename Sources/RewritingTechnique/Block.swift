@@ -1,0 +1,112 @@
+// What the translator makes: blocks of host code, and sites, the numbered places where they come back to Swift.
+
+import InstructionSet
+
+/// What translated code depends on besides the bytes: part of every block's key (docs/rewriting.md).
+struct CodeMode: Hashable {
+  var bits: CPUMode
+  var isUser: Bool
+  /// RFLAGS.AC while CR4.SMAP is on: supervisor code may touch user pages.
+  var overridesSMAP: Bool
+  /// CR0.MP.
+  var monitorsCoprocessor: Bool
+  /// CR0.EM, CR0.TS, CR4.OSFXSR, CR4.OSXSAVE with XCR0.AVX: decide between running, #UD and #NM.
+  var emulatesCoprocessor: Bool
+  var taskSwitched: Bool
+  var hasSSE: Bool
+  var hasAVX: Bool
+  /// RFLAGS.TF: one instruction a block.
+  var isSingleStepping: Bool
+
+  var view: Int { isUser ? 0 : overridesSMAP ? 2 : 1 }
+}
+
+/// A block is the translation of these bytes seen at this linear address in this mode.
+struct BlockKey: Hashable {
+  let page: UInt64
+  /// Of an instruction that straddles two pages: the second one's, else all ones.
+  let secondPage: UInt64
+  let rip: UInt64
+  let mode: UInt8
+}
+
+/// Translated code.
+final class Block {
+  let key: BlockKey
+  let host: UInt64
+  /// First byte behind, cold parts included.
+  private(set) var hostEnd: UInt64 = 0
+  /// Guest bytes from `key.rip`.
+  private(set) var length = 0
+  /// Where a fault of the host can happen, and whose it is.
+  private(set) var faults: [FaultRange] = []
+  /// Jumps of other blocks that were patched to come here.
+  var incoming: [Int] = []
+  var isValid = true
+
+  init(key: BlockKey, host: UInt64) {
+    self.key = key
+    self.host = host
+  }
+
+  var isStraddling: Bool { key.secondPage != .max }
+
+  func finish(hostEnd: UInt64, length: Int, faults: [FaultRange]) {
+    self.hostEnd = hostEnd
+    self.length = length
+    self.faults = faults
+  }
+}
+
+/// Host instructions that run in a guest instruction's stead and can fault.
+struct FaultRange {
+  let start: UInt64
+  let end: UInt64
+  let rip: UInt64
+  /// Where the guest's flags are: in RAX, or else in the host's flags.
+  let flagsAreInRAX: Bool
+}
+
+/// A memory access in translated code.
+struct AccessSite {
+  let size: Int
+  let isWrite: Bool
+  /// What is there has to be fetched before the access runs on the bounce buffer.
+  let isRead: Bool
+  /// A misaligned address is #GP before it is anything else.
+  let mustBeAligned: Bool
+  /// By SS: a non-canonical address is #SS.
+  let isStack: Bool
+  /// The check; expects the address in T1.
+  var retry: UInt64 = 0
+  /// The access itself on T2 + T1, and what follows in the instruction.
+  var bounce: UInt64 = 0
+  /// Behind the instruction or the load.
+  var next: UInt64 = 0
+  let view: Int
+  /// The instruction goes on with a jump behind the store: a block that the store invalidates must still run to there.
+  let isCall: Bool
+}
+
+/// Where translated code comes back.
+struct Site {
+  enum Kind {
+    /// The address in the state block missed the TLB.
+    case miss(AccessSite)
+    /// A store has been made to the bounce buffer.
+    case stored(AccessSite)
+    /// Goes on at `rip`; the jump can be patched to the block that is there.
+    case chain(PatchPoint, unlinked: UInt64)
+    /// Goes on at the RIP in the state block; RSP has grown by `released`, less for a call.
+    case indirect(released: Int64)
+    /// An instruction that Swift carries out.
+    case callOut(Instruction)
+    case raise(GuestException)
+    case unsupported(String)
+  }
+
+  let kind: Kind
+  let block: Block
+  /// The instruction's, or the target of `chain`.
+  let rip: UInt64
+}

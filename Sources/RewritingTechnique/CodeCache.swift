@@ -1,0 +1,59 @@
+import CLinux
+import Glibc
+import VMM
+
+/// Memory for translated code: one memfd, mapped twice, because no page here is ever both writable and executable.
+///
+/// It is filled from one end to the other; when it is full, everything is thrown away.
+final class CodeCache: @unchecked Sendable {
+  static let capacity = 64 << 20
+  /// A block may need this much; below it the cache counts as full.
+  static let reserve = 64 << 10
+
+  private let writable: UnsafeMutablePointer<UInt8>
+  let executable: UnsafeMutablePointer<UInt8>
+  private var used = 0
+
+  init() throws(TechniqueFailure) {
+    let descriptor = memfd_create("trivisor-code", CLINUX_MFD_CLOEXEC)
+    guard descriptor >= 0 else { throw Self.failure("memfd_create") }
+    defer { close(descriptor) }
+    guard ftruncate(descriptor, Self.capacity) == 0 else { throw Self.failure("ftruncate") }
+    let write = mmap(nil, Self.capacity, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0)
+    guard let write, write != MAP_FAILED else { throw Self.failure("mmap of the code cache") }
+    let execute = mmap(nil, Self.capacity, PROT_READ | PROT_EXEC, MAP_SHARED, descriptor, 0)
+    guard let execute, execute != MAP_FAILED else {
+      let failure = Self.failure("mmap of the code cache for execution")
+      munmap(write, Self.capacity)
+      throw failure
+    }
+    madvise(write, Self.capacity, MADV_DONTDUMP)
+    writable = write.assumingMemoryBound(to: UInt8.self)
+    executable = execute.assumingMemoryBound(to: UInt8.self)
+  }
+
+  deinit {
+    munmap(writable, Self.capacity)
+    munmap(executable, Self.capacity)
+  }
+
+  private static func failure(_ call: String) -> TechniqueFailure {
+    TechniqueFailure(
+      call: call, reason: String(cString: strerror(errno)),
+      remedy: "raise the process's limits (ulimit -v), and allow executable mappings of memfds")
+  }
+
+  var isFull: Bool { used + Self.reserve > Self.capacity }
+
+  /// For the next block.
+  func emitter() -> Emitter {
+    Emitter(
+      cursor: writable + used, end: writable + Self.capacity,
+      executableOffset: UnsafeRawPointer(executable) - UnsafeRawPointer(writable))
+  }
+
+  /// Keeps what was written.
+  func commit(_ emitter: Emitter) { used = (emitter.cursor - writable + 15) & ~15 }
+
+  func removeAll() { used = 0 }
+}

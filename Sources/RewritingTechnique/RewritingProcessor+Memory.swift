@@ -1,0 +1,181 @@
+// Memory as the slow path and the call-outs see it: linear addresses through the guest's page tables, RAM or devices
+// behind them.
+
+import CWorldSwitch
+import InstructionSet
+import VMM
+
+extension RewritingProcessor {
+  var overridesSMAP: Bool { systemFlags & 0x4_0000 != 0 }
+
+  /// Answers a TLB miss.
+  /// - Returns: where translated code goes on: at the check once more, or at its copy for the bounce buffer.
+  func resolve(_ access: AccessSite) throws(Interruption) -> UInt64 {
+    let state = block.state
+    let linear = state.pointee.address
+    if access.mustBeAligned, linear % UInt64(access.size) != 0 { throw .exception(.general) }
+    let kind: MemoryAccess = access.isWrite ? .write : .read
+    let pieces = try locate(linear, count: access.size, kind, isStack: access.isStack)
+    let first = pieces.first
+    if pieces.secondCount == 0 {
+      let page = first & ~4095
+      if let host = mmu.host(page, count: 4096), !(access.isWrite && store.isCode(first >> 12)) {
+        tlb.insert(linear, host: host, view: access.view, isWrite: access.isWrite)
+        state.pointee.t1 = linear
+        return access.retry
+      }
+    }
+    let place = block.bounce + Int(linear & 63)
+    if access.isRead {
+      readPhysical(first, into: place, count: pieces.firstCount)
+      readPhysical(pieces.second, into: place + pieces.firstCount, count: pieces.secondCount)
+    }
+    pending = pieces
+    state.pointee.t1 = linear & 63
+    state.pointee.t2 = UInt64(UInt(bitPattern: block.bounce))
+    return access.bounce
+  }
+
+  /// Puts what was stored to the bounce buffer where it belongs.
+  /// - Returns: whether `running` is still good.
+  func storePending(_ running: Block) throws(Interruption) -> Bool {
+    let place = block.bounce + Int(block.state.pointee.address & 63)
+    var reason = writePhysical(pending.first, from: place, count: pending.firstCount)
+    if pending.secondCount != 0 {
+      let second = writePhysical(pending.second, from: place + pending.firstCount, count: pending.secondCount)
+      reason = reason ?? second
+    }
+    if let reason { throw .stop(reason) }
+    return running.isValid
+  }
+
+  /// Where the bytes are, after all checks.
+  func locate(
+    _ linear: UInt64, count: Int, _ access: MemoryAccess, isStack: Bool = false, asSupervisor: Bool = false
+  ) throws(Interruption) -> (first: UInt64, firstCount: Int, second: UInt64, secondCount: Int) {
+    let is64 = mode.bits == .bits64 || (asSupervisor && system.efer & 0x400 != 0)
+    let last = linear &+ UInt64(count - 1)
+    if is64, !GuestMMU.isCanonical(linear) || !GuestMMU.isCanonical(last) {
+      throw .exception(isStack ? .stack(0) : .general)
+    }
+    let isUser = cpl == 3 && !asSupervisor
+    let overrides = overridesSMAP && !asSupervisor
+    do throws(GuestException) {
+      let first = try mmu.translate(linear, access, isUser: isUser, overridesSMAP: overrides)
+      let inPage = min(count, 4096 - Int(linear & 4095))
+      if inPage == count { return (first, count, 0, 0) }
+      let nextPage = ((linear | 4095) &+ 1) & (is64 ? .max : 0xffff_ffff)
+      let second = try mmu.translate(nextPage, access, isUser: isUser, overridesSMAP: overrides)
+      return (first, inPage, second, count - inPage)
+    } catch {
+      throw .exception(error)
+    }
+  }
+
+  // MARK: Physical memory
+
+  private func width(_ physical: UInt64, _ count: Int) -> AccessWidth {
+    // As wide as alignment and what is left allow.
+    if count >= 8 { return .quadword }
+    if count >= 4 { return .doubleword }
+    return count >= 2 ? .word : .byte
+  }
+
+  func readPhysical(_ physical: UInt64, into place: UnsafeMutableRawPointer, count: Int) {
+    guard count > 0 else { return }
+    if let host = mmu.host(physical, count: UInt64(count)) {
+      place.copyMemory(from: host, byteCount: count)
+      return
+    }
+    var offset = 0
+    while offset < count {
+      let address = physical &+ UInt64(offset)
+      let width = width(address, count - offset)
+      counters.count(.memoryRead)
+      var value = partition.bus.readMemory(GuestPhysicalAddress(address), width: width)
+      withUnsafeBytes(of: &value) { bytes in
+        for byte in 0..<width.rawValue {
+          place.storeBytes(of: bytes[byte], toByteOffset: offset + byte, as: UInt8.self)
+        }
+      }
+      offset += width.rawValue
+    }
+  }
+
+  func writePhysical(_ physical: UInt64, from place: UnsafeRawPointer, count: Int) -> StopReason? {
+    guard count > 0 else { return nil }
+    if let host = mmu.host(physical, count: UInt64(count)) {
+      host.copyMemory(from: place, byteCount: count)
+      store.invalidate(physical, count: count)
+      return nil
+    }
+    var offset = 0
+    while offset < count {
+      let address = physical &+ UInt64(offset)
+      let width = width(address, count - offset)
+      var value: UInt64 = 0
+      for byte in 0..<width.rawValue {
+        value |= UInt64(place.load(fromByteOffset: offset + byte, as: UInt8.self)) << UInt64(8 * byte)
+      }
+      counters.count(.memoryWrite)
+      if case .stop(let reason) = partition.bus.writeMemory(GuestPhysicalAddress(address), value, width: width) {
+        return reason
+      }
+      offset += width.rawValue
+    }
+    return nil
+  }
+
+  // MARK: Linear memory
+
+  /// Little-endian, at most eight bytes.
+  func load(_ linear: UInt64, size: Int, isStack: Bool = false, asSupervisor: Bool = false) throws(Interruption)
+    -> UInt64
+  {
+    let pieces = try locate(linear, count: size, .read, isStack: isStack, asSupervisor: asSupervisor)
+    var value: UInt64 = 0
+    withUnsafeMutableBytes(of: &value) { bytes in
+      guard let base = bytes.baseAddress else { return }
+      readPhysical(pieces.first, into: base, count: pieces.firstCount)
+      readPhysical(pieces.second, into: base + pieces.firstCount, count: pieces.secondCount)
+    }
+    return value
+  }
+
+  func save(
+    _ linear: UInt64, _ value: UInt64, size: Int, isStack: Bool = false, asSupervisor: Bool = false
+  ) throws(Interruption) {
+    let pieces = try locate(linear, count: size, .write, isStack: isStack, asSupervisor: asSupervisor)
+    var value = value
+    let reason = withUnsafeBytes(of: &value) { bytes -> StopReason? in
+      guard let base = bytes.baseAddress else { return nil }
+      let first = writePhysical(pieces.first, from: base, count: pieces.firstCount)
+      let second = writePhysical(pieces.second, from: base + pieces.firstCount, count: pieces.secondCount)
+      return first ?? second
+    }
+    if let reason { throw .stop(reason) }
+  }
+
+  /// Copies `count` bytes, at most 512, after checking all of them.
+  func loadBytes(_ linear: UInt64, count: Int) throws(Interruption) -> [UInt8] {
+    let pieces = try locate(linear, count: count, .read)
+    var bytes = [UInt8](repeating: 0, count: count)
+    bytes.withUnsafeMutableBytes { buffer in
+      guard let base = buffer.baseAddress else { return }
+      readPhysical(pieces.first, into: base, count: pieces.firstCount)
+      readPhysical(pieces.second, into: base + pieces.firstCount, count: pieces.secondCount)
+    }
+    return bytes
+  }
+
+  func saveBytes(_ linear: UInt64, _ bytes: [UInt8]) throws(Interruption) {
+    let pieces = try locate(linear, count: bytes.count, .write)
+    let reason = bytes.withUnsafeBytes { buffer -> StopReason? in
+      guard let base = buffer.baseAddress else { return nil }
+      let first = writePhysical(pieces.first, from: base, count: pieces.firstCount)
+      let second = writePhysical(pieces.second, from: base + pieces.firstCount, count: pieces.secondCount)
+      return first ?? second
+    }
+    if let reason { throw .stop(reason) }
+  }
+}

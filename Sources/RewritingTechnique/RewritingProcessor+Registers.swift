@@ -1,0 +1,169 @@
+import CWorldSwitch
+import InstructionSet
+import VMM
+
+extension RewritingProcessor {
+  /// A general register, zero-extended.
+  func general(_ register: GeneralRegister, size: Int = 8) -> UInt64 {
+    let value = block.general[Int(register.rawValue)]
+    return size == 8 ? value : value & ((1 << UInt64(8 * size)) &- 1)
+  }
+
+  /// Writes as the processor does: 32 bits clear the upper half, fewer keep what is there.
+  func setGeneral(_ register: GeneralRegister, _ value: UInt64, size: Int = 8) {
+    let place = block.general + Int(register.rawValue)
+    switch size {
+    case 8: place.pointee = value
+    case 4: place.pointee = value & 0xffff_ffff
+    default:
+      let mask: UInt64 = (1 << UInt64(8 * size)) - 1
+      place.pointee = place.pointee & ~mask | value & mask
+    }
+  }
+
+  /// CF, PF, AF, ZF, SF, OF.
+  static let arithmeticFlags: UInt64 = 0x8d5
+
+  func arithmeticFlags() -> UInt64 {
+    let saved = block.state.pointee.flags
+    return saved >> 8 & 0xd5 | (saved & 1) << 11
+  }
+
+  func setArithmeticFlags(_ value: UInt64) {
+    block.state.pointee.flags = (value & 0xd5 | 2) << 8 | value >> 11 & 1
+  }
+
+  var rflags: UInt64 {
+    get { systemFlags | arithmeticFlags() | 2 }
+    set {
+      setArithmeticFlags(newValue)
+      systemFlags = newValue & ~Self.arithmeticFlags & 0x3f_7f00 | 2
+      modeChanged()
+    }
+  }
+
+  func readState() throws(TechniqueFailure) -> MachineState {
+    var state = MachineState()
+    let general = block.general
+    state.general.rax = general[0]
+    state.general.rcx = general[1]
+    state.general.rdx = general[2]
+    state.general.rbx = general[3]
+    state.general.rsp = general[4]
+    state.general.rbp = general[5]
+    state.general.rsi = general[6]
+    state.general.rdi = general[7]
+    state.general.r8 = general[8]
+    state.general.r9 = general[9]
+    state.general.r10 = general[10]
+    state.general.r11 = general[11]
+    state.general.r12 = general[12]
+    state.general.r13 = general[13]
+    state.general.r14 = general[14]
+    state.general.r15 = general[15]
+    state.general.rip = rip
+    state.general.rflags = rflags
+    state.system = system
+    state.debug = debug
+    state.modelSpecific = modelSpecific.map { ModelSpecificRegister(index: $0.key, value: $0.value) }
+      .sorted { $0.index < $1.index }
+    state.modelSpecific.append(ModelSpecificRegister(index: 0x10, value: timestamp))
+    state.extended.xcr0 = xcr0
+    state.extended.area = extendedArea()
+    state.activity = activity
+    state.events = pendingEvents
+    state.events.stiShadow = isInShadow
+    return state
+  }
+
+  func writeState(_ state: MachineState) throws(TechniqueFailure) {
+    let values = state.general
+    let general = block.general
+    let ordered = [
+      values.rax, values.rcx, values.rdx, values.rbx, values.rsp, values.rbp, values.rsi, values.rdi, values.r8,
+      values.r9, values.r10, values.r11, values.r12, values.r13, values.r14, values.r15,
+    ]
+    for (number, value) in ordered.enumerated() { general[number] = value }
+    rip = values.rip
+    system = state.system
+    cpl = UInt8(truncatingIfNeeded: system.ss.attributes >> 5 & 3)
+    if system.cr0 & 1 == 0 { cpl = 0 }
+    rflags = values.rflags
+    debug = state.debug
+    for register in state.modelSpecific {
+      if register.index == 0x10 {
+        timestampOffset = register.value &- cws_timestamp()
+      } else {
+        modelSpecific[register.index] = register.value
+      }
+    }
+    xcr0 = state.extended.xcr0
+    setExtendedArea(state.extended.area)
+    activity = state.activity
+    pendingEvents = state.events
+    isInShadow = state.events.stiShadow || state.events.movSSShadow
+    controlChanged()
+    if system.cr4 & 0x20 != 0, system.cr0 >> 31 != 0, system.efer & 0x400 == 0 {
+      do throws(GuestException) {
+        try mmu.loadPointerTable(from: system.cr3)
+      } catch {
+        throw TechniqueFailure(call: "writeState", reason: "CR3 points to PAE entries with reserved bits")
+      }
+    }
+    flushTranslations()
+  }
+
+  var timestamp: UInt64 { cws_timestamp() &+ timestampOffset }
+
+  /// The legacy region, the header, and YMM's upper halves at 576.
+  private func extendedArea() -> [UInt8] {
+    var area = [UInt8](repeating: 0, count: 832)
+    for position in 0..<160 { area[position] = block.x87[position] }
+    area.withUnsafeMutableBytes { bytes in
+      bytes.storeBytes(of: block.state.pointee.mxcsr, toByteOffset: 24, as: UInt32.self)
+      bytes.storeBytes(of: 0xffff, toByteOffset: 28, as: UInt32.self)
+      bytes.storeBytes(of: 7, toByteOffset: 512, as: UInt64.self)
+    }
+    for number in 0..<16 {
+      for byte in 0..<16 {
+        area[160 + 16 * number + byte] = block.vectors[32 * number + byte]
+        area[576 + 16 * number + byte] = block.vectors[32 * number + 16 + byte]
+      }
+    }
+    return area
+  }
+
+  private func setExtendedArea(_ area: [UInt8]) {
+    guard area.count >= 512 else {
+      for position in 0..<512 { block.x87[position] = 0 }
+      block.x87[0] = 0x7f
+      block.x87[1] = 0x03
+      block.state.pointee.mxcsr = 0x1f80
+      for position in 0..<512 { block.vectors[position] = 0 }
+      return
+    }
+    for position in 0..<160 { block.x87[position] = area[position] }
+    let mxcsr = area.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 24, as: UInt32.self) }
+    block.state.pointee.mxcsr = mxcsr & 0xffff
+    for number in 0..<16 {
+      for byte in 0..<16 {
+        block.vectors[32 * number + byte] = area[160 + 16 * number + byte]
+        block.vectors[32 * number + 16 + byte] = area.count >= 832 ? area[576 + 16 * number + byte] : 0
+      }
+    }
+  }
+
+  /// Everything that is known at this point.
+  func crashReport(_ summary: String) -> CrashReport {
+    let state = try? readState()
+    var bytes: [UInt8] = []
+    while bytes.count < 15 {
+      let linear = system.cs.base &+ rip &+ UInt64(bytes.count)
+      guard let physical = try? mmu.translate(linear, .execute, isUser: cpl == 3, overridesSMAP: false),
+        let host = mmu.host(physical, count: 1)
+      else { break }
+      bytes.append(host.load(as: UInt8.self))
+    }
+    return CrashReport(summary: "\(summary) at RIP \(hexadecimal(rip))", state: state, instruction: bytes)
+  }
+}

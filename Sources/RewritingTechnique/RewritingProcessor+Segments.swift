@@ -1,0 +1,308 @@
+// Segment registers and the transfers that load CS (AMD64 APM vol. 2, chapter 4; vol. 3 for each instruction).
+
+import InstructionSet
+import VMM
+
+/// An 8-byte descriptor, or a 16-byte one of a system segment in long mode.
+struct Descriptor {
+  let low: UInt64
+  var high: UInt64 = 0
+
+  var type: UInt8 { UInt8(truncatingIfNeeded: low >> 40 & 15) }
+  var isSystem: Bool { low >> 44 & 1 == 0 }
+  var isCode: Bool { !isSystem && type & 8 != 0 }
+  var isConforming: Bool { type & 4 != 0 }
+  /// Code that may be read, data that may be written.
+  var hasAccess: Bool { type & 2 != 0 }
+  var privilege: UInt8 { UInt8(truncatingIfNeeded: low >> 45 & 3) }
+  var isPresent: Bool { low >> 47 & 1 != 0 }
+  var isLong: Bool { low >> 53 & 1 != 0 }
+  var isDefault32: Bool { low >> 54 & 1 != 0 }
+  var base: UInt64 { low >> 16 & 0xff_ffff | low >> 32 & 0xff00_0000 | high << 32 }
+
+  var limit: UInt32 {
+    let limit = UInt32(truncatingIfNeeded: low & 0xffff | low >> 32 & 0xf_0000)
+    return low >> 55 & 1 != 0 ? limit << 12 | 0xfff : limit
+  }
+
+  func segment(_ selector: UInt16) -> Segment {
+    Segment(
+      selector: selector, base: base, limit: limit,
+      attributes: UInt16(truncatingIfNeeded: low >> 40 & 0xff | low >> 40 & 0xf000))
+  }
+}
+
+extension RewritingProcessor {
+  var isLongMode: Bool { system.efer & 0x400 != 0 }
+
+  /// Reads a descriptor; `errorCode` is what #GP says if it lies outside its table.
+  func descriptor(_ selector: UInt16, errorCode: UInt32, isWide: Bool = false) throws(Interruption) -> Descriptor {
+    let isLocal = selector & 4 != 0
+    if isLocal, system.ldt.selector & 0xfffc == 0 { throw .exception(.general(errorCode)) }
+    let base = isLocal ? system.ldt.base : system.gdt.base
+    let limit = isLocal ? system.ldt.limit : UInt32(system.gdt.limit)
+    let offset = UInt64(selector & 0xfff8)
+    guard offset + (isWide ? 15 : 7) <= UInt64(limit) else { throw .exception(.general(errorCode)) }
+    var found = Descriptor(low: try load(base &+ offset, size: 8, asSupervisor: true))
+    if isWide { found.high = try load(base &+ offset &+ 8, size: 8, asSupervisor: true) & 0xffff_ffff }
+    return found
+  }
+
+  /// Sets the accessed bit of a code or data descriptor, the busy bit of a TSS.
+  private func mark(_ selector: UInt16, bit: UInt64) throws(Interruption) {
+    let base = selector & 4 != 0 ? system.ldt.base : system.gdt.base
+    let place = base &+ UInt64(selector & 0xfff8) &+ 5
+    let value = try load(place, size: 1, asSupervisor: true)
+    if value & bit == 0 { try save(place, value | bit, size: 1, asSupervisor: true) }
+  }
+
+  func segment(_ register: SegmentRegister) -> Segment {
+    switch register {
+    case .es: system.es
+    case .cs: system.cs
+    case .ss: system.ss
+    case .ds: system.ds
+    case .fs: system.fs
+    case .gs: system.gs
+    }
+  }
+
+  func setSegment(_ register: SegmentRegister, _ value: Segment) {
+    switch register {
+    case .es: system.es = value
+    case .cs: system.cs = value
+    case .ss: system.ss = value
+    case .ds: system.ds = value
+    case .fs: system.fs = value
+    case .gs: system.gs = value
+    }
+    modeChanged()
+  }
+
+  /// MOV and POP to a segment register other than CS.
+  func loadSegment(_ register: SegmentRegister, _ selector: UInt16) throws(Interruption) {
+    guard system.cr0 & 1 != 0 else {
+      var value = segment(register)
+      value.selector = selector
+      value.base = UInt64(selector) << 4
+      setSegment(register, value)
+      return
+    }
+    let code = UInt32(selector & 0xfffc)
+    if code == 0 {
+      if register == .ss {
+        guard mode.bits == .bits64, cpl != 3, UInt8(selector & 3) == cpl else { throw .exception(.general) }
+        var value = Segment(selector: selector, base: 0, limit: .max, attributes: 0xc093, isUnusable: true)
+        value.attributes |= UInt16(cpl) << 5
+        setSegment(.ss, value)
+        return
+      }
+      // AMD keeps the base of a register into which a null selector is loaded (AMD64 APM vol. 2, 4.5.3).
+      var value = segment(register)
+      value.selector = selector
+      value.isUnusable = true
+      setSegment(register, value)
+      return
+    }
+    let found = try descriptor(selector, errorCode: code)
+    let requested = UInt8(selector & 3)
+    if register == .ss {
+      guard requested == cpl, !found.isSystem, !found.isCode, found.hasAccess, found.privilege == cpl else {
+        throw .exception(.general(code))
+      }
+      guard found.isPresent else { throw .exception(.stack(code)) }
+    } else {
+      guard !found.isSystem, !found.isCode || found.hasAccess else { throw .exception(.general(code)) }
+      if !(found.isCode && found.isConforming), requested > found.privilege || cpl > found.privilege {
+        throw .exception(.general(code))
+      }
+      guard found.isPresent else { throw .exception(.notPresent(code)) }
+    }
+    try mark(selector, bit: 1)
+    var value = found.segment(selector)
+    value.attributes |= 1
+    setSegment(register, value)
+  }
+
+  /// LLDT and LTR.
+  func loadSystemSegment(_ selector: UInt16, isTask: Bool) throws(Interruption) {
+    let code = UInt32(selector & 0xfffc)
+    if code == 0 {
+      if isTask { throw .exception(.general) }
+      system.ldt = Segment(selector: selector, base: 0, limit: 0, attributes: 0, isUnusable: true)
+      return
+    }
+    guard selector & 4 == 0 else { throw .exception(.general(code)) }
+    let found = try descriptor(selector, errorCode: code, isWide: isLongMode)
+    let isRight = isTask ? found.type == 9 || (found.type == 1 && !isLongMode) : found.type == 2
+    guard found.isSystem, isRight else { throw .exception(.general(code)) }
+    guard found.isPresent else { throw .exception(.notPresent(code)) }
+    if isLongMode, !GuestMMU.isCanonical(found.base) { throw .exception(.general(code)) }
+    if isTask {
+      try mark(selector, bit: 2)
+      system.task = found.segment(selector)
+      system.task.attributes |= 2
+    } else {
+      system.ldt = found.segment(selector)
+    }
+  }
+
+  /// Checks a code segment for a far jump or call without a gate.
+  func farCodeSegment(_ selector: UInt16) throws(Interruption) -> Segment {
+    let code = UInt32(selector & 0xfffc)
+    guard code != 0 else { throw .exception(.general) }
+    let found = try descriptor(selector, errorCode: code)
+    if found.isSystem {
+      switch found.type {
+      case 4, 12: throw .unsupported("a call gate")
+      case 1, 3, 9, 11, 5:
+        if isLongMode { throw .exception(.general(code)) }
+        throw .unsupported("a task switch")
+      default: throw .exception(.general(code))
+      }
+    }
+    guard found.isCode else { throw .exception(.general(code)) }
+    if found.isConforming {
+      guard found.privilege <= cpl else { throw .exception(.general(code)) }
+    } else {
+      guard UInt8(selector & 3) <= cpl, found.privilege == cpl else { throw .exception(.general(code)) }
+    }
+    guard found.isPresent else { throw .exception(.notPresent(code)) }
+    if isLongMode, found.isLong, found.isDefault32 { throw .exception(.general(code)) }
+    try mark(selector, bit: 1)
+    var value = found.segment(selector & 0xfffc | UInt16(cpl))
+    value.attributes |= 1
+    return value
+  }
+
+  func farJump(_ selector: UInt16, _ offset: UInt64) throws(Interruption) {
+    guard system.cr0 & 1 != 0 else { throw .unsupported("a far jump in real mode") }
+    let target = try farCodeSegment(selector)
+    try checkTarget(offset, in: target)
+    setSegment(.cs, target)
+    rip = offset
+  }
+
+  func farCall(_ selector: UInt16, _ offset: UInt64, size: Int) throws(Interruption) {
+    guard system.cr0 & 1 != 0 else { throw .unsupported("a far call in real mode") }
+    let target = try farCodeSegment(selector)
+    try checkTarget(offset, in: target)
+    let stack = stackPointer &- UInt64(2 * size)
+    try save(stack &+ UInt64(size), UInt64(system.cs.selector), size: size, isStack: true)
+    try save(stack, rip, size: size, isStack: true)
+    stackPointer = stack
+    setSegment(.cs, target)
+    rip = offset
+  }
+
+  private func checkTarget(_ offset: UInt64, in target: Segment) throws(Interruption) {
+    if isLongMode, target.attributes & 0x2000 != 0 {
+      guard GuestMMU.isCanonical(offset) else { throw .exception(.general) }
+    } else if offset > UInt64(target.limit) {
+      throw .exception(.general)
+    }
+  }
+
+  /// RSP in the stack's width.
+  var stackPointer: UInt64 {
+    get { general(.rsp, size: mode.bits == .bits64 ? 8 : 4) }
+    set { setGeneral(.rsp, newValue, size: mode.bits == .bits64 ? 8 : 4) }
+  }
+
+  /// RETF, and IRET after it has taken the flags.
+  func farReturn(size: Int, released: UInt64, isInterruptReturn: Bool) throws(Interruption) {
+    guard system.cr0 & 1 != 0 else { throw .unsupported("a far return in real mode") }
+    let step = UInt64(size)
+    var stack = stackPointer
+    let offset = try load(stack, size: size, isStack: true)
+    let selector = UInt16(truncatingIfNeeded: try load(stack &+ step, size: size, isStack: true))
+    stack = stack &+ 2 * step
+    var newFlags: UInt64?
+    if isInterruptReturn {
+      newFlags = try load(stack, size: size, isStack: true)
+      stack = stack &+ step
+    }
+    stack = stack &+ released
+    if let newFlags, newFlags & 0x2_0000 != 0, !isLongMode, cpl == 0, size == 4 {
+      throw .unsupported("virtual-8086 mode")
+    }
+    let code = UInt32(selector & 0xfffc)
+    guard code != 0 else { throw .exception(.general) }
+    let found = try descriptor(selector, errorCode: code)
+    let requested = UInt8(selector & 3)
+    guard requested >= cpl, found.isCode,
+      found.isConforming ? found.privilege <= requested : found.privilege == requested
+    else { throw .exception(.general(code)) }
+    guard found.isPresent else { throw .exception(.notPresent(code)) }
+    if isLongMode, found.isLong, found.isDefault32 { throw .exception(.general(code)) }
+    var target = found.segment(selector)
+    target.attributes |= 1
+    try checkTarget(offset, in: target)
+    let isOuter = requested > cpl
+    if isOuter || (isInterruptReturn && mode.bits == .bits64) {
+      let newStack = try load(stack, size: size, isStack: true)
+      let stackSelector = UInt16(truncatingIfNeeded: try load(stack &+ step, size: size, isStack: true))
+      let newSegment = try returnStack(stackSelector, requested, toLong: target.attributes & 0x2000 != 0)
+      try mark(selector, bit: 1)
+      system.ss = newSegment
+      cpl = requested
+      setGeneral(.rsp, isOuter && !isInterruptReturn ? newStack &+ released : newStack)
+      if isOuter { dropInnerSegments() }
+    } else {
+      try mark(selector, bit: 1)
+      stackPointer = stack
+    }
+    if let newFlags {
+      // The old privilege decided what may change; callers pass it by `returningFlags`.
+      applyReturnFlags(newFlags, size: size, from: UInt8(system.cs.selector & 3))
+    }
+    if isInterruptReturn { pendingEvents.nonMaskableBlocked = false }
+    system.cs = target
+    rip = size == 2 ? offset & 0xffff : offset
+    modeChanged()
+  }
+
+  private func returnStack(_ selector: UInt16, _ privilege: UInt8, toLong: Bool) throws(Interruption) -> Segment {
+    let code = UInt32(selector & 0xfffc)
+    if code == 0 {
+      guard isLongMode, toLong, privilege != 3, UInt8(selector & 3) == privilege else { throw .exception(.general) }
+      var value = Segment(selector: selector, base: 0, limit: .max, attributes: 0xc093, isUnusable: true)
+      value.attributes |= UInt16(privilege) << 5
+      return value
+    }
+    let found = try descriptor(selector, errorCode: code)
+    guard UInt8(selector & 3) == privilege, !found.isSystem, !found.isCode, found.hasAccess,
+      found.privilege == privilege
+    else { throw .exception(.general(code)) }
+    guard found.isPresent else { throw .exception(.stack(code)) }
+    try mark(selector, bit: 1)
+    var value = found.segment(selector)
+    value.attributes |= 1
+    return value
+  }
+
+  /// Data segments that the outer level may not use become null.
+  private func dropInnerSegments() {
+    for register in [SegmentRegister.ds, .es, .fs, .gs] {
+      let value = segment(register)
+      let isCode = value.attributes & 0x18 == 0x18
+      if isCode, value.attributes & 4 != 0 { continue }
+      if UInt8(truncatingIfNeeded: value.attributes >> 5 & 3) < cpl, value.selector & 0xfffc != 0 {
+        setSegment(register, Segment(selector: 0, base: value.base, limit: 0, attributes: 0, isUnusable: true))
+      }
+    }
+  }
+
+  /// Which flags POPF and IRET may change depends on the privilege that they run with.
+  func applyReturnFlags(_ value: UInt64, size: Int, from privilege: UInt8, isReturn: Bool = true) {
+    var mask: UInt64 = Self.arithmeticFlags | 0x100 | 0x400 | 0x4000 | 0x4_0000 | 0x20_0000
+    if isReturn { mask |= 0x1_0000 }
+    let ioPrivilege = UInt8(truncatingIfNeeded: systemFlags >> 12 & 3)
+    if privilege == 0 { mask |= 0x3000 }
+    if privilege <= ioPrivilege { mask |= 0x200 }
+    if size == 2 { mask &= 0xffff }
+    var new = rflags & ~mask | value & mask
+    if !isReturn { new &= ~0x1_0000 }
+    rflags = new
+  }
+}

@@ -1,0 +1,256 @@
+// What translated code leaves to Swift: instructions that are privileged, or that would silently give the host's answer.
+//
+// Each either completes, with RIP behind it or where it leads, or throws and has changed nothing.
+
+import CWorldSwitch
+import InstructionSet
+import VMM
+
+extension RewritingProcessor {
+  private func refused(_ instruction: Instruction) -> Interruption {
+    .unsupported("instruction \(instruction.mnemonic)")
+  }
+
+  /// Carries out the instruction at RIP.
+  func emulate(_ instruction: Instruction) throws(Interruption) {
+    counters.count(.exitOther)
+    let next = nextRIP(instruction)
+    guard instruction.encoding == .legacy else { throw refused(instruction) }
+    if instruction.classification == .privileged, cpl != 0, !isPort(instruction), !isInterruptFlag(instruction) {
+      throw .exception(.general)
+    }
+    let isDone =
+      switch instruction.opcodeMap {
+      case Instruction.OpcodeMap.oneByte: try emulateOneByte(instruction, next)
+      case Instruction.OpcodeMap.escape0F: try emulateTwoBytes(instruction, next)
+      default: false
+      }
+    if !isDone { throw refused(instruction) }
+  }
+
+  func nextRIP(_ instruction: Instruction) -> UInt64 {
+    let next = rip &+ UInt64(instruction.length)
+    return mode.bits == .bits64 ? next : next & 0xffff_ffff
+  }
+
+  private func isPort(_ instruction: Instruction) -> Bool {
+    guard instruction.opcodeMap == Instruction.OpcodeMap.oneByte else { return false }
+    return switch instruction.opcode {
+    case 0x6c...0x6f, 0xe4...0xe7, 0xec...0xef: true
+    default: false
+    }
+  }
+
+  private func isInterruptFlag(_ instruction: Instruction) -> Bool {
+    instruction.opcodeMap == Instruction.OpcodeMap.oneByte && (instruction.opcode == 0xfa || instruction.opcode == 0xfb)
+  }
+
+  private var ioPrivilege: UInt8 { UInt8(truncatingIfNeeded: systemFlags >> 12 & 3) }
+
+  // MARK: Opcodes of one byte
+
+  private func emulateOneByte(_ instruction: Instruction, _ next: UInt64) throws(Interruption) -> Bool {
+    let size = Int(instruction.operandSize)
+    switch instruction.opcode {
+    case 0xfa, 0xfb:
+      guard cpl <= ioPrivilege || system.cr0 & 1 == 0 else { throw .exception(.general) }
+      if instruction.opcode == 0xfa {
+        systemFlags &= ~0x200
+      } else {
+        isInShadow = systemFlags & 0x200 == 0
+        systemFlags |= 0x200
+      }
+    case 0xfc: systemFlags &= ~0x400
+    case 0xfd: systemFlags |= 0x400
+    case 0xf4:
+      rip = next
+      activity = .halted
+      counters.count(.exitHalt)
+      throw .stop(.stopRequested)
+    case 0x9c:
+      let value = rflags & ~0x3_0000
+      try push(value, size: size)
+    case 0x9d:
+      let value = try load(stackPointer, size: size, isStack: true)
+      stackPointer = stackPointer &+ UInt64(size)
+      applyReturnFlags(value, size: size, from: cpl, isReturn: false)
+    case 0xcf:
+      try farReturn(size: size, released: 0, isInterruptReturn: true)
+      return true
+    case 0xca, 0xcb:
+      let released = instruction.opcode == 0xca ? UInt64(bitPattern: instruction.immediate) & 0xffff : 0
+      try farReturn(size: size, released: released, isInterruptReturn: false)
+      return true
+    case 0xea, 0x9a:
+      guard case .farPointer(let selector, let offset)? = instruction.operand(at: 0)?.kind else { return false }
+      rip = next
+      if instruction.opcode == 0xea {
+        try restoring(instruction) { () throws(Interruption) in try farJump(selector, UInt64(offset)) }
+      } else {
+        try restoring(instruction) { () throws(Interruption) in try farCall(selector, UInt64(offset), size: size) }
+      }
+      return true
+    case 0xff:
+      guard let memory = instruction.memoryOperand, instruction.reg == 3 || instruction.reg == 5 else { return false }
+      let address = linear(memory, next)
+      let offset = try load(address, size: size)
+      let selector = UInt16(truncatingIfNeeded: try load(address &+ UInt64(size), size: 2))
+      rip = next
+      if instruction.reg == 5 {
+        try restoring(instruction) { () throws(Interruption) in try farJump(selector, offset) }
+      } else {
+        try restoring(instruction) { () throws(Interruption) in try farCall(selector, offset, size: size) }
+      }
+      return true
+    case 0xcc: try softwareInterrupt(3, next)
+    case 0xcd: try softwareInterrupt(UInt8(truncatingIfNeeded: instruction.immediate), next)
+    case 0xce:
+      guard mode.bits != .bits64 else { throw .exception(.invalidOpcode) }
+      if rflags & 0x800 == 0 { break }
+      try softwareInterrupt(4, next)
+    case 0x8e:
+      guard let register = SegmentRegister(rawValue: instruction.reg) else { return false }
+      let selector = try readRM(instruction, next, size: 2)
+      try loadSegment(register, UInt16(truncatingIfNeeded: selector))
+      if register == .ss { isInShadow = true }
+    case 0x8c:
+      guard let register = SegmentRegister(rawValue: instruction.reg) else { return false }
+      try writeSelector(segment(register).selector, instruction, next)
+    case 0x06, 0x0e, 0x16, 0x1e:
+      guard let register = SegmentRegister(rawValue: instruction.opcode >> 3) else { return false }
+      try push(UInt64(segment(register).selector), size: size)
+    case 0x07, 0x17, 0x1f:
+      guard let register = SegmentRegister(rawValue: instruction.opcode >> 3) else { return false }
+      try popSegment(register, size: size)
+    case 0xc8:
+      return try emulateEnter(instruction, next)
+    case 0xd7:
+      guard let memory = instruction.effects.memory.0 else { return false }
+      var offset = general(.rbx) &+ general(.rax, size: 1)
+      if memory.addressSize == 4 { offset &= 0xffff_ffff }
+      let base = memory.segment == .fs || memory.segment == .gs ? segment(memory.segment).base : 0
+      setGeneral(.rax, try load(base &+ offset, size: 1), size: 1)
+    case 0xe4...0xe7, 0xec...0xef:
+      try emulatePort(instruction)
+    case 0x6c...0x6f, 0xa4...0xa7, 0xaa...0xaf:
+      return try emulateString(instruction, next)
+    default: return false
+    }
+    rip = next
+    return true
+  }
+
+  /// RIP is the next instruction's while `body` runs, as far calls push it; and the instruction's again if it throws.
+  private func restoring(_ instruction: Instruction, _ body: () throws(Interruption) -> Void) throws(Interruption) {
+    let own = rip &- UInt64(instruction.length)
+    do throws(Interruption) {
+      try body()
+    } catch {
+      rip = own
+      throw error
+    }
+  }
+
+  func push(_ value: UInt64, size: Int) throws(Interruption) {
+    let stack = stackPointer &- UInt64(size)
+    try save(mode.bits == .bits64 ? stack : stack & 0xffff_ffff, value, size: size, isStack: true)
+    stackPointer = stack
+  }
+
+  private func popSegment(_ register: SegmentRegister, size: Int) throws(Interruption) {
+    let value = try load(stackPointer, size: size, isStack: true)
+    try loadSegment(register, UInt16(truncatingIfNeeded: value))
+    stackPointer = stackPointer &+ UInt64(size)
+    if register == .ss { isInShadow = true }
+  }
+
+  private func softwareInterrupt(_ vector: UInt8, _ next: UInt64) throws(Interruption) {
+    try deliver(vector, errorCode: nil, flags: rflags, isSoftware: true, returnRIP: next)
+    throw .stop(.stopRequested)
+  }
+
+  private func emulateEnter(_ instruction: Instruction, _ next: UInt64) throws(Interruption) -> Bool {
+    let size = Int(instruction.operandSize)
+    guard instruction.secondImmediate & 31 == 0, size == (mode.bits == .bits64 ? 8 : 4) else { return false }
+    let frame = stackPointer &- UInt64(size)
+    // The space that is allocated must be writable too.
+    let end = frame &- UInt64(bitPattern: instruction.immediate & 0xffff)
+    _ = try locate(mode.bits == .bits64 ? end : end & 0xffff_ffff, count: 1, .write, isStack: true)
+    try save(frame, general(.rbp, size: size), size: size, isStack: true)
+    setGeneral(.rbp, frame, size: size)
+    stackPointer = end
+    rip = next
+    return true
+  }
+
+  // MARK: Operands
+
+  /// A memory operand's linear address.
+  func linear(_ memory: MemoryOperand, _ next: UInt64) -> UInt64 {
+    var offset = UInt64(bitPattern: memory.displacement)
+    if memory.isRIPRelative { offset = offset &+ next }
+    if let base = memory.base { offset = offset &+ general(base) }
+    if let index = memory.index { offset = offset &+ general(index) &* UInt64(memory.scale) }
+    switch memory.addressSize {
+    case 4: offset &= 0xffff_ffff
+    case 2: offset &= 0xffff
+    default: break
+    }
+    guard memory.segment == .fs || memory.segment == .gs || mode.bits != .bits64 else { return offset }
+    let sum = offset &+ segment(memory.segment).base
+    return mode.bits == .bits64 ? sum : sum & 0xffff_ffff
+  }
+
+  private func rmRegister(_ instruction: Instruction) -> GeneralRegister {
+    GeneralRegister(rawValue: instruction.rm | instruction.rex << 3 & 8) ?? .rax
+  }
+
+  func readRM(_ instruction: Instruction, _ next: UInt64, size: Int) throws(Interruption) -> UInt64 {
+    if let memory = instruction.memoryOperand { return try load(linear(memory, next), size: size) }
+    return general(rmRegister(instruction), size: size)
+  }
+
+  /// Selectors and machine status words: 16 bits in memory, zero-extended in registers of the operand size.
+  func writeSelector(_ value: UInt16, _ instruction: Instruction, _ next: UInt64) throws(Interruption) {
+    if let memory = instruction.memoryOperand {
+      try save(linear(memory, next), UInt64(value), size: 2)
+    } else {
+      setGeneral(rmRegister(instruction), UInt64(value), size: Int(instruction.operandSize))
+    }
+  }
+
+  // MARK: Ports
+
+  /// IOPL, or the permission bitmap in the TSS.
+  func checkPort(_ port: UInt16, width: AccessWidth) throws(Interruption) {
+    guard system.cr0 & 1 != 0, cpl > ioPrivilege else { return }
+    guard system.task.attributes & 8 != 0, system.task.limit >= 0x67 else { throw .exception(.general) }
+    let map = try load(system.task.base &+ 0x66, size: 2, asSupervisor: true)
+    let place = map &+ UInt64(port) >> 3
+    guard place &+ 1 <= UInt64(system.task.limit) else { throw .exception(.general) }
+    let bits = try load(system.task.base &+ place, size: 2, asSupervisor: true)
+    let mask = (1 << UInt64(width.rawValue)) - 1
+    guard bits >> UInt64(port & 7) & UInt64(mask) == 0 else { throw .exception(.general) }
+  }
+
+  private func emulatePort(_ instruction: Instruction) throws(Interruption) {
+    let isImmediate = instruction.opcode < 0xe8
+    let port =
+      isImmediate
+      ? UInt16(truncatingIfNeeded: instruction.immediate & 0xff) : UInt16(truncatingIfNeeded: general(.rdx))
+    let size = instruction.opcode & 1 == 0 ? 1 : min(Int(instruction.operandSize), 4)
+    guard let width = AccessWidth(rawValue: size) else { throw refused(instruction) }
+    try checkPort(port, width: width)
+    if instruction.opcode & 2 == 0 {
+      counters.count(.portRead)
+      setGeneral(.rax, UInt64(partition.bus.readPort(port, width: width)), size: size)
+    } else {
+      counters.count(.portWrite)
+      let value = UInt32(truncatingIfNeeded: general(.rax, size: size))
+      if case .stop(let reason) = partition.bus.writePort(port, value, width: width) {
+        rip = nextRIP(instruction)
+        throw .stop(reason)
+      }
+    }
+  }
+}

@@ -1,0 +1,177 @@
+// String instructions, element by element, with a fast path for RAM within a page on either side.
+//
+// After each element the registers say what is left, so a fault, a stop request or a device's effect can come between
+// any two.
+
+import InstructionSet
+import VMM
+
+extension RewritingProcessor {
+  func emulateString(_ instruction: Instruction, _ next: UInt64) throws(Interruption) -> Bool {
+    let isRepeated = instruction.isRepeated
+    let addressSize = Int(instruction.addressSize)
+    guard addressSize >= 4 else { return false }
+    let isByte = instruction.opcode & 1 == 0
+    let isPort = instruction.opcode < 0x70
+    let size = isByte ? 1 : isPort ? min(Int(instruction.operandSize), 4) : Int(instruction.operandSize)
+    let sourceSegment = instruction.segmentOverride ?? .ds
+    let sourceBase =
+      mode.bits != .bits64 || sourceSegment == .fs || sourceSegment == .gs ? segment(sourceSegment).base : 0
+    let step = systemFlags & 0x400 == 0 ? UInt64(size) : 0 &- UInt64(size)
+    let comparesWhileEqual = instruction.prefixes.contains(.rep)
+    var budget = 1 << 16
+    while true {
+      let count = general(.rcx, size: addressSize)
+      if isRepeated, count == 0 { break }
+      if isRepeated, !mode.isSingleStepping {
+        let done = try moveInBulk(
+          instruction, size: size, count: count, step: step, addressSize: addressSize, sourceBase: sourceBase)
+        if done > 0 {
+          setGeneral(.rcx, count &- done, size: addressSize)
+          budget -= Int(truncatingIfNeeded: min(done, 4096))
+          if budget <= 0 {
+            if stop.isRequested { throw .stop(.stopRequested) }
+            budget = 1 << 16
+          }
+          continue
+        }
+      }
+      let source = sourceBase &+ general(.rsi, size: addressSize)
+      let destination = general(.rdi, size: addressSize)
+      var isFinished = false
+      var effect: StopReason?
+      var usesSource = false
+      var usesDestination = false
+      switch instruction.opcode & ~1 {
+      case 0xa4:
+        let value = try load(source, size: size)
+        try save(destination, value, size: size)
+        (usesSource, usesDestination) = (true, true)
+      case 0xaa:
+        try save(destination, general(.rax, size: size), size: size)
+        usesDestination = true
+      case 0xac:
+        setGeneral(.rax, try load(source, size: size), size: size)
+        usesSource = true
+      case 0xa6, 0xae:
+        let isCompare = instruction.opcode & ~1 == 0xa6
+        let left = isCompare ? try load(source, size: size) : general(.rax, size: size)
+        let right = try load(destination, size: size)
+        setFlags(comparing: left, with: right, size: size)
+        (usesSource, usesDestination) = (isCompare, true)
+        isFinished = (left == right) != comparesWhileEqual
+      case 0x6c, 0x6e:
+        guard let width = AccessWidth(rawValue: size) else { return false }
+        let port = UInt16(truncatingIfNeeded: general(.rdx))
+        try checkPort(port, width: width)
+        if instruction.opcode & ~1 == 0x6c {
+          // A destination that can't be written must fault before the device is read.
+          _ = try locate(destination, count: size, .write)
+          counters.count(.portRead)
+          try save(destination, UInt64(partition.bus.readPort(port, width: width)), size: size)
+          usesDestination = true
+        } else {
+          let value = UInt32(truncatingIfNeeded: try load(source, size: size))
+          counters.count(.portWrite)
+          if case .stop(let reason) = partition.bus.writePort(port, value, width: width) { effect = reason }
+          usesSource = true
+        }
+      default: return false
+      }
+      if usesSource { setGeneral(.rsi, general(.rsi) &+ step, size: addressSize) }
+      if usesDestination { setGeneral(.rdi, general(.rdi) &+ step, size: addressSize) }
+      if isRepeated { setGeneral(.rcx, count &- 1, size: addressSize) }
+      if let effect {
+        if !isRepeated || count == 1 { rip = next }
+        throw .stop(effect)
+      }
+      if !isRepeated || isFinished { break }
+      // Each iteration is an instruction to the trap flag.
+      if mode.isSingleStepping, count > 1 { return true }
+      budget -= 1
+      if budget <= 0 {
+        if stop.isRequested { throw .stop(.stopRequested) }
+        budget = 1 << 16
+      }
+    }
+    rip = next
+    return true
+  }
+
+  /// REP MOVS and REP STOS inside one page of RAM on each side, in either direction.
+  /// - Returns: how many elements it did; 0 where the careful way is needed.
+  private func moveInBulk(
+    _ instruction: Instruction, size: Int, count: UInt64, step: UInt64, addressSize: Int, sourceBase: UInt64
+  ) throws(Interruption) -> UInt64 {
+    let kind = instruction.opcode & ~1
+    guard kind == 0xa4 || kind == 0xaa else { return 0 }
+    let isDownward = step != UInt64(size)
+    let destination = general(.rdi, size: addressSize)
+    let source = sourceBase &+ general(.rsi, size: addressSize)
+    var elements = min(count, elementsInPage(destination, size: size, isDownward: isDownward))
+    if kind == 0xa4 { elements = min(elements, elementsInPage(source, size: size, isDownward: isDownward)) }
+    guard elements > 1 else { return 0 }
+    let bytes = Int(elements) * size
+    // The lowest byte of the range is at or below the first element.
+    let reach = isDownward ? UInt64(bytes - size) : 0
+    let from = kind == 0xa4 ? try locate(source, count: 1, .read).first &- reach : 0
+    let to = try locate(destination, count: 1, .write).first &- reach
+    guard let target = mmu.host(to, count: UInt64(bytes)) else { return 0 }
+    let moved = UInt64(bytes)
+    if kind == 0xa4 {
+      guard let origin = mmu.host(from, count: moved) else { return 0 }
+      // A copy that reads what it has written is a fill: element by element.
+      let overlaps = target < origin + bytes && origin < target + bytes
+      if overlaps, isDownward ? target < origin : target > origin { return 0 }
+      target.copyMemory(from: origin, byteCount: bytes)
+      let register = general(.rsi)
+      setGeneral(.rsi, isDownward ? register &- moved : register &+ moved, size: addressSize)
+    } else {
+      fill(target, with: general(.rax, size: size), size: size, count: bytes)
+    }
+    let register = general(.rdi)
+    setGeneral(.rdi, isDownward ? register &- moved : register &+ moved, size: addressSize)
+    store.invalidate(to, count: bytes)
+    return elements
+  }
+
+  /// How many whole elements lie in the page of the first one, from there on.
+  private func elementsInPage(_ linear: UInt64, size: Int, isDownward: Bool) -> UInt64 {
+    let offset = linear & 4095
+    let whole = (4096 - offset) / UInt64(size)
+    return isDownward ? (whole == 0 ? 0 : offset / UInt64(size) + 1) : whole
+  }
+
+  private func fill(_ target: UnsafeMutableRawPointer, with value: UInt64, size: Int, count: Int) {
+    switch size {
+    case 1: target.initializeMemory(as: UInt8.self, repeating: UInt8(truncatingIfNeeded: value), count: count)
+    case 2:
+      for offset in stride(from: 0, to: count, by: 2) {
+        target.storeBytes(of: UInt16(truncatingIfNeeded: value), toByteOffset: offset, as: UInt16.self)
+      }
+    case 4:
+      for offset in stride(from: 0, to: count, by: 4) {
+        target.storeBytes(of: UInt32(truncatingIfNeeded: value), toByteOffset: offset, as: UInt32.self)
+      }
+    default:
+      for offset in stride(from: 0, to: count, by: 8) {
+        target.storeBytes(of: value, toByteOffset: offset, as: UInt64.self)
+      }
+    }
+  }
+
+  /// The flags of CMP.
+  private func setFlags(comparing left: UInt64, with right: UInt64, size: Int) {
+    let bits = UInt64(8 * size)
+    let mask = bits == 64 ? UInt64.max : (1 << bits) - 1
+    let result = (left &- right) & mask
+    var flags: UInt64 = 0
+    if left < right { flags |= 1 }
+    if UInt8(truncatingIfNeeded: result).nonzeroBitCount % 2 == 0 { flags |= 4 }
+    if (left ^ right ^ result) & 0x10 != 0 { flags |= 0x10 }
+    if result == 0 { flags |= 0x40 }
+    if result >> (bits - 1) & 1 != 0 { flags |= 0x80 }
+    if ((left ^ right) & (left ^ result)) >> (bits - 1) & 1 != 0 { flags |= 0x800 }
+    setArithmeticFlags(flags)
+  }
+}

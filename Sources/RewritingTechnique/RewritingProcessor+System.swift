@@ -1,0 +1,432 @@
+// The two-byte opcodes among the sensitive instructions: control and debug registers, descriptor tables, MSRs, fast
+// system calls, CPUID, the time stamp, FXSAVE.
+
+import CWorldSwitch
+import InstructionSet
+import VMM
+
+/// MSR numbers (AMD64 APM vol. 2, appendix A).
+enum ModelSpecific {
+  static let timestamp: UInt32 = 0x10, efer: UInt32 = 0xc000_0080, star: UInt32 = 0xc000_0081
+  static let longTarget: UInt32 = 0xc000_0082, compatibilityTarget: UInt32 = 0xc000_0083
+  static let flagMask: UInt32 = 0xc000_0084, fsBase: UInt32 = 0xc000_0100, gsBase: UInt32 = 0xc000_0101
+  static let kernelGSBase: UInt32 = 0xc000_0102, timestampAuxiliary: UInt32 = 0xc000_0103
+  static let microcode: UInt32 = 0x8b
+  static let systemEnter: ClosedRange<UInt32> = 0x174...0x176
+}
+
+extension RewritingProcessor {
+  func emulateTwoBytes(_ instruction: Instruction, _ next: UInt64) throws(Interruption) -> Bool {
+    switch instruction.opcode {
+    case 0x00:
+      try emulateGroup6(instruction, next)
+    case 0x01:
+      guard try emulateGroup7(instruction, next) else { return false }
+    case 0x05:
+      return try systemCall(next)
+    case 0x07:
+      return try systemReturn(instruction)
+    case 0x06:
+      system.cr0 &= ~8
+      controlChanged()
+    case 0x08, 0x09: break  // INVD, WBINVD: caches are the host's
+    case 0x20, 0x22:
+      let number = Int(instruction.reg | instruction.rex << 1 & 8)
+      let register = GeneralRegister(rawValue: instruction.rm | instruction.rex << 3 & 8) ?? .rax
+      let size = mode.bits == .bits64 ? 8 : 4
+      if instruction.opcode == 0x20 {
+        setGeneral(register, readControl(number), size: size)
+      } else {
+        try writeControl(number, general(register, size: size))
+      }
+    case 0x21, 0x23:
+      // General detect: a fault that turns itself off (AMD64 APM vol. 2, 13.1.1.4).
+      if debug.dr7 & 0x2000 != 0 {
+        debug.dr7 &= ~0x2000
+        debug.dr6 |= 0x2000
+        throw .exception(.debug)
+      }
+      let register = GeneralRegister(rawValue: instruction.rm | instruction.rex << 3 & 8) ?? .rax
+      let size = mode.bits == .bits64 ? 8 : 4
+      if instruction.opcode == 0x21 {
+        setGeneral(register, try readDebug(Int(instruction.reg)), size: size)
+      } else {
+        try writeDebug(Int(instruction.reg), general(register, size: size))
+      }
+    case 0x30:
+      let value = general(.rdx, size: 4) << 32 | general(.rax, size: 4)
+      try writeModelSpecific(UInt32(truncatingIfNeeded: general(.rcx)), value)
+    case 0x32:
+      let value = try readModelSpecific(UInt32(truncatingIfNeeded: general(.rcx)))
+      setGeneral(.rax, value & 0xffff_ffff)
+      setGeneral(.rdx, value >> 32)
+    case 0x31:
+      guard cpl == 0 || system.cr4 & 4 == 0 else { throw .exception(.general) }
+      setTimestamp()
+    case 0x34, 0x35:
+      // Not in long mode on AMD (AMD64 APM vol. 3, "SYSENTER").
+      guard !isLongMode else { throw .exception(.invalidOpcode) }
+      return false
+    case 0xa2:
+      identify()
+    case 0xa0, 0xa8:
+      try push(UInt64(segment(instruction.opcode == 0xa0 ? .fs : .gs).selector), size: Int(instruction.operandSize))
+    case 0xa1, 0xa9:
+      let size = Int(instruction.operandSize)
+      let value = try load(stackPointer, size: size, isStack: true)
+      try loadSegment(instruction.opcode == 0xa1 ? .fs : .gs, UInt16(truncatingIfNeeded: value))
+      stackPointer = stackPointer &+ UInt64(size)
+    case 0xae:
+      guard try emulateGroup15(instruction, next) else { return false }
+    default: return false
+    }
+    rip = next
+    return true
+  }
+
+  private func emulateGroup6(_ instruction: Instruction, _ next: UInt64) throws(Interruption) {
+    guard system.cr0 & 1 != 0 else { throw .exception(.invalidOpcode) }
+    switch instruction.reg {
+    case 0: try writeSelector(system.ldt.selector, instruction, next)
+    case 1: try writeSelector(system.task.selector, instruction, next)
+    case 2, 3:
+      let selector = UInt16(truncatingIfNeeded: try readRM(instruction, next, size: 2))
+      try loadSystemSegment(selector, isTask: instruction.reg == 3)
+    default: throw .unsupported("instruction \(instruction.mnemonic)")
+    }
+  }
+
+  private func emulateGroup7(_ instruction: Instruction, _ next: UInt64) throws(Interruption) -> Bool {
+    guard let memory = instruction.memoryOperand else {
+      switch instruction.modRM {
+      case 0xca, 0xcb:  // CLAC, STAC
+        if instruction.modRM == 0xca { systemFlags &= ~0x4_0000 } else { systemFlags |= 0x4_0000 }
+        modeChanged()
+      case 0xf8:
+        guard mode.bits == .bits64 else { throw .exception(.invalidOpcode) }
+        let base = system.gs.base
+        system.gs.base = modelSpecific[ModelSpecific.kernelGSBase] ?? 0
+        modelSpecific[ModelSpecific.kernelGSBase] = base
+        modeChanged()
+      case 0xf9:
+        guard cpl == 0 || system.cr4 & 4 == 0 else { throw .exception(.general) }
+        setTimestamp()
+        setGeneral(.rcx, modelSpecific[ModelSpecific.timestampAuxiliary] ?? 0)
+      case 0xd0, 0xd1:
+        // CR4.OSXSAVE cannot be set: XSAVE is not announced.
+        throw .exception(.invalidOpcode)
+      case 0xe0...0xe7:
+        let status = system.cr0
+        let register = GeneralRegister(rawValue: instruction.rm | instruction.rex << 3 & 8) ?? .rax
+        setGeneral(register, status, size: Int(instruction.operandSize))
+      case 0xf0...0xf7:
+        try loadStatusWord(try readRM(instruction, next, size: 2))
+      default: return false
+      }
+      return true
+    }
+    let address = linear(memory, next)
+    let baseSize = mode.bits == .bits64 ? 8 : 4
+    switch instruction.reg {
+    case 0, 1:
+      guard cpl == 0 || system.cr4 & 0x800 == 0 else { throw .exception(.general) }
+      let table = instruction.reg == 0 ? system.gdt : system.idt
+      _ = try locate(address, count: baseSize + 2, .write)
+      try save(address, UInt64(table.limit), size: 2)
+      try save(address &+ 2, table.base, size: baseSize)
+    case 2, 3:
+      let limit = UInt16(truncatingIfNeeded: try load(address, size: 2))
+      var base = try load(address &+ 2, size: baseSize)
+      if mode.bits != .bits64, instruction.operandSize == 2 { base &= 0xff_ffff }
+      if mode.bits == .bits64, !GuestMMU.isCanonical(base) { throw .exception(.general) }
+      if instruction.reg == 2 {
+        system.gdt = DescriptorTable(base: base, limit: limit)
+      } else {
+        system.idt = DescriptorTable(base: base, limit: limit)
+      }
+    case 4: try save(address, system.cr0 & 0xffff, size: 2)
+    case 6: try loadStatusWord(try load(address, size: 2))
+    case 7: flushTranslation(of: address)
+    default: return false
+    }
+    return true
+  }
+
+  /// LMSW: four bits, of which PE can only be set.
+  private func loadStatusWord(_ value: UInt64) throws(Interruption) {
+    let kept = system.cr0 & ~0xe
+    try writeControl(0, kept | value & 0xf)
+  }
+
+  private func emulateGroup15(_ instruction: Instruction, _ next: UInt64) throws(Interruption) -> Bool {
+    if !instruction.hasModRMMemory {
+      // RDFSBASE, RDGSBASE, WRFSBASE, WRGSBASE.
+      guard instruction.simdPrefix == 2, instruction.reg < 4 else { return false }
+      guard mode.bits == .bits64, system.cr4 & 0x1_0000 != 0 else { throw .exception(.invalidOpcode) }
+      let register = GeneralRegister(rawValue: instruction.rm | instruction.rex << 3 & 8) ?? .rax
+      let size = Int(instruction.operandSize)
+      switch instruction.reg {
+      case 0: setGeneral(register, system.fs.base, size: size)
+      case 1: setGeneral(register, system.gs.base, size: size)
+      default:
+        let value = general(register, size: size)
+        guard GuestMMU.isCanonical(value) else { throw .exception(.general) }
+        if instruction.reg == 2 { system.fs.base = value } else { system.gs.base = value }
+        modeChanged()
+      }
+      return true
+    }
+    guard instruction.simdPrefix == 0, instruction.reg < 2, let memory = instruction.memoryOperand else { return false }
+    guard system.cr0 & 4 == 0 else { throw .exception(.deviceNotAvailable) }
+    guard system.cr0 & 8 == 0 else { throw .exception(.deviceNotAvailable) }
+    let address = linear(memory, next)
+    guard address & 15 == 0 else { throw .exception(.general) }
+    let vectorCount = system.cr4 & 0x200 == 0 ? 0 : mode.bits == .bits64 ? 16 : 8
+    // The x87 state is in the processor while blocks run.
+    cws_save_x87(block.state)
+    defer { cws_load_x87(block.state) }
+    if instruction.reg == 0 {
+      var area = try loadBytes(address, count: 512)
+      for position in 0..<24 { area[position] = block.x87[position] }
+      for position in 32..<160 { area[position] = block.x87[position] }
+      area.withUnsafeMutableBytes { bytes in
+        bytes.storeBytes(of: block.state.pointee.mxcsr, toByteOffset: 24, as: UInt32.self)
+        bytes.storeBytes(of: 0xffff, toByteOffset: 28, as: UInt32.self)
+      }
+      for number in 0..<vectorCount {
+        for byte in 0..<16 { area[160 + 16 * number + byte] = block.vectors[32 * number + byte] }
+      }
+      try saveBytes(address, area)
+    } else {
+      let area = try loadBytes(address, count: 512)
+      let mxcsr = area.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 24, as: UInt32.self) }
+      guard mxcsr & 0xffff_0000 == 0 else { throw .exception(.general) }
+      for position in 0..<24 { block.x87[position] = area[position] }
+      for position in 32..<160 { block.x87[position] = area[position] }
+      if vectorCount != 0 { block.state.pointee.mxcsr = mxcsr }
+      for number in 0..<vectorCount {
+        for byte in 0..<16 { block.vectors[32 * number + byte] = area[160 + 16 * number + byte] }
+      }
+    }
+    return true
+  }
+
+  // MARK: Fast system calls
+
+  private func systemCall(_ next: UInt64) throws(Interruption) -> Bool {
+    guard system.efer & 1 != 0, system.cr0 & 1 != 0 else { throw .exception(.invalidOpcode) }
+    guard isLongMode else { return false }
+    let star = modelSpecific[ModelSpecific.star] ?? 0
+    let mask = modelSpecific[ModelSpecific.flagMask] ?? 0
+    let flags = rflags
+    setGeneral(.rcx, next)
+    setGeneral(.r11, flags & ~0x1_0000)
+    let target = modelSpecific[
+      mode.bits == .bits64 ? ModelSpecific.longTarget : ModelSpecific.compatibilityTarget]
+    let selector = UInt16(truncatingIfNeeded: star >> 32) & 0xfffc
+    system.cs = .flatCode64(selector: selector)
+    system.ss = .flatData(selector: selector &+ 8)
+    cpl = 0
+    rflags = flags & ~mask & ~0x1_0000
+    rip = target ?? 0
+    return true
+  }
+
+  private func systemReturn(_ instruction: Instruction) throws(Interruption) -> Bool {
+    guard system.efer & 1 != 0 else { throw .exception(.invalidOpcode) }
+    guard isLongMode, mode.bits == .bits64 else { return false }
+    let star = modelSpecific[ModelSpecific.star] ?? 0
+    let base = UInt16(truncatingIfNeeded: star >> 48)
+    if instruction.rexW {
+      system.cs = .flatCode64(selector: (base &+ 16) | 3)
+      rip = general(.rcx)
+    } else {
+      system.cs = .flatCode32(selector: base | 3)
+      rip = general(.rcx, size: 4)
+    }
+    system.cs.attributes |= 0x60
+    system.ss.selector = (base &+ 8) | 3
+    system.ss.base = 0
+    system.ss.limit = .max
+    system.ss.attributes = 0xc0f3
+    system.ss.isUnusable = false
+    cpl = 3
+    rflags = general(.r11) & 0x3c_7fd7 | 2
+    return true
+  }
+
+  // MARK: Identification and time
+
+  private func setTimestamp() {
+    let value = timestamp
+    setGeneral(.rax, value & 0xffff_ffff)
+    setGeneral(.rdx, value >> 32)
+  }
+
+  private func identify() {
+    let function = UInt32(truncatingIfNeeded: general(.rax))
+    let table = partition.identification
+    var leaf = table.leaf(function, index: UInt32(truncatingIfNeeded: general(.rcx)))
+    if function == 1, system.cr4 & 0x4_0000 != 0 { leaf?.ecx |= 1 << 27 }
+    setGeneral(.rax, UInt64(leaf?.eax ?? 0))
+    setGeneral(.rbx, UInt64(leaf?.ebx ?? 0))
+    setGeneral(.rcx, UInt64(leaf?.ecx ?? 0))
+    setGeneral(.rdx, UInt64(leaf?.edx ?? 0))
+  }
+
+  // MARK: Model-specific registers
+
+  private func readModelSpecific(_ index: UInt32) throws(Interruption) -> UInt64 {
+    switch index {
+    case ModelSpecific.timestamp: timestamp
+    case ModelSpecific.efer: system.efer
+    case ModelSpecific.fsBase: system.fs.base
+    case ModelSpecific.gsBase: system.gs.base
+    case ModelSpecific.star, ModelSpecific.longTarget, ModelSpecific.compatibilityTarget, ModelSpecific.flagMask,
+      ModelSpecific.kernelGSBase, ModelSpecific.timestampAuxiliary, ModelSpecific.systemEnter:
+      modelSpecific[index] ?? 0
+    case ModelSpecific.microcode: 0
+    default: throw .exception(.general)
+    }
+  }
+
+  private func writeModelSpecific(_ index: UInt32, _ value: UInt64) throws(Interruption) {
+    switch index {
+    case ModelSpecific.timestamp: timestampOffset = value &- cws_timestamp()
+    case ModelSpecific.efer: try writeEFER(value)
+    case ModelSpecific.fsBase, ModelSpecific.gsBase:
+      guard GuestMMU.isCanonical(value) else { throw .exception(.general) }
+      if index == ModelSpecific.fsBase { system.fs.base = value } else { system.gs.base = value }
+      modeChanged()
+    case ModelSpecific.longTarget, ModelSpecific.compatibilityTarget, ModelSpecific.kernelGSBase:
+      guard GuestMMU.isCanonical(value) else { throw .exception(.general) }
+      modelSpecific[index] = value
+    case ModelSpecific.flagMask, ModelSpecific.timestampAuxiliary: modelSpecific[index] = value & 0xffff_ffff
+    case ModelSpecific.star: modelSpecific[index] = value
+    case ModelSpecific.systemEnter: modelSpecific[index] = value
+    case ModelSpecific.microcode: break
+    default: throw .exception(.general)
+    }
+  }
+
+  private func writeEFER(_ value: UInt64) throws(Interruption) {
+    // SCE, LME, LMA, NXE.
+    guard value & ~0xd01 == 0 else { throw .exception(.general) }
+    let isPaging = system.cr0 >> 31 != 0
+    if isPaging, (value ^ system.efer) & 0x100 != 0 { throw .exception(.general) }
+    system.efer = value & ~0x400 | system.efer & 0x400
+    controlChanged()
+    flushTranslations()
+  }
+
+  // MARK: Control and debug registers
+
+  private func readControl(_ number: Int) -> UInt64 {
+    switch number {
+    case 0: system.cr0
+    case 2: system.cr2
+    case 3: system.cr3
+    case 4: system.cr4
+    default: system.cr8
+    }
+  }
+
+  private func writeControl(_ number: Int, _ value: UInt64) throws(Interruption) {
+    switch number {
+    case 0: try writeCR0(value)
+    case 2: system.cr2 = value
+    case 3:
+      guard value >> 40 & 0x7f_ffff == 0 else { throw .exception(.general) }
+      if system.cr4 & 0x20 != 0, !isLongMode, system.cr0 >> 31 != 0 { try loadPointerTable(value) }
+      system.cr3 = value
+      controlChanged()
+      flushTranslations()
+    case 4: try writeCR4(value)
+    default:
+      guard value < 16 else { throw .exception(.general) }
+      system.cr8 = value
+    }
+  }
+
+  private func loadPointerTable(_ root: UInt64) throws(Interruption) {
+    do throws(GuestException) {
+      try mmu.loadPointerTable(from: root)
+    } catch {
+      throw .exception(error)
+    }
+  }
+
+  private func writeCR0(_ value: UInt64) throws(Interruption) {
+    // AMD: reserved bits above 31 are #GP, others ignored; ET is always set (AMD64 APM vol. 2, 3.1.1).
+    guard value >> 32 == 0 else { throw .exception(.general) }
+    let protects = value & 1 != 0
+    let pages = value >> 31 != 0
+    guard protects || !pages, value & 0x2000_0000 == 0 || value & 0x4000_0000 != 0 else {
+      throw .exception(.general)
+    }
+    let wasPaging = system.cr0 >> 31 != 0
+    var efer = system.efer
+    if pages, !wasPaging {
+      if efer & 0x100 != 0 {
+        guard system.cr4 & 0x20 != 0, system.cs.attributes & 0x2000 == 0 else { throw .exception(.general) }
+        efer |= 0x400
+      } else if system.cr4 & 0x20 != 0 {
+        try loadPointerTable(system.cr3)
+      }
+    }
+    if !pages, wasPaging, efer & 0x400 != 0 {
+      guard mode.bits != .bits64 else { throw .exception(.general) }
+      efer &= ~0x400
+    }
+    system.efer = efer
+    system.cr0 = value & 0xe005_003f | 0x10
+    controlChanged()
+    flushTranslations()
+  }
+
+  private func writeCR4(_ value: UInt64) throws(Interruption) {
+    // TSD, DE, PSE, PAE, PGE, PCE, OSFXSR, OSXMMEXCPT, UMIP; FSGSBASE, SMEP, SMAP as announced.
+    var allowed: UInt64 = 0xfbc & ~0x40
+    let table = partition.identification
+    if table.has(.fsgsbase) { allowed |= 1 << 16 }
+    if table.has(.smep) { allowed |= 1 << 20 }
+    if table.has(.smap) { allowed |= 1 << 21 }
+    if !isUMIPAnnounced { allowed &= ~0x800 }
+    guard value & ~allowed == 0 else { throw .exception(.general) }
+    if isLongMode, value & 0x20 == 0 { throw .exception(.general) }
+    let changes = value ^ system.cr4
+    if !isLongMode, system.cr0 >> 31 != 0, value & 0x20 != 0, changes & 0x30 != 0 {
+      try loadPointerTable(system.cr3)
+    }
+    system.cr4 = value
+    controlChanged()
+    flushTranslations()
+  }
+
+  private var isUMIPAnnounced: Bool { (partition.identification.leaf(7)?.ecx ?? 0) & 4 != 0 }
+
+  private func readDebug(_ number: Int) throws(Interruption) -> UInt64 {
+    switch number {
+    case 0...3: return debug.addresses[number]
+    case 4, 5:
+      guard system.cr4 & 8 == 0 else { throw .exception(.invalidOpcode) }
+      return number == 4 ? debug.dr6 : debug.dr7
+    case 6: return debug.dr6
+    default: return debug.dr7
+    }
+  }
+
+  private func writeDebug(_ number: Int, _ value: UInt64) throws(Interruption) {
+    if number == 4 || number == 5, system.cr4 & 8 != 0 { throw .exception(.invalidOpcode) }
+    switch number {
+    case 0...3: debug.addresses[number] = value
+    case 4, 6:
+      guard value >> 32 == 0 else { throw .exception(.general) }
+      debug.dr6 = value & 0xe00f | 0xffff_0ff0
+    default:
+      guard value >> 32 == 0 else { throw .exception(.general) }
+      debug.dr7 = value & 0xffff_2fff | 0x400
+      modeChanged()
+    }
+  }
+}

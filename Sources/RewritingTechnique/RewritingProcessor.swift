@@ -1,0 +1,335 @@
+// One virtual CPU: the loop around translated code.
+//
+//     find the block at RIP ─▶ cws_enter ─▶ (guest code, block after block) ─▶ a site ─▶ answer it ─▶ …
+//
+// All of the guest's state is in the state block and in this object whenever Swift runs, between instructions or at the
+// memory access of one, so an exception can be delivered from any site.
+
+import CWorldSwitch
+import Glibc
+import InstructionSet
+import VMM
+
+/// One virtual CPU of a `RewritingPartition`.
+final class RewritingProcessor: Processor {
+  let partition: RewritingPartition
+  let block: StateBlock
+  let mmu: GuestMMU
+  let store: BlockStore
+  var tlb: SoftwareTLB
+  var counters = Counters()
+  let stop: RewritingStopHandle
+
+  /// Offset in CS of the instruction in work, or of the next one.
+  var rip: UInt64 = 0xfff0
+  /// Of RFLAGS all but the arithmetic flags, which are in the state block.
+  var systemFlags: UInt64 = 2
+  var system = SystemRegisters()
+  var debug = DebugRegisters()
+  var modelSpecific: [UInt32: UInt64] = [:]
+  var xcr0: UInt64 = 1
+  /// Of CPL: that of the code that runs.
+  var cpl: UInt8 = 0
+  var activity = Activity.running
+  var timestampOffset: UInt64 = 0
+  /// Interrupts and single steps wait for one instruction.
+  var isInShadow = false
+  /// From `writeState`: to be delivered before the next instruction.
+  var pendingEvents = PendingEvents()
+  private(set) var mode: CodeMode
+  private(set) var modeNumber: UInt8 = 0
+  private var modes: [CodeMode] = []
+  private var modeIsKnown = false
+  /// The physical pieces of the access that is on the bounce buffer.
+  var pending: (first: UInt64, firstCount: Int, second: UInt64, secondCount: Int) = (0, 0, 0, 0)
+  private let fetchTags: UnsafeMutablePointer<UInt64>
+  private let fetchPages: UnsafeMutablePointer<UInt64>
+  private static let fetchEntries = 256
+
+  init(partition: RewritingPartition) throws(TechniqueFailure) {
+    self.partition = partition
+    let block = try StateBlock()
+    self.block = block
+    mmu = GuestMMU(memory: partition.memory)
+    store = BlockStore(translator: Translator(cache: try CodeCache()), block: block)
+    tlb = SoftwareTLB(block)
+    stop = RewritingStopHandle(block)
+    mode = CodeMode(
+      bits: .bits16, isUser: false, overridesSMAP: false, monitorsCoprocessor: false, emulatesCoprocessor: false,
+      taskSwitched: false,
+      hasSSE: false, hasAVX: false, isSingleStepping: false)
+    fetchTags = .allocate(capacity: Self.fetchEntries)
+    fetchPages = .allocate(capacity: Self.fetchEntries)
+    fetchTags.initialize(repeating: .max, count: Self.fetchEntries)
+    fetchPages.initialize(repeating: 0, count: Self.fetchEntries)
+    let cache = store.translator.cache
+    block.state.pointee.cache_base = UInt64(UInt(bitPattern: cache.executable))
+    block.state.pointee.cache_size = UInt64(CodeCache.capacity)
+    block.general[2] = 0x600
+    block.state.pointee.flags = 0
+    mmu.entryChanged = { [unowned store] place in store.invalidate(place, count: 8) }
+    controlChanged()
+  }
+
+  deinit {
+    stop.invalidate()
+    fetchTags.deallocate()
+    fetchPages.deallocate()
+  }
+
+  var stopHandle: any StopHandle { stop }
+
+  /// No interrupt can come, so every HLT is for good.
+  var isHaltedForGood: Bool { activity != .running }
+
+  // MARK: The loop
+
+  func run() throws(TechniqueFailure) -> StopReason {
+    let error = cws_prepare_thread(block.state)
+    guard error == 0 else {
+      throw TechniqueFailure(call: "sigaltstack or arch_prctl", reason: String(cString: strerror(error)))
+    }
+    defer { cws_release_thread() }
+    while true {
+      if stop.takeRequest() { return .stopRequested }
+      if activity != .running {
+        stop.waitForRequest()
+        return .stopRequested
+      }
+      if let reason = deliverPendingEvent() { return reason }
+      cws_load_x87(block.state)
+      let interruption = runUntilInterrupted()
+      cws_save_x87(block.state)
+      switch interruption {
+      case .exception(let exception):
+        if let reason = raise(exception) { return reason }
+      case .stop(.stopRequested):
+        // Answered at the top, where a request cannot be lost.
+        continue
+      case .stop(let reason):
+        return reason
+      case .unsupported(let name):
+        return .crashed(crashReport("\(name) is not translated yet"))
+      }
+    }
+  }
+
+  private func runUntilInterrupted() -> Interruption {
+    do throws(Interruption) {
+      try runBlocks()
+    } catch {
+      return error
+    }
+  }
+
+  private func runBlocks() throws(Interruption) -> Never {
+    var target = try findBlock().host
+    while true {
+      block.state.pointee.target = target
+      cws_enter(block.state)
+      counters.count(.exit)
+      if block.state.pointee.signal_vector != CWS_NO_SIGNAL { throw takeSignal() }
+      let number = Int(block.state.pointee.site)
+      let site = store.translator.sites[number]
+      let isStepping = mode.isSingleStepping
+      switch site.kind {
+      case .miss(let access):
+        rip = site.rip
+        target = try resolve(access)
+        continue
+      case .stored(let access):
+        rip = site.rip
+        isInShadow = false
+        let isIntact = try storePending(site.block)
+        if access.isCall || (isIntact && !stop.isRequested) {
+          target = access.next
+          continue
+        }
+      case .chain(let point, _):
+        rip = site.rip
+        let next = try findBlock()
+        store.link(number, point, from: site.block, to: next)
+        target = next.host
+        continue
+      case .indirect(let released):
+        rip = block.state.pointee.rip
+        isInShadow = false
+        if mode.bits == .bits64, !GuestMMU.isCanonical(rip) {
+          // The fault is the branch's, and RSP is as it was before it.
+          rip = site.rip
+          setGeneral(.rsp, general(.rsp) &- UInt64(bitPattern: released))
+          throw .exception(.general)
+        }
+        if !isStepping {
+          let next = try findBlock()
+          store.remember(next)
+          target = next.host
+          continue
+        }
+      case .callOut(let instruction):
+        rip = site.rip
+        isInShadow = false
+        try emulate(instruction)
+      case .raise(let exception):
+        rip = site.rip
+        throw .exception(exception)
+      case .unsupported(let name):
+        rip = site.rip
+        throw .unsupported(name)
+      }
+      if isStepping, !isInShadow {
+        debug.dr6 |= 0x4000
+        throw .exception(.debug)
+      }
+      if stop.isRequested { throw .stop(.stopRequested) }
+      target = try findBlock().host
+    }
+  }
+
+  /// What the host's processor raised in translated code, in the guest's terms.
+  private func takeSignal() -> Interruption {
+    let state = block.state
+    let vector = state.pointee.signal_vector
+    state.pointee.signal_vector = CWS_NO_SIGNAL
+    guard let (owner, fault) = store.fault(at: state.pointee.signal_rip) else {
+      return .unsupported("a fault of the host (vector \(vector)) outside of every guest instruction")
+    }
+    rip = fault.rip
+    if !fault.flagsAreInRAX { setArithmeticFlags(state.pointee.signal_flags) }
+    let poll = block.pollAddress
+    if vector == 14, (poll..<poll + 4096).contains(state.pointee.signal_address) {
+      rip = owner.key.rip
+      return .stop(.stopRequested)
+    }
+    switch vector {
+    case 0: return .exception(.divide)
+    case 6: return .exception(.invalidOpcode)
+    case 13: return .exception(.general)
+    case 16:
+      guard system.cr0 & 0x20 != 0 else { return .unsupported("an x87 error reported by IRQ 13") }
+      return .exception(.x87)
+    case 19:
+      return .exception(system.cr4 & 0x400 != 0 ? .simd : .invalidOpcode)
+    default:
+      return .unsupported("a fault of the host (vector \(vector)) in a guest instruction")
+    }
+  }
+
+  // MARK: Blocks
+
+  /// The block at RIP, translated if need be.
+  private func findBlock() throws(Interruption) -> Block {
+    if !modeIsKnown { try establishMode() }
+    if mode.bits == .bits64, !GuestMMU.isCanonical(rip) { throw .exception(.general) }
+    let physical = try fetch(rip)
+    let key = BlockKey(page: physical >> 12, secondPage: .max, rip: rip, mode: modeNumber)
+    if let found = store.find(key) { return found }
+    if store.translator.cache.isFull {
+      store.removeAll()
+    }
+    let offset = Int(rip & 4095)
+    guard let host = mmu.host(physical & ~4095, count: 4096) else {
+      throw .unsupported("code in device memory")
+    }
+    let rest = UnsafeRawBufferPointer(start: host + offset, count: 4096 - offset)
+    if store.markAsCode(physical >> 12) { tlb.removeWritable() }
+    if let made = store.make(rest, key: key, mode: mode) { return made }
+    // The first instruction goes on in the next page.
+    let nextPage = ((rip | 4095) &+ 1) & (mode.bits == .bits64 ? .max : 0xffff_ffff)
+    if mode.bits == .bits64, !GuestMMU.isCanonical(nextPage) { throw .exception(.general) }
+    let second = try fetch(nextPage)
+    let straddling = BlockKey(page: physical >> 12, secondPage: second >> 12, rip: rip, mode: modeNumber)
+    if let found = store.find(straddling) { return found }
+    guard let secondHost = mmu.host(second & ~4095, count: 4096) else { throw .unsupported("code in device memory") }
+    if store.markAsCode(second >> 12) { tlb.removeWritable() }
+    let bytes = Array(rest) + Array(UnsafeRawBufferPointer(start: secondHost, count: 16))
+    let made = bytes.withUnsafeBytes { store.make($0, key: straddling, mode: mode) }
+    guard let made else { throw .unsupported("an instruction across three pages") }
+    return made
+  }
+
+  /// Physical address of code.
+  private func fetch(_ linear: UInt64) throws(Interruption) -> UInt64 {
+    let tag = (linear >> 12) << 1 | (cpl == 3 ? 1 : 0)
+    let index = Int(linear >> 12) & (Self.fetchEntries - 1)
+    if fetchTags[index] == tag { return fetchPages[index] | linear & 4095 }
+    let physical: UInt64
+    do throws(GuestException) {
+      physical = try mmu.translate(linear, .execute, isUser: cpl == 3, overridesSMAP: false)
+    } catch {
+      throw .exception(error)
+    }
+    fetchTags[index] = tag
+    fetchPages[index] = physical & ~4095
+    return physical
+  }
+
+  /// Forgets every translation of addresses, as a load of CR3 does.
+  func flushTranslations() {
+    tlb.removeAll()
+    fetchTags.update(repeating: .max, count: Self.fetchEntries)
+    store.forgetJumps()
+  }
+
+  func flushTranslation(of linear: UInt64) {
+    tlb.remove(page: linear)
+    fetchTags[Int(linear >> 12) & (Self.fetchEntries - 1)] = .max
+    store.forgetJumps()
+  }
+
+  /// To be called when control registers, EFER or CPL change.
+  func controlChanged() {
+    mmu.cr0 = system.cr0
+    mmu.cr3 = system.cr3
+    mmu.cr4 = system.cr4
+    mmu.efer = system.efer
+    modeIsKnown = false
+  }
+
+  /// To be called when CS, SS, CPL or RFLAGS change.
+  func modeChanged() { modeIsKnown = false }
+
+  private func establishMode() throws(Interruption) {
+    let isLong = system.efer & 0x400 != 0
+    let bits: CPUMode =
+      isLong && system.cs.attributes & 0x2000 != 0 ? .bits64 : system.cs.attributes & 0x4000 != 0 ? .bits32 : .bits16
+    if bits == .bits16 { throw .unsupported("16-bit code") }
+    if systemFlags & 0x2_0000 != 0, !isLong { throw .unsupported("virtual-8086 mode") }
+    if bits == .bits32 {
+      let segments = [system.cs, system.ds, system.es, system.ss]
+      guard segments.allSatisfy({ $0.base == 0 && $0.limit == .max && !$0.isUnusable }) else {
+        throw .unsupported("32-bit code with segments that are not flat")
+      }
+      guard system.ss.attributes & 0x4000 != 0, system.ds.attributes & 0xa == 2, system.es.attributes & 0xa == 2,
+        system.cs.attributes & 2 != 0
+      else { throw .unsupported("32-bit code with segments of limited use") }
+      guard [system.fs, system.gs].allSatisfy({ !$0.isUnusable && $0.limit == .max && $0.attributes & 0xa == 2 }) else {
+        throw .unsupported("32-bit code with FS or GS not flat")
+      }
+    }
+    if cpl == 3, systemFlags & 0x4_0000 != 0, system.cr0 & 0x4_0000 != 0 {
+      throw .unsupported("code with alignment checks")
+    }
+    if debug.dr7 & 0xff != 0 { throw .unsupported("code with breakpoint registers on") }
+    let wanted = CodeMode(
+      bits: bits, isUser: cpl == 3,
+      overridesSMAP: cpl != 3 && systemFlags & 0x4_0000 != 0 && system.cr4 & (1 << 21) != 0,
+      monitorsCoprocessor: system.cr0 & 2 != 0, emulatesCoprocessor: system.cr0 & 4 != 0,
+      taskSwitched: system.cr0 & 8 != 0, hasSSE: system.cr4 & 0x200 != 0,
+      hasAVX: system.cr4 & 0x4_0000 != 0 && xcr0 & 6 == 6, isSingleStepping: systemFlags & 0x100 != 0)
+    if let known = modes.firstIndex(of: wanted) {
+      modeNumber = UInt8(known)
+    } else {
+      if modes.count == StateLayout.modeLimit {
+        modes.removeAll()
+        store.removeAll()
+      }
+      modeNumber = UInt8(modes.count)
+      modes.append(wanted)
+    }
+    mode = wanted
+    modeIsKnown = true
+    block.state.pointee.fs_base = system.fs.base
+    block.state.pointee.gs_base = system.gs.base
+  }
+}

@@ -1,0 +1,119 @@
+// The rewriting technique: guest code is translated, block by block, into code for the same processor that this process
+// can run, without any help of the host's kernel.
+//
+//     RewritingProcessor   the loop: find or make the block at RIP, run it, answer what it came back for
+//     Translator           guest instructions to host instructions
+//     GuestMMU             the guest's page tables; SoftwareTLB what translated code sees of them
+//     RewritingProcessor+… what Swift does itself: system instructions, segments, exceptions, string instructions
+//     CWorldSwitch         into translated code and back
+//
+// docs/rewriting.md explains how they work together.
+
+import CWorldSwitch
+import Glibc
+import VMM
+
+/// Runs guests by translating their code.
+public struct RewritingTechnique: Technique {
+  /// Nothing to configure.
+  public init() {}
+
+  /// Always `rewriting`.
+  public var name: TechniqueName { .rewriting }
+
+  /// What the engine needs of the host is a matter of its processor only.
+  public func probe() -> Availability {
+    cws_host_has_features() != 0
+      ? .available(notes: ["x86-to-x86 translation in user space, one processor, no interrupt controller yet"])
+      : .unavailable(
+        reason: "the host's processor lacks AVX2, BMI2 or LAHF in 64-bit mode",
+        remedy: "use a host of the x86-64-v3 level or another technique")
+  }
+
+  /// Small guests run, but not a stock kernel: so that an automatic choice keeps to the hardware where there is any,
+  /// even if that emulates guest kernels.
+  public func caution() -> String? { "the rewriting technique has no interrupt controller yet" }
+
+  /// Processor features of a named model that the engine does not give; more than one processor.
+  public func findings(for configuration: MachineConfiguration) -> [Finding] {
+    var findings: [Finding] = []
+    if configuration.processorCount > 1 {
+      findings.append(
+        Finding("--cpus", "the rewriting technique runs one processor, not \(configuration.processorCount)"))
+    }
+    let missing = reductions(for: configuration)
+    if configuration.processorModel.isRequired, !missing.isEmpty, !configuration.processorModel.isHost {
+      findings.append(
+        Finding(
+          "--cpu",
+          "the rewriting technique does not give \(missing.map(\.rawValue).joined(separator: ", ")) of "
+            + "\(configuration.processorModel.name): leave --cpu out to take what is there"))
+    }
+    return findings
+  }
+
+  /// What is not announced under this technique: no interrupt controller, and extended state that is not translated.
+  private static let missing: Set<ProcessorFeature> = [
+    .apic, .x2apic, .tsc_deadline_timer, .xsave, .xsaveopt, .avx, .avx2, .fma, .f16c, .vme, .mce, .mca, .mtrr, .pat,
+    .rdrand,
+  ]
+
+  /// Features of the model that guests will not see.
+  public func reductions(for configuration: MachineConfiguration) -> [ProcessorFeature] {
+    Self.features(of: configuration.processorModel).intersection(Self.missing).sorted()
+  }
+
+  private static func features(of model: ProcessorModel) -> Set<ProcessorFeature> {
+    model.isHost ? ProcessorModel.x86_64v3.features : model.features
+  }
+
+  /// - Throws: `TechniqueFailure` naming the host call.
+  public func makePartition(
+    _ configuration: MachineConfiguration, memory: GuestMemory, bus: Bus
+  ) throws(TechniqueFailure) -> any Partition {
+    guard cws_host_has_features() != 0 else {
+      throw TechniqueFailure(
+        call: "CPUID", reason: "the host's processor lacks AVX2, BMI2 or LAHF in 64-bit mode",
+        remedy: "use another technique")
+    }
+    let error = cws_install_handlers()
+    guard error == 0 else {
+      throw TechniqueFailure(call: "sigaction", reason: String(cString: strerror(error)))
+    }
+    let features = Self.features(of: configuration.processorModel).subtracting(Self.missing)
+    let table = CPUIDTable(
+      features: features, processor: 0, of: configuration.processorCount, name: configuration.processorModel.name)
+    return RewritingPartition(memory: memory, bus: bus, identification: table)
+  }
+}
+
+/// A machine under the rewriting technique.
+final class RewritingPartition: Partition {
+  let memory: GuestMemory
+  let bus: Bus
+  let identification: CPUIDTable
+
+  init(memory: GuestMemory, bus: Bus, identification: CPUIDTable) {
+    self.memory = memory
+    self.bus = bus
+    self.identification = identification
+  }
+
+  func makeProcessor(index: Int) throws(TechniqueFailure) -> any Processor {
+    guard index == 0 else {
+      throw TechniqueFailure(
+        call: "making processor \(index)", reason: "the rewriting technique runs one processor",
+        remedy: "ask for --cpus 1")
+    }
+    return try RewritingProcessor(partition: self)
+  }
+
+  /// Without a controller nothing reaches the processor, and its CPUID announces none.
+  var interrupts: any InterruptController { NoInterruptController() }
+}
+
+/// The lines of devices end here.
+struct NoInterruptController: InterruptController {
+  func setLine(_ line: Int, asserted: Bool) {}
+  func deliver(_ message: InterruptMessage) {}
+}

@@ -1,0 +1,120 @@
+// Memory accesses.
+//
+//     lea   EA, T1                     linear address
+//     rorx  $12, T1, T2                page number
+//     and   $1023, T2
+//     xor   %gs:tags(,T2,8), T1        offset in the page, or something huge
+//     cmp   $(4096 - size), T1
+//     ja    miss
+//     mov   %gs:pages(,T2,8), T2       the page in this process
+//     op    (T2,T1)
+//
+// On a miss the address comes back by the same `xor`, and Swift walks the guest's page tables. RAM then gets a TLB entry
+// and the check runs again. For all else (devices, pages that hold translated code, two pages at once) the same
+// operation, written a second time in the block's cold part, runs on a bounce buffer that Swift has filled and, after a
+// store, empties.
+
+import InstructionSet
+
+extension Translator {
+  /// Leaves the linear address in T1; clobbers T2, and the host's flags where a segment has a base.
+  /// - Returns: what stands in the way, or `nil`.
+  func emitAddress(_ memory: MemoryOperand, addsSegment: Bool = true) -> String? {
+    let isWide = memory.addressSize == 8
+    if memory.isRIPRelative {
+      let address = nextRIP &+ UInt64(bitPattern: memory.displacement)
+      emitter.loadConstant(Host.t1, isWide ? address : address & 0xffff_ffff)
+    } else if memory.base == nil, memory.index == nil {
+      let address = UInt64(bitPattern: memory.displacement)
+      emitter.loadConstant(
+        Host.t1, isWide ? address : memory.addressSize == 4 ? address & 0xffff_ffff : address & 0xffff)
+    } else {
+      guard let displacement = Int32(exactly: memory.displacement) else { return "displacement" }
+      let scale = UInt8(memory.scale.trailingZeroBitCount)
+      let place: Place
+      if let base = memory.base {
+        let baseHost = fetch(base, into: Host.t1)
+        if let index = memory.index {
+          let indexHost = fetch(index, into: Host.t2)
+          place = .memory(base: baseHost, index: indexHost, scale: scale, displacement: displacement)
+        } else {
+          place = .memory(base: baseHost, displacement: displacement)
+        }
+      } else if let index = memory.index {
+        place = .indexed(fetch(index, into: Host.t2), scale: scale, displacement: displacement)
+      } else {
+        return "address"
+      }
+      emitter.lea(Host.t1, place, w: isWide)
+      if memory.addressSize == 2 {
+        // movzwl
+        emitter.legacy(map: 1, 0xb7, reg: Host.t1, .register(Host.t1))
+      }
+    }
+    guard addsSegment else { return nil }
+    switch memory.segment {
+    case .fs, .gs:
+      let offset = memory.segment == .fs ? StateLayout.fsBase : StateLayout.gsBase
+      emitter.legacy(w: is64, 0x03, reg: Host.t1, .state(offset))
+    default: break
+    }
+    return nil
+  }
+
+  /// Whether the address of `memory` needs an addition.
+  func hasSegmentBase(_ memory: MemoryOperand) -> Bool { memory.segment == .fs || memory.segment == .gs }
+
+  /// Checks the access whose address `address` leaves in T1, then runs `operation` on it, in the main line and once more
+  /// in the cold part. `operation` must leave the flags' home the same both times.
+  func emitAccess(
+    size: Int, reads: Bool, writes: Bool, mustBeAligned: Bool = false, isStack: Bool = false,
+    _ operation: @escaping (Place) -> Void
+  ) {
+    // The address is in T1, the flags are in RAX.
+    var access = AccessSite(
+      size: size, isWrite: writes, isRead: reads, mustBeAligned: mustBeAligned, isStack: isStack, view: mode.view,
+      isCall: isCalling)
+    access.retry = emitter.address
+    let tags = Place.stateIndexed(Host.t2, scale: 3, offset: StateLayout.tags(view: mode.view, isWrite: writes))
+    emitter.rotateRight(Host.t2, Host.t1, by: 12)
+    emitter.legacy(0x81, reg: 4, .register(Host.t2))  // and
+    emitter.word32(Int32(StateLayout.tlbEntries - 1))
+    emitter.legacy(w: true, 0x33, reg: Host.t1, tags)  // xor
+    emitter.legacy(w: true, 0x81, reg: 7, .register(Host.t1))  // cmp
+    emitter.word32(Int32(4096 - size))
+    let miss = emitter.jump32(condition: 7)
+    emitter.load(
+      Host.t2,
+      .stateIndexed(Host.t2, scale: 3, offset: StateLayout.pages(view: mode.view, isWrite: writes)))
+    flags = .rax
+    let place = Place.memory(base: Host.t2, index: Host.t1)
+    operation(place)
+    let flagsBehind = flags
+    access.next = emitter.address
+    let rip = rip
+    let nextRIP = nextRIP
+    let found = access
+    cold.append { [unowned self] in
+      var access = found
+      self.rip = rip
+      self.nextRIP = nextRIP
+      miss.patch(to: emitter.address)
+      flags = .rax
+      emitter.legacy(w: true, 0x33, reg: Host.t1, tags)
+      emitter.store(Host.t1, .state(StateLayout.address))
+      let leave = addSite(.miss(access), rip: rip)
+      emitLeave(site: leave)
+      access.bounce = emitter.address
+      flags = .rax
+      operation(place)
+      if writes {
+        requireSavedFlags()
+        emitLeave(site: addSite(.stored(access), rip: nextRIP))
+      } else {
+        if flagsBehind == .host { requireHostFlags() } else if flagsBehind.contains(.rax) { requireSavedFlags() }
+        emitter.jump32().patch(to: access.next)
+      }
+      replaceSite(leave, .miss(access), rip: rip)
+    }
+  }
+}

@@ -1,0 +1,398 @@
+// Innocuous instructions: the same opcode with its registers and its memory operand where they are now.
+
+import InstructionSet
+
+/// What a register field of an encoding holds.
+enum RegisterSlot: Equatable {
+  /// Part of the opcode, or the number of a vector, MMX or x87 register.
+  case fixed(UInt8)
+  case general(GeneralRegister, Access)
+  /// AH, CH, DH, BH.
+  case highByte(GeneralRegister, Access)
+
+  var register: GeneralRegister? {
+    switch self {
+    case .fixed: nil
+    case .general(let register, _), .highByte(let register, _): register
+    }
+  }
+
+  var isWritten: Bool {
+    switch self {
+    case .fixed: false
+    case .general(_, let access), .highByte(_, let access): access.mayWrite
+    }
+  }
+}
+
+/// An instruction as the encoders take it.
+struct OperationShape {
+  var opcode: UInt8
+  var reg: RegisterSlot
+  /// Of ModRM.rm, unless it is memory.
+  var rm: RegisterSlot
+  var vvvv: RegisterSlot
+  var memory: MemoryOperand?
+  /// The opcode alone says everything: CDQ, STC, VZEROUPPER.
+  var lacksModRM = false
+  /// A general register of one byte is among the operands.
+  var hasByteRegister = false
+  /// RAX is read or written without being named in a field.
+  var usesRAX = false
+}
+
+extension Translator {
+  /// - Returns: what stands in the way, or `nil`.
+  func translateInnocuous(_ instruction: Instruction) -> String? {
+    if instruction.encoding == .legacy {
+      switch (instruction.opcodeMap, instruction.opcode) {
+      case (Instruction.OpcodeMap.oneByte, 0x90) where instruction.rex & 1 == 0:
+        if instruction.prefixes.contains(.rep) {
+          emitter.byte(0xf3)
+          emitter.byte(0x90)
+        }
+        return nil
+      case (Instruction.OpcodeMap.escape0F, 0x18...0x1f), (Instruction.OpcodeMap.escape0F, 0x0d):
+        return nil  // hints
+      case (Instruction.OpcodeMap.oneByte, 0x8d):
+        return translateLEA(instruction)
+      case (Instruction.OpcodeMap.oneByte, 0xb8...0xbf) where instruction.immediateSize == 8:
+        guard case .general(let register)? = instruction.operand(at: 0)?.kind else { return "operand" }
+        let destination = home(register) ?? Host.t1
+        emitter.loadConstant(destination, UInt64(bitPattern: instruction.immediate))
+        if home(register) == nil { emitter.store(destination, .state(StateLayout.general(register.rawValue))) }
+        return nil
+      case (Instruction.OpcodeMap.oneByte, 0x9b):
+        faulting { emitter.byte(0x9b) }
+        return nil
+      default: break
+      }
+    }
+    if instruction.addressesBitString, case .general(let register)? = instruction.operand(at: 1)?.kind {
+      return translateBitString(instruction, offset: register)
+    }
+    let shape: OperationShape
+    switch self.shape(of: instruction) {
+    case .success(let found): shape = found
+    case .failure(let reason): return reason.text
+    }
+    guard let memory = shape.memory else {
+      emitOperation(instruction, shape, nil)
+      return nil
+    }
+    requireSavedFlags()
+    if let failure = emitAddress(memory) { return failure }
+    emitAccess(
+      size: Int(memory.size), reads: memory.access.mayRead, writes: memory.access.mayWrite,
+      mustBeAligned: memory.mustBeAligned, isStack: memory.segment == .ss
+    ) { [unowned self] place in emitOperation(instruction, shape, place) }
+    return nil
+  }
+
+  struct Refusal: Error { let text: String }
+
+  private func shape(of instruction: Instruction) -> Result<OperationShape, Refusal> {
+    let rexR = instruction.rex << 1 & 8
+    let rexB = instruction.rex << 3 & 8
+    var shape = OperationShape(
+      opcode: instruction.opcode, reg: .fixed(instruction.reg | rexR), rm: .fixed(instruction.rm | rexB),
+      vvvv: .fixed(instruction.vvvv), lacksModRM: !instruction.hasModRM)
+    var named: RegisterSet = []
+    var opcodeSlot: RegisterSlot?
+    var fixedRAX: RegisterSlot?
+    for index in 0..<instruction.operandCount {
+      guard let operand = instruction.operand(at: index) else { continue }
+      let slot: RegisterSlot
+      switch operand.kind {
+      case .general(let register): slot = .general(register, operand.access)
+      case .highByte(let register): slot = .highByte(register, operand.access)
+      case .memory(let memory):
+        if operand.place != .modRMRm { return .failure(Refusal(text: "implicit memory")) }
+        shape.memory = memory
+        continue
+      case .vector, .mmx, .x87, .immediate: continue
+      default: return .failure(Refusal(text: "operand"))
+      }
+      if let register = slot.register { named.insert(RegisterSet(number: register.rawValue)) }
+      if operand.size == 1 { shape.hasByteRegister = true }
+      switch operand.place {
+      case .modRMReg: shape.reg = slot
+      case .modRMRm: shape.rm = slot
+      case .vvvv: shape.vvvv = slot
+      case .opcode: opcodeSlot = slot
+      case .none:
+        // A shift's CL is where it was; RAX is not.
+        guard let register = slot.register, register == .rax || home(register) == register.rawValue else {
+          return .failure(Refusal(text: "implicit register"))
+        }
+        if register == .rax { fixedRAX = slot }
+      case .immediate: return .failure(Refusal(text: "register in an immediate"))
+      }
+    }
+    let effects = instruction.effects
+    var implicit = effects.general.read.union(effects.general.written).subtracting(named)
+    if let memory = shape.memory {
+      if let base = memory.base { implicit.remove(RegisterSet(number: base.rawValue)) }
+      if let index = memory.index { implicit.remove(RegisterSet(number: index.rawValue)) }
+      guard memory.source == .modRM else { return .failure(Refusal(text: "implicit memory")) }
+    }
+    if instruction.opcodeMap == Instruction.OpcodeMap.oneByte, instruction.encoding == .legacy {
+      // Short forms without ModRM become the long ones.
+      switch instruction.opcode {
+      case 0x00...0x3f where instruction.opcode & 7 >= 4:
+        shape.rm = fixedRAX ?? .general(.rax, [.read, .write])
+        shape.reg = .fixed(instruction.opcode >> 3 & 7)
+        shape.lacksModRM = false
+        shape.opcode = 0x80 | instruction.opcode & 1
+        fixedRAX = nil
+      case 0xa8, 0xa9:
+        shape.rm = fixedRAX ?? .general(.rax, .read)
+        shape.reg = .fixed(0)
+        shape.opcode = instruction.opcode == 0xa8 ? 0xf6 : 0xf7
+        shape.lacksModRM = false
+        fixedRAX = nil
+      case 0x40...0x4f:
+        guard let slot = opcodeSlot else { return .failure(Refusal(text: "operand")) }
+        shape.rm = slot
+        shape.reg = .fixed(instruction.opcode >> 3 & 1)
+        shape.opcode = 0xff
+        shape.lacksModRM = false
+      case 0x90...0x97:
+        guard let slot = opcodeSlot else { return .failure(Refusal(text: "operand")) }
+        shape.rm = slot
+        shape.reg = .general(.rax, [.read, .write])
+        shape.opcode = 0x87
+        shape.lacksModRM = false
+        fixedRAX = nil
+      case 0xb0...0xbf:
+        guard let slot = opcodeSlot else { return .failure(Refusal(text: "operand")) }
+        shape.rm = slot
+        shape.reg = .fixed(0)
+        shape.opcode = instruction.opcode < 0xb8 ? 0xc6 : 0xc7
+        shape.lacksModRM = false
+      case 0x80...0x83:
+        // 82 is 80 outside 64-bit mode.
+        if instruction.opcode == 0x82 { shape.opcode = 0x80 }
+      case 0xf6, 0xf7: shape.usesRAX = instruction.reg >= 4
+      case 0x98, 0x99, 0x9e, 0x9f: shape.usesRAX = true
+      default: break
+      }
+    } else if instruction.encoding == .legacy, instruction.opcodeMap == Instruction.OpcodeMap.escape0F {
+      switch instruction.opcode {
+      case 0xb0, 0xb1, 0xc7:
+        shape.usesRAX = instruction.opcode != 0xc7 || instruction.reg == 1
+        if shape.usesRAX, shape.rm.register == .rax { return .failure(Refusal(text: "destination in RAX")) }
+      case 0xc8...0xcf:
+        // BSWAP's register is in the opcode: `emitOperation` puts it back.
+        guard let slot = opcodeSlot else { return .failure(Refusal(text: "operand")) }
+        shape.rm = slot
+        shape.lacksModRM = false
+      default: break
+      }
+    }
+    if shape.lacksModRM, opcodeSlot != nil { return .failure(Refusal(text: "register in the opcode")) }
+    if fixedRAX != nil { shape.usesRAX = true }
+    if implicit.contains(GeneralRegister.rax) { shape.usesRAX = true }
+    for register in [GeneralRegister.r10, .r11, .r15, .rsp] where implicit.contains(register) {
+      return .failure(Refusal(text: "implicit register"))
+    }
+    let slots = [shape.reg, shape.rm, shape.vvvv]
+    if shape.usesRAX, slots.contains(where: { $0.register == .rax && $0.isWritten }) {
+      return .failure(Refusal(text: "RAX twice"))
+    }
+    for high in slots {
+      guard case .highByte(let register, _) = high, high.isWritten else { continue }
+      for other in slots {
+        if case .general(let second, _) = other, second == register, other.isWritten {
+          return .failure(Refusal(text: "both halves of a register"))
+        }
+      }
+    }
+    if let memory = shape.memory {
+      let isConditional = !memory.access.isDisjoint(with: [.conditionalRead, .conditionalWrite])
+      let isCompareExchange = instruction.encoding == .legacy && [0xb0, 0xb1, 0xc7].contains(instruction.opcode)
+      let isConditionalMove = instruction.encoding == .legacy && 0x40...0x4f ~= instruction.opcode
+      if isConditional, !(isCompareExchange || isConditionalMove) { return .failure(Refusal(text: "masked access")) }
+      guard (1...64).contains(memory.size) || memory.size == 94 || memory.size == 108 else {
+        return .failure(Refusal(text: "access of \(memory.size) bytes"))
+      }
+    }
+    return .success(shape)
+  }
+
+  private func needsHostFlags(_ instruction: Instruction) -> Bool {
+    let use = instruction.effects.flags
+    if !use.tested.isDisjoint(with: .arithmetic) { return true }
+    let changed = use.changed.intersection(.arithmetic)
+    if changed.isEmpty { return false }
+    return use.isConditional || !changed.isSuperset(of: .arithmetic) || shiftsByNothing(instruction)
+  }
+
+  private func shiftsByNothing(_ instruction: Instruction) -> Bool {
+    guard instruction.encoding == .legacy, instruction.immediateSize == 1 else { return false }
+    let isShift =
+      instruction.opcodeMap == Instruction.OpcodeMap.oneByte
+      ? instruction.opcode == 0xc0 || instruction.opcode == 0xc1
+      : instruction.opcode == 0xa4 || instruction.opcode == 0xac
+    return isShift && instruction.immediate & (instruction.operandSize == 8 ? 63 : 31) == 0
+  }
+
+  /// Writes the operation itself; on memory, `place` is (T2,T1).
+  private func emitOperation(_ instruction: Instruction, _ shape: OperationShape, _ place: Place?) {
+    // Registers without a home of their own, and high bytes, go through temporaries.
+    var temporaries: [(slot: RegisterSlot, host: UInt8)] = []
+    func isHomeless(_ slot: RegisterSlot) -> Bool {
+      switch slot {
+      case .fixed: false
+      case .general(let register, _): home(register) == nil
+      case .highByte: true
+      }
+    }
+    func isSame(_ a: RegisterSlot, _ b: RegisterSlot) -> Bool {
+      switch (a, b) {
+      case (.general(let x, _), .general(let y, _)), (.highByte(let x, _), .highByte(let y, _)): x == y
+      default: false
+      }
+    }
+    let available = place == nil ? [Host.t1, Host.t2, Host.rax] : [Host.t2, Host.rax]
+    for slot in place == nil ? [shape.reg, shape.rm, shape.vvvv] : [shape.reg, shape.vvvv] where isHomeless(slot) {
+      if let position = temporaries.firstIndex(where: { isSame($0.slot, slot) }) {
+        if slot.isWritten { temporaries[position].slot = slot }
+      } else {
+        temporaries.append((slot, available[temporaries.count]))
+      }
+    }
+    func host(_ slot: RegisterSlot) -> UInt8 {
+      if case .fixed(let number) = slot { return number }
+      if let temporary = temporaries.first(where: { isSame($0.slot, slot) }) { return temporary.host }
+      return slot.register.flatMap(home) ?? 0
+    }
+    let use = instruction.effects.flags
+    let borrowsRAX = temporaries.contains { $0.host == Host.rax }
+    if needsHostFlags(instruction) || shape.usesRAX || borrowsRAX { requireHostFlags() }
+    var memory = place
+    if place != nil, !temporaries.isEmpty {
+      emitter.lea(Host.t1, .memory(base: Host.t2, index: Host.t1))
+      memory = .memory(base: Host.t1)
+    }
+    for (slot, temporary) in temporaries {
+      switch slot {
+      case .general(let register, _):
+        emitter.load(temporary, .state(StateLayout.general(register.rawValue)))
+      case .highByte(let register, _):
+        emitter.rotateRight(temporary, home(register) ?? Host.guestRAX, by: 8)
+      case .fixed: break
+      }
+    }
+    if shape.usesRAX { emitter.move(Host.rax, Host.guestRAX) }
+    faulting {
+      encode(
+        instruction, shape, reg: host(shape.reg), vvvv: host(shape.vvvv), memory ?? .register(host(shape.rm)))
+    }
+    if shape.usesRAX { emitter.move(Host.guestRAX, Host.rax) }
+    for (slot, temporary) in temporaries where slot.isWritten {
+      switch slot {
+      case .general(let register, _):
+        emitter.store(temporary, .state(StateLayout.general(register.rawValue)))
+      case .highByte(let register, _):
+        emitter.rotateRight(home(register) ?? Host.guestRAX, temporary, by: 56)
+      case .fixed: break
+      }
+    }
+    if !use.changed.isDisjoint(with: .arithmetic) { flags = .host }
+  }
+
+  private func encode(
+    _ instruction: Instruction, _ shape: OperationShape, reg: UInt8, vvvv: UInt8, _ rm: Place
+  ) {
+    let place = shape.lacksModRM ? nil : rm
+    let reg = shape.lacksModRM ? 0 : reg
+    if instruction.encoding == .vex {
+      emitter.vex(
+        pp: instruction.simdPrefix, map: instruction.opcodeMap, w: instruction.rexW, length: instruction.vectorLength,
+        vvvv: vvvv, shape.opcode, reg: reg, place)
+    } else {
+      var prefixes: PrefixBits = []
+      if instruction.prefixes.contains(.operandSize) { prefixes.insert(.operandSize) }
+      if instruction.prefixes.contains(.lock) { prefixes.insert(.lock) }
+      if instruction.opcodeMap != Instruction.OpcodeMap.oneByte {
+        if instruction.prefixes.contains(.rep) { prefixes.insert(.repeatZero) }
+        if instruction.prefixes.contains(.repne) { prefixes.insert(.repeatNotZero) }
+      }
+      if instruction.opcodeMap == Instruction.OpcodeMap.escape0F, 0xc8...0xcf ~= instruction.opcode,
+        case .register(let number) = rm
+      {
+        let rex: UInt8 = (instruction.rexW ? 8 : 0) | number >> 3
+        if prefixes.contains(.operandSize) { emitter.byte(0x66) }
+        if rex != 0 { emitter.byte(0x40 | rex) }
+        emitter.byte(0x0f)
+        emitter.byte(0xc8 | number & 7)
+        return
+      }
+      emitter.legacy(
+        prefixes, w: instruction.rexW && is64, map: instruction.opcodeMap, shape.opcode, reg: reg, place,
+        needsREX: shape.hasByteRegister)
+    }
+    emitter.immediate(instruction.immediate, size: instruction.immediateSize)
+    if instruction.secondImmediateSize != 0 {
+      emitter.immediate(Int64(instruction.secondImmediate), size: instruction.secondImmediateSize)
+    }
+  }
+
+  private func translateLEA(_ instruction: Instruction) -> String? {
+    guard let memory = instruction.memoryOperand, case .general(let register)? = instruction.operand(at: 0)?.kind
+    else { return "operand" }
+    if let failure = emitAddress(memory, addsSegment: false) { return failure }
+    if let destination = home(register) {
+      emitter.legacy(
+        instruction.operandSize == 2 ? .operandSize : [], w: instruction.operandSize == 8, 0x89, reg: Host.t1,
+        .register(destination))
+    } else {
+      let place = Place.state(StateLayout.general(register.rawValue))
+      // A 32-bit result clears the upper half.
+      if instruction.operandSize == 4 {
+        emitter.legacy(0x89, reg: Host.t1, .register(Host.t1))
+      }
+      emitter.legacy(
+        instruction.operandSize == 2 ? .operandSize : [], w: instruction.operandSize != 2, 0x89, reg: Host.t1, place)
+    }
+    return nil
+  }
+
+  /// BT, BTS, BTR, BTC with a bit offset in a register, which reaches beyond the operand: the address is moved by whole
+  /// operands and the rest of the offset stays.
+  private func translateBitString(_ instruction: Instruction, offset register: GeneralRegister) -> String? {
+    guard let memory = instruction.memoryOperand else { return "operand" }
+    let size = instruction.operandSize
+    requireSavedFlags()
+    if let failure = emitAddress(memory) { return failure }
+    let source = fetch(register, into: Host.t2)
+    switch size {
+    case 2: emitter.legacy(w: true, map: 1, 0xbf, reg: Host.t2, .register(source))  // movswq
+    case 4: emitter.legacy(w: true, 0x63, reg: Host.t2, .register(source))  // movslq
+    default: if source != Host.t2 { emitter.move(Host.t2, source) }
+    }
+    let shift: UInt8 = size == 2 ? 4 : size == 4 ? 5 : 6
+    emitter.legacy(w: true, 0xc1, reg: 7, .register(Host.t2))  // sar
+    emitter.byte(shift)
+    emitter.lea(
+      Host.t1, .memory(base: Host.t1, index: Host.t2, scale: shift - 3), w: memory.addressSize == 8)
+    let writes = instruction.opcode != 0xa3
+    emitAccess(size: Int(size), reads: true, writes: writes, isStack: memory.segment == .ss) { [unowned self] place in
+      emitter.lea(Host.t1, place)
+      let source = fetch(register, into: Host.t2)
+      if source != Host.t2 { emitter.move(Host.t2, source) }
+      emitter.legacy(0x83, reg: 4, .register(Host.t2))  // and
+      emitter.byte(UInt8(size) * 8 - 1)
+      requireHostFlags()
+      var prefixes: PrefixBits = size == 2 ? .operandSize : []
+      if instruction.prefixes.contains(.lock) { prefixes.insert(.lock) }
+      faulting {
+        emitter.legacy(
+          prefixes, w: size == 8, map: 1, instruction.opcode, reg: Host.t2, .memory(base: Host.t1))
+      }
+      flags = .host
+    }
+    return nil
+  }
+}

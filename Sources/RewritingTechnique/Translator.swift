@@ -1,0 +1,280 @@
+// The translator: guest instructions in, host instructions out.
+//
+// Guest and host speak the same language, so most instructions are written again with the same opcode. What changes:
+//
+// - Registers. Each guest register lives in the host register of the same name, RSP included, but for four: guest RAX
+//   is in R11, because RAX is where flags are kept; R10 and R15 hold the temporaries T1 and T2 of memory checks, so that
+//   guest R10, R11 and R15 live in the state block at %gs.
+// - Memory. Every access first looks its page up in the software TLB (`Translator+Memory`).
+// - Flags. Checks destroy the host's flags, so the guest's are put into RAX (`lahf; seto %al`) before one, and brought
+//   back (`add $0x7f, %al; sahf`) where an instruction reads flags or leaves some unchanged. `flags` says where they
+//   are at the moment; between blocks they are in the host's flags.
+// - What is not innocuous (`Instruction.classification`). Jumps become jumps between blocks (`Translator+Control`);
+//   system instructions end the block in a call-out to Swift.
+//
+// A block ends at a control transfer, a call-out, a page's end or after 32 instructions. Its main line comes first, then
+// the cold parts: misses, accesses to the bounce buffer, jumps that are not linked yet.
+
+import InstructionSet
+import VMM
+
+/// Where the guest's arithmetic flags are.
+struct FlagsHome: OptionSet {
+  let rawValue: UInt8
+  static let host = FlagsHome(rawValue: 1)
+  static let rax = FlagsHome(rawValue: 2)
+}
+
+/// Translates one block after another into the code cache.
+final class Translator {
+  static let instructionLimit = 32
+
+  let cache: CodeCache
+  private(set) var sites: [Site] = []
+  var emitter: Emitter
+  var flags: FlagsHome = .host
+  var cold: [() -> Void] = []
+  var faults: [FaultRange] = []
+  var block: Block
+  var mode: CodeMode
+  /// Of the instruction in work, and behind it.
+  var rip: UInt64 = 0
+  var nextRIP: UInt64 = 0
+  /// The instruction in work is a call: behind its store comes a jump.
+  var isCalling = false
+  private let decoders: (Decoder, Decoder, Decoder)
+
+  init(cache: CodeCache) {
+    self.cache = cache
+    emitter = cache.emitter()
+    block = Block(key: BlockKey(page: 0, secondPage: .max, rip: 0, mode: 0), host: 0)
+    mode = CodeMode(
+      bits: .bits64, isUser: false, overridesSMAP: false, monitorsCoprocessor: false, emulatesCoprocessor: false,
+      taskSwitched: false,
+      hasSSE: true, hasAVX: true, isSingleStepping: false)
+    decoders = (Decoder(mode: .bits16), Decoder(mode: .bits32), Decoder(mode: .bits64))
+  }
+
+  /// Forgets everything: the cache is empty again.
+  func removeAll() {
+    sites.removeAll(keepingCapacity: true)
+    cache.removeAll()
+  }
+
+  var decoder: Decoder {
+    switch mode.bits {
+    case .bits16: decoders.0
+    case .bits32: decoders.1
+    case .bits64: decoders.2
+    }
+  }
+
+  var is64: Bool { mode.bits == .bits64 }
+
+  /// Translates what begins in `bytes`, which end at a page's end or, for a straddling instruction, behind it.
+  /// - Returns: `nil` if the first instruction needs more bytes.
+  func translate(_ bytes: UnsafeRawBufferPointer, key: BlockKey, mode: CodeMode) -> Block? {
+    self.mode = mode
+    emitter = cache.emitter()
+    flags = .host
+    cold = []
+    faults = []
+    block = Block(key: key, host: emitter.address)
+    let decoder = decoder
+    var offset = 0
+    var count = 0
+    let limit = mode.isSingleStepping || key.secondPage != .max ? 1 : Self.instructionLimit
+    var instruction = Instruction(mode: mode.bits)
+    // A load from the page that a stop request makes unreadable: no flags, no registers but a temporary.
+    emitter.load(Host.t1, .state(StateLayout.poll))
+    rip = key.rip
+    faults.append(FaultRange(start: block.host, end: emitter.address, rip: rip, flagsAreInRAX: false))
+    var hasEnded = false
+    while !hasEnded {
+      rip = wrap(key.rip &+ UInt64(offset))
+      if count == limit {
+        emitJump(to: rip)
+        break
+      }
+      let rest = UnsafeRawBufferPointer(rebasing: bytes[offset...])
+      switch rest.isEmpty ? .needsMoreBytes : decoder.decode(rest, into: &instruction) {
+      case .needsMoreBytes:
+        if count == 0 { return nil }
+        emitJump(to: rip)
+        hasEnded = true
+      case .tooLong:
+        emitExit(.raise(.general))
+        hasEnded = true
+      case .decoded:
+        nextRIP = wrap(rip &+ UInt64(instruction.length))
+        isCalling = false
+        hasEnded = translate(instruction)
+        offset += Int(instruction.length)
+      }
+      count += 1
+    }
+    while !cold.isEmpty {
+      let parts = cold
+      cold = []
+      for part in parts { part() }
+    }
+    block.finish(hostEnd: emitter.address, length: max(offset, 1), faults: faults)
+    cache.commit(emitter)
+    return block
+  }
+
+  /// RIP in the mode's width.
+  func wrap(_ value: UInt64) -> UInt64 {
+    switch mode.bits {
+    case .bits16: value & 0xffff
+    case .bits32: value & 0xffff_ffff
+    case .bits64: value
+    }
+  }
+
+  /// Whether the block ends with it.
+  private func translate(_ instruction: Instruction) -> Bool {
+    if let exception = missingState(instruction) {
+      emitExit(.raise(exception))
+      return true
+    }
+    switch instruction.classification {
+    case .undefined:
+      emitExit(.raise(.invalidOpcode))
+      return true
+    case .innocuous:
+      if instruction.setsDirection {
+        emitExit(.callOut(instruction))
+        return true
+      }
+      guard let failure = translateInnocuous(instruction) else { return false }
+      return refuse(instruction, failure)
+    case .implicitMemory:
+      switch translateImplicit(instruction) {
+      case .done: return false
+      case .callOut:
+        emitExit(.callOut(instruction))
+        return true
+      case .refused(let reason): return refuse(instruction, reason)
+      }
+    case .jump, .conditionalJump, .loop, .call, .nearReturn, .indirectJump, .indirectCall:
+      if let failure = translateTransfer(instruction) { _ = refuse(instruction, failure) }
+      return true
+    case .legacyOnly where instruction.encoding == .legacy && 0x40...0x4f ~= instruction.opcode:
+      guard let failure = translateInnocuous(instruction) else { return false }
+      return refuse(instruction, failure)
+    case .legacyOnly, .farJump, .farCall, .farReturn, .interruptReturn, .softwareInterrupt, .systemCall, .privileged,
+      .sensitive:
+      emitExit(.callOut(instruction))
+      return true
+    }
+  }
+
+  private func refuse(_ instruction: Instruction, _ reason: String) -> Bool {
+    let name = instruction.mnemonic
+    emitExit(.unsupported(reason.isEmpty ? name : "\(name) (\(reason))"))
+    return true
+  }
+
+  /// #UD or #NM instead of an instruction whose state the guest has not enabled (AMD64 APM vol. 2, table 8-1).
+  private func missingState(_ instruction: Instruction) -> GuestException? {
+    switch instruction.feature {
+    case .x87 where instruction.opcode == 0x9b:
+      // WAIT looks at MP, not at EM.
+      return mode.taskSwitched && mode.monitorsCoprocessor ? .deviceNotAvailable : nil
+    case .x87, .mmx, .mmxext:
+      if instruction.feature != .x87, mode.emulatesCoprocessor { return .invalidOpcode }
+      if instruction.feature == .x87, mode.emulatesCoprocessor { return .deviceNotAvailable }
+    case .sse, .sse2, .sse3, .ssse3, .sse41, .sse42, .aes, .pclmul, .sha, .gfni, .avx, .avx2, .f16c, .fma, .vaes,
+      .vpclmul:
+      if instruction.encoding == .vex {
+        if !mode.hasAVX { return .invalidOpcode }
+      } else if !usesVectors(instruction) {
+        // Prefetches, fences, MOVNTI and their like.
+        return nil
+      } else if mode.emulatesCoprocessor || !mode.hasSSE {
+        return .invalidOpcode
+      }
+    default: return nil
+    }
+    return mode.taskSwitched ? .deviceNotAvailable : nil
+  }
+
+  private func usesVectors(_ instruction: Instruction) -> Bool {
+    for index in 0..<instruction.operandCount {
+      switch instruction.operand(at: index)?.kind {
+      case .vector, .mmx: return true
+      default: break
+      }
+    }
+    // LDMXCSR and STMXCSR.
+    return instruction.opcodeMap == Instruction.OpcodeMap.escape0F && instruction.opcode == 0xae
+      && (instruction.reg == 2 || instruction.reg == 3) && instruction.hasModRMMemory
+  }
+
+  // MARK: Flags and exits
+
+  /// Brings the flags to the host's.
+  func requireHostFlags() {
+    if !flags.contains(.host) { emitter.restoreFlags() }
+    flags = .host
+  }
+
+  /// Puts a copy into RAX.
+  func requireSavedFlags() {
+    if !flags.contains(.rax) { emitter.saveFlags() }
+    flags.insert(.rax)
+  }
+
+  /// Where a fault of the host belongs to the instruction in work.
+  func faulting(_ body: () -> Void) {
+    let start = emitter.address
+    body()
+    faults.append(
+      FaultRange(start: start, end: emitter.address, rip: rip, flagsAreInRAX: !flags.contains(.host)))
+  }
+
+  func addSite(_ kind: Site.Kind, rip: UInt64) -> Int {
+    sites.append(Site(kind: kind, block: block, rip: rip))
+    return sites.count - 1
+  }
+
+  func replaceSite(_ index: Int, _ kind: Site.Kind, rip: UInt64) {
+    sites[index] = Site(kind: kind, block: block, rip: rip)
+  }
+
+  /// Leaves translated code, with the flags wherever they are.
+  func emitExit(_ kind: Site.Kind) {
+    emitLeave(site: addSite(kind, rip: rip))
+  }
+
+  func emitLeave(site: Int) {
+    emitter.storeConstant32(UInt32(truncatingIfNeeded: site), .state(StateLayout.site))
+    emitter.jump(.state(flags.contains(.rax) ? StateLayout.exitRAXFlags : StateLayout.exitHostFlags))
+  }
+
+  // MARK: Registers
+
+  /// The host register in which a guest register lives, or `nil` for the three in the state block.
+  func home(_ register: GeneralRegister) -> UInt8? {
+    switch register {
+    case .rax: Host.guestRAX
+    case .r10, .r11, .r15: nil
+    default: register.rawValue
+    }
+  }
+
+  /// A host register with the value: its home, or `temporary` loaded with it.
+  func fetch(_ register: GeneralRegister, into temporary: UInt8) -> UInt8 {
+    if let home = home(register) { return home }
+    emitter.load(temporary, .state(StateLayout.general(register.rawValue)))
+    return temporary
+  }
+}
+
+extension Instruction {
+  /// CLD or STD: the guest's direction flag never gets into the host's.
+  var setsDirection: Bool {
+    encoding == .legacy && opcodeMap == OpcodeMap.oneByte && (opcode == 0xfc || opcode == 0xfd)
+  }
+}

@@ -1,0 +1,89 @@
+import Testing
+import VMM
+
+@testable import RewritingTechnique
+
+/// Four levels at 0x1000 to 0x4000; the case sets the last one's entry for linear 0x5000.
+struct GuestMMUTests {
+  private let memory: GuestMemory
+  private let mmu: GuestMMU
+
+  init() throws {
+    memory = try GuestMemory(size: 2 << 20)
+    mmu = GuestMMU(memory: memory)
+    for level in UInt64(1)...3 { try memory.write((level + 1) << 12 | 7, at: GuestPhysicalAddress(level << 12)) }
+    (mmu.cr0, mmu.cr3, mmu.cr4, mmu.efer) = (0x8001_0001, 0x1000, 0x20, 0xd00)
+  }
+
+  private func map(_ entry: UInt64) throws { try memory.write(entry, at: GuestPhysicalAddress(0x4028)) }
+
+  private func code(_ access: MemoryAccess, isUser: Bool = false, overridesSMAP: Bool = false) -> UInt32? {
+    do throws(GuestException) {
+      _ = try mmu.translate(0x5678, access, isUser: isUser, overridesSMAP: overridesSMAP)
+      return nil
+    } catch {
+      #expect(error.vector == 14)
+      #expect(error.address == 0x5678)
+      return error.errorCode
+    }
+  }
+
+  @Test func translatesAndSetsAccessedAndDirty() throws {
+    try map(0x9007)
+    #expect(try mmu.translate(0x5678, .read, isUser: true, overridesSMAP: false) == 0x9678)
+    #expect(try memory.read(UInt64.self, at: GuestPhysicalAddress(0x4028)) == 0x9027)
+    #expect(try memory.read(UInt64.self, at: GuestPhysicalAddress(0x1000)) == 0x2027)
+    _ = try mmu.translate(0x5678, .write, isUser: true, overridesSMAP: false)
+    #expect(try memory.read(UInt64.self, at: GuestPhysicalAddress(0x4028)) == 0x9067)
+  }
+
+  @Test func aFaultLeavesTheTablesAlone() throws {
+    try map(0x9005)
+    #expect(code(.write, isUser: true) == 7)
+    #expect(try memory.read(UInt64.self, at: GuestPhysicalAddress(0x4028)) == 0x9005)
+  }
+
+  @Test func errorCodes() throws {
+    try map(0x9006)
+    #expect(code(.read) == 0)
+    #expect(code(.write, isUser: true) == 6)
+    #expect(code(.execute, isUser: true) == 0x14)
+    try map(0x9003)
+    #expect(code(.read, isUser: true) == 5)
+    try map(1 << 63 | 0x9007)
+    #expect(code(.execute) == 0x11)
+    try map(1 << 45 | 0x9007)
+    #expect(code(.read) == 9)
+    mmu.efer &= ~0x800
+    try map(1 << 63 | 0x9007)
+    #expect(code(.read) == 9)
+  }
+
+  @Test func writeProtectionForTheSupervisor() throws {
+    try map(0x9001)
+    #expect(code(.write) == 3)
+    mmu.cr0 &= ~0x1_0000
+    #expect(code(.write) == nil)
+  }
+
+  @Test func supervisorModeProtections() throws {
+    try map(0x9007)
+    mmu.cr4 |= 3 << 20
+    #expect(code(.read) == 1)
+    #expect(code(.read, overridesSMAP: true) == nil)
+    #expect(code(.execute) == 0x11)
+    #expect(code(.execute, isUser: true) == nil)
+  }
+
+  @Test func largePages() throws {
+    try memory.write(UInt64(0x20_0087), at: GuestPhysicalAddress(0x3000))
+    #expect(try mmu.translate(0x5678, .read, isUser: false, overridesSMAP: false) == 0x20_5678)
+    try memory.write(UInt64(0x20_2087), at: GuestPhysicalAddress(0x3000))
+    #expect(code(.read) == 9)
+  }
+
+  @Test func unpagedAddressesAreCutTo32Bits() throws {
+    mmu.cr0 = 1
+    #expect(try mmu.translate(0x1_0000_1234, .read, isUser: false, overridesSMAP: false) == 0x1234)
+  }
+}
