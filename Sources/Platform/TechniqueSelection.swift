@@ -70,22 +70,13 @@ public struct TechniqueSelection: Sendable {
     guard let first = available.first else {
       throw NoTechnique(description: "no technique can run here: " + obstacles.joined(separator: "; "))
     }
-    guard available.count > 1 else {
-      let others =
-        obstacles.isEmpty
-        ? "the only one in this version for guests that are not paravirtual" : "the only one that can run here"
-      return TechniqueChoice(technique: first, reason: "automatic: \(others)")
+    // Measuring the first takes milliseconds, so only where there is another that would do in its place.
+    if let other = available.dropFirst().first(where: { $0.caution() == nil }), let caution = first.caution() {
+      return TechniqueChoice(technique: other, reason: "automatic: \(caution)")
     }
-    // Measuring takes milliseconds, so only where there is something to choose from.
-    for technique in available {
-      guard let caution = technique.caution() else {
-        let reason =
-          technique.name == first.name
-          ? "automatic: this host offers it" : "automatic: \(first.caution() ?? "the others are slower here")"
-        return TechniqueChoice(technique: technique, reason: reason)
-      }
-      obstacles.append(caution)
-    }
-    return TechniqueChoice(technique: first, reason: "automatic, though " + obstacles.joined(separator: "; "))
+    guard !obstacles.isEmpty else { return TechniqueChoice(technique: first, reason: "automatic: this host offers it") }
+    let shortcoming = first.caution().map { ", though \($0)" } ?? ""
+    return TechniqueChoice(
+      technique: first, reason: "automatic: \(obstacles.joined(separator: "; "))\(shortcoming)")
   }
 }

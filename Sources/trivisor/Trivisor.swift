@@ -14,7 +14,7 @@ struct Trivisor: ParsableCommand {
     abstract: "Run an x86-64 guest under one of three virtualization techniques.",
     discussion: """
       Trivisor runs the same guest by hardware assistance (KVM), by binary rewriting or paravirtually, and says what
-      each costs. This version has: hardware, and paravirtual for kernels that need no user mode.
+      each costs. In this version, rewriting and paravirtual are first steps: they run small guests.
 
         trivisor run guest:hello                 a guest that is part of this program
         trivisor run kernel.elf --cpus 2         an image of yours
