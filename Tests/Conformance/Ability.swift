@@ -20,7 +20,7 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
 
   // At CPL 3. Missing where user code runs in the host's own user mode (KVM-PVM).
 
-  /// RFLAGS.IOPL lets IN and OUT through (AMD64 APM vol. 2, 6.2.1).
+  /// RFLAGS.IOPL lets IN and OUT through (AMD64 APM vol. 1, chapter 3.8).
   case ioPrivilegeLevel
   /// INT n through the guest's gates (8.9).
   case userSoftwareInterrupts
@@ -30,7 +30,7 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   case userSegments
   /// CPUID answers what was configured, at both levels.
   case exactCPUID
-  /// CR0.TS, MP and EM, CR4.OSFXSR, OSXMMEXCPT and OSXSAVE decide what runs (6.1.2, 11.3).
+  /// CR0.TS, MP and EM, CR4.OSFXSR, OSXMMEXCPT and OSXSAVE decide what runs (11.3).
   case floatingPointControl
   /// CR4.FSGSBASE decides whether RDFSBASE runs.
   case segmentBaseControl
@@ -39,9 +39,9 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
 
   // Of the machine. Missing with KVM-PVM.
 
-  /// CR4.TSD, RDTSCP and writes to the counter (13.2.4).
+  /// CR4.TSD, RDTSCP and writes to the counter.
   case timeStampControl
-  /// A write of a memory type that does not exist to the PAT is #GP (7.8.2).
+  /// A write of a memory type that does not exist to the PAT is #GP (7.8.1).
   case pageAttributeChecks
   /// Pages of 1 GiB.
   case gibibytePages
@@ -89,11 +89,11 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   case canonicalRegisterChecks
   /// SYSCALL keeps the status flags (6.1.1).
   case systemCallFlags
-  /// CR8 has four bits (16.3.4).
+  /// CR8 has four bits.
   case taskPriorityChecks
-  /// Unmasked SSE exceptions are raised (8.2.20).
+  /// Unmasked SSE exceptions are raised (8.2.19).
   case vectorExceptions
-  /// #AC (8.2.18).
+  /// #AC (8.2.17).
   case alignmentChecks
   /// Limit and type of a segment are checked at each access (4.12).
   case segmentChecks

@@ -1,4 +1,4 @@
-// CPUID, model-specific and control registers (Processor.S).
+// CPUID, model-specific and control registers (Identification.S, Processor.S).
 
 import VMM
 

@@ -1,4 +1,4 @@
-// Stopping, and the processor's state from outside (the last part of Memory.S).
+// Stopping, and the processor's state from outside (State.S).
 
 import VMM
 
