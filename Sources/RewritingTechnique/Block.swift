@@ -65,6 +65,10 @@ struct FaultRange {
   let rip: UInt64
   /// Where the guest's flags are: in RAX, or else in the host's flags.
   let flagsAreInRAX: Bool
+  /// RAX, R10, R11 and R15 are the guest's own.
+  var hasOwnRegisters = false
+  /// The register whose value is in the second scratch word.
+  var spare: UInt8?
 }
 
 /// A memory access in translated code.

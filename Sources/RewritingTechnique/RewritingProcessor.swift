@@ -195,6 +195,12 @@ final class RewritingProcessor: Processor {
       return .unsupported("a fault of the host (vector \(vector)) outside of every guest instruction")
     }
     rip = fault.rip
+    if fault.hasOwnRegisters {
+      // The exit took host RAX for flags, and R11 for RAX.
+      setGeneral(.r11, general(.rax))
+      setGeneral(.rax, state.pointee.flags)
+    }
+    if let spare = fault.spare { block.general[Int(spare)] = state.pointee.scratch.1 }
     if !fault.flagsAreInRAX { setArithmeticFlags(state.pointee.signal_flags) }
     let poll = block.pollAddress
     if vector == 14, (poll..<poll + 4096).contains(state.pointee.signal_address) {

@@ -39,6 +39,16 @@ struct OperationShape {
   var hasByteRegister = false
   /// RAX is read or written without being named in a field.
   var usesRAX = false
+  /// Its registers must be where the guest has them: see `Translator+Swapped`.
+  var needsOwnRegisters = false
+  /// General registers that it names or uses, those of the address apart.
+  var registers: RegisterSet = []
+}
+
+extension OperationShape {
+  var hasHighByte: Bool {
+    [reg, rm, vvvv].contains { if case .highByte = $0 { true } else { false } }
+  }
 }
 
 extension Translator {
@@ -122,9 +132,11 @@ extension Translator {
       case .opcode: opcodeSlot = slot
       case .none:
         // A shift's CL is where it was; RAX is not.
-        guard let register = slot.register, register == .rax || home(register) == register.rawValue else {
-          return .failure(Refusal(text: "implicit register"))
+        guard let register = slot.register, case .general = slot else {
+          shape.needsOwnRegisters = true
+          continue
         }
+        if home(register) == nil { shape.needsOwnRegisters = true }
         if register == .rax { fixedRAX = slot }
       case .immediate: return .failure(Refusal(text: "register in an immediate"))
       }
@@ -181,7 +193,7 @@ extension Translator {
       switch instruction.opcode {
       case 0xb0, 0xb1, 0xc7:
         shape.usesRAX = instruction.opcode != 0xc7 || instruction.reg == 1
-        if shape.usesRAX, shape.rm.register == .rax { return .failure(Refusal(text: "destination in RAX")) }
+        if shape.usesRAX, shape.rm.register == .rax { shape.needsOwnRegisters = true }
       case 0xc8...0xcf:
         // BSWAP's register is in the opcode: `emitOperation` puts it back.
         guard let slot = opcodeSlot else { return .failure(Refusal(text: "operand")) }
@@ -193,19 +205,16 @@ extension Translator {
     if shape.lacksModRM, opcodeSlot != nil { return .failure(Refusal(text: "register in the opcode")) }
     if fixedRAX != nil { shape.usesRAX = true }
     if implicit.contains(GeneralRegister.rax) { shape.usesRAX = true }
-    for register in [GeneralRegister.r10, .r11, .r15, .rsp] where implicit.contains(register) {
-      return .failure(Refusal(text: "implicit register"))
+    for register in [GeneralRegister.r10, .r11, .r15] where implicit.contains(register) {
+      shape.needsOwnRegisters = true
     }
+    shape.registers = named.union(implicit)
     let slots = [shape.reg, shape.rm, shape.vvvv]
-    if shape.usesRAX, slots.contains(where: { $0.register == .rax && $0.isWritten }) {
-      return .failure(Refusal(text: "RAX twice"))
-    }
+    if shape.usesRAX, slots.contains(where: { $0.register == .rax }) { shape.needsOwnRegisters = true }
     for high in slots {
       guard case .highByte(let register, _) = high, high.isWritten else { continue }
       for other in slots {
-        if case .general(let second, _) = other, second == register, other.isWritten {
-          return .failure(Refusal(text: "both halves of a register"))
-        }
+        if case .general(let second, _) = other, second == register { shape.needsOwnRegisters = true }
       }
     }
     if let memory = shape.memory {
@@ -239,6 +248,10 @@ extension Translator {
 
   /// Writes the operation itself; on memory, `place` is (T2,T1).
   private func emitOperation(_ instruction: Instruction, _ shape: OperationShape, _ place: Place?) {
+    if shape.needsOwnRegisters {
+      emitWithOwnRegisters(instruction, shape, place)
+      return
+    }
     // Registers without a home of their own, and high bytes, go through temporaries.
     var temporaries: [(slot: RegisterSlot, host: UInt8)] = []
     func isHomeless(_ slot: RegisterSlot) -> Bool {
@@ -302,7 +315,7 @@ extension Translator {
     if !use.changed.isDisjoint(with: .arithmetic) { flags = .host }
   }
 
-  private func encode(
+  func encode(
     _ instruction: Instruction, _ shape: OperationShape, reg: UInt8, vvvv: UInt8, _ rm: Place
   ) {
     let place = shape.lacksModRM ? nil : rm
@@ -331,7 +344,7 @@ extension Translator {
       }
       emitter.legacy(
         prefixes, w: instruction.rexW && is64, map: instruction.opcodeMap, shape.opcode, reg: reg, place,
-        needsREX: shape.hasByteRegister)
+        needsREX: shape.hasByteRegister && !(shape.needsOwnRegisters && shape.hasHighByte))
     }
     emitter.immediate(instruction.immediate, size: instruction.immediateSize)
     if instruction.secondImmediateSize != 0 {

@@ -227,11 +227,13 @@ final class Translator {
   }
 
   /// Where a fault of the host belongs to the instruction in work.
-  func faulting(_ body: () -> Void) {
+  func faulting(ownRegisters: Bool = false, spare: UInt8? = nil, _ body: () -> Void) {
     let start = emitter.address
     body()
     faults.append(
-      FaultRange(start: start, end: emitter.address, rip: rip, flagsAreInRAX: !flags.contains(.host)))
+      FaultRange(
+        start: start, end: emitter.address, rip: rip, flagsAreInRAX: !flags.contains(.host),
+        hasOwnRegisters: ownRegisters, spare: spare))
   }
 
   func addSite(_ kind: Site.Kind, rip: UInt64) -> Int {
