@@ -15,10 +15,13 @@ struct CodeMode: Hashable {
   var taskSwitched: Bool
   var hasSSE: Bool
   var hasAVX: Bool
-  /// RFLAGS.TF: one instruction a block.
+  /// RFLAGS.TF or breakpoints are on: one instruction a block.
   var isSingleStepping: Bool
+  /// Breakpoints on data, or alignment checks: Swift looks at every access.
+  var checksAccesses = false
 
-  var view: Int { isUser ? 0 : overridesSMAP ? 2 : 1 }
+  /// Which of the software TLB's tables; the last one is always empty.
+  var view: Int { checksAccesses ? 3 : isUser ? 0 : overridesSMAP ? 2 : 1 }
 }
 
 /// A block is the translation of these bytes seen at this linear address in this mode.

@@ -6,9 +6,12 @@ struct GuestException: Error, Equatable {
   var errorCode: UInt32?
   /// Linear address of a page fault, for CR2.
   var address: UInt64?
+  var isDebugFault = false
 
   static let divide = GuestException(vector: 0)
   static let debug = GuestException(vector: 1)
+  /// An instruction breakpoint: the only kind of #DB that comes before its instruction.
+  static let debugFault = GuestException(vector: 1, isDebugFault: true)
   static let breakpoint = GuestException(vector: 3)
   static let overflow = GuestException(vector: 4)
   static let boundRange = GuestException(vector: 5)

@@ -12,7 +12,7 @@ extension RewritingProcessor {
     while true {
       if let address = exception.address { system.cr2 = address }
       // A fault's frame has RF set, so that a breakpoint on the instruction does not come again.
-      let isFault = ![1, 3, 4, 8].contains(exception.vector)
+      let isFault = ![1, 3, 4, 8].contains(exception.vector) || exception.isDebugFault
       do throws(Interruption) {
         try deliver(
           exception.vector, errorCode: exception.errorCode, flags: rflags | (isFault ? 0x1_0000 : 0), isSoftware: false,

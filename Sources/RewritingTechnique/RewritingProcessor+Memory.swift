@@ -19,7 +19,7 @@ extension RewritingProcessor {
     let first = pieces.first
     if pieces.secondCount == 0 {
       let page = first & ~4095
-      if let host = mmu.host(page, count: 4096), !(access.isWrite && store.isCode(first >> 12)) {
+      if !mode.checksAccesses, let host = mmu.host(page, count: 4096), !(access.isWrite && store.isCode(first >> 12)) {
         tlb.insert(linear, host: host, view: access.view, isWrite: access.isWrite)
         state.pointee.t1 = linear
         return access.retry
@@ -58,6 +58,7 @@ extension RewritingProcessor {
     if is64, !GuestMMU.isCanonical(linear) || !GuestMMU.isCanonical(last) {
       throw .exception(isStack ? .stack(0) : .general)
     }
+    if mode.checksAccesses, !asSupervisor { try checkAccess(linear, count: count, access) }
     let isUser = cpl == 3 && !asSupervisor
     let overrides = overridesSMAP && !asSupervisor
     do throws(GuestException) {

@@ -102,6 +102,10 @@ extension RewritingProcessor {
         try restoring(instruction) { () throws(Interruption) in try farCall(selector, offset, size: size) }
       }
       return true
+    case 0xf1:
+      // INT1 is a trap that goes through any gate, like #DB (AMD64 APM vol. 3, "INT 1").
+      rip = next
+      throw .exception(.debug)
     case 0xcc: try softwareInterrupt(3, next)
     case 0xcd: try softwareInterrupt(UInt8(truncatingIfNeeded: instruction.immediate), next)
     case 0xce:
@@ -132,6 +136,7 @@ extension RewritingProcessor {
       setGeneral(.rax, try load(base &+ offset, size: 1), size: 1)
     case 0xe4...0xe7, 0xec...0xef:
       try emulatePort(instruction)
+    case 0xd9, 0xdd: try emulateEnvironmentStore(instruction)
     case 0x6c...0x6f, 0xa4...0xa7, 0xaa...0xaf:
       return try emulateString(instruction, next)
     default: return false
@@ -223,6 +228,7 @@ extension RewritingProcessor {
 
   /// IOPL, or the permission bitmap in the TSS.
   func checkPort(_ port: UInt16, width: AccessWidth) throws(Interruption) {
+    checkPortBreakpoints(port, width: width)
     guard system.cr0 & 1 != 0, cpl > ioPrivilege else { return }
     guard system.task.attributes & 8 != 0, system.task.limit >= 0x67 else { throw .exception(.general) }
     let map = try load(system.task.base &+ 0x66, size: 2, asSupervisor: true)

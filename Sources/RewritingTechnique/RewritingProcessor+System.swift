@@ -1,19 +1,11 @@
 // The two-byte opcodes among the sensitive instructions: control and debug registers, descriptor tables, MSRs, fast
 // system calls, CPUID, the time stamp, FXSAVE.
 
+import CLinux
 import CWorldSwitch
+import Glibc
 import InstructionSet
 import VMM
-
-/// MSR numbers (AMD64 APM vol. 2, appendix A).
-enum ModelSpecific {
-  static let timestamp: UInt32 = 0x10, efer: UInt32 = 0xc000_0080, star: UInt32 = 0xc000_0081
-  static let longTarget: UInt32 = 0xc000_0082, compatibilityTarget: UInt32 = 0xc000_0083
-  static let flagMask: UInt32 = 0xc000_0084, fsBase: UInt32 = 0xc000_0100, gsBase: UInt32 = 0xc000_0101
-  static let kernelGSBase: UInt32 = 0xc000_0102, timestampAuxiliary: UInt32 = 0xc000_0103
-  static let microcode: UInt32 = 0x8b
-  static let systemEnter: ClosedRange<UInt32> = 0x174...0x176
-}
 
 extension RewritingProcessor {
   func emulateTwoBytes(_ instruction: Instruction, _ next: UInt64) throws(Interruption) -> Bool {
@@ -76,6 +68,10 @@ extension RewritingProcessor {
       let value = try load(stackPointer, size: size, isStack: true)
       try loadSegment(instruction.opcode == 0xa1 ? .fs : .gs, UInt16(truncatingIfNeeded: value))
       stackPointer = stackPointer &+ UInt64(size)
+    case 0xc7:
+      // RDRAND; RDSEED is not announced.
+      guard !instruction.hasModRMMemory, instruction.reg == 6 else { return false }
+      try drawRandom(instruction)
     case 0xae:
       guard try emulateGroup15(instruction, next) else { return false }
     default: return false
@@ -112,9 +108,8 @@ extension RewritingProcessor {
         guard cpl == 0 || system.cr4 & 4 == 0 else { throw .exception(.general) }
         setTimestamp()
         setGeneral(.rcx, modelSpecific[ModelSpecific.timestampAuxiliary] ?? 0)
-      case 0xd0, 0xd1:
-        // CR4.OSXSAVE cannot be set: XSAVE is not announced.
-        throw .exception(.invalidOpcode)
+      case 0xd0: try getExtendedControl()
+      case 0xd1: try setExtendedControl()
       case 0xe0...0xe7:
         let status = system.cr0
         let register = GeneralRegister(rawValue: instruction.rm | instruction.rex << 3 & 8) ?? .rax
@@ -176,37 +171,11 @@ extension RewritingProcessor {
       }
       return true
     }
-    guard instruction.simdPrefix == 0, instruction.reg < 2, let memory = instruction.memoryOperand else { return false }
-    guard system.cr0 & 4 == 0 else { throw .exception(.deviceNotAvailable) }
-    guard system.cr0 & 8 == 0 else { throw .exception(.deviceNotAvailable) }
-    let address = linear(memory, next)
-    guard address & 15 == 0 else { throw .exception(.general) }
-    let vectorCount = system.cr4 & 0x200 == 0 ? 0 : mode.bits == .bits64 ? 16 : 8
-    // The x87 state is in the processor while blocks run.
-    cws_save_x87(block.state)
-    defer { cws_load_x87(block.state) }
-    if instruction.reg == 0 {
-      var area = try loadBytes(address, count: 512)
-      for position in 0..<24 { area[position] = block.x87[position] }
-      for position in 32..<160 { area[position] = block.x87[position] }
-      area.withUnsafeMutableBytes { bytes in
-        bytes.storeBytes(of: block.state.pointee.mxcsr, toByteOffset: 24, as: UInt32.self)
-        bytes.storeBytes(of: 0xffff, toByteOffset: 28, as: UInt32.self)
-      }
-      for number in 0..<vectorCount {
-        for byte in 0..<16 { area[160 + 16 * number + byte] = block.vectors[32 * number + byte] }
-      }
-      try saveBytes(address, area)
-    } else {
-      let area = try loadBytes(address, count: 512)
-      let mxcsr = area.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 24, as: UInt32.self) }
-      guard mxcsr & 0xffff_0000 == 0 else { throw .exception(.general) }
-      for position in 0..<24 { block.x87[position] = area[position] }
-      for position in 32..<160 { block.x87[position] = area[position] }
-      if vectorCount != 0 { block.state.pointee.mxcsr = mxcsr }
-      for number in 0..<vectorCount {
-        for byte in 0..<16 { block.vectors[32 * number + byte] = area[160 + 16 * number + byte] }
-      }
+    guard instruction.simdPrefix == 0 else { return false }
+    switch instruction.reg {
+    case 0, 1: try emulateFXSAVE(instruction)
+    case 4, 5, 6: try emulateXSAVE(instruction)
+    default: return false
     }
     return true
   }
@@ -268,55 +237,20 @@ extension RewritingProcessor {
     let table = partition.identification
     var leaf = table.leaf(function, index: UInt32(truncatingIfNeeded: general(.rcx)))
     if function == 1, system.cr4 & 0x4_0000 != 0 { leaf?.ecx |= 1 << 27 }
+    if function == 0xd, general(.rcx, size: 4) == 0 { leaf?.ebx = xcr0 & 4 != 0 ? 832 : 576 }
     setGeneral(.rax, UInt64(leaf?.eax ?? 0))
     setGeneral(.rbx, UInt64(leaf?.ebx ?? 0))
     setGeneral(.rcx, UInt64(leaf?.ecx ?? 0))
     setGeneral(.rdx, UInt64(leaf?.edx ?? 0))
   }
 
-  // MARK: Model-specific registers
-
-  private func readModelSpecific(_ index: UInt32) throws(Interruption) -> UInt64 {
-    switch index {
-    case ModelSpecific.timestamp: timestamp
-    case ModelSpecific.efer: system.efer
-    case ModelSpecific.fsBase: system.fs.base
-    case ModelSpecific.gsBase: system.gs.base
-    case ModelSpecific.star, ModelSpecific.longTarget, ModelSpecific.compatibilityTarget, ModelSpecific.flagMask,
-      ModelSpecific.kernelGSBase, ModelSpecific.timestampAuxiliary, ModelSpecific.systemEnter:
-      modelSpecific[index] ?? 0
-    case ModelSpecific.microcode: 0
-    default: throw .exception(.general)
-    }
-  }
-
-  private func writeModelSpecific(_ index: UInt32, _ value: UInt64) throws(Interruption) {
-    switch index {
-    case ModelSpecific.timestamp: timestampOffset = value &- cws_timestamp()
-    case ModelSpecific.efer: try writeEFER(value)
-    case ModelSpecific.fsBase, ModelSpecific.gsBase:
-      guard GuestMMU.isCanonical(value) else { throw .exception(.general) }
-      if index == ModelSpecific.fsBase { system.fs.base = value } else { system.gs.base = value }
-      modeChanged()
-    case ModelSpecific.longTarget, ModelSpecific.compatibilityTarget, ModelSpecific.kernelGSBase:
-      guard GuestMMU.isCanonical(value) else { throw .exception(.general) }
-      modelSpecific[index] = value
-    case ModelSpecific.flagMask, ModelSpecific.timestampAuxiliary: modelSpecific[index] = value & 0xffff_ffff
-    case ModelSpecific.star: modelSpecific[index] = value
-    case ModelSpecific.systemEnter: modelSpecific[index] = value
-    case ModelSpecific.microcode: break
-    default: throw .exception(.general)
-    }
-  }
-
-  private func writeEFER(_ value: UInt64) throws(Interruption) {
-    // SCE, LME, LMA, NXE.
-    guard value & ~0xd01 == 0 else { throw .exception(.general) }
-    let isPaging = system.cr0 >> 31 != 0
-    if isPaging, (value ^ system.efer) & 0x100 != 0 { throw .exception(.general) }
-    system.efer = value & ~0x400 | system.efer & 0x400
-    controlChanged()
-    flushTranslations()
+  private func drawRandom(_ instruction: Instruction) throws(Interruption) {
+    var value: UInt64 = 0
+    let count = withUnsafeMutableBytes(of: &value) { getrandom($0.baseAddress, $0.count, 0) }
+    let register = GeneralRegister(rawValue: instruction.rm | instruction.rex << 3 & 8) ?? .rax
+    let isDrawn = count == MemoryLayout<UInt64>.size
+    setGeneral(register, isDrawn ? value : 0, size: Int(instruction.operandSize))
+    setArithmeticFlags(isDrawn ? 1 : 0)
   }
 
   // MARK: Control and debug registers
@@ -389,6 +323,7 @@ extension RewritingProcessor {
     var allowed: UInt64 = 0xfbc & ~0x40
     let table = partition.identification
     if table.has(.fsgsbase) { allowed |= 1 << 16 }
+    if table.has(.xsave) { allowed |= 1 << 18 }
     if table.has(.smep) { allowed |= 1 << 20 }
     if table.has(.smap) { allowed |= 1 << 21 }
     if !isUMIPAnnounced { allowed &= ~0x800 }

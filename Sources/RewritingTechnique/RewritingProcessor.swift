@@ -40,6 +40,8 @@ final class RewritingProcessor: Processor {
   private(set) var modeNumber: UInt8 = 0
   private var modes: [CodeMode] = []
   private var modeIsKnown = false
+  /// The breakpoints that accesses of the instruction in work have hit, as in DR6.
+  var accessHits: UInt64 = 0
   /// The physical pieces of the access that is on the bounce buffer.
   var pending: (first: UInt64, firstCount: Int, second: UInt64, secondCount: Int) = (0, 0, 0, 0)
   private let fetchTags: UnsafeMutablePointer<UInt64>
@@ -51,7 +53,7 @@ final class RewritingProcessor: Processor {
     let block = try StateBlock()
     self.block = block
     mmu = GuestMMU(memory: partition.memory)
-    store = BlockStore(translator: Translator(cache: try CodeCache()), block: block)
+    store = BlockStore(translator: Translator(cache: try CodeCache(), announced: AnnouncedFeatures(partition.identification)), block: block)
     tlb = SoftwareTLB(block)
     stop = RewritingStopHandle(block)
     mode = CodeMode(
@@ -132,6 +134,7 @@ final class RewritingProcessor: Processor {
       let number = Int(block.state.pointee.site)
       let site = store.translator.sites[number]
       let isStepping = mode.isSingleStepping
+      let isTrapping = systemFlags & 0x100 != 0
       switch site.kind {
       case .miss(let access):
         rip = site.rip
@@ -177,10 +180,7 @@ final class RewritingProcessor: Processor {
         rip = site.rip
         throw .unsupported(name)
       }
-      if isStepping, !isInShadow {
-        debug.dr6 |= 0x4000
-        throw .exception(.debug)
-      }
+      if isStepping { try finishStep(isTrapping: isTrapping) }
       if stop.isRequested { throw .stop(.stopRequested) }
       target = try findBlock().host
     }
@@ -226,6 +226,7 @@ final class RewritingProcessor: Processor {
   /// The block at RIP, translated if need be.
   private func findBlock() throws(Interruption) -> Block {
     if !modeIsKnown { try establishMode() }
+    if mode.isSingleStepping { try beginStep() }
     if mode.bits == .bits64, !GuestMMU.isCanonical(rip) { throw .exception(.general) }
     let physical = try fetch(rip)
     let key = BlockKey(page: physical >> 12, secondPage: .max, rip: rip, mode: modeNumber)
@@ -313,16 +314,14 @@ final class RewritingProcessor: Processor {
         throw .unsupported("32-bit code with FS or GS not flat")
       }
     }
-    if cpl == 3, systemFlags & 0x4_0000 != 0, system.cr0 & 0x4_0000 != 0 {
-      throw .unsupported("code with alignment checks")
-    }
-    if debug.dr7 & 0xff != 0 { throw .unsupported("code with breakpoint registers on") }
     let wanted = CodeMode(
       bits: bits, isUser: cpl == 3,
       overridesSMAP: cpl != 3 && systemFlags & 0x4_0000 != 0 && system.cr4 & (1 << 21) != 0,
       monitorsCoprocessor: system.cr0 & 2 != 0, emulatesCoprocessor: system.cr0 & 4 != 0,
       taskSwitched: system.cr0 & 8 != 0, hasSSE: system.cr4 & 0x200 != 0,
-      hasAVX: system.cr4 & 0x4_0000 != 0 && xcr0 & 6 == 6, isSingleStepping: systemFlags & 0x100 != 0)
+      hasAVX: system.cr4 & 0x4_0000 != 0 && xcr0 & 6 == 6,
+      isSingleStepping: systemFlags & 0x100 != 0 || hasBreakpoints,
+      checksAccesses: hasBreakpoints || checksAlignment)
     if let known = modes.firstIndex(of: wanted) {
       modeNumber = UInt8(known)
     } else {

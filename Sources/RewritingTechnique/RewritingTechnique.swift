@@ -52,10 +52,9 @@ public struct RewritingTechnique: Technique {
     return findings
   }
 
-  /// What is not announced under this technique: no interrupt controller, and extended state that is not translated.
+  /// What is not announced under this technique: no interrupt controller, no virtual-8086 extensions.
   private static let missing: Set<ProcessorFeature> = [
-    .apic, .x2apic, .tsc_deadline_timer, .xsave, .xsaveopt, .avx, .avx2, .fma, .f16c, .vme, .mce, .mca, .mtrr, .pat,
-    .rdrand,
+    .apic, .x2apic, .tsc_deadline_timer, .vme,
   ]
 
   /// Features of the model that guests will not see.

@@ -20,11 +20,11 @@ enum StateLayout {
 
   static let poll: Int32 = 4096
   static let bounce: Int32 = 8192
-  /// By view (user, supervisor, supervisor with SMAP overridden) and kind of access: tags, then host addresses of pages.
+  /// By view (user, supervisor, supervisor with SMAP overridden, everything checked) and kind of access: tags, then host addresses of pages.
   static let tlb: Int32 = 16384
   static let tlbEntries = 1024
   static let tlbTableSize = Int32(tlbEntries * 8)
-  static let viewCount = 3
+  static let viewCount = 4
   static func tags(view: Int, isWrite: Bool) -> Int32 { tlb + Int32(view * 4 + (isWrite ? 2 : 0)) * tlbTableSize }
   static func pages(view: Int, isWrite: Bool) -> Int32 { tags(view: view, isWrite: isWrite) + tlbTableSize }
   /// By the mode's number: pairs of linear RIP and host address.

@@ -329,7 +329,7 @@ extension Translator {
       if instruction.prefixes.contains(.operandSize) { prefixes.insert(.operandSize) }
       if instruction.prefixes.contains(.lock) { prefixes.insert(.lock) }
       if instruction.opcodeMap != Instruction.OpcodeMap.oneByte {
-        if instruction.prefixes.contains(.rep) { prefixes.insert(.repeatZero) }
+        if instruction.prefixes.contains(.rep), announced.contains(instruction.feature) { prefixes.insert(.repeatZero) }
         if instruction.prefixes.contains(.repne) { prefixes.insert(.repeatNotZero) }
       }
       if instruction.opcodeMap == Instruction.OpcodeMap.escape0F, 0xc8...0xcf ~= instruction.opcode,

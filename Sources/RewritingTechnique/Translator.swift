@@ -43,9 +43,11 @@ final class Translator {
   /// The instruction in work is a call: behind its store comes a jump.
   var isCalling = false
   private let decoders: (Decoder, Decoder, Decoder)
+  let announced: AnnouncedFeatures
 
-  init(cache: CodeCache) {
+  init(cache: CodeCache, announced: AnnouncedFeatures) {
     self.cache = cache
+    self.announced = announced
     emitter = cache.emitter()
     block = Block(key: BlockKey(page: 0, secondPage: .max, rip: 0, mode: 0), host: 0)
     mode = CodeMode(
@@ -178,6 +180,7 @@ final class Translator {
 
   /// #UD or #NM instead of an instruction whose state the guest has not enabled (AMD64 APM vol. 2, table 8-1).
   private func missingState(_ instruction: Instruction) -> GuestException? {
+    if !announced.contains(instruction.feature), !announced.isOlderInstruction(instruction) { return .invalidOpcode }
     switch instruction.feature {
     case .x87 where instruction.opcode == 0x9b:
       // WAIT looks at MP, not at EM.
