@@ -15,6 +15,7 @@ extension RewritingProcessor {
   func emulate(_ instruction: Instruction) throws(Interruption) {
     counters.count(.exitOther)
     let next = nextRIP(instruction)
+    if try emulateMasked(instruction, next) { return }
     guard instruction.encoding == .legacy else { throw refused(instruction) }
     if instruction.classification == .privileged, cpl != 0, !isPort(instruction), !isInterruptFlag(instruction) {
       throw .exception(.general)

@@ -51,6 +51,14 @@ extension OperationShape {
   }
 }
 
+extension Instruction {
+  /// VMASKMOV and VPMASKMOV with memory: what the mask leaves out must not fault.
+  var isMaskedMove: Bool {
+    guard encoding == .vex, opcodeMap == OpcodeMap.escape0F38, hasModRMMemory else { return false }
+    return 0x2c...0x2f ~= opcode || opcode == 0x8c || opcode == 0x8e
+  }
+}
+
 extension Translator {
   /// - Returns: what stands in the way, or `nil`.
   func translateInnocuous(_ instruction: Instruction) -> String? {
@@ -218,10 +226,6 @@ extension Translator {
       }
     }
     if let memory = shape.memory {
-      let isConditional = !memory.access.isDisjoint(with: [.conditionalRead, .conditionalWrite])
-      let isCompareExchange = instruction.encoding == .legacy && [0xb0, 0xb1, 0xc7].contains(instruction.opcode)
-      let isConditionalMove = instruction.encoding == .legacy && 0x40...0x4f ~= instruction.opcode
-      if isConditional, !(isCompareExchange || isConditionalMove) { return .failure(Refusal(text: "masked access")) }
       guard (1...64).contains(memory.size) || memory.size == 94 || memory.size == 108 else {
         return .failure(Refusal(text: "access of \(memory.size) bytes"))
       }

@@ -145,7 +145,7 @@ final class Translator {
       emitExit(.raise(.invalidOpcode))
       return true
     case .innocuous:
-      if instruction.setsDirection {
+      if instruction.setsDirection || instruction.isMaskedMove {
         emitExit(.callOut(instruction))
         return true
       }
