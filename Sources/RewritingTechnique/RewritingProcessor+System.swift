@@ -2,6 +2,7 @@
 // system calls, CPUID, the time stamp, FXSAVE.
 
 import CWorldSwitch
+import Devices
 import InstructionSet
 import VMM
 
@@ -11,7 +12,8 @@ enum ModelSpecific {
   static let longTarget: UInt32 = 0xc000_0082, compatibilityTarget: UInt32 = 0xc000_0083
   static let flagMask: UInt32 = 0xc000_0084, fsBase: UInt32 = 0xc000_0100, gsBase: UInt32 = 0xc000_0101
   static let kernelGSBase: UInt32 = 0xc000_0102, timestampAuxiliary: UInt32 = 0xc000_0103
-  static let microcode: UInt32 = 0x8b
+  static let microcode: UInt32 = 0x8b, localBase: UInt32 = 0x1b, deadline: UInt32 = 0x6e0
+  static let local: ClosedRange<UInt32> = 0x800...0x8ff
   static let systemEnter: ClosedRange<UInt32> = 0x174...0x176
 }
 
@@ -268,6 +270,7 @@ extension RewritingProcessor {
     let table = partition.identification
     var leaf = table.leaf(function, index: UInt32(truncatingIfNeeded: general(.rcx)))
     if function == 1, system.cr4 & 0x4_0000 != 0 { leaf?.ecx |= 1 << 27 }
+    if function == 1, !interrupts.isEnabled { leaf?.edx &= ~(1 << 9) }
     setGeneral(.rax, UInt64(leaf?.eax ?? 0))
     setGeneral(.rbx, UInt64(leaf?.ebx ?? 0))
     setGeneral(.rcx, UInt64(leaf?.ecx ?? 0))
@@ -286,13 +289,17 @@ extension RewritingProcessor {
       ModelSpecific.kernelGSBase, ModelSpecific.timestampAuxiliary, ModelSpecific.systemEnter:
       modelSpecific[index] ?? 0
     case ModelSpecific.microcode: 0
+    case ModelSpecific.localBase, ModelSpecific.deadline, ModelSpecific.local: try readLocalRegister(index)
+    case ClockRegister.wallClock, ClockRegister.systemTime: modelSpecific[index] ?? 0
     default: throw .exception(.general)
     }
   }
 
   private func writeModelSpecific(_ index: UInt32, _ value: UInt64) throws(Interruption) {
     switch index {
-    case ModelSpecific.timestamp: timestampOffset = value &- cws_timestamp()
+    case ModelSpecific.timestamp:
+      timestampOffset = value &- cws_timestamp()
+      storeSystemTime()
     case ModelSpecific.efer: try writeEFER(value)
     case ModelSpecific.fsBase, ModelSpecific.gsBase:
       guard GuestMMU.isCanonical(value) else { throw .exception(.general) }
@@ -305,6 +312,8 @@ extension RewritingProcessor {
     case ModelSpecific.star: modelSpecific[index] = value
     case ModelSpecific.systemEnter: modelSpecific[index] = value
     case ModelSpecific.microcode: break
+    case ModelSpecific.localBase, ModelSpecific.deadline, ModelSpecific.local: try writeLocalRegister(index, value)
+    case ClockRegister.wallClock, ClockRegister.systemTime: writeClockRegister(index, value)
     default: throw .exception(.general)
     }
   }
@@ -327,7 +336,7 @@ extension RewritingProcessor {
     case 2: system.cr2
     case 3: system.cr3
     case 4: system.cr4
-    default: system.cr8
+    default: UInt64(interrupts.taskPriority)
     }
   }
 
@@ -344,7 +353,7 @@ extension RewritingProcessor {
     case 4: try writeCR4(value)
     default:
       guard value < 16 else { throw .exception(.general) }
-      system.cr8 = value
+      interrupts.taskPriority = UInt8(truncatingIfNeeded: value)
     }
   }
 
