@@ -38,7 +38,7 @@ let package = Package(
       name: "HardwareTechnique", dependencies: ["CKVM", "CLinux", "VMM", system], swiftSettings: strict),
     .target(name: "CWorldSwitch"),
     .target(
-      name: "RewritingTechnique", dependencies: ["CLinux", "CWorldSwitch", "InstructionSet", "VMM"],
+      name: "RewritingTechnique", dependencies: ["CLinux", "CWorldSwitch", "Devices", "InstructionSet", "VMM"],
       swiftSettings: strict),
     .target(name: "CStub"),
     .target(name: "Sandbox", dependencies: ["CLinux", "CStub", "VMM", system], swiftSettings: strict),

@@ -33,3 +33,10 @@ enum : int {
 
 /// Real-time signal numbers are run-time values in glibc (the first two belong to the threads library).
 static inline int clinux_sigrtmin(void) { return SIGRTMIN; }
+
+/// The processor's time stamp counter, not before what stands before it.
+static inline unsigned long long clinux_timestamp(void) {
+  unsigned int low, high;
+  __asm__ volatile("lfence; rdtsc" : "=a"(low), "=d"(high) : : "memory");
+  return (unsigned long long)high << 32 | low;
+}

@@ -52,7 +52,8 @@ extension RewritingProcessor {
     return nil
   }
 
-  private func deliverEvent(_ vector: UInt8, isSoftware: Bool) -> StopReason? {
+  /// An interrupt, from the chips or from a written state.
+  func deliverEvent(_ vector: UInt8, isSoftware: Bool) -> StopReason? {
     do throws(Interruption) {
       try deliver(vector, errorCode: nil, flags: rflags, isSoftware: isSoftware, returnRIP: rip)
       return nil
@@ -138,6 +139,7 @@ extension RewritingProcessor {
     // TF, NT, RF, VM; and IF for an interrupt gate.
     systemFlags &= ~(0x100 | 0x4000 | 0x1_0000 | 0x2_0000)
     if type == 0xe { systemFlags &= ~0x200 }
+    isInShadow = false
     modeChanged()
   }
 

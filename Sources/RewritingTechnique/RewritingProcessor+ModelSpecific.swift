@@ -11,6 +11,8 @@ enum ModelSpecific {
   static let flagMask: UInt32 = 0xc000_0084, fsBase: UInt32 = 0xc000_0100, gsBase: UInt32 = 0xc000_0101
   static let kernelGSBase: UInt32 = 0xc000_0102, timestampAuxiliary: UInt32 = 0xc000_0103
   static let microcode: UInt32 = 0x8b, pageAttributes: UInt32 = 0x277
+  static let localBase: UInt32 = 0x1b, deadline: UInt32 = 0x6e0
+  static let local: ClosedRange<UInt32> = 0x800...0x8ff
   static let systemEnter: ClosedRange<UInt32> = 0x174...0x176
   static let machineCheckCapability: UInt32 = 0x179, machineCheckStatus: UInt32 = 0x17a
   /// Eight variable ranges, and the default type; the fixed ranges are in `isFixedRange`.
@@ -47,6 +49,8 @@ extension RewritingProcessor {
     case ModelSpecific.microcode, ModelSpecific.machineCheckCapability: 0
     // Eight variable ranges, fixed ranges, write-combining.
     case ModelSpecific.memoryTypeCapability: 0x508
+    case ModelSpecific.localBase, ModelSpecific.deadline, ModelSpecific.local: try readLocalRegister(index)
+    case ClockRegister.wallClock, ClockRegister.systemTime: modelSpecific[index] ?? 0
     case let index where ModelSpecific.isFixedRange(index): modelSpecific[index] ?? 0
     case let index where ModelSpecific.configuration.contains(index): 0
     default: throw .exception(.general)
@@ -55,7 +59,9 @@ extension RewritingProcessor {
 
   func writeModelSpecific(_ index: UInt32, _ value: UInt64) throws(Interruption) {
     switch index {
-    case ModelSpecific.timestamp: timestampOffset = value &- cws_timestamp()
+    case ModelSpecific.timestamp:
+      timestampOffset = value &- cws_timestamp()
+      storeSystemTime()
     case ModelSpecific.efer: try writeEFER(value)
     case ModelSpecific.fsBase, ModelSpecific.gsBase:
       guard GuestMMU.isCanonical(value) else { throw .exception(.general) }
@@ -83,6 +89,8 @@ extension RewritingProcessor {
         throw .exception(.general)
       }
       modelSpecific[index] = value
+    case ModelSpecific.localBase, ModelSpecific.deadline, ModelSpecific.local: try writeLocalRegister(index, value)
+    case ClockRegister.wallClock, ClockRegister.systemTime: writeClockRegister(index, value)
     case let index where ModelSpecific.isFixedRange(index):
       for field in 0..<8 {
         guard isMemoryType(value >> UInt64(8 * field) & 0xff) else { throw .exception(.general) }

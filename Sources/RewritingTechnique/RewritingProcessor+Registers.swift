@@ -1,4 +1,5 @@
 import CWorldSwitch
+import Devices
 import InstructionSet
 import VMM
 
@@ -64,6 +65,8 @@ extension RewritingProcessor {
     state.general.rip = rip
     state.general.rflags = rflags
     state.system = system
+    state.system.apicBase = interrupts.base
+    state.system.cr8 = UInt64(interrupts.taskPriority)
     state.debug = debug
     state.modelSpecific = modelSpecific.map { ModelSpecificRegister(index: $0.key, value: $0.value) }
       .sorted { $0.index < $1.index }
@@ -99,6 +102,7 @@ extension RewritingProcessor {
     }
     xcr0 = state.extended.xcr0
     setExtendedArea(state.extended.area)
+    restoreLocal(base: state.system.apicBase, taskPriority: state.system.cr8)
     activity = state.activity
     pendingEvents = state.events
     isInShadow = state.events.stiShadow || state.events.movSSShadow

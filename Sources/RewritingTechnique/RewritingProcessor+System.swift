@@ -3,6 +3,7 @@
 
 import CLinux
 import CWorldSwitch
+import Devices
 import Glibc
 import InstructionSet
 import VMM
@@ -238,6 +239,7 @@ extension RewritingProcessor {
     var leaf = table.leaf(function, index: UInt32(truncatingIfNeeded: general(.rcx)))
     if function == 1, system.cr4 & 0x4_0000 != 0 { leaf?.ecx |= 1 << 27 }
     if function == 0xd, general(.rcx, size: 4) == 0 { leaf?.ebx = xcr0 & 4 != 0 ? 832 : 576 }
+    if function == 1, !interrupts.isEnabled { leaf?.edx &= ~(1 << 9) }
     setGeneral(.rax, UInt64(leaf?.eax ?? 0))
     setGeneral(.rbx, UInt64(leaf?.ebx ?? 0))
     setGeneral(.rcx, UInt64(leaf?.ecx ?? 0))
@@ -261,7 +263,7 @@ extension RewritingProcessor {
     case 2: system.cr2
     case 3: system.cr3
     case 4: system.cr4
-    default: system.cr8
+    default: UInt64(interrupts.taskPriority)
     }
   }
 
@@ -278,7 +280,7 @@ extension RewritingProcessor {
     case 4: try writeCR4(value)
     default:
       guard value < 16 else { throw .exception(.general) }
-      system.cr8 = value
+      interrupts.taskPriority = UInt8(truncatingIfNeeded: value)
     }
   }
 

@@ -6,6 +6,7 @@
 // memory access of one, so an exception can be delivered from any site.
 
 import CWorldSwitch
+import Devices
 import Glibc
 import InstructionSet
 import VMM
@@ -19,6 +20,14 @@ final class RewritingProcessor: Processor {
   var tlb: SoftwareTLB
   var counters = Counters()
   let stop: RewritingStopHandle
+  let interrupts: ProcessorInterrupts
+  var alarm: ProcessorAlarm
+  /// The local APIC's page; all ones if there is none.
+  var localPage: UInt64 = 0xfee0_0000
+  /// One instruction is run by itself, because an event waits behind it.
+  var stepsOnce = false
+  /// Of the clock in guest memory.
+  var clockVersion: UInt32 = 0
 
   /// Offset in CS of the instruction in work, or of the next one.
   var rip: UInt64 = 0xfff0
@@ -31,7 +40,9 @@ final class RewritingProcessor: Processor {
   /// Of CPL: that of the code that runs.
   var cpl: UInt8 = 0
   var activity = Activity.running
-  var timestampOffset: UInt64 = 0
+  var timestampOffset: UInt64 = 0 {
+    didSet { interrupts.setTimestampOffset(timestampOffset) }
+  }
   /// Interrupts and single steps wait for one instruction.
   var isInShadow = false
   /// From `writeState`: to be delivered before the next instruction.
@@ -53,9 +64,13 @@ final class RewritingProcessor: Processor {
     let block = try StateBlock()
     self.block = block
     mmu = GuestMMU(memory: partition.memory)
-    store = BlockStore(translator: Translator(cache: try CodeCache(), announced: AnnouncedFeatures(partition.identification)), block: block)
+    store = BlockStore(
+      translator: Translator(cache: try CodeCache(), announced: AnnouncedFeatures(partition.identification)),
+      block: block)
     tlb = SoftwareTLB(block)
     stop = RewritingStopHandle(block)
+    interrupts = partition.chipset.processor(0)
+    alarm = ProcessorAlarm(stop)
     mode = CodeMode(
       bits: .bits16, isUser: false, overridesSMAP: false, monitorsCoprocessor: false, emulatesCoprocessor: false,
       taskSwitched: false,
@@ -71,9 +86,12 @@ final class RewritingProcessor: Processor {
     block.state.pointee.flags = 0
     mmu.entryChanged = { [unowned store] place in store.invalidate(place, count: 8) }
     controlChanged()
+    let stop = stop
+    interrupts.connect { stop.kick() }
   }
 
   deinit {
+    interrupts.connect(nil)
     stop.invalidate()
     fetchTags.deallocate()
     fetchPages.deallocate()
@@ -81,8 +99,7 @@ final class RewritingProcessor: Processor {
 
   var stopHandle: any StopHandle { stop }
 
-  /// No interrupt can come, so every HLT is for good.
-  var isHaltedForGood: Bool { activity != .running }
+  var isHaltedForGood: Bool { activity != .running && systemFlags & 0x200 == 0 && !hasEvent }
 
   // MARK: The loop
 
@@ -92,13 +109,13 @@ final class RewritingProcessor: Processor {
       throw TechniqueFailure(call: "sigaltstack or arch_prctl", reason: String(cString: strerror(error)))
     }
     defer { cws_release_thread() }
+    stop.adoptThread()
     while true {
-      if stop.takeRequest() { return .stopRequested }
-      if activity != .running {
-        stop.waitForRequest()
-        return .stopRequested
-      }
+      if stop.settle() { return .stopRequested }
+      if activity != .running, !waitForEvent() { continue }
       if let reason = deliverPendingEvent() { return reason }
+      if let reason = takeEvents() { return reason }
+      guard activity == .running else { continue }
       cws_load_x87(block.state)
       let interruption = runUntilInterrupted()
       cws_save_x87(block.state)
@@ -139,17 +156,20 @@ final class RewritingProcessor: Processor {
       case .miss(let access):
         rip = site.rip
         target = try resolve(access)
+        // A device that was read may have interrupted; this thread does not kick itself.
+        if hasEvent { stop.kickFromOutside() }
         continue
       case .stored(let access):
         rip = site.rip
         isInShadow = false
         let isIntact = try storePending(site.block)
-        if access.isCall || (isIntact && !stop.isRequested) {
+        if access.isCall || (isIntact && !mustReturn) {
           target = access.next
           continue
         }
       case .chain(let point, _):
         rip = site.rip
+        isInShadow = false
         let next = try findBlock()
         store.link(number, point, from: site.block, to: next)
         target = next.host
@@ -181,7 +201,7 @@ final class RewritingProcessor: Processor {
         throw .unsupported(name)
       }
       if isStepping { try finishStep(isTrapping: isTrapping) }
-      if stop.isRequested { throw .stop(.stopRequested) }
+      if mustReturn || stepsOnce { throw .stop(.stopRequested) }
       target = try findBlock().host
     }
   }
@@ -320,7 +340,7 @@ final class RewritingProcessor: Processor {
       monitorsCoprocessor: system.cr0 & 2 != 0, emulatesCoprocessor: system.cr0 & 4 != 0,
       taskSwitched: system.cr0 & 8 != 0, hasSSE: system.cr4 & 0x200 != 0,
       hasAVX: system.cr4 & 0x4_0000 != 0 && xcr0 & 6 == 6,
-      isSingleStepping: systemFlags & 0x100 != 0 || hasBreakpoints,
+      isSingleStepping: systemFlags & 0x100 != 0 || hasBreakpoints || stepsOnce,
       checksAccesses: hasBreakpoints || checksAlignment)
     if let known = modes.firstIndex(of: wanted) {
       modeNumber = UInt8(known)

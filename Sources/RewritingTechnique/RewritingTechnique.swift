@@ -10,6 +10,7 @@
 // docs/rewriting.md explains how they work together.
 
 import CWorldSwitch
+import Devices
 import Glibc
 import VMM
 
@@ -52,10 +53,8 @@ public struct RewritingTechnique: Technique {
     return findings
   }
 
-  /// What is not announced under this technique: no interrupt controller, no virtual-8086 extensions.
-  private static let missing: Set<ProcessorFeature> = [
-    .apic, .x2apic, .tsc_deadline_timer, .vme,
-  ]
+  /// What is not announced under this technique: virtual-8086 mode is not translated.
+  private static let missing: Set<ProcessorFeature> = [.vme]
 
   /// Features of the model that guests will not see.
   public func reductions(for configuration: MachineConfiguration) -> [ProcessorFeature] {
@@ -80,9 +79,10 @@ public struct RewritingTechnique: Technique {
       throw TechniqueFailure(call: "sigaction", reason: String(cString: strerror(error)))
     }
     let features = Self.features(of: configuration.processorModel).subtracting(Self.missing)
-    let table = CPUIDTable(
+    var table = CPUIDTable(
       features: features, processor: 0, of: configuration.processorCount, name: configuration.processorModel.name)
-    return RewritingPartition(memory: memory, bus: bus, identification: table)
+    table.leaves += ClockRegister.leaves
+    return try RewritingPartition(memory: memory, bus: bus, identification: table)
   }
 }
 
@@ -92,10 +92,22 @@ final class RewritingPartition: Partition {
   let bus: Bus
   let identification: CPUIDTable
 
-  init(memory: GuestMemory, bus: Bus, identification: CPUIDTable) {
+  let clock: any ChipsetClock
+  let chipset: Chipset
+  /// When the clock in guest memory was zero.
+  let startTime: UInt64
+
+  init(memory: GuestMemory, bus: Bus, identification: CPUIDTable) throws(TechniqueFailure) {
     self.memory = memory
-    self.bus = bus
     self.identification = identification
+    clock = HostChipsetClock()
+    startTime = clock.nanoseconds
+    chipset = Chipset(processorCount: 1, clock: clock)
+    do throws(BusConflict) {
+      self.bus = try bus.adding(ports: chipset.portClaims, memory: chipset.memoryClaims)
+    } catch {
+      throw TechniqueFailure(call: "machine assembly", reason: error.description)
+    }
   }
 
   func makeProcessor(index: Int) throws(TechniqueFailure) -> any Processor {
@@ -107,12 +119,5 @@ final class RewritingPartition: Partition {
     return try RewritingProcessor(partition: self)
   }
 
-  /// Without a controller nothing reaches the processor, and its CPUID announces none.
-  var interrupts: any InterruptController { NoInterruptController() }
-}
-
-/// The lines of devices end here.
-struct NoInterruptController: InterruptController {
-  func setLine(_ line: Int, asserted: Bool) {}
-  func deliver(_ message: InterruptMessage) {}
+  var interrupts: any InterruptController { chipset }
 }

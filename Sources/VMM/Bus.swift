@@ -48,17 +48,27 @@ public final class Bus: Sendable {
     }
   }
 
+  private let portClaims: [PortClaim]
+  private let memoryClaims: [MemoryClaim]
   private let ports: RangeMap<any PortDevice>
   private let memory: RangeMap<any MemoryDevice>
 
   /// - Throws: `BusConflict` when two claims overlap, or one is empty or leaves the address space.
   public init(ports: [PortClaim] = [], memory: [MemoryClaim] = []) throws(BusConflict) {
+    portClaims = ports
+    memoryClaims = memory
     self.ports = try RangeMap(
       ports.map { .init(label: $0.label, base: UInt64($0.base), size: UInt64($0.count), device: $0.device) },
       limit: 0xffff)
     self.memory = try RangeMap(
       memory.map { .init(label: $0.label, base: $0.base.rawValue, size: $0.size, device: $0.device) },
       limit: .max)
+  }
+
+  /// A bus with more on it: a technique's own chips.
+  /// - Throws: `BusConflict` when one is where another is.
+  public func adding(ports: [PortClaim] = [], memory: [MemoryClaim] = []) throws(BusConflict) -> Bus {
+    try Bus(ports: portClaims + ports, memory: memoryClaims + memory)
   }
 
   /// The `in` instruction. `width` is at most a doubleword on x86; the upper half of a wider one reads as ones.

@@ -50,6 +50,20 @@ public final class Monitor<Value>: @unchecked Sendable {
     }
   }
 
+  /// As `wait(_:)`, but gives up with `nil` at `deadline`, in nanoseconds of the monotonic clock; all ones is never.
+  public func wait<Result>(until deadline: UInt64, _ body: (inout Value) -> Result?) -> Result? {
+    guard deadline < UInt64(Int64.max) else { return wait(body) }
+    var time = timespec()
+    time.tv_sec = Int(deadline / 1_000_000_000)
+    time.tv_nsec = Int(deadline % 1_000_000_000)
+    pthread_mutex_lock(mutex)
+    defer { pthread_mutex_unlock(mutex) }
+    while true {
+      if let result = body(&value) { return result }
+      if pthread_cond_timedwait(condition, mutex, &time) == ETIMEDOUT { return body(&value) }
+    }
+  }
+
   /// As `wait(_:)`, but gives up with `nil` after about `milliseconds`.
   public func wait<Result>(milliseconds: Int, _ body: (inout Value) -> Result?) -> Result? {
     var deadline = timespec()

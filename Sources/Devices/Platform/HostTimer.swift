@@ -6,16 +6,16 @@ import SystemPackage
 /// Calls back once after a time that was asked for: on a thread that is made when it is first needed.
 ///
 /// A late or a needless call is possible; whoever is called looks at the clock.
-final class HostTimer: Sendable {
+public final class HostTimer: Sendable {
   private let alarm: Alarm?
 
   /// - Parameter fire: called on the timer's thread, with no lock held.
-  init(_ fire: @escaping @Sendable () -> Void) { alarm = Alarm(fire) }
+  public init(_ fire: @escaping @Sendable () -> Void) { alarm = Alarm(fire) }
 
   deinit { alarm?.end() }
 
   /// Replaces what was asked for before; `nil` is never. Without a host that gives threads and timers nothing happens.
-  func set(nanoseconds: Int64?) { alarm?.set(nanoseconds: nanoseconds) }
+  public func set(nanoseconds: Int64?) { alarm?.set(nanoseconds: nanoseconds) }
 }
 
 /// What a timer and its thread share.

@@ -1,0 +1,230 @@
+// The 8254: three counters at 1.193182 MHz. Counter 0 drives line 0, counter 2 the speaker; counter 1 refreshed memory
+// once and is only there to be read.
+//
+// As in the other chips, nothing counts: a counter knows when its count was loaded, and computes the rest. A count that is
+// written begins at once, in the periodic modes too, where the real chip waits for the end of the period.
+//
+// Source: Intel 8254 data sheet.
+
+/// One counter.
+struct IntervalCounter {
+  static let frequency: UInt64 = 1_193_182
+  private static let shortestPeriod: UInt64 = 100_000
+
+  private enum Access: UInt8 {
+    case latch = 0, low, high, both
+  }
+
+  private var mode: UInt8 = 3
+  private var access = Access.both
+  private var isDecimal = false
+  /// As written; 0 is the largest.
+  private var reload: UInt16 = 0
+  private var hasCount = false
+  private var lowByte: UInt8?
+  private var readsHigh = false
+  private var latched: UInt16?
+  private var latchedStatus: UInt8?
+  private(set) var gate: Bool
+  /// When the count was loaded, in nanoseconds.
+  private var start: UInt64 = 0
+  /// Ticks counted when the gate closed.
+  private var frozen: UInt64?
+  /// A one-shot mode has had its event, or none is under way.
+  private var isDone = true
+  /// Of periodic modes: the next event.
+  private var nextPeriod: UInt64 = 0
+
+  init(gate: Bool) { self.gate = gate }
+
+  private var isPeriodic: Bool { mode == 2 || mode == 3 }
+
+  private var count: UInt64 {
+    guard isDecimal else { return reload == 0 ? 0x1_0000 : UInt64(reload) }
+    let digits = UInt64(reload)
+    let value = (digits & 15) + (digits >> 4 & 15) * 10 + (digits >> 8 & 15) * 100 + (digits >> 12) * 1000
+    return value == 0 ? 10_000 : value
+  }
+
+  private static func nanoseconds(_ ticks: UInt64) -> UInt64 {
+    (ticks &* 1_000_000_000 &+ frequency &- 1) / frequency
+  }
+
+  private func ticks(_ now: UInt64) -> UInt64 {
+    if let frozen { return frozen }
+    guard now > start else { return 0 }
+    let product = (now &- start).multipliedFullWidth(by: Self.frequency)
+    return (1_000_000_000 as UInt64).dividingFullWidth((product.high % 1_000_000_000, product.low)).quotient
+  }
+
+  // MARK: Output
+
+  func output(_ now: UInt64) -> Bool {
+    guard hasCount else { return mode != 0 }
+    let ticks = ticks(now)
+    switch mode {
+    case 0: return ticks >= count
+    case 1: return isDone || ticks >= count
+    case 2: return !gate || ticks % count != count - 1
+    case 3: return !gate || ticks % count < (count + 1) / 2
+    default: return isDone || ticks != count
+    }
+  }
+
+  private func currentCount(_ now: UInt64) -> UInt16 {
+    guard hasCount else { return 0 }
+    let ticks = ticks(now)
+    let modulus: UInt64 = isDecimal ? 10_000 : 0x1_0000
+    let left: UInt64
+    switch mode {
+    case 2: left = count - ticks % count
+    case 3: left = count - 2 * ticks % count
+    default: left = (count &- ticks % modulus &+ modulus) % modulus
+    }
+    let value = left % modulus
+    guard isDecimal else { return UInt16(truncatingIfNeeded: value) }
+    return UInt16(truncatingIfNeeded: value % 10 | value / 10 % 10 << 4 | value / 100 % 10 << 8 | value / 1000 << 12)
+  }
+
+  /// Whether the output has risen since the last call.
+  mutating func advance(_ now: UInt64) -> Bool {
+    guard let event = nextEvent, now >= event else { return false }
+    if isPeriodic {
+      // Periods that nobody saw are lost; shorter ones than the host can serve are made longer.
+      let period = max(Self.nanoseconds(count), Self.shortestPeriod)
+      nextPeriod = now &+ period &- (now &- event) % period
+    } else {
+      isDone = true
+    }
+    return true
+  }
+
+  /// When the output rises, in nanoseconds.
+  var nextEvent: UInt64? {
+    guard hasCount, frozen == nil else { return nil }
+    if isPeriodic { return gate ? nextPeriod : nil }
+    guard !isDone else { return nil }
+    return start &+ Self.nanoseconds(mode >= 4 ? count + 1 : count)
+  }
+
+  // MARK: Registers
+
+  mutating func writeControl(_ value: UInt8, now: UInt64) {
+    guard let access = Access(rawValue: value >> 4 & 3), access != .latch else { return latch(now) }
+    self.access = access
+    mode = value >> 1 & 7
+    // 6 and 7 are 2 and 3.
+    if mode > 5 { mode &= 3 }
+    isDecimal = value & 1 != 0
+    (hasCount, isDone, frozen) = (false, true, nil)
+    (lowByte, latched, latchedStatus, readsHigh) = (nil, nil, nil, false)
+  }
+
+  mutating func latch(_ now: UInt64) {
+    if latched == nil { latched = currentCount(now) }
+  }
+
+  mutating func latchStatus(_ now: UInt64) {
+    if latchedStatus != nil { return }
+    latchedStatus =
+      (output(now) ? 0x80 : 0) | (hasCount ? 0 : 0x40) | access.rawValue << 4 | mode << 1 | (isDecimal ? 1 : 0)
+  }
+
+  mutating func write(_ value: UInt8, now: UInt64) {
+    switch access {
+    case .low: load(UInt16(value), now)
+    case .high: load(UInt16(value) << 8, now)
+    default:
+      if let low = lowByte {
+        lowByte = nil
+        load(UInt16(low) | UInt16(value) << 8, now)
+      } else {
+        lowByte = value
+        // In mode 0 the first byte stops the counting.
+        if mode == 0 { (hasCount, isDone) = (false, true) }
+      }
+    }
+  }
+
+  private mutating func load(_ value: UInt16, _ now: UInt64) {
+    reload = value
+    hasCount = true
+    // Modes 1 and 5 begin with the gate.
+    if mode != 1, mode != 5 { begin(now) }
+  }
+
+  private mutating func begin(_ now: UInt64) {
+    start = now
+    isDone = false
+    frozen = gate || mode == 1 || mode == 5 ? nil : 0
+    nextPeriod = now &+ Self.nanoseconds(count)
+  }
+
+  mutating func setGate(_ isOpen: Bool, now: UInt64) {
+    guard isOpen != gate else { return }
+    let ticks = ticks(now)
+    gate = isOpen
+    guard hasCount else { return }
+    switch mode {
+    case 0, 4:
+      frozen = isOpen ? nil : ticks
+      if isOpen { start = now &- Self.nanoseconds(ticks) }
+    case 2, 3:
+      if isOpen { begin(now) } else { frozen = 0 }
+    default:
+      if isOpen { begin(now) }
+    }
+  }
+
+  mutating func read(now: UInt64) -> UInt8 {
+    if let status = latchedStatus {
+      latchedStatus = nil
+      return status
+    }
+    let value = latched ?? currentCount(now)
+    switch access {
+    case .low:
+      latched = nil
+      return UInt8(truncatingIfNeeded: value)
+    case .high:
+      latched = nil
+      return UInt8(truncatingIfNeeded: value >> 8)
+    default:
+      defer { readsHigh.toggle() }
+      guard readsHigh else { return UInt8(truncatingIfNeeded: value) }
+      latched = nil
+      return UInt8(truncatingIfNeeded: value >> 8)
+    }
+  }
+}
+
+/// All three.
+struct IntervalTimer {
+  private(set) var counters: InlineArray<3, IntervalCounter> = [
+    IntervalCounter(gate: true), IntervalCounter(gate: true), IntervalCounter(gate: false),
+  ]
+
+  /// Ports 0x40 to 0x42; 0x43 can't be read.
+  mutating func read(_ port: UInt16, now: UInt64) -> UInt8 {
+    let number = Int(port & 3)
+    return number < 3 ? counters[number].read(now: now) : 0xff
+  }
+
+  /// Ports 0x40 to 0x43.
+  mutating func write(_ value: UInt8, to port: UInt16, now: UInt64) {
+    let number = Int(port & 3)
+    guard number == 3 else { return counters[number].write(value, now: now) }
+    let selected = Int(value >> 6)
+    guard selected == 3 else { return counters[selected].writeControl(value, now: now) }
+    // Read-back: bits 5 and 4, both inverted, latch count and status of the counters in bits 3 to 1.
+    for counter in 0..<3 where value & 2 << UInt8(counter) != 0 {
+      if value & 0x20 == 0 { counters[counter].latch(now) }
+      if value & 0x10 == 0 { counters[counter].latchStatus(now) }
+    }
+  }
+
+  mutating func setGate(_ isOpen: Bool, now: UInt64) { counters[2].setGate(isOpen, now: now) }
+
+  /// Whether counter 0's output has risen since the last call.
+  mutating func advance(_ now: UInt64) -> Bool { counters[0].advance(now) }
+}

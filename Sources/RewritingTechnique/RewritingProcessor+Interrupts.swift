@@ -1,0 +1,172 @@
+// Interrupts on their way from the chips in software to the guest.
+//
+// `hasEvent` is the question between two instructions, wherever Swift gets to ask it: after a call-out, after a store to a
+// device, and at the top of the run loop, which a kick from another thread leads to. If the answer is yes, the run loop
+// takes the event. Behind STI and MOV SS it must wait for one instruction: that one is run by itself (`stepsOnce`).
+//
+// Time works by an alarm: a timer of the host that kicks the processor when the chips' next deadline has come. A processor
+// that waits (HLT) sleeps until then by itself.
+
+import Devices
+import Glibc
+import InstructionSet
+import VMM
+
+/// A timer of the host that kicks a processor.
+struct ProcessorAlarm {
+  private let timer: HostTimer
+  /// What it is set to, unless that has passed.
+  private var time = UInt64.max
+
+  init(_ stop: RewritingStopHandle) {
+    timer = HostTimer { stop.kickFromOutside() }
+  }
+
+  /// Makes sure of a kick at `deadline` or before.
+  mutating func set(_ deadline: UInt64, now: UInt64) {
+    guard deadline != .max, !(time > now && time <= deadline) else { return }
+    time = deadline
+    timer.set(nanoseconds: Int64(clamping: deadline > now ? deadline &- now : 1))
+  }
+
+  /// No kick is wanted: the thread waits by itself.
+  mutating func clear() {
+    guard time != .max else { return }
+    time = .max
+    timer.set(nanoseconds: nil)
+  }
+}
+
+extension RewritingProcessor {
+  /// Whether the chips have something that the processor may take at this point, but for a shadow.
+  var hasEvent: Bool {
+    let pending = interrupts.pending
+    if pending.isEmpty { return false }
+    var wanted: ProcessorInterrupts.Pending = [.initialize, .startup, .deadline]
+    if systemFlags & 0x200 != 0 { wanted.insert(.interrupt) }
+    if !pendingEvents.nonMaskableBlocked { wanted.insert(.nonMaskable) }
+    return !pending.isDisjoint(with: wanted)
+  }
+
+  /// Whether translated code must be left at this point.
+  var mustReturn: Bool { stop.isRequested || hasEvent }
+
+  /// Takes what the chips have, before the next block.
+  /// - Returns: why the machine ends, if it does.
+  func takeEvents() -> StopReason? {
+    if stepsOnce {
+      stepsOnce = false
+      modeChanged()
+    }
+    letTimePass()
+    while hasEvent {
+      if isInShadow {
+        stepsOnce = true
+        modeChanged()
+        break
+      }
+      let event = interrupts.takeEvent(
+        acceptsInterrupts: systemFlags & 0x200 != 0, acceptsNonMaskable: !pendingEvents.nonMaskableBlocked)
+      guard let event else { break }
+      if let reason = take(event) { return reason }
+      if activity != .running { break }
+    }
+    alarm.set(interrupts.deadline, now: monotonicNanoseconds())
+    return nil
+  }
+
+  private func letTimePass() {
+    interrupts.acceptDeadline()
+    if monotonicNanoseconds() >= interrupts.deadline { interrupts.advance() }
+  }
+
+  private func take(_ event: ProcessorInterrupts.Event) -> StopReason? {
+    switch event {
+    case .interrupt(let vector): return deliverEvent(vector, isSoftware: false)
+    case .nonMaskable:
+      pendingEvents.nonMaskableBlocked = true
+      return deliverEvent(2, isSoftware: false)
+    case .initialize: initialize()
+    case .startup(let vector):
+      system.cs = .real(UInt16(vector) << 8)
+      system.cs.attributes = 0x9b
+      rip = 0
+      activity = .running
+      modeChanged()
+    }
+    return nil
+  }
+
+  /// The state after INIT (AMD64 APM vol. 2, 14.1.3): vectors, MSRs and the time stamp stay as they are.
+  private func initialize() {
+    let caching = system.cr0 & 0x6000_0000
+    system = SystemRegisters()
+    system.cr0 = caching | 0x10
+    debug = DebugRegisters()
+    pendingEvents = PendingEvents()
+    isInShadow = false
+    for number in 0..<16 { block.general[number] = 0 }
+    block.general[2] = 0x600
+    rip = 0xfff0
+    cpl = 0
+    rflags = 2
+    activity = interrupts.base & 0x100 != 0 ? .running : .waitingForStartup
+    controlChanged()
+    flushTranslations()
+  }
+
+  /// Sleeps until something wakes the processor.
+  /// - Returns: `false` if that is a request to stop.
+  func waitForEvent() -> Bool {
+    alarm.clear()
+    while true {
+      letTimePass()
+      let hasOwnEvent =
+        pendingEvents.exception != nil || pendingEvents.interrupt != nil
+        || (pendingEvents.nonMaskablePending && !pendingEvents.nonMaskableBlocked)
+      if hasEvent || hasOwnEvent {
+        if activity == .halted { activity = .running }
+        return true
+      }
+      if stop.sleep(until: interrupts.deadline) == .request { return false }
+    }
+  }
+
+  // MARK: Registers
+
+  /// The local APIC's page, where the guest has put it.
+  func isLocalPage(_ physical: UInt64) -> Bool { physical & ~4095 == localPage }
+
+  /// MSR 0x1b changed.
+  func localPageChanged() { localPage = interrupts.page ?? .max }
+
+  /// MSRs 0x1b, 0x6e0 and 0x800 to 0x8ff.
+  func readLocalRegister(_ index: UInt32) throws(Interruption) -> UInt64 {
+    if index == ModelSpecific.localBase { return interrupts.base }
+    guard let value = interrupts.readModelSpecific(index) else { throw .exception(.general) }
+    return value
+  }
+
+  func writeLocalRegister(_ index: UInt32, _ value: UInt64) throws(Interruption) {
+    guard index != ModelSpecific.localBase else {
+      guard interrupts.setBase(value) else { throw .exception(.general) }
+      localPageChanged()
+      flushTranslations()
+      return
+    }
+    guard interrupts.writeModelSpecific(index, value) else { throw .exception(.general) }
+  }
+
+  /// What `MachineState` says of the local APIC.
+  func restoreLocal(base: UInt64, taskPriority: UInt64) {
+    if interrupts.base != base {
+      // Step by step: not every change is allowed at once.
+      let address = base & ~0xc00
+      _ = interrupts.setBase(address)
+      if base & 0x800 != 0 { _ = interrupts.setBase(address | 0x800) }
+      if base & 0xc00 == 0xc00 { _ = interrupts.setBase(base) }
+      localPageChanged()
+    }
+    interrupts.taskPriority = UInt8(truncatingIfNeeded: taskPriority & 15)
+  }
+}
