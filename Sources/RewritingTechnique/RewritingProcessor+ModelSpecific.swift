@@ -18,6 +18,7 @@ enum ModelSpecific {
   /// Eight variable ranges, and the default type; the fixed ranges are in `isFixedRange`.
   static let memoryTypeCapability: UInt32 = 0xfe, defaultMemoryType: UInt32 = 0x2ff
   static let variableRanges: ClosedRange<UInt32> = 0x200...0x20f
+  static let hardwareConfiguration: UInt32 = 0xc001_0015
   /// SYSCFG, HWCR, the processor's and the north bridge's configuration.
   static let configuration: Set<UInt32> = [
     0xc001_0010, 0xc001_0015, 0xc001_001f, 0xc001_1020, 0xc001_1022, 0xc001_1023, 0xc001_1029, 0xc001_102a,
@@ -52,6 +53,8 @@ extension RewritingProcessor {
     case ModelSpecific.localBase, ModelSpecific.deadline, ModelSpecific.local: try readLocalRegister(index)
     case ClockRegister.wallClock, ClockRegister.systemTime: modelSpecific[index] ?? 0
     case let index where ModelSpecific.isFixedRange(index): modelSpecific[index] ?? 0
+    // The time stamp counts at the frequency of P0.
+    case ModelSpecific.hardwareConfiguration: 1 << 24
     case let index where ModelSpecific.configuration.contains(index): 0
     default: throw .exception(.general)
     }
