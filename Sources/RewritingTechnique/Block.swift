@@ -19,6 +19,12 @@ struct CodeMode: Hashable {
   var isSingleStepping: Bool
   /// Breakpoints on data, or alignment checks: Swift looks at every access.
   var checksAccesses = false
+  /// CS, DS, ES and SS reach all of the address space, so that only FS and GS need a look. Always so in 64-bit mode.
+  var isFlat = true
+  /// Width of the stack pointer in bytes: 8 in 64-bit mode, else by SS.B.
+  var stackSize: UInt8 = 8
+  /// CR0.PE.
+  var isProtected = true
 
   /// Which of the software TLB's tables; the last one is always empty.
   var view: Int { checksAccesses ? 3 : isUser ? 0 : overridesSMAP ? 2 : 1 }
@@ -31,6 +37,20 @@ struct BlockKey: Hashable {
   let secondPage: UInt64
   let rip: UInt64
   let mode: UInt8
+  /// Limit and base of CS, in the upper and the lower half.
+  var codeSegment = BlockKey.flat
+
+  /// From 0 to 4 GiB, or 64-bit code.
+  static let flat: UInt64 = 0xffff_ffff_0000_0000
+
+  var isFlat: Bool { codeSegment == Self.flat }
+  /// The last offset in CS.
+  var limit: UInt64 { isFlat ? .max : codeSegment >> 32 }
+  /// Of the first byte, in its page.
+  var offset: UInt64 { linear(rip) & 4095 }
+
+  /// Where an offset in CS is.
+  func linear(_ rip: UInt64) -> UInt64 { isFlat ? rip : (rip &+ codeSegment) & 0xffff_ffff }
 }
 
 /// Translated code.
@@ -95,11 +115,22 @@ struct AccessSite {
   let isCall: Bool
 }
 
+/// An access whose offset is not simply inside its segment.
+struct SegmentCheck {
+  let register: SegmentRegister
+  let size: Int
+  let isWrite: Bool
+  /// Adds the base; expects the offset in T1.
+  let resume: UInt64
+}
+
 /// Where translated code comes back.
 struct Site {
   enum Kind {
     /// The address in the state block missed the TLB.
     case miss(AccessSite)
+    /// The offset in the state block is beyond what translated code knows of the segment.
+    case segment(SegmentCheck)
     /// A store has been made to the bounce buffer.
     case stored(AccessSite)
     /// Goes on at `rip`; the jump can be patched to the block that is there.

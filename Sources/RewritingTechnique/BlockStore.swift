@@ -66,7 +66,7 @@ final class BlockStore {
 
   /// Lets indirect jumps find it.
   func remember(_ target: Block) {
-    guard target.isValid, !target.isStraddling else { return }
+    guard target.isValid, !target.isStraddling, target.key.isFlat else { return }
     let mode = target.key.mode
     let entry =
       block.words(at: StateLayout.jumpCache + Int32(mode) * StateLayout.jumpCacheSize)
@@ -100,7 +100,7 @@ final class BlockStore {
   }
 
   private func overlaps(_ candidate: Block, _ first: UInt64, _ last: UInt64) -> Bool {
-    let begin = candidate.key.page << 12 | candidate.key.rip & 4095
+    let begin = candidate.key.page << 12 | candidate.key.offset
     let inPage = min(candidate.length, 4096 - Int(begin & 4095))
     if first <= begin &+ UInt64(inPage - 1), last >= begin { return true }
     guard candidate.isStraddling, candidate.length > inPage else { return false }

@@ -19,7 +19,7 @@ enum Place: Equatable {
 
 /// Host registers with a purpose of their own.
 enum Host {
-  static let rax: UInt8 = 0, rcx: UInt8 = 1, rdx: UInt8 = 2, rsp: UInt8 = 4
+  static let rax: UInt8 = 0, rcx: UInt8 = 1, rdx: UInt8 = 2, rsp: UInt8 = 4, rbp: UInt8 = 5
   /// The check temporaries.
   static let t1: UInt8 = 10, t2: UInt8 = 15
   /// Where the guest's RAX lives.

@@ -35,7 +35,7 @@ extension RewritingProcessor {
     let resumes = systemFlags & Self.resumeFlag != 0
     systemFlags &= ~Self.resumeFlag
     guard hasBreakpoints, !resumes else { return }
-    let found = hits(mode.bits == .bits64 ? rip : system.cs.base &+ rip, count: 1, kinds: [0])
+    let found = hits(mode.bits == .bits64 ? rip : (system.cs.base &+ rip) & 0xffff_ffff, count: 1, kinds: [0])
     if found != 0 {
       debug.dr6 = debug.dr6 & ~0xf | found
       throw .exception(.debugFault)

@@ -70,8 +70,15 @@ extension RewritingProcessor {
   func deliver(
     _ vector: UInt8, errorCode: UInt32?, flags: UInt64, isSoftware: Bool, returnRIP: UInt64
   ) throws(Interruption) {
-    guard system.cr0 & 1 != 0 else { throw .unsupported("an interrupt in real mode") }
-    guard system.efer & 0x400 != 0 else { throw .unsupported("an interrupt in protected mode") }
+    guard system.cr0 & 1 != 0 else {
+      try deliverReal(vector, flags: flags, isSoftware: isSoftware, returnRIP: returnRIP)
+      return
+    }
+    guard isLongMode else {
+      try deliverProtected(
+        vector, errorCode: errorCode, flags: flags, isSoftware: isSoftware, returnRIP: returnRIP)
+      return
+    }
     // What an error code about the gate says: the vector, that it is of the IDT, and whether it came from outside.
     let external: UInt32 = isSoftware ? 0 : 1
     let gateCode = UInt32(vector) << 3 | 2 | external

@@ -122,9 +122,11 @@ extension RewritingProcessor {
     }
   }
 
-  private func address(_ instruction: Instruction, alignedTo alignment: UInt64) throws(Interruption) -> UInt64 {
+  private func address(
+    _ instruction: Instruction, alignedTo alignment: UInt64, size: Int, isWrite: Bool
+  ) throws(Interruption) -> UInt64 {
     guard let memory = instruction.memoryOperand else { throw .exception(.invalidOpcode) }
-    let address = linear(memory, nextRIP(instruction))
+    let address = try linear(memory, nextRIP(instruction), size: size, isWrite: isWrite)
     guard address & (alignment - 1) == 0 else { throw .exception(.general) }
     return address
   }
@@ -133,9 +135,9 @@ extension RewritingProcessor {
 
   func emulateFXSAVE(_ instruction: Instruction) throws(Interruption) {
     guard system.cr0 & 0xc == 0 else { throw .exception(.deviceNotAvailable) }
-    let address = try address(instruction, alignedTo: 16)
     let hasVectors = system.cr4 & 0x200 != 0
     let isRestore = instruction.reg == 1
+    let address = try address(instruction, alignedTo: 16, size: Area.legacySize, isWrite: !isRestore)
     // The x87 state is in the processor while blocks run.
     cws_save_x87(block.state)
     defer { cws_load_x87(block.state) }
@@ -162,10 +164,10 @@ extension RewritingProcessor {
   func emulateXSAVE(_ instruction: Instruction) throws(Interruption) {
     guard system.cr4 & 0x4_0000 != 0 else { throw .exception(.invalidOpcode) }
     guard system.cr0 & 8 == 0 else { throw .exception(.deviceNotAvailable) }
-    let address = try address(instruction, alignedTo: 64)
     let requested = (general(.rdx, size: 4) << 32 | general(.rax, size: 4)) & xcr0
     let isRestore = instruction.reg == 5
     let count = xcr0 & Area.avx != 0 ? Area.size : Area.upper
+    let address = try address(instruction, alignedTo: 64, size: count, isWrite: !isRestore)
     if requested & Area.x87 != 0 { cws_save_x87(block.state) }
     defer { if requested & Area.x87 != 0 { cws_load_x87(block.state) } }
     try withArea(address, count: count, isRestore ? .read : .write) { area in
@@ -231,7 +233,7 @@ extension RewritingProcessor {
     let savesAll = instruction.opcode == 0xdd
     let environment = instruction.operandSize == 2 ? 14 : 28
     let count = environment + (savesAll ? 80 : 0)
-    let address = linear(memory, nextRIP(instruction))
+    let address = try linear(memory, nextRIP(instruction), size: count, isWrite: true)
     cws_save_x87(block.state)
     defer { cws_load_x87(block.state) }
     try withArea(address, count: count, .write) { area in

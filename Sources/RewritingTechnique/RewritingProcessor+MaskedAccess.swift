@@ -49,14 +49,17 @@ extension RewritingProcessor {
     let isStore = instruction.opcode < 0x80 ? instruction.opcode >= 0x2e : instruction.opcode == 0x8e
     let register = vector(instruction.reg | instruction.rex << 1 & 8)
     let mask = vector(instruction.vvvv)
-    let base = linear(memory, next)
+    let base = offset(memory, next)
+    func place(_ index: Int) throws(Interruption) -> UInt64 {
+      try address(memory.segment, base &+ UInt64(size * index), size: size, isWrite: isStore)
+    }
     // Nothing may have happened when a later element faults.
     for index in 0..<width / size where isSelected(element(mask, index, size: size), size: size) {
-      _ = try locate(base &+ UInt64(size * index), count: size, isStore ? .write : .read)
+      _ = try locate(try place(index), count: size, isStore ? .write : .read)
     }
     var loaded = [UInt64](repeating: 0, count: 8)
     for index in 0..<width / size where isSelected(element(mask, index, size: size), size: size) {
-      let address = base &+ UInt64(size * index)
+      let address = try place(index)
       if isStore {
         try save(address, element(register, index, size: size), size: size)
       } else {
@@ -81,18 +84,13 @@ extension RewritingProcessor {
       throw .exception(.invalidOpcode)
     }
     let (register, mask, indices) = (vector(target), vector(instruction.vvvv), vector(indexRegister))
-    let isMode64 = mode.bits == .bits64
-    let segmentBase =
-      !isMode64 || memory.segment == .fs || memory.segment == .gs ? segment(memory.segment).base : 0
     for index in 0..<count where isSelected(element(mask, index, size: size), size: size) {
       let raw = element(indices, index, size: indexSize)
       let offset = indexSize == 4 ? UInt64(bitPattern: Int64(Int32(truncatingIfNeeded: raw))) : raw
-      var address = (memory.base.map { general($0) } ?? 0) &+ offset &* UInt64(memory.scale)
-      address = address &+ UInt64(bitPattern: memory.displacement)
-      if memory.addressSize == 4 { address &= 0xffff_ffff }
-      address = address &+ segmentBase
-      if !isMode64 { address &= 0xffff_ffff }
-      setElement(register, index, try load(address, size: size), size: size)
+      var place = (memory.base.map { general($0) } ?? 0) &+ offset &* UInt64(memory.scale)
+      place = Self.cut(place &+ UInt64(bitPattern: memory.displacement), to: Int(memory.addressSize))
+      place = try address(memory.segment, place, size: size, isWrite: false)
+      setElement(register, index, try load(place, size: size), size: size)
       setElement(mask, index, 0, size: size)
     }
     // What lies above the elements becomes zero, and all of the mask.
@@ -104,9 +102,9 @@ extension RewritingProcessor {
   private func emulateByteMask(_ instruction: Instruction) throws(Interruption) {
     guard let memory = instruction.effects.memory.0 else { throw .exception(.invalidOpcode) }
     let isMMX = instruction.encoding == .legacy && instruction.simdPrefix == 0
-    var base = general(.rdi, size: Int(instruction.addressSize))
-    if mode.bits != .bits64 || memory.segment == .fs || memory.segment == .gs {
-      base = base &+ segment(memory.segment).base
+    let base = general(.rdi, size: Int(instruction.addressSize))
+    func place(_ index: Int) throws(Interruption) -> UInt64 {
+      try address(memory.segment, base &+ UInt64(index), size: 1, isWrite: true)
     }
     if isMMX { cws_save_x87(block.state) }
     defer { if isMMX { cws_load_x87(block.state) } }
@@ -120,9 +118,9 @@ extension RewritingProcessor {
     }
     let count = isMMX ? 8 : 16
     let selected = (0..<count).filter { (mask + $0).load(as: UInt8.self) & 0x80 != 0 }
-    for index in selected { _ = try locate(base &+ UInt64(index), count: 1, .write) }
+    for index in selected { _ = try locate(try place(index), count: 1, .write) }
     for index in selected {
-      try save(base &+ UInt64(index), UInt64((data + index).load(as: UInt8.self)), size: 1)
+      try save(try place(index), UInt64((data + index).load(as: UInt8.self)), size: 1)
     }
     if isMMX {
       // An MMX instruction makes every x87 register valid and sets TOP to 0.

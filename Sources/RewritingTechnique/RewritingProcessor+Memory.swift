@@ -54,7 +54,8 @@ extension RewritingProcessor {
   func locate(
     _ linear: UInt64, count: Int, _ access: MemoryAccess, isStack: Bool = false, asSupervisor: Bool = false
   ) throws(Interruption) -> (first: UInt64, firstCount: Int, second: UInt64, secondCount: Int) {
-    let is64 = mode.bits == .bits64 || (asSupervisor && system.efer & 0x400 != 0)
+    let is64 = self.is64 || (asSupervisor && system.efer & 0x400 != 0)
+    let linear = is64 ? linear : linear & 0xffff_ffff
     let last = linear &+ UInt64(count - 1)
     if is64, !GuestMMU.isCanonical(linear) || !GuestMMU.isCanonical(last) {
       throw .exception(isStack ? .stack(0) : .general)

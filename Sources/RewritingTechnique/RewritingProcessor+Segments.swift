@@ -37,19 +37,25 @@ extension RewritingProcessor {
 
   /// Reads a descriptor; `errorCode` is what #GP says if it lies outside its table.
   func descriptor(_ selector: UInt16, errorCode: UInt32, isWide: Bool = false) throws(Interruption) -> Descriptor {
+    try descriptor(selector, outside: .general(errorCode), isWide: isWide)
+  }
+
+  func descriptor(
+    _ selector: UInt16, outside: GuestException, isWide: Bool = false
+  ) throws(Interruption) -> Descriptor {
     let isLocal = selector & 4 != 0
-    if isLocal, system.ldt.selector & 0xfffc == 0 { throw .exception(.general(errorCode)) }
+    if isLocal, system.ldt.selector & 0xfffc == 0 { throw .exception(outside) }
     let base = isLocal ? system.ldt.base : system.gdt.base
     let limit = isLocal ? system.ldt.limit : UInt32(system.gdt.limit)
     let offset = UInt64(selector & 0xfff8)
-    guard offset + (isWide ? 15 : 7) <= UInt64(limit) else { throw .exception(.general(errorCode)) }
+    guard offset + (isWide ? 15 : 7) <= UInt64(limit) else { throw .exception(outside) }
     var found = Descriptor(low: try load(base &+ offset, size: 8, asSupervisor: true))
     if isWide { found.high = try load(base &+ offset &+ 8, size: 8, asSupervisor: true) & 0xffff_ffff }
     return found
   }
 
   /// Sets the accessed bit of a code or data descriptor, the busy bit of a TSS.
-  private func mark(_ selector: UInt16, bit: UInt64) throws(Interruption) {
+  func mark(_ selector: UInt16, bit: UInt64) throws(Interruption) {
     let base = selector & 4 != 0 ? system.ldt.base : system.gdt.base
     let place = base &+ UInt64(selector & 0xfff8) &+ 5
     let value = try load(place, size: 1, asSupervisor: true)
@@ -83,15 +89,17 @@ extension RewritingProcessor {
   func loadSegment(_ register: SegmentRegister, _ selector: UInt16) throws(Interruption) {
     guard system.cr0 & 1 != 0 else {
       var value = segment(register)
+      // Limit and rights stay: "unreal mode" lives on it.
       value.selector = selector
       value.base = UInt64(selector) << 4
+      value.isUnusable = false
       setSegment(register, value)
       return
     }
     let code = UInt32(selector & 0xfffc)
     if code == 0 {
       if register == .ss {
-        guard mode.bits == .bits64, cpl != 3, UInt8(selector & 3) == cpl else { throw .exception(.general) }
+        guard is64, cpl != 3, UInt8(selector & 3) == cpl else { throw .exception(.general) }
         var value = Segment(selector: selector, base: 0, limit: .max, attributes: 0xc093, isUnusable: true)
         value.attributes |= UInt16(cpl) << 5
         setSegment(.ss, value)
@@ -175,8 +183,20 @@ extension RewritingProcessor {
     return value
   }
 
+  /// CS and RIP in real mode. Limit and rights of CS stay.
+  func jumpReal(_ selector: UInt16, _ offset: UInt64) {
+    system.cs.selector = selector
+    system.cs.base = UInt64(selector) << 4
+    rip = offset
+    modeChanged()
+  }
+
   func farJump(_ selector: UInt16, _ offset: UInt64) throws(Interruption) {
-    guard system.cr0 & 1 != 0 else { throw .unsupported("a far jump in real mode") }
+    guard system.cr0 & 1 != 0 else {
+      guard offset <= UInt64(system.cs.limit) else { throw .exception(.general) }
+      jumpReal(selector, offset)
+      return
+    }
     let target = try farCodeSegment(selector)
     try checkTarget(offset, in: target)
     setSegment(.cs, target)
@@ -184,13 +204,15 @@ extension RewritingProcessor {
   }
 
   func farCall(_ selector: UInt16, _ offset: UInt64, size: Int) throws(Interruption) {
-    guard system.cr0 & 1 != 0 else { throw .unsupported("a far call in real mode") }
+    guard system.cr0 & 1 != 0 else {
+      guard offset <= UInt64(system.cs.limit) else { throw .exception(.general) }
+      try push([UInt64(system.cs.selector), rip], size: size)
+      jumpReal(selector, offset)
+      return
+    }
     let target = try farCodeSegment(selector)
     try checkTarget(offset, in: target)
-    let stack = stackPointer &- UInt64(2 * size)
-    try save(stack &+ UInt64(size), UInt64(system.cs.selector), size: size, isStack: true)
-    try save(stack, rip, size: size, isStack: true)
-    stackPointer = stack
+    try push([UInt64(system.cs.selector), rip], size: size)
     setSegment(.cs, target)
     rip = offset
   }
@@ -203,26 +225,26 @@ extension RewritingProcessor {
     }
   }
 
-  /// RSP in the stack's width.
-  var stackPointer: UInt64 {
-    get { general(.rsp, size: mode.bits == .bits64 ? 8 : 4) }
-    set { setGeneral(.rsp, newValue, size: mode.bits == .bits64 ? 8 : 4) }
-  }
-
-  /// RETF, and IRET after it has taken the flags.
+  /// RETF and IRET.
   func farReturn(size: Int, released: UInt64, isInterruptReturn: Bool) throws(Interruption) {
-    guard system.cr0 & 1 != 0 else { throw .unsupported("a far return in real mode") }
-    let step = UInt64(size)
-    var stack = stackPointer
-    let offset = try load(stack, size: size, isStack: true)
-    let selector = UInt16(truncatingIfNeeded: try load(stack &+ step, size: size, isStack: true))
-    stack = stack &+ 2 * step
-    var newFlags: UInt64?
-    if isInterruptReturn {
-      newFlags = try load(stack, size: size, isStack: true)
-      stack = stack &+ step
+    if isInterruptReturn, system.cr0 & 1 != 0, systemFlags & 0x4000 != 0 {
+      if isLongMode { throw .exception(.general) }
+      throw .unsupported("a task switch")
     }
-    stack = stack &+ released
+    let step = UInt64(size)
+    let offset = try peek(0, size: size)
+    let selector = UInt16(truncatingIfNeeded: try peek(step, size: size))
+    var newFlags: UInt64?
+    if isInterruptReturn { newFlags = try peek(2 * step, size: size) }
+    let popped = (isInterruptReturn ? 3 : 2) * step &+ released
+    guard system.cr0 & 1 != 0 else {
+      guard offset <= UInt64(system.cs.limit) else { throw .exception(.general) }
+      stackPointer = stackPointer &+ popped
+      if let newFlags { applyReturnFlags(newFlags, size: size, from: 0) }
+      if isInterruptReturn { pendingEvents.nonMaskableBlocked = false }
+      jumpReal(selector, offset)
+      return
+    }
     if let newFlags, newFlags & 0x2_0000 != 0, !isLongMode, cpl == 0, size == 4 {
       throw .unsupported("virtual-8086 mode")
     }
@@ -239,26 +261,28 @@ extension RewritingProcessor {
     target.attributes |= 1
     try checkTarget(offset, in: target)
     let isOuter = requested > cpl
-    if isOuter || (isInterruptReturn && mode.bits == .bits64) {
-      let newStack = try load(stack, size: size, isStack: true)
-      let stackSelector = UInt16(truncatingIfNeeded: try load(stack &+ step, size: size, isStack: true))
-      let newSegment = try returnStack(stackSelector, requested, toLong: target.attributes & 0x2000 != 0)
+    let privilege = cpl
+    if isOuter || (isInterruptReturn && is64) {
+      let newStack = try peek(popped, size: size)
+      let stackSelector = UInt16(truncatingIfNeeded: try peek(popped &+ step, size: size))
+      let isLong = isLongMode && target.attributes & 0x2000 != 0
+      let newSegment = try returnStack(stackSelector, requested, toLong: isLong)
       try mark(selector, bit: 1)
       system.ss = newSegment
       cpl = requested
-      setGeneral(.rsp, isOuter && !isInterruptReturn ? newStack &+ released : newStack)
+      // With a 16-bit stack segment the upper part of ESP stays what it was.
+      let width = isLong || newSegment.attributes & 0x4000 != 0 ? 8 : 2
+      setGeneral(.rsp, newStack &+ (isInterruptReturn ? 0 : released), size: width)
       if isOuter { dropInnerSegments() }
     } else {
       try mark(selector, bit: 1)
-      stackPointer = stack
+      stackPointer = stackPointer &+ popped
     }
-    if let newFlags {
-      // The old privilege decided what may change; callers pass it by `returningFlags`.
-      applyReturnFlags(newFlags, size: size, from: UInt8(system.cs.selector & 3))
-    }
+    // The old privilege decides what may change.
+    if let newFlags { applyReturnFlags(newFlags, size: size, from: privilege) }
     if isInterruptReturn { pendingEvents.nonMaskableBlocked = false }
     system.cs = target
-    rip = size == 2 ? offset & 0xffff : offset
+    rip = offset
     modeChanged()
   }
 

@@ -31,7 +31,7 @@ extension RewritingProcessor {
 
   func nextRIP(_ instruction: Instruction) -> UInt64 {
     let next = rip &+ UInt64(instruction.length)
-    return mode.bits == .bits64 ? next : next & 0xffff_ffff
+    return is64 ? next : next & 0xffff_ffff
   }
 
   private func isPort(_ instruction: Instruction) -> Bool {
@@ -72,7 +72,7 @@ extension RewritingProcessor {
       let value = rflags & ~0x3_0000
       try push(value, size: size)
     case 0x9d:
-      let value = try load(stackPointer, size: size, isStack: true)
+      let value = try peek(0, size: size)
       stackPointer = stackPointer &+ UInt64(size)
       applyReturnFlags(value, size: size, from: cpl, isReturn: false)
     case 0xcf:
@@ -93,7 +93,7 @@ extension RewritingProcessor {
       return true
     case 0xff:
       guard let memory = instruction.memoryOperand, instruction.reg == 3 || instruction.reg == 5 else { return false }
-      let address = linear(memory, next)
+      let address = try linear(memory, next, size: size + 2, isWrite: false)
       let offset = try load(address, size: size)
       let selector = UInt16(truncatingIfNeeded: try load(address &+ UInt64(size), size: 2))
       rip = next
@@ -131,16 +131,18 @@ extension RewritingProcessor {
       return try emulateEnter(instruction, next)
     case 0xd7:
       guard let memory = instruction.effects.memory.0 else { return false }
-      var offset = general(.rbx) &+ general(.rax, size: 1)
-      if memory.addressSize == 4 { offset &= 0xffff_ffff }
-      let base = memory.segment == .fs || memory.segment == .gs ? segment(memory.segment).base : 0
-      setGeneral(.rax, try load(base &+ offset, size: 1), size: 1)
+      let offset = Self.cut(general(.rbx) &+ general(.rax, size: 1), to: Int(memory.addressSize))
+      let place = try address(memory.segment, offset, size: 1, isWrite: false)
+      setGeneral(.rax, try load(place, size: 1), size: 1)
+    case 0x8f:
+      try popMemory(instruction, next)
     case 0xe4...0xe7, 0xec...0xef:
       try emulatePort(instruction)
     case 0xd9, 0xdd: try emulateEnvironmentStore(instruction)
     case 0x6c...0x6f, 0xa4...0xa7, 0xaa...0xaf:
       return try emulateString(instruction, next)
-    default: return false
+    default:
+      guard try emulateLegacy(instruction, next) else { return false }
     }
     rip = next
     return true
@@ -157,16 +159,12 @@ extension RewritingProcessor {
     }
   }
 
-  func push(_ value: UInt64, size: Int) throws(Interruption) {
-    let stack = stackPointer &- UInt64(size)
-    try save(mode.bits == .bits64 ? stack : stack & 0xffff_ffff, value, size: size, isStack: true)
-    stackPointer = stack
-  }
-
-  private func popSegment(_ register: SegmentRegister, size: Int) throws(Interruption) {
-    let value = try load(stackPointer, size: size, isStack: true)
+  func popSegment(_ register: SegmentRegister, size: Int) throws(Interruption) {
+    let value = try peek(0, size: size)
+    // A new SS may have another width of stack pointer.
+    let width = stackSize
     try loadSegment(register, UInt16(truncatingIfNeeded: value))
-    stackPointer = stackPointer &+ UInt64(size)
+    setGeneral(.rsp, general(.rsp, size: width) &+ UInt64(size), size: width)
     if register == .ss { isInShadow = true }
   }
 
@@ -175,51 +173,71 @@ extension RewritingProcessor {
     throw .stop(.stopRequested)
   }
 
+  /// POP to memory by RSP on a 16-bit stack: the address is formed with SP as it is afterwards.
+  private func popMemory(_ instruction: Instruction, _ next: UInt64) throws(Interruption) {
+    guard let memory = instruction.memoryOperand else { throw refused(instruction) }
+    let size = Int(instruction.operandSize)
+    let value = try peek(0, size: size)
+    let old = general(.rsp)
+    stackPointer = stackPointer &+ UInt64(size)
+    do throws(Interruption) {
+      try save(try linear(memory, next, size: size, isWrite: true), value, size: size)
+    } catch {
+      setGeneral(.rsp, old)
+      throw error
+    }
+  }
+
   private func emulateEnter(_ instruction: Instruction, _ next: UInt64) throws(Interruption) -> Bool {
     let size = Int(instruction.operandSize)
-    guard instruction.secondImmediate & 31 == 0, size == (mode.bits == .bits64 ? 8 : 4) else { return false }
-    let frame = stackPointer &- UInt64(size)
-    // The space that is allocated must be writable too.
-    let end = frame &- UInt64(bitPattern: instruction.immediate & 0xffff)
-    _ = try locate(mode.bits == .bits64 ? end : end & 0xffff_ffff, count: 1, .write, isStack: true)
-    try save(frame, general(.rbp, size: size), size: size, isStack: true)
+    let level = Int(instruction.secondImmediate & 31)
+    let top = stackPointer
+    func place(_ distance: Int) throws(Interruption) -> UInt64 {
+      let offset = Self.cut(top &- UInt64(distance), to: stackSize)
+      return try address(.ss, offset, size: size, isWrite: true)
+    }
+    // All that is pushed, and the end of the space that is allocated, must be writable.
+    let pushes = level == 0 ? 1 : level + 1
+    let end = size * pushes + Int(instruction.immediate & 0xffff)
+    for index in 1...pushes { _ = try locate(try place(index * size), count: size, .write, isStack: true) }
+    _ = try locate(try place(end), count: 1, .write, isStack: true)
+    let oldFrame = general(.rbp)
+    for index in stride(from: 1, to: level, by: 1) {
+      let offset = Self.cut(oldFrame &- UInt64(index * size), to: stackSize)
+      let pointer = try address(.ss, offset, size: size, isWrite: false)
+      _ = try locate(pointer, count: size, .read, isStack: true)
+    }
+    let frame = Self.cut(top &- UInt64(size), to: stackSize)
+    try save(try place(size), Self.cut(oldFrame, to: size), size: size, isStack: true)
+    for index in stride(from: 1, to: level, by: 1) {
+      let offset = Self.cut(oldFrame &- UInt64(index * size), to: stackSize)
+      let pointer = try load(try address(.ss, offset, size: size, isWrite: false), size: size, isStack: true)
+      try save(try place((index + 1) * size), pointer, size: size, isStack: true)
+    }
+    if level > 0 { try save(try place(pushes * size), Self.cut(frame, to: size), size: size, isStack: true) }
     setGeneral(.rbp, frame, size: size)
-    stackPointer = end
+    stackPointer = top &- UInt64(end)
     rip = next
     return true
   }
 
   // MARK: Operands
 
-  /// A memory operand's linear address.
-  func linear(_ memory: MemoryOperand, _ next: UInt64) -> UInt64 {
-    var offset = UInt64(bitPattern: memory.displacement)
-    if memory.isRIPRelative { offset = offset &+ next }
-    if let base = memory.base { offset = offset &+ general(base) }
-    if let index = memory.index { offset = offset &+ general(index) &* UInt64(memory.scale) }
-    switch memory.addressSize {
-    case 4: offset &= 0xffff_ffff
-    case 2: offset &= 0xffff
-    default: break
-    }
-    guard memory.segment == .fs || memory.segment == .gs || mode.bits != .bits64 else { return offset }
-    let sum = offset &+ segment(memory.segment).base
-    return mode.bits == .bits64 ? sum : sum & 0xffff_ffff
-  }
-
-  private func rmRegister(_ instruction: Instruction) -> GeneralRegister {
+  func rmRegister(_ instruction: Instruction) -> GeneralRegister {
     GeneralRegister(rawValue: instruction.rm | instruction.rex << 3 & 8) ?? .rax
   }
 
   func readRM(_ instruction: Instruction, _ next: UInt64, size: Int) throws(Interruption) -> UInt64 {
-    if let memory = instruction.memoryOperand { return try load(linear(memory, next), size: size) }
+    if let memory = instruction.memoryOperand {
+      return try load(try linear(memory, next, size: size, isWrite: false), size: size)
+    }
     return general(rmRegister(instruction), size: size)
   }
 
   /// Selectors and machine status words: 16 bits in memory, zero-extended in registers of the operand size.
   func writeSelector(_ value: UInt16, _ instruction: Instruction, _ next: UInt64) throws(Interruption) {
     if let memory = instruction.memoryOperand {
-      try save(linear(memory, next), UInt64(value), size: 2)
+      try save(try linear(memory, next, size: 2, isWrite: true), UInt64(value), size: 2)
     } else {
       setGeneral(rmRegister(instruction), UInt64(value), size: Int(instruction.operandSize))
     }

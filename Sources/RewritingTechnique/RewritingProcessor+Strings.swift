@@ -10,22 +10,19 @@ extension RewritingProcessor {
   func emulateString(_ instruction: Instruction, _ next: UInt64) throws(Interruption) -> Bool {
     let isRepeated = instruction.isRepeated
     let addressSize = Int(instruction.addressSize)
-    guard addressSize >= 4 else { return false }
     let isByte = instruction.opcode & 1 == 0
     let isPort = instruction.opcode < 0x70
     let size = isByte ? 1 : isPort ? min(Int(instruction.operandSize), 4) : Int(instruction.operandSize)
     let sourceSegment = instruction.segmentOverride ?? .ds
-    let sourceBase =
-      mode.bits != .bits64 || sourceSegment == .fs || sourceSegment == .gs ? segment(sourceSegment).base : 0
     let step = systemFlags & 0x400 == 0 ? UInt64(size) : 0 &- UInt64(size)
     let comparesWhileEqual = instruction.prefixes.contains(.rep)
     var budget = 1 << 16
     while true {
       let count = general(.rcx, size: addressSize)
       if isRepeated, count == 0 { break }
-      if isRepeated, !mode.isSingleStepping {
+      if isRepeated, !mode.isSingleStepping, !mode.checksAccesses {
         let done = try moveInBulk(
-          instruction, size: size, count: count, step: step, addressSize: addressSize, sourceBase: sourceBase)
+          instruction, size: size, count: count, step: step, addressSize: addressSize, sourceSegment: sourceSegment)
         if done > 0 {
           setGeneral(.rcx, count &- done, size: addressSize)
           budget -= Int(truncatingIfNeeded: min(done, 4096))
@@ -36,27 +33,31 @@ extension RewritingProcessor {
           continue
         }
       }
-      let source = sourceBase &+ general(.rsi, size: addressSize)
-      let destination = general(.rdi, size: addressSize)
+      func source() throws(Interruption) -> UInt64 {
+        try address(sourceSegment, general(.rsi, size: addressSize), size: size, isWrite: false)
+      }
+      func destination(isWrite: Bool) throws(Interruption) -> UInt64 {
+        try address(.es, general(.rdi, size: addressSize), size: size, isWrite: isWrite)
+      }
       var isFinished = false
       var effect: StopReason?
       var usesSource = false
       var usesDestination = false
       switch instruction.opcode & ~1 {
       case 0xa4:
-        let value = try load(source, size: size)
-        try save(destination, value, size: size)
+        let value = try load(try source(), size: size)
+        try save(try destination(isWrite: true), value, size: size)
         (usesSource, usesDestination) = (true, true)
       case 0xaa:
-        try save(destination, general(.rax, size: size), size: size)
+        try save(try destination(isWrite: true), general(.rax, size: size), size: size)
         usesDestination = true
       case 0xac:
-        setGeneral(.rax, try load(source, size: size), size: size)
+        setGeneral(.rax, try load(try source(), size: size), size: size)
         usesSource = true
       case 0xa6, 0xae:
         let isCompare = instruction.opcode & ~1 == 0xa6
-        let left = isCompare ? try load(source, size: size) : general(.rax, size: size)
-        let right = try load(destination, size: size)
+        let left = isCompare ? try load(try source(), size: size) : general(.rax, size: size)
+        let right = try load(try destination(isWrite: false), size: size)
         setFlags(comparing: left, with: right, size: size)
         (usesSource, usesDestination) = (isCompare, true)
         isFinished = (left == right) != comparesWhileEqual
@@ -66,12 +67,13 @@ extension RewritingProcessor {
         try checkPort(port, width: width)
         if instruction.opcode & ~1 == 0x6c {
           // A destination that can't be written must fault before the device is read.
-          _ = try locate(destination, count: size, .write)
+          let place = try destination(isWrite: true)
+          _ = try locate(place, count: size, .write)
           counters.count(.portRead)
-          try save(destination, UInt64(partition.bus.readPort(port, width: width)), size: size)
+          try save(place, UInt64(partition.bus.readPort(port, width: width)), size: size)
           usesDestination = true
         } else {
-          let value = UInt32(truncatingIfNeeded: try load(source, size: size))
+          let value = UInt32(truncatingIfNeeded: try load(try source(), size: size))
           counters.count(.portWrite)
           if case .stop(let reason) = partition.bus.writePort(port, value, width: width) { effect = reason }
           usesSource = true
@@ -101,25 +103,31 @@ extension RewritingProcessor {
   /// REP MOVS and REP STOS inside one page of RAM on each side, in either direction.
   /// - Returns: how many elements it did; 0 where the careful way is needed.
   private func moveInBulk(
-    _ instruction: Instruction, size: Int, count: UInt64, step: UInt64, addressSize: Int, sourceBase: UInt64
+    _ instruction: Instruction, size: Int, count: UInt64, step: UInt64, addressSize: Int,
+    sourceSegment: SegmentRegister
   ) throws(Interruption) -> UInt64 {
     let kind = instruction.opcode & ~1
     guard kind == 0xa4 || kind == 0xaa else { return 0 }
     let isDownward = step != UInt64(size)
-    let destination = general(.rdi, size: addressSize)
-    let source = sourceBase &+ general(.rsi, size: addressSize)
+    let (to, from) = (general(.rdi, size: addressSize), general(.rsi, size: addressSize))
+    let destination = try address(.es, to, size: size, isWrite: true)
+    let source = kind == 0xa4 ? try address(sourceSegment, from, size: size, isWrite: false) : 0
     var elements = min(count, elementsInPage(destination, size: size, isDownward: isDownward))
     if kind == 0xa4 { elements = min(elements, elementsInPage(source, size: size, isDownward: isDownward)) }
     guard elements > 1 else { return 0 }
     let bytes = Int(elements) * size
+    // The segment must hold them all, without a wrap of the offset: else element by element.
+    guard reaches(.es, to, size: size, bytes: bytes, isDownward: isDownward, isWrite: true),
+      kind != 0xa4 || reaches(sourceSegment, from, size: size, bytes: bytes, isDownward: isDownward, isWrite: false)
+    else { return 0 }
     // The lowest byte of the range is at or below the first element.
     let reach = isDownward ? UInt64(bytes - size) : 0
-    let from = kind == 0xa4 ? try locate(source, count: 1, .read).first &- reach : 0
-    let to = try locate(destination, count: 1, .write).first &- reach
-    guard let target = mmu.host(to, count: UInt64(bytes)) else { return 0 }
+    let origin = kind == 0xa4 ? try locate(source, count: 1, .read).first &- reach : 0
+    let place = try locate(destination, count: 1, .write).first &- reach
+    guard let target = mmu.host(place, count: UInt64(bytes)) else { return 0 }
     let moved = UInt64(bytes)
     if kind == 0xa4 {
-      guard let origin = mmu.host(from, count: moved) else { return 0 }
+      guard let origin = mmu.host(origin, count: moved) else { return 0 }
       // A copy that reads what it has written is a fill: element by element.
       let overlaps = target < origin + bytes && origin < target + bytes
       if overlaps, isDownward ? target < origin : target > origin { return 0 }
@@ -131,8 +139,23 @@ extension RewritingProcessor {
     }
     let register = general(.rdi)
     setGeneral(.rdi, isDownward ? register &- moved : register &+ moved, size: addressSize)
-    store.invalidate(to, count: bytes)
+    store.invalidate(place, count: bytes)
     return elements
+  }
+
+  private func reaches(
+    _ register: SegmentRegister, _ offset: UInt64, size: Int, bytes: Int, isDownward: Bool, isWrite: Bool
+  ) -> Bool {
+    if is64 { return true }
+    let extra = UInt64(bytes - size)
+    if isDownward, offset < extra { return false }
+    let first = isDownward ? offset - extra : offset
+    do throws(Interruption) {
+      try checkSegment(register, first, size: bytes, isWrite: isWrite)
+    } catch {
+      return false
+    }
+    return first + UInt64(bytes) <= 0x1_0000_0000
   }
 
   /// How many whole elements lie in the page of the first one, from there on.

@@ -13,6 +13,8 @@ extension RewritingProcessor {
     switch instruction.opcode {
     case 0x00:
       try emulateGroup6(instruction, next)
+    case 0x02, 0x03:
+      try emulateLoadRights(instruction, next)
     case 0x01:
       guard try emulateGroup7(instruction, next) else { return false }
     case 0x05:
@@ -59,16 +61,16 @@ extension RewritingProcessor {
     case 0x34, 0x35:
       // Not in long mode on AMD (AMD64 APM vol. 3, "SYSENTER").
       guard !isLongMode else { throw .exception(.invalidOpcode) }
-      return false
+      if instruction.opcode == 0x34 { try systemEnter() } else { try systemExit() }
+      return true
     case 0xa2:
       identify()
     case 0xa0, 0xa8:
       try push(UInt64(segment(instruction.opcode == 0xa0 ? .fs : .gs).selector), size: Int(instruction.operandSize))
     case 0xa1, 0xa9:
-      let size = Int(instruction.operandSize)
-      let value = try load(stackPointer, size: size, isStack: true)
-      try loadSegment(instruction.opcode == 0xa1 ? .fs : .gs, UInt16(truncatingIfNeeded: value))
-      stackPointer = stackPointer &+ UInt64(size)
+      try popSegment(instruction.opcode == 0xa1 ? .fs : .gs, size: Int(instruction.operandSize))
+    case 0xb2, 0xb4, 0xb5:
+      try loadFarPointer(instruction.opcode == 0xb2 ? .ss : instruction.opcode == 0xb4 ? .fs : .gs, instruction, next)
     case 0xc7:
       // RDRAND; RDSEED is not announced.
       guard !instruction.hasModRMMemory, instruction.reg == 6 else { return false }
@@ -89,7 +91,7 @@ extension RewritingProcessor {
     case 2, 3:
       let selector = UInt16(truncatingIfNeeded: try readRM(instruction, next, size: 2))
       try loadSystemSegment(selector, isTask: instruction.reg == 3)
-    default: throw .unsupported("instruction \(instruction.mnemonic)")
+    default: try verify(instruction, next)
     }
   }
 
@@ -121,8 +123,10 @@ extension RewritingProcessor {
       }
       return true
     }
-    let address = linear(memory, next)
-    let baseSize = mode.bits == .bits64 ? 8 : 4
+    let baseSize = is64 ? 8 : 4
+    let size = [baseSize + 2, baseSize + 2, baseSize + 2, baseSize + 2, 2, 2, 2, 1][Int(instruction.reg)]
+    let isWrite = instruction.reg < 2 || instruction.reg == 4
+    let address = try linear(memory, next, size: size, isWrite: isWrite)
     switch instruction.reg {
     case 0, 1:
       guard cpl == 0 || system.cr4 & 0x800 == 0 else { throw .exception(.general) }
@@ -185,7 +189,10 @@ extension RewritingProcessor {
 
   private func systemCall(_ next: UInt64) throws(Interruption) -> Bool {
     guard system.efer & 1 != 0, system.cr0 & 1 != 0 else { throw .exception(.invalidOpcode) }
-    guard isLongMode else { return false }
+    guard isLongMode else {
+      legacySystemCall(next)
+      return true
+    }
     let star = modelSpecific[ModelSpecific.star] ?? 0
     let mask = modelSpecific[ModelSpecific.flagMask] ?? 0
     let flags = rflags
@@ -204,9 +211,10 @@ extension RewritingProcessor {
 
   private func systemReturn(_ instruction: Instruction) throws(Interruption) -> Bool {
     guard system.efer & 1 != 0 else { throw .exception(.invalidOpcode) }
-    guard isLongMode, mode.bits == .bits64 else { return false }
+    guard system.cr0 & 1 != 0, cpl == 0 else { throw .exception(.general) }
     let star = modelSpecific[ModelSpecific.star] ?? 0
     let base = UInt16(truncatingIfNeeded: star >> 48)
+    let wasIn64 = is64
     if instruction.rexW {
       system.cs = .flatCode64(selector: (base &+ 16) | 3)
       rip = general(.rcx)
@@ -221,7 +229,7 @@ extension RewritingProcessor {
     system.ss.attributes = 0xc0f3
     system.ss.isUnusable = false
     cpl = 3
-    rflags = general(.r11) & 0x3c_7fd7 | 2
+    rflags = wasIn64 ? general(.r11) & 0x3c_7fd7 | 2 : rflags & ~0x2_0000 | 0x200
     return true
   }
 

@@ -49,6 +49,8 @@ final class RewritingProcessor: Processor {
   var pendingEvents = PendingEvents()
   private(set) var mode: CodeMode
   private(set) var modeNumber: UInt8 = 0
+  /// CS's limit and base, as in `BlockKey`.
+  private var codeSegment = BlockKey.flat
   private var modes: [CodeMode] = []
   private var modeIsKnown = false
   /// The breakpoints that accesses of the instruction in work have hit, as in DR6.
@@ -159,6 +161,13 @@ final class RewritingProcessor: Processor {
         // A device that was read may have interrupted; this thread does not kick itself.
         if hasEvent { stop.kickFromOutside() }
         continue
+      case .segment(let check):
+        rip = site.rip
+        let offset = block.state.pointee.address
+        try checkSegment(check.register, offset, size: check.size, isWrite: check.isWrite)
+        block.state.pointee.t1 = offset
+        target = check.resume
+        continue
       case .stored(let access):
         rip = site.rip
         isInShadow = false
@@ -177,10 +186,10 @@ final class RewritingProcessor: Processor {
       case .indirect(let released):
         rip = block.state.pointee.rip
         isInShadow = false
-        if mode.bits == .bits64, !GuestMMU.isCanonical(rip) {
+        if mode.bits == .bits64 ? !GuestMMU.isCanonical(rip) : rip > UInt64(system.cs.limit) {
           // The fault is the branch's, and RSP is as it was before it.
           rip = site.rip
-          setGeneral(.rsp, general(.rsp) &- UInt64(bitPattern: released))
+          setGeneral(.rsp, general(.rsp) &- UInt64(bitPattern: released), size: stackSize)
           throw .exception(.general)
         }
         if !isStepping {
@@ -248,30 +257,42 @@ final class RewritingProcessor: Processor {
     if !modeIsKnown { try establishMode() }
     if mode.isSingleStepping { try beginStep() }
     if mode.bits == .bits64, !GuestMMU.isCanonical(rip) { throw .exception(.general) }
-    let physical = try fetch(rip)
-    let key = BlockKey(page: physical >> 12, secondPage: .max, rip: rip, mode: modeNumber)
+    // How many bytes CS has from here on.
+    var room = Int.max
+    var linear = rip
+    if codeSegment != BlockKey.flat {
+      guard rip <= codeSegment >> 32 else { throw .exception(.general) }
+      room = Int(codeSegment >> 32 - rip) + 1
+      linear = (rip &+ codeSegment) & 0xffff_ffff
+    }
+    let physical = try fetch(linear)
+    let key = BlockKey(
+      page: physical >> 12, secondPage: .max, rip: rip, mode: modeNumber, codeSegment: codeSegment)
     if let found = store.find(key) { return found }
     if store.translator.cache.isFull {
       store.removeAll()
     }
-    let offset = Int(rip & 4095)
+    let offset = Int(linear & 4095)
     guard let host = mmu.host(physical & ~4095, count: 4096) else {
       throw .unsupported("code in device memory")
     }
-    let rest = UnsafeRawBufferPointer(start: host + offset, count: 4096 - offset)
+    let rest = UnsafeRawBufferPointer(start: host + offset, count: min(4096 - offset, room))
     if store.markAsCode(physical >> 12) { tlb.removeWritable() }
     if let made = store.make(rest, key: key, mode: mode) { return made }
-    // The first instruction goes on in the next page.
-    let nextPage = ((rip | 4095) &+ 1) & (mode.bits == .bits64 ? .max : 0xffff_ffff)
+    // The first instruction goes on in the next page, or beyond CS.
+    if room == rest.count { throw .exception(.general) }
+    let nextPage = ((linear | 4095) &+ 1) & (mode.bits == .bits64 ? .max : 0xffff_ffff)
     if mode.bits == .bits64, !GuestMMU.isCanonical(nextPage) { throw .exception(.general) }
     let second = try fetch(nextPage)
-    let straddling = BlockKey(page: physical >> 12, secondPage: second >> 12, rip: rip, mode: modeNumber)
+    let straddling = BlockKey(page: physical >> 12, secondPage: second >> 12, rip: rip, mode: modeNumber,
+      codeSegment: codeSegment)
     if let found = store.find(straddling) { return found }
     guard let secondHost = mmu.host(second & ~4095, count: 4096) else { throw .unsupported("code in device memory") }
     if store.markAsCode(second >> 12) { tlb.removeWritable() }
-    let bytes = Array(rest) + Array(UnsafeRawBufferPointer(start: secondHost, count: 16))
+    let more = UnsafeRawBufferPointer(start: secondHost, count: min(16, room - rest.count))
+    let bytes = Array(rest) + Array(more)
     let made = bytes.withUnsafeBytes { store.make($0, key: straddling, mode: mode) }
-    guard let made else { throw .unsupported("an instruction across three pages") }
+    guard let made else { throw .exception(.general) }
     return made
   }
 
@@ -320,20 +341,8 @@ final class RewritingProcessor: Processor {
     let isLong = system.efer & 0x400 != 0
     let bits: CPUMode =
       isLong && system.cs.attributes & 0x2000 != 0 ? .bits64 : system.cs.attributes & 0x4000 != 0 ? .bits32 : .bits16
-    if bits == .bits16 { throw .unsupported("16-bit code") }
     if systemFlags & 0x2_0000 != 0, !isLong { throw .unsupported("virtual-8086 mode") }
-    if bits == .bits32 {
-      let segments = [system.cs, system.ds, system.es, system.ss]
-      guard segments.allSatisfy({ $0.base == 0 && $0.limit == .max && !$0.isUnusable }) else {
-        throw .unsupported("32-bit code with segments that are not flat")
-      }
-      guard system.ss.attributes & 0x4000 != 0, system.ds.attributes & 0xa == 2, system.es.attributes & 0xa == 2,
-        system.cs.attributes & 2 != 0
-      else { throw .unsupported("32-bit code with segments of limited use") }
-      guard [system.fs, system.gs].allSatisfy({ !$0.isUnusable && $0.limit == .max && $0.attributes & 0xa == 2 }) else {
-        throw .unsupported("32-bit code with FS or GS not flat")
-      }
-    }
+    let isFlat = bits == .bits64 || hasFlatSegments
     let wanted = CodeMode(
       bits: bits, isUser: cpl == 3,
       overridesSMAP: cpl != 3 && systemFlags & 0x4_0000 != 0 && system.cr4 & (1 << 21) != 0,
@@ -341,7 +350,8 @@ final class RewritingProcessor: Processor {
       taskSwitched: system.cr0 & 8 != 0, hasSSE: system.cr4 & 0x200 != 0,
       hasAVX: system.cr4 & 0x4_0000 != 0 && xcr0 & 6 == 6,
       isSingleStepping: systemFlags & 0x100 != 0 || hasBreakpoints || stepsOnce,
-      checksAccesses: hasBreakpoints || checksAlignment)
+      checksAccesses: hasBreakpoints || checksAlignment, isFlat: isFlat, stackSize: UInt8(stackSize),
+      isProtected: system.cr0 & 1 != 0)
     if let known = modes.firstIndex(of: wanted) {
       modeNumber = UInt8(known)
     } else {
@@ -356,5 +366,10 @@ final class RewritingProcessor: Processor {
     modeIsKnown = true
     block.state.pointee.fs_base = system.fs.base
     block.state.pointee.gs_base = system.gs.base
+    codeSegment = BlockKey.flat
+    if bits != .bits64 {
+      codeSegment = UInt64(system.cs.limit) << 32 | system.cs.base & 0xffff_ffff
+      publishSegments()
+    }
   }
 }

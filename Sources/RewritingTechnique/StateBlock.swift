@@ -3,6 +3,7 @@
 
 import CWorldSwitch
 import Glibc
+import InstructionSet
 import VMM
 
 /// Offsets from %gs.
@@ -17,6 +18,14 @@ enum StateLayout {
   static let rip: Int32 = 200
   static let fsBase: Int32 = 208
   static let gsBase: Int32 = 216
+
+  /// Outside 64-bit mode, for each segment register: its base, and one more than the last offset that may be read or
+  /// written, or 0 where that is not a simple question.
+  static let segments: Int32 = 2048
+  static func segmentBase(_ register: SegmentRegister) -> Int32 { segments + 8 * Int32(register.rawValue) }
+  static func segmentEnd(_ register: SegmentRegister, isWrite: Bool) -> Int32 {
+    segments + (isWrite ? 128 : 64) + 8 * Int32(register.rawValue)
+  }
 
   static let poll: Int32 = 4096
   static let bounce: Int32 = 8192

@@ -9,42 +9,34 @@ import InstructionSet
 extension Translator {
   /// - Returns: what stands in the way, or `nil`; nothing has been emitted then that matters.
   func translateTransfer(_ instruction: Instruction) -> String? {
-    if instruction.operandSize == 2, mode.bits != .bits16 {
-      return "operand size"
-    }
-    let size = is64 ? 8 : 4
+    // Width of the offsets: what is pushed and popped, and how far RIP reaches.
+    let size = Int(instruction.operandSize)
     switch instruction.classification {
     case .jump:
-      emitJump(to: target(instruction))
+      emitBranch(to: target(instruction))
     case .conditionalJump:
       requireHostFlags()
       let taken = emitter.jump32(condition: instruction.opcode & 15)
       emitJump(to: nextRIP)
       taken.patch(to: emitter.address)
       flags = .host
-      emitJump(to: target(instruction))
+      emitBranch(to: target(instruction))
     case .loop:
-      requireHostFlags()
-      // E0–E3 with the count's width; the short jump goes over a near one.
-      if instruction.addressSize == 4 { emitter.byte(0x67) }
-      if instruction.addressSize == 2 { return "address size" }
-      emitter.byte(instruction.opcode)
-      emitter.byte(5)
-      let past = emitter.jump32()
-      emitJump(to: target(instruction))
-      past.patch(to: emitter.address)
-      flags = .host
-      emitJump(to: nextRIP)
+      emitLoop(instruction)
     case .call:
+      let target = target(instruction)
+      if target > block.key.limit {
+        emitExit(.raise(.general))
+        return nil
+      }
       emitPushReturnAddress(size: size)
-      emitJump(to: target(instruction))
+      emitJump(to: target)
     case .nearReturn:
       let released = Int32(truncatingIfNeeded: instruction.immediateSize == 0 ? 0 : instruction.immediate & 0xffff)
-      requireSavedFlags()
-      emitter.lea(Host.t1, .memory(base: Host.rsp), w: is64)
+      emitStackAddress(size: size, isWrite: false)
       emitAccess(size: size, reads: true, writes: false, isStack: true) { [unowned self] place in
-        faulting { emitter.legacy(w: is64, 0x8b, reg: Host.t1, place) }
-        emitter.lea(Host.rsp, .memory(base: Host.rsp, displacement: Int32(size) + released), w: is64)
+        faulting { emitZeroExtended(size, Host.t1, place) }
+        emitStackPointer(displacement: Int32(size) + released)
       }
       emitIndirect(released: Int64(size) + Int64(released))
     case .indirectJump, .indirectCall:
@@ -64,8 +56,7 @@ extension Translator {
           let source = fetch(register, into: Host.t1)
           if source != Host.t1 { emitter.move(Host.t1, source) }
         }
-        // mov %r10d, %r10d
-        if !is64 { emitter.legacy(0x89, reg: Host.t1, .register(Host.t1)) }
+        if size != 8 { emitZeroExtended(size, Host.t1, .register(Host.t1)) }
       }
       emitIndirect(released: isCall ? -Int64(size) : 0)
     default:
@@ -76,7 +67,42 @@ extension Translator {
 
   private func target(_ instruction: Instruction) -> UInt64 {
     let target = nextRIP &+ UInt64(bitPattern: instruction.immediate)
-    return is64 ? target : target & (instruction.operandSize == 2 ? 0xffff : 0xffff_ffff)
+    switch instruction.operandSize {
+    case 2: return target & 0xffff
+    case 4: return target & 0xffff_ffff
+    default: return target
+    }
+  }
+
+  /// LOOP, LOOPE, LOOPNE, JCXZ: E0–E3 itself with the count's width; the short jump goes over a near one.
+  private func emitLoop(_ instruction: Instruction) {
+    requireHostFlags()
+    let isShort = instruction.addressSize == 2
+    if isShort {
+      // A count of 16 bits is extended, and its register's upper part comes back from T1.
+      emitter.move(Host.t1, Host.rcx)
+      emitter.legacy(map: 1, 0xb7, reg: Host.rcx, .register(Host.rcx))  // movzwl
+    }
+    if instruction.addressSize == 4 { emitter.byte(0x67) }
+    emitter.byte(instruction.opcode)
+    emitter.byte(5)
+    let past = emitter.jump32()
+    if isShort { emitShortCount() }
+    let target = target(instruction)
+    if target > block.key.limit, instruction.opcode != 0xe3 {
+      // The fault leaves the count as it was.
+      emitMove(Int(instruction.addressSize), 0x8d, Host.rcx, .memory(base: Host.rcx, displacement: 1))
+    }
+    emitBranch(to: target)
+    past.patch(to: emitter.address)
+    flags = .host
+    if isShort { emitShortCount() }
+    emitJump(to: nextRIP)
+  }
+
+  private func emitShortCount() {
+    emitMove(2, 0x89, Host.rcx, .register(Host.t1))
+    emitter.move(Host.rcx, Host.t1)
   }
 
   private func emitPushReturnAddress(size: Int) {
@@ -85,13 +111,23 @@ extension Translator {
     emitPush(size: size) { [unowned self] place in
       emitter.lea(Host.t1, place)
       emitter.loadConstant(Host.t2, address)
-      faulting { emitter.legacy(w: size == 8, 0x89, reg: Host.t2, .memory(base: Host.t1)) }
+      faulting { emitMove(size, 0x89, Host.t2, .memory(base: Host.t1)) }
     }
+  }
+
+  /// A branch that is taken. Beyond CS the fault is its own.
+  private func emitBranch(to target: UInt64) {
+    if target > block.key.limit { emitExit(.raise(.general)) } else { emitJump(to: target) }
   }
 
   /// The end of a block that goes on at `target`.
   func emitJump(to target: UInt64) {
-    if target >> 12 != block.key.rip >> 12 || block.isStraddling || mode.isSingleStepping {
+    let key = block.key
+    if target > key.limit {
+      emitLeave(site: addSite(.raise(.general), rip: target))
+      return
+    }
+    if key.linear(target) >> 12 != key.linear(key.rip) >> 12 || block.isStraddling || mode.isSingleStepping {
       emitter.loadConstant(Host.t1, target)
       emitIndirect()
       return
@@ -110,7 +146,7 @@ extension Translator {
   func emitIndirect(released: Int64 = 0) {
     requireSavedFlags()
     emitter.store(Host.t1, .state(StateLayout.rip))
-    if mode.isSingleStepping {
+    if mode.isSingleStepping || !block.key.isFlat {
       emitLeave(site: addSite(.indirect(released: released), rip: rip))
       return
     }

@@ -36,13 +36,11 @@ extension Translator {
     case 0x8f:
       return translatePopRM(instruction, size: size)
     case 0xc9:
-      guard size == (is64 ? 8 : 4) else { return .refused("operand size") }
-      requireSavedFlags()
-      emitter.lea(Host.t1, .memory(base: 5), w: is64)
+      emitStackAddress(base: Host.rbp, size: size, isWrite: false)
       emitAccess(size: size, reads: true, writes: false, isStack: true) { [unowned self] place in
-        faulting { emitter.legacy(w: is64, 0x8b, reg: Host.t2, place) }
-        emitter.lea(Host.rsp, .memory(base: 5, displacement: Int32(size)), w: is64)
-        emitter.legacy(w: is64, 0x89, reg: Host.t2, .register(5))
+        faulting { emitMove(size, 0x8b, Host.t2, place) }
+        emitStackPointer(base: Host.rbp, displacement: Int32(size))
+        emitMove(size, 0x89, Host.t2, .register(Host.rbp))
       }
       return .done
     case 0xa0...0xa3:
@@ -50,7 +48,7 @@ extension Translator {
       let writes = instruction.opcode >= 0xa2
       let width = instruction.opcode & 1 == 0 ? 1 : size
       requireSavedFlags()
-      if let failure = emitAddress(memory) { return .refused(failure) }
+      if let failure = emitAddress(memory, size: width) { return .refused(failure) }
       emitAccess(size: width, reads: !writes, writes: writes) { [unowned self] place in
         faulting {
           emitter.legacy(
@@ -64,13 +62,32 @@ extension Translator {
     }
   }
 
+  /// A MOV of `size` bytes, 2, 4 or 8.
+  func emitMove(_ size: Int, _ opcode: UInt8, _ register: UInt8, _ place: Place) {
+    emitter.legacy(size == 2 ? .operandSize : [], w: size == 8, opcode, reg: register, place)
+  }
+
+  /// Leaves the linear address of a place on the stack in T1, the flags in RAX. The offset has the stack's width.
+  func emitStackAddress(base: UInt8 = Host.rsp, displacement: Int32 = 0, size: Int, isWrite: Bool) {
+    requireSavedFlags()
+    emitter.lea(Host.t1, .memory(base: base, displacement: displacement), w: mode.stackSize == 8)
+    if mode.stackSize == 2 {
+      emitter.legacy(map: 1, 0xb7, reg: Host.t1, .register(Host.t1))  // movzwl
+    }
+    emitSegment(.ss, size: size, isWrite: isWrite)
+  }
+
+  /// Sets as much of RSP as the stack's width says.
+  func emitStackPointer(base: UInt8 = Host.rsp, displacement: Int32) {
+    emitMove(Int(mode.stackSize), 0x8d, Host.rsp, .memory(base: base, displacement: displacement))  // lea
+  }
+
   /// Checks the place below RSP, stores there, then moves RSP.
   func emitPush(size: Int, _ store: @escaping (Place) -> Void) {
-    requireSavedFlags()
-    emitter.lea(Host.t1, .memory(base: Host.rsp, displacement: -Int32(size)), w: is64)
+    emitStackAddress(displacement: -Int32(size), size: size, isWrite: true)
     emitAccess(size: size, reads: false, writes: true, isStack: true) { [unowned self] place in
       store(place)
-      emitter.lea(Host.rsp, .memory(base: Host.rsp, displacement: -Int32(size)), w: is64)
+      emitStackPointer(displacement: -Int32(size))
     }
   }
 
@@ -84,24 +101,25 @@ extension Translator {
       place = .memory(base: Host.t1)
       source = fetch(register, into: Host.t2)
     }
-    faulting { emitter.legacy(size == 2 ? .operandSize : [], w: size == 8, 0x89, reg: source, place) }
+    faulting { emitMove(size, 0x89, source, place) }
   }
 
   private func emitPop(_ register: GeneralRegister, size: Int) -> ImplicitOutcome {
-    if register == .rsp, size == 2 { return .refused("to SP") }
-    requireSavedFlags()
-    emitter.lea(Host.t1, .memory(base: Host.rsp), w: is64)
+    emitStackAddress(size: size, isWrite: false)
     emitAccess(size: size, reads: true, writes: false, isStack: true) { [unowned self] place in
+      if register == .rsp {
+        // What is popped replaces as much of the moved pointer as it has bytes.
+        faulting { emitMove(size, 0x8b, Host.t2, place) }
+        emitStackPointer(displacement: Int32(size))
+        emitMove(size, 0x89, Host.t2, .register(Host.rsp))
+        return
+      }
       let destination = home(register) ?? Host.t2
-      let prefixes: PrefixBits = size == 2 ? .operandSize : []
-      faulting { emitter.legacy(prefixes, w: size == 8, 0x8b, reg: destination, place) }
+      faulting { emitMove(size, 0x8b, destination, place) }
       if home(register) == nil {
-        emitter.legacy(
-          prefixes, w: size == 8, 0x89, reg: destination, .state(StateLayout.general(register.rawValue)))
+        emitMove(size, 0x89, destination, .state(StateLayout.general(register.rawValue)))
       }
-      if register != .rsp {
-        emitter.lea(Host.rsp, .memory(base: Host.rsp, displacement: Int32(size)), w: is64)
-      }
+      emitStackPointer(displacement: Int32(size))
     }
     return .done
   }
@@ -117,9 +135,7 @@ extension Translator {
     emitPush(size: size) { [unowned self] place in
       emitter.lea(Host.t1, place)
       emitter.load(Host.t2, .state(StateLayout.scratch))
-      faulting {
-        emitter.legacy(size == 2 ? .operandSize : [], w: size == 8, 0x89, reg: Host.t2, .memory(base: Host.t1))
-      }
+      faulting { emitMove(size, 0x89, Host.t2, .memory(base: Host.t1)) }
     }
     return .done
   }
@@ -127,18 +143,21 @@ extension Translator {
   /// Loads `size` bytes, zero-extended, into the state block's scratch.
   func emitLoadToScratch(_ memory: MemoryOperand, size: Int) -> String? {
     requireSavedFlags()
-    if let failure = emitAddress(memory) { return failure }
+    if let failure = emitAddress(memory, size: size) { return failure }
     emitAccess(size: size, reads: true, writes: false, isStack: memory.segment == .ss) { [unowned self] place in
-      faulting {
-        if size == 2 {
-          emitter.legacy(map: 1, 0xb7, reg: Host.t2, place)
-        } else {
-          emitter.legacy(w: size == 8, 0x8b, reg: Host.t2, place)
-        }
-      }
+      faulting { emitZeroExtended(size, Host.t2, place) }
       emitter.store(Host.t2, .state(StateLayout.scratch))
     }
     return nil
+  }
+
+  /// Loads `size` bytes, 2, 4 or 8.
+  func emitZeroExtended(_ size: Int, _ register: UInt8, _ place: Place) {
+    if size == 2 {
+      emitter.legacy(map: 1, 0xb7, reg: register, place)
+    } else {
+      emitMove(size, 0x8b, register, place)
+    }
   }
 
   /// POP with ModRM: an address that contains RSP is computed with RSP as it is afterwards.
@@ -147,27 +166,21 @@ extension Translator {
       guard case .general(let register)? = instruction.operand(at: 0)?.kind else { return .refused("operand") }
       return emitPop(register, size: size)
     }
-    guard memory.base != .rsp else { return .refused("address by RSP") }
-    requireSavedFlags()
-    emitter.lea(Host.t1, .memory(base: Host.rsp), w: is64)
+    let isByStackPointer = memory.base == .rsp
+    // There SP moves without a carry into ESP.
+    if isByStackPointer, mode.stackSize == 2 { return .callOut }
+    emitStackAddress(size: size, isWrite: false)
     emitAccess(size: size, reads: true, writes: false, isStack: true) { [unowned self] place in
-      faulting {
-        if size == 2 {
-          emitter.legacy(map: 1, 0xb7, reg: Host.t2, place)
-        } else {
-          emitter.legacy(w: size == 8, 0x8b, reg: Host.t2, place)
-        }
-      }
+      faulting { emitZeroExtended(size, Host.t2, place) }
       emitter.store(Host.t2, .state(StateLayout.scratch))
     }
-    if let failure = emitAddress(memory) { return .refused(failure) }
+    let failure = emitAddress(memory, size: size, displacement: isByStackPointer ? Int64(size) : 0)
+    if let failure { return .refused(failure) }
     emitAccess(size: size, reads: false, writes: true, isStack: memory.segment == .ss) { [unowned self] place in
       emitter.lea(Host.t1, place)
       emitter.load(Host.t2, .state(StateLayout.scratch))
-      faulting {
-        emitter.legacy(size == 2 ? .operandSize : [], w: size == 8, 0x89, reg: Host.t2, .memory(base: Host.t1))
-      }
-      emitter.lea(Host.rsp, .memory(base: Host.rsp, displacement: Int32(size)), w: is64)
+      faulting { emitMove(size, 0x89, Host.t2, .memory(base: Host.t1)) }
+      emitStackPointer(displacement: Int32(size))
     }
     return .done
   }

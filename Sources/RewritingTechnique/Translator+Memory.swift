@@ -17,9 +17,49 @@
 import InstructionSet
 
 extension Translator {
-  /// Leaves the linear address in T1; clobbers T2, and the host's flags where a segment has a base.
+  /// Leaves the linear address of an access in T1; clobbers T2, and the host's flags, which must be in RAX.
+  /// - Parameters:
+  ///   - size: of the access, unless the operand says it.
+  ///   - displacement: is added to the operand's.
   /// - Returns: what stands in the way, or `nil`.
-  func emitAddress(_ memory: MemoryOperand, addsSegment: Bool = true) -> String? {
+  func emitAddress(_ memory: MemoryOperand, size: Int? = nil, displacement: Int64 = 0) -> String? {
+    if let failure = emitOffset(memory, displacement: displacement) { return failure }
+    emitSegment(memory.segment, size: size ?? Int(memory.size), isWrite: memory.access.mayWrite)
+    return nil
+  }
+
+  /// Makes a linear address of the offset in T1. Outside 64-bit mode the offset is compared with the segment's end;
+  /// what is not below it is for Swift to judge.
+  func emitSegment(_ segment: SegmentRegister, size: Int, isWrite: Bool) {
+    let isOwn = segment == .fs || segment == .gs
+    if is64 {
+      if isOwn {
+        let base = segment == .fs ? StateLayout.fsBase : StateLayout.gsBase
+        emitter.legacy(w: true, 0x03, reg: Host.t1, .state(base))
+        flags = .rax
+      }
+      return
+    }
+    guard !mode.isFlat || isOwn || (segment == .cs && isWrite) else { return }
+    emitter.lea(Host.t2, .memory(base: Host.t1, displacement: Int32(size)))
+    emitter.legacy(w: true, 0x3b, reg: Host.t2, .state(StateLayout.segmentEnd(segment, isWrite: isWrite)))  // cmp
+    let beyond = emitter.jump32(condition: 7)
+    let check = SegmentCheck(register: segment, size: size, isWrite: isWrite, resume: emitter.address)
+    emitter.legacy(0x03, reg: Host.t1, .state(StateLayout.segmentBase(segment)))
+    flags = .rax
+    let rip = rip
+    cold.append { [unowned self] in
+      self.rip = rip
+      beyond.patch(to: emitter.address)
+      flags = .rax
+      emitter.store(Host.t1, .state(StateLayout.address))
+      emitLeave(site: addSite(.segment(check), rip: rip))
+    }
+  }
+
+  /// Leaves the offset in the segment in T1, in the address's width; clobbers T2 and no flags.
+  /// - Returns: what stands in the way, or `nil`.
+  func emitOffset(_ memory: MemoryOperand, displacement extra: Int64 = 0) -> String? {
     let isWide = memory.addressSize == 8
     if memory.isRIPRelative {
       let address = nextRIP &+ UInt64(bitPattern: memory.displacement)
@@ -29,7 +69,7 @@ extension Translator {
       emitter.loadConstant(
         Host.t1, isWide ? address : memory.addressSize == 4 ? address & 0xffff_ffff : address & 0xffff)
     } else {
-      guard let displacement = Int32(exactly: memory.displacement) else { return "displacement" }
+      guard let displacement = Int32(exactly: memory.displacement &+ extra) else { return "displacement" }
       let scale = UInt8(memory.scale.trailingZeroBitCount)
       let place: Place
       if let base = memory.base {
@@ -51,18 +91,8 @@ extension Translator {
         emitter.legacy(map: 1, 0xb7, reg: Host.t1, .register(Host.t1))
       }
     }
-    guard addsSegment else { return nil }
-    switch memory.segment {
-    case .fs, .gs:
-      let offset = memory.segment == .fs ? StateLayout.fsBase : StateLayout.gsBase
-      emitter.legacy(w: is64, 0x03, reg: Host.t1, .state(offset))
-    default: break
-    }
     return nil
   }
-
-  /// Whether the address of `memory` needs an addition.
-  func hasSegmentBase(_ memory: MemoryOperand) -> Bool { memory.segment == .fs || memory.segment == .gs }
 
   /// Checks the access whose address `address` leaves in T1, then runs `operation` on it, in the main line and once more
   /// in the cold part. `operation` must leave the flags' home the same both times.

@@ -330,7 +330,7 @@ extension Translator {
         vvvv: vvvv, shape.opcode, reg: reg, place)
     } else {
       var prefixes: PrefixBits = []
-      if instruction.prefixes.contains(.operandSize) { prefixes.insert(.operandSize) }
+      if needsOperandSizePrefix(instruction) { prefixes.insert(.operandSize) }
       if instruction.prefixes.contains(.lock) { prefixes.insert(.lock) }
       if instruction.opcodeMap != Instruction.OpcodeMap.oneByte {
         if instruction.prefixes.contains(.rep), announced.contains(instruction.feature) { prefixes.insert(.repeatZero) }
@@ -356,10 +356,18 @@ extension Translator {
     }
   }
 
+  /// The host runs 64-bit code, where 16-bit operands need the prefix that 16-bit code goes without.
+  private func needsOperandSizePrefix(_ instruction: Instruction) -> Bool {
+    let hasPrefix = instruction.prefixes.contains(.operandSize)
+    guard mode.bits == .bits16 else { return hasPrefix }
+    let decidesSize = instruction.operandSizeMatters || instruction.opcodeMap == Instruction.OpcodeMap.oneByte
+    return decidesSize ? instruction.operandSize == 2 : hasPrefix
+  }
+
   private func translateLEA(_ instruction: Instruction) -> String? {
     guard let memory = instruction.memoryOperand, case .general(let register)? = instruction.operand(at: 0)?.kind
     else { return "operand" }
-    if let failure = emitAddress(memory, addsSegment: false) { return failure }
+    if let failure = emitOffset(memory) { return failure }
     if let destination = home(register) {
       emitter.legacy(
         instruction.operandSize == 2 ? .operandSize : [], w: instruction.operandSize == 8, 0x89, reg: Host.t1,
@@ -382,7 +390,7 @@ extension Translator {
     guard let memory = instruction.memoryOperand else { return "operand" }
     let size = instruction.operandSize
     requireSavedFlags()
-    if let failure = emitAddress(memory) { return failure }
+    if let failure = emitOffset(memory) { return failure }
     let source = fetch(register, into: Host.t2)
     switch size {
     case 2: emitter.legacy(w: true, map: 1, 0xbf, reg: Host.t2, .register(source))  // movswq
@@ -394,7 +402,11 @@ extension Translator {
     emitter.byte(shift)
     emitter.lea(
       Host.t1, .memory(base: Host.t1, index: Host.t2, scale: shift - 3), w: memory.addressSize == 8)
+    if memory.addressSize == 2 {
+      emitter.legacy(map: 1, 0xb7, reg: Host.t1, .register(Host.t1))  // movzwl
+    }
     let writes = instruction.opcode != 0xa3
+    emitSegment(memory.segment, size: Int(size), isWrite: writes)
     emitAccess(size: Int(size), reads: true, writes: writes, isStack: memory.segment == .ss) { [unowned self] place in
       emitter.lea(Host.t1, place)
       let source = fetch(register, into: Host.t2)

@@ -125,11 +125,10 @@ final class Translator {
     return block
   }
 
-  /// RIP in the mode's width.
+  /// RIP in the mode's width. Without a branch, IP of 16 bits goes on into EIP's upper half, where CS ends as a rule.
   func wrap(_ value: UInt64) -> UInt64 {
     switch mode.bits {
-    case .bits16: value & 0xffff
-    case .bits32: value & 0xffff_ffff
+    case .bits16, .bits32: value & 0xffff_ffff
     case .bits64: value
     }
   }
@@ -162,7 +161,7 @@ final class Translator {
     case .jump, .conditionalJump, .loop, .call, .nearReturn, .indirectJump, .indirectCall:
       if let failure = translateTransfer(instruction) { _ = refuse(instruction, failure) }
       return true
-    case .legacyOnly where instruction.encoding == .legacy && 0x40...0x4f ~= instruction.opcode:
+    case .legacyOnly where instruction.isLikeModern:
       guard let failure = translateInnocuous(instruction) else { return false }
       return refuse(instruction, failure)
     case .legacyOnly, .farJump, .farCall, .farReturn, .interruptReturn, .softwareInterrupt, .systemCall, .privileged,
@@ -181,6 +180,7 @@ final class Translator {
   /// #UD or #NM instead of an instruction whose state the guest has not enabled (AMD64 APM vol. 2, table 8-1).
   private func missingState(_ instruction: Instruction) -> GuestException? {
     if !announced.contains(instruction.feature), !announced.isOlderInstruction(instruction) { return .invalidOpcode }
+    if instruction.encoding == .vex, !mode.isProtected { return .invalidOpcode }
     switch instruction.feature {
     case .x87 where instruction.opcode == 0x9b:
       // WAIT looks at MP, not at EM.
@@ -278,6 +278,11 @@ final class Translator {
 }
 
 extension Instruction {
+  /// Exists in 64-bit mode in another encoding: INC and DEC without ModRM, and 82.
+  var isLikeModern: Bool {
+    encoding == .legacy && opcodeMap == OpcodeMap.oneByte && (0x40...0x4f ~= opcode || opcode == 0x82)
+  }
+
   /// CLD or STD: the guest's direction flag never gets into the host's.
   var setsDirection: Bool {
     encoding == .legacy && opcodeMap == OpcodeMap.oneByte && (opcode == 0xfc || opcode == 0xfd)

@@ -1,0 +1,139 @@
+// Segments as memory accesses see them (AMD64 APM vol. 2, 4.7 and 4.12): a base, a limit, and rights.
+//
+// Outside 64-bit mode translated code compares an offset with the end of the segment that is in the state block, and
+// comes here with what is not below: accesses beyond the limit, expand-down segments, segments that may not be used.
+
+import InstructionSet
+import VMM
+
+extension RewritingProcessor {
+  /// CS is a 64-bit segment.
+  var is64: Bool { system.efer & 0x400 != 0 && system.cs.attributes & 0x2000 != 0 }
+
+  /// Width of the stack pointer in bytes.
+  var stackSize: Int { is64 ? 8 : system.ss.attributes & 0x4000 != 0 ? 4 : 2 }
+
+  /// CS, DS, ES and SS reach everything, and forbid nothing but writes through CS.
+  var hasFlatSegments: Bool {
+    func isFlat(_ segment: Segment) -> Bool {
+      guard segment.base == 0, segment.limit == .max else { return false }
+      if system.cr0 & 1 == 0 { return true }
+      return !segment.isUnusable && segment.attributes & 0xe == 2
+    }
+    return isFlat(system.ds) && isFlat(system.es) && isFlat(system.ss) && system.cs.base == 0
+      && system.cs.limit == .max && (system.cr0 & 1 == 0 || system.cs.attributes & 2 != 0)
+  }
+
+  /// Tells translated code what it may decide itself.
+  func publishSegments() {
+    for number in UInt8(0)..<6 {
+      guard let register = SegmentRegister(rawValue: number) else { continue }
+      let value = segment(register)
+      var canRead = true
+      var canWrite = true
+      if system.cr0 & 1 != 0 {
+        let isCode = value.attributes & 8 != 0
+        let isSimple = !value.isUnusable && (isCode || value.attributes & 4 == 0)
+        canRead = isSimple && (!isCode || value.attributes & 2 != 0)
+        canWrite = isSimple && !isCode && value.attributes & 2 != 0
+      }
+      let end = UInt64(value.limit) + 1
+      block.words(at: StateLayout.segmentBase(register))[0] = value.base & 0xffff_ffff
+      block.words(at: StateLayout.segmentEnd(register, isWrite: false))[0] = canRead ? end : 0
+      block.words(at: StateLayout.segmentEnd(register, isWrite: true))[0] = canWrite ? end : 0
+    }
+  }
+
+  /// Whether an access outside 64-bit mode stays in its segment and has the right kind: else #GP(0), or #SS(0).
+  func checkSegment(
+    _ register: SegmentRegister, _ offset: UInt64, size: Int, isWrite: Bool
+  ) throws(Interruption) {
+    try checkSegment(
+      segment(register), offset, size: size, isWrite: isWrite, fault: register == .ss ? .stack(0) : .general)
+  }
+
+  func checkSegment(
+    _ segment: Segment, _ offset: UInt64, size: Int, isWrite: Bool, fault: GuestException
+  ) throws(Interruption) {
+    let last = offset &+ UInt64(max(size, 1) - 1)
+    if system.cr0 & 1 != 0 {
+      let isCode = segment.attributes & 8 != 0
+      let isAllowed = isWrite ? !isCode && segment.attributes & 2 != 0 : !isCode || segment.attributes & 2 != 0
+      guard !segment.isUnusable, isAllowed else { throw .exception(fault) }
+      if !isCode, segment.attributes & 4 != 0 {
+        // Expand-down: what lies above the limit.
+        let top: UInt64 = segment.attributes & 0x4000 != 0 ? 0xffff_ffff : 0xffff
+        guard offset > UInt64(segment.limit), last <= top else { throw .exception(fault) }
+        return
+      }
+    }
+    // A segment of 4 GiB ends nowhere: addresses wrap.
+    guard last <= UInt64(segment.limit) || segment.limit == .max else { throw .exception(fault) }
+  }
+
+  /// The linear address of an access.
+  func address(
+    _ register: SegmentRegister, _ offset: UInt64, size: Int, isWrite: Bool
+  ) throws(Interruption) -> UInt64 {
+    if is64 {
+      return register == .fs || register == .gs ? offset &+ segment(register).base : offset
+    }
+    try checkSegment(register, offset, size: size, isWrite: isWrite)
+    return (offset &+ segment(register).base) & 0xffff_ffff
+  }
+
+  /// A memory operand's offset in its segment.
+  func offset(_ memory: MemoryOperand, _ next: UInt64) -> UInt64 {
+    var offset = UInt64(bitPattern: memory.displacement)
+    if memory.isRIPRelative { offset = offset &+ next }
+    if let base = memory.base { offset = offset &+ general(base) }
+    if let index = memory.index { offset = offset &+ general(index) &* UInt64(memory.scale) }
+    return Self.cut(offset, to: Int(memory.addressSize))
+  }
+
+  /// A memory operand's linear address.
+  func linear(
+    _ memory: MemoryOperand, _ next: UInt64, size: Int, isWrite: Bool
+  ) throws(Interruption) -> UInt64 {
+    try address(memory.segment, offset(memory, next), size: size, isWrite: isWrite)
+  }
+
+  /// The low bytes.
+  static func cut(_ value: UInt64, to size: Int) -> UInt64 {
+    size >= 8 ? value : value & ((1 << UInt64(8 * size)) - 1)
+  }
+
+  // MARK: The stack
+
+  /// RSP in the stack's width.
+  var stackPointer: UInt64 {
+    get { general(.rsp, size: stackSize) }
+    set { setGeneral(.rsp, newValue, size: stackSize) }
+  }
+
+  /// What lies so many bytes above the stack pointer.
+  func peek(_ distance: UInt64, size: Int) throws(Interruption) -> UInt64 {
+    let offset = Self.cut(stackPointer &+ distance, to: stackSize)
+    return try load(try address(.ss, offset, size: size, isWrite: false), size: size, isStack: true)
+  }
+
+  /// Pushes values in this order. All are checked before any is stored.
+  func push(_ values: [UInt64], size: Int) throws(Interruption) {
+    var places: [UInt64] = []
+    var offset = stackPointer
+    for _ in values {
+      offset = Self.cut(offset &- UInt64(size), to: stackSize)
+      let place = try address(.ss, offset, size: size, isWrite: true)
+      if values.count > 1 { _ = try locate(place, count: size, .write, isStack: true) }
+      places.append(place)
+    }
+    for (place, value) in zip(places, values) { try save(place, value, size: size, isStack: true) }
+    stackPointer = offset
+  }
+
+  func push(_ value: UInt64, size: Int) throws(Interruption) {
+    let offset = Self.cut(stackPointer &- UInt64(size), to: stackSize)
+    try save(try address(.ss, offset, size: size, isWrite: true), value, size: size, isStack: true)
+    stackPointer = offset
+  }
+}
