@@ -8,6 +8,7 @@
 //           0x070-0x071  clock and NVRAM                     0xcf8-0xcff              PCI configuration: nothing there
 //           0x080        POST codes                          0xcf9                    reset control
 //           0x505        pvpanic                             0x600-0x605              ACPI power management, line 9
+//                                                            0x608-0x60b              ACPI power management timer
 //     memory 0x000e_0000 ACPI tables
 //            0xd000_0000 virtio devices, a page each; I/O APIC inputs 16-23
 //            0xfec0_0000 I/O APIC, 0xfee0_0000 local APIC: the technique's

@@ -33,6 +33,9 @@ enum StandardPorts {
       .init(
         "power management", base: PowerManagementPorts.conventionalPort, count: PowerManagementPorts.portCount,
         device: PowerManagementPorts(interrupt: powerInterrupt)),
+      .init(
+        "power management timer", base: PowerManagementTimer.conventionalPort, count: PowerManagementTimer.portCount,
+        device: PowerManagementTimer()),
       // Port 0xcf9, reset control, lies within the eight configuration ports, which pass it on.
       .init(
         "PCI configuration", base: PCIConfigurationPorts.conventionalPort, count: PCIConfigurationPorts.portCount,

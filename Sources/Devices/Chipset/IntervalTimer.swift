@@ -83,7 +83,8 @@ struct IntervalCounter {
     }
     let value = left % modulus
     guard isDecimal else { return UInt16(truncatingIfNeeded: value) }
-    return UInt16(truncatingIfNeeded: value % 10 | value / 10 % 10 << 4 | value / 100 % 10 << 8 | value / 1000 << 12)
+    let digits = value % 10 | (value / 10 % 10) << 4 | (value / 100 % 10) << 8 | (value / 1000) << 12
+    return UInt16(truncatingIfNeeded: digits)
   }
 
   /// Whether the output has risen since the last call.
