@@ -140,11 +140,15 @@ struct Site {
     /// An instruction that Swift carries out.
     case callOut(Instruction)
     case raise(GuestException)
-    case unsupported(String)
+    /// By its place in the translator's list of reasons.
+    case unsupported(Int)
   }
 
   let kind: Kind
-  let block: Block
+  /// Lives as long as the site.
+  let owner: Unmanaged<Block>
   /// The instruction's, or the target of `chain`.
   let rip: UInt64
+
+  var block: Block { owner._withUnsafeGuaranteedRef { $0 } }
 }

@@ -1,44 +1,52 @@
-// All translated blocks: found by key, by physical page for invalidation, by host address for faults.
+// All translated blocks: found by key, by physical page for invalidation, by host address for faults; and the ways from
+// one to the next that do without Swift: links within a page, and the jump caches.
+//
+// A jump cache has an entry for a linear RIP, so it holds only as long as the address translation does. Entries for
+// pages that are global survive what global translations survive: a list says which do not.
 
 import InstructionSet
+import VMM
 
 /// The blocks of one processor and the links between them.
 final class BlockStore {
   let translator: Translator
+  let codePages: CodePages
   private let block: StateBlock
-  private var blocks: [BlockKey: Block] = [:]
-  /// Blocks with bytes in a physical page. A page without an entry has never held code.
-  private var pages: [UInt64: [Block]] = [:]
-  /// In ascending order of host addresses.
-  private var inOrder: [Block] = []
-  /// Modes whose jump cache holds something.
-  private var usedCaches: UInt32 = 0
-  /// An address that no guest code has: not canonical.
-  private static let nowhere: UInt64 = 1 << 63
+  @exclusivity(unchecked) private var table = BlockTable()
+  /// In ascending order of host addresses. Owns the blocks, until all of them go at once.
+  @exclusivity(unchecked) private var inOrder: [Block] = []
+  @exclusivity(unchecked) private var caches: [JumpCache] = []
+  /// Pages of the jump caches' entries, by their low bits: what is not here need not be looked for.
+  @exclusivity(unchecked) private var cachedPages = [Bool](repeating: false, count: 4096)
+  /// How often everything was thrown away.
+  @exclusivity(unchecked) private(set) var generation = 0
+  /// How many were dropped because their bytes changed.
+  @exclusivity(unchecked) private(set) var invalidated: UInt64 = 0
 
-  init(translator: Translator, block: StateBlock) {
+  init(translator: Translator, block: StateBlock, memory: GuestMemory) throws(TechniqueFailure) {
     self.translator = translator
     self.block = block
-    for mode in 0..<StateLayout.modeLimit { clearCache(mode) }
+    codePages = try CodePages(memory: memory)
+    for mode in 0..<StateLayout.modeLimit { caches.append(JumpCache(block, mode: mode)) }
   }
 
-  func find(_ key: BlockKey) -> Block? { blocks[key] }
+  deinit { table.deallocate() }
+
+  @inline(__always)
+  func find(_ key: BlockKey) -> Block? { table.find(key) }
 
   /// Whether the page was none before: stores to it must be watched from now on.
-  func markAsCode(_ page: UInt64) -> Bool {
-    if pages[page] != nil { return false }
-    pages[page] = []
-    return true
-  }
+  func markAsCode(_ page: UInt64) -> Bool { codePages.mark(page) }
 
-  func isCode(_ page: UInt64) -> Bool { pages[page] != nil }
+  @inline(__always)
+  func isCode(_ page: UInt64) -> Bool { codePages.isCode(page) }
 
   /// - Returns: `nil` if the first instruction needs more bytes.
   func make(_ bytes: UnsafeRawBufferPointer, key: BlockKey, mode: CodeMode) -> Block? {
     guard let made = translator.translate(bytes, key: key, mode: mode) else { return nil }
-    blocks[key] = made
-    pages[key.page, default: []].append(made)
-    if made.isStraddling { pages[key.secondPage, default: []].append(made) }
+    table.insert(made)
+    codePages.record(key.page)?.blocks.append(made)
+    if made.isStraddling { codePages.record(key.secondPage)?.blocks.append(made) }
     inOrder.append(made)
     return made
   }
@@ -65,37 +73,46 @@ final class BlockStore {
   }
 
   /// Lets indirect jumps find it.
-  func remember(_ target: Block) {
+  /// - Parameter isGlobal: of its page's translation.
+  func remember(_ target: Block, isGlobal: Bool) {
     guard target.isValid, !target.isStraddling, target.key.isFlat else { return }
-    let mode = target.key.mode
-    let entry =
-      block.words(at: StateLayout.jumpCache + Int32(mode) * StateLayout.jumpCacheSize)
-      + 2 * Int(target.key.rip & UInt64(StateLayout.jumpCacheEntries - 1))
-    entry[0] = target.key.rip
-    entry[1] = target.host
-    usedCaches |= 1 << UInt32(mode)
+    caches[Int(target.key.mode)].insert(target, isGlobal: isGlobal)
+    cachedPages[Int(target.key.rip >> 12 & 4095)] = true
   }
 
-  /// After translations of addresses, or blocks, went away.
-  func forgetJumps() {
-    for mode in 0..<StateLayout.modeLimit where usedCaches & 1 << UInt32(mode) != 0 { clearCache(mode) }
-    usedCaches = 0
+  /// After translations of addresses went away: all of them, or all that are not global.
+  func forgetJumps(keepsGlobal: Bool = false) {
+    for mode in caches.indices { caches[mode].removeAll(keepsGlobal: keepsGlobal) }
+    if !keepsGlobal {
+      for index in cachedPages.indices { cachedPages[index] = false }
+    }
   }
 
-  private func clearCache(_ mode: Int) {
-    let entries = block.words(at: StateLayout.jumpCache + Int32(mode) * StateLayout.jumpCacheSize)
-    for index in 0..<StateLayout.jumpCacheEntries { entries[2 * index] = Self.nowhere }
+  /// After the translation of one page went away.
+  func forgetJumps(toPage linear: UInt64) {
+    guard cachedPages[Int(linear >> 12 & 4095)] else { return }
+    for mode in caches.indices { caches[mode].remove(page: linear) }
   }
 
   /// Drops the blocks that were made of any of these bytes.
   func invalidate(_ physical: UInt64, count: Int) {
     let last = physical &+ UInt64(max(count, 1) - 1)
     for page in physical >> 12...max(last >> 12, physical >> 12) {
-      guard let candidates = pages[page], !candidates.isEmpty else { continue }
-      let hit = candidates.filter { overlaps($0, physical, last) }
-      if hit.isEmpty { continue }
-      for dead in hit { remove(dead) }
-      forgetJumps()
+      guard let record = codePages.record(page) else { continue }
+      var hasHit = false
+      for candidate in record.blocks where overlaps(candidate, physical, last) {
+        hasHit = true
+        remove(candidate)
+      }
+      if !hasHit {
+        // Data among code: the blocks go if that happens often, and have to wait longer when they are made again.
+        record.misses += 1
+        guard record.misses >= record.patience else { continue }
+        record.misses = 0
+        record.patience = min(record.patience * 2, 1 << 20)
+        for victim in record.blocks { remove(victim) }
+      }
+      if record.blocks.isEmpty { codePages.unmark(page) }
     }
   }
 
@@ -109,10 +126,13 @@ final class BlockStore {
   }
 
   private func remove(_ dead: Block) {
+    guard dead.isValid else { return }
     dead.isValid = false
-    blocks[dead.key] = nil
-    pages[dead.key.page]?.removeAll { $0 === dead }
-    if dead.isStraddling { pages[dead.key.secondPage]?.removeAll { $0 === dead } }
+    invalidated &+= 1
+    table.remove(dead)
+    codePages.record(dead.key.page)?.blocks.removeAll { $0 === dead }
+    if dead.isStraddling { codePages.record(dead.key.secondPage)?.blocks.removeAll { $0 === dead } }
+    caches[Int(dead.key.mode)].remove(dead)
     for site in dead.incoming {
       if case .chain(let point, let unlinked) = translator.sites[site].kind { point.patch(to: unlinked) }
     }
@@ -121,8 +141,9 @@ final class BlockStore {
 
   /// The cache is full, or the modes' numbers begin anew.
   func removeAll() {
-    blocks.removeAll(keepingCapacity: true)
-    for page in pages.keys { pages[page] = [] }
+    generation += 1
+    table.removeAll()
+    codePages.removeAllBlocks()
     inOrder.removeAll(keepingCapacity: true)
     translator.removeAll()
     forgetJumps()

@@ -18,9 +18,14 @@ enum MemoryAccess {
 
 /// Translates linear addresses. Everything is by the registers below, which the owner keeps up to date.
 final class GuestMMU {
-  var cr0: UInt64 = 0x10, cr3: UInt64 = 0, cr4: UInt64 = 0, efer: UInt64 = 0
+  @exclusivity(unchecked) var cr0: UInt64 = 0x10
+  @exclusivity(unchecked) var cr3: UInt64 = 0
+  @exclusivity(unchecked) var cr4: UInt64 = 0
+  @exclusivity(unchecked) var efer: UInt64 = 0
   /// PAE keeps the four top entries in the processor from the moment that CR3 is loaded.
   private(set) var pointerTable: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
+  /// Whether the last translation survives loads of CR3.
+  @exclusivity(unchecked) private(set) var isGlobal = false
   /// Told the physical address of every entry whose accessed or dirty bit was set.
   var entryChanged: (UInt64) -> Void = { _ in }
 
@@ -36,7 +41,7 @@ final class GuestMMU {
 
   private enum Bit {
     static let present: UInt64 = 1, writable: UInt64 = 2, user: UInt64 = 4, accessed: UInt64 = 32, dirty: UInt64 = 64
-    static let large: UInt64 = 128, noExecute: UInt64 = 1 << 63
+    static let large: UInt64 = 128, global: UInt64 = 256, noExecute: UInt64 = 1 << 63
     static let address: UInt64 = 0x000f_ffff_ffff_f000
     /// Above the 40 bits of physical addresses that the processor model announces.
     static let beyondPhysical: UInt64 = 0x000f_ff00_0000_0000
@@ -70,7 +75,10 @@ final class GuestMMU {
   func translate(
     _ linear: UInt64, _ access: MemoryAccess, isUser: Bool, overridesSMAP: Bool
   ) throws(GuestException) -> UInt64 {
-    guard isPaging else { return linear & 0xffff_ffff }
+    guard isPaging else {
+      isGlobal = false
+      return linear & 0xffff_ffff
+    }
     let isPAE = cr4 & 0x20 != 0
     if isLongMode {
       return try walk(linear, root: cr3 & Bit.address, topShift: 39, isWide: true, access, isUser, overridesSMAP)
@@ -146,6 +154,7 @@ final class GuestMMU {
         }
         depth += 1
         if isLeaf {
+          isGlobal = entry & Bit.global != 0 && cr4 & 0x80 != 0
           let offsetMask: UInt64 = (1 << shift) - 1
           page = entry & Bit.address & ~offsetMask
           // Legacy 4 MiB pages have address bits 32 to 39 in bits 13 to 20.

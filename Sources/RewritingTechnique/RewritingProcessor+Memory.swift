@@ -21,7 +21,7 @@ extension RewritingProcessor {
     if pieces.secondCount == 0 {
       let page = first & ~4095
       if !mode.checksAccesses, let host = mmu.host(page, count: 4096), !(access.isWrite && store.isCode(first >> 12)) {
-        tlb.insert(linear, host: host, view: access.view, isWrite: access.isWrite)
+        tlb.insert(linear, host: host, view: access.view, isWrite: access.isWrite, isGlobal: mmu.isGlobal)
         state.pointee.t1 = linear
         return access.retry
       }

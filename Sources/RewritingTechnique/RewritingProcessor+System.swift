@@ -284,7 +284,7 @@ extension RewritingProcessor {
       if system.cr4 & 0x20 != 0, !isLongMode, system.cr0 >> 31 != 0 { try loadPointerTable(value) }
       system.cr3 = value
       controlChanged()
-      flushTranslations()
+      flushTranslations(keepsGlobal: true)
     case 4: try writeCR4(value)
     default:
       guard value < 16 else { throw .exception(.general) }

@@ -17,48 +17,50 @@ final class RewritingProcessor: Processor {
   let block: StateBlock
   let mmu: GuestMMU
   let store: BlockStore
-  var tlb: SoftwareTLB
-  var counters = Counters()
+  @exclusivity(unchecked) var tlb: SoftwareTLB
+  @exclusivity(unchecked) var counters = Counters()
   let stop: RewritingStopHandle
   let interrupts: ProcessorInterrupts
-  var alarm: ProcessorAlarm
+  @exclusivity(unchecked) var alarm: ProcessorAlarm
   /// The local APIC's page; all ones if there is none.
-  var localPage: UInt64 = 0xfee0_0000
+  @exclusivity(unchecked) var localPage: UInt64 = 0xfee0_0000
   /// One instruction is run by itself, because an event waits behind it.
-  var stepsOnce = false
+  @exclusivity(unchecked) var stepsOnce = false
   /// Of the clock in guest memory.
   var clockVersion: UInt32 = 0
 
   /// Offset in CS of the instruction in work, or of the next one.
-  var rip: UInt64 = 0xfff0
+  @exclusivity(unchecked) var rip: UInt64 = 0xfff0
   /// Of RFLAGS all but the arithmetic flags, which are in the state block.
-  var systemFlags: UInt64 = 2
-  var system = SystemRegisters()
-  var debug = DebugRegisters()
-  var modelSpecific: [UInt32: UInt64] = [:]
-  var xcr0: UInt64 = 1
+  @exclusivity(unchecked) var systemFlags: UInt64 = 2
+  @exclusivity(unchecked) var system = SystemRegisters()
+  @exclusivity(unchecked) var debug = DebugRegisters()
+  @exclusivity(unchecked) var modelSpecific: [UInt32: UInt64] = [:]
+  @exclusivity(unchecked) var xcr0: UInt64 = 1
   /// Of CPL: that of the code that runs.
-  var cpl: UInt8 = 0
-  var activity = Activity.running
+  @exclusivity(unchecked) var cpl: UInt8 = 0
+  @exclusivity(unchecked) var activity = Activity.running
   var timestampOffset: UInt64 = 0 {
     didSet { interrupts.setTimestampOffset(timestampOffset) }
   }
   /// Interrupts and single steps wait for one instruction.
-  var isInShadow = false
+  @exclusivity(unchecked) var isInShadow = false
   /// From `writeState`: to be delivered before the next instruction.
-  var pendingEvents = PendingEvents()
-  private(set) var mode: CodeMode
-  private(set) var modeNumber: UInt8 = 0
+  @exclusivity(unchecked) var pendingEvents = PendingEvents()
+  @exclusivity(unchecked) private(set) var mode: CodeMode
+  @exclusivity(unchecked) private(set) var modeNumber: UInt8 = 0
   /// CS's limit and base, as in `BlockKey`.
-  private var codeSegment = BlockKey.flat
-  private var modes: [CodeMode] = []
-  private var modeIsKnown = false
+  @exclusivity(unchecked) private var codeSegment = BlockKey.flat
+  @exclusivity(unchecked) private var modes: [CodeMode] = []
+  @exclusivity(unchecked) private var modeIsKnown = false
   /// The breakpoints that accesses of the instruction in work have hit, as in DR6.
-  var accessHits: UInt64 = 0
+  @exclusivity(unchecked) var accessHits: UInt64 = 0
   /// The physical pieces of the access that is on the bounce buffer.
-  var pending: (first: UInt64, firstCount: Int, second: UInt64, secondCount: Int) = (0, 0, 0, 0)
+  @exclusivity(unchecked) var pending: (first: UInt64, firstCount: Int, second: UInt64, secondCount: Int) = (0, 0, 0, 0)
   private let fetchTags: UnsafeMutablePointer<UInt64>
   private let fetchPages: UnsafeMutablePointer<UInt64>
+  /// Of the page that `fetch` found.
+  @exclusivity(unchecked) private var fetchedIsGlobal = false
   private static let fetchEntries = 256
 
   init(partition: RewritingPartition) throws(TechniqueFailure) {
@@ -66,9 +68,10 @@ final class RewritingProcessor: Processor {
     let block = try StateBlock()
     self.block = block
     mmu = GuestMMU(memory: partition.memory)
-    store = BlockStore(
+    store = try BlockStore(
       translator: Translator(cache: try CodeCache(), announced: AnnouncedFeatures(partition.identification)),
-      block: block)
+      block: block,
+      memory: partition.memory)
     tlb = SoftwareTLB(block)
     stop = RewritingStopHandle(block)
     interrupts = partition.chipset.processor(0)
@@ -95,6 +98,7 @@ final class RewritingProcessor: Processor {
   deinit {
     interrupts.connect(nil)
     stop.invalidate()
+    tlb.deallocate()
     fetchTags.deallocate()
     fetchPages.deallocate()
   }
@@ -179,8 +183,9 @@ final class RewritingProcessor: Processor {
       case .chain(let point, _):
         rip = site.rip
         isInShadow = false
+        let generation = store.generation
         let next = try findBlock()
-        store.link(number, point, from: site.block, to: next)
+        if generation == store.generation { store.link(number, point, from: site.block, to: next) }
         target = next.host
         continue
       case .indirect(let released):
@@ -194,7 +199,7 @@ final class RewritingProcessor: Processor {
         }
         if !isStepping {
           let next = try findBlock()
-          store.remember(next)
+          store.remember(next, isGlobal: fetchedIsGlobal)
           target = next.host
           continue
         }
@@ -205,9 +210,9 @@ final class RewritingProcessor: Processor {
       case .raise(let exception):
         rip = site.rip
         throw .exception(exception)
-      case .unsupported(let name):
+      case .unsupported(let reason):
         rip = site.rip
-        throw .unsupported(name)
+        throw .unsupported(store.translator.reasons[reason])
       }
       if isStepping { try finishStep(isTrapping: isTrapping) }
       if mustReturn || stepsOnce { throw .stop(.stopRequested) }
@@ -277,18 +282,19 @@ final class RewritingProcessor: Processor {
       throw .unsupported("code in device memory")
     }
     let rest = UnsafeRawBufferPointer(start: host + offset, count: min(4096 - offset, room))
-    if store.markAsCode(physical >> 12) { tlb.removeWritable() }
+    if store.markAsCode(physical >> 12) { tlb.removeWritable(host) }
     if let made = store.make(rest, key: key, mode: mode) { return made }
     // The first instruction goes on in the next page, or beyond CS.
     if room == rest.count { throw .exception(.general) }
     let nextPage = ((linear | 4095) &+ 1) & (mode.bits == .bits64 ? .max : 0xffff_ffff)
     if mode.bits == .bits64, !GuestMMU.isCanonical(nextPage) { throw .exception(.general) }
     let second = try fetch(nextPage)
-    let straddling = BlockKey(page: physical >> 12, secondPage: second >> 12, rip: rip, mode: modeNumber,
+    let straddling = BlockKey(
+      page: physical >> 12, secondPage: second >> 12, rip: rip, mode: modeNumber,
       codeSegment: codeSegment)
     if let found = store.find(straddling) { return found }
     guard let secondHost = mmu.host(second & ~4095, count: 4096) else { throw .unsupported("code in device memory") }
-    if store.markAsCode(second >> 12) { tlb.removeWritable() }
+    if store.markAsCode(second >> 12) { tlb.removeWritable(secondHost) }
     let more = UnsafeRawBufferPointer(start: secondHost, count: min(16, room - rest.count))
     let bytes = Array(rest) + Array(more)
     let made = bytes.withUnsafeBytes { store.make($0, key: straddling, mode: mode) }
@@ -300,29 +306,34 @@ final class RewritingProcessor: Processor {
   private func fetch(_ linear: UInt64) throws(Interruption) -> UInt64 {
     let tag = (linear >> 12) << 1 | (cpl == 3 ? 1 : 0)
     let index = Int(linear >> 12) & (Self.fetchEntries - 1)
-    if fetchTags[index] == tag { return fetchPages[index] | linear & 4095 }
+    if fetchTags[index] == tag {
+      fetchedIsGlobal = fetchPages[index] & 1 != 0
+      return fetchPages[index] & ~1 | linear & 4095
+    }
     let physical: UInt64
     do throws(GuestException) {
       physical = try mmu.translate(linear, .execute, isUser: cpl == 3, overridesSMAP: false)
     } catch {
       throw .exception(error)
     }
+    fetchedIsGlobal = mmu.isGlobal
     fetchTags[index] = tag
-    fetchPages[index] = physical & ~4095
+    fetchPages[index] = physical & ~4095 | (fetchedIsGlobal ? 1 : 0)
     return physical
   }
 
-  /// Forgets every translation of addresses, as a load of CR3 does.
-  func flushTranslations() {
-    tlb.removeAll()
-    fetchTags.update(repeating: .max, count: Self.fetchEntries)
-    store.forgetJumps()
+  /// Forgets every translation of addresses, or, as a load of CR3 does, all but the global ones.
+  func flushTranslations(keepsGlobal: Bool = false) {
+    tlb.removeAll(keepsGlobal: keepsGlobal)
+    for index in 0..<Self.fetchEntries where !keepsGlobal || fetchPages[index] & 1 == 0 { fetchTags[index] = .max }
+    store.forgetJumps(keepsGlobal: keepsGlobal)
   }
 
   func flushTranslation(of linear: UInt64) {
     tlb.remove(page: linear)
-    fetchTags[Int(linear >> 12) & (Self.fetchEntries - 1)] = .max
-    store.forgetJumps()
+    let index = Int(linear >> 12) & (Self.fetchEntries - 1)
+    if fetchTags[index] >> 1 == linear >> 12 { fetchTags[index] = .max }
+    store.forgetJumps(toPage: linear)
   }
 
   /// To be called when control registers, EFER or CPL change.

@@ -38,7 +38,9 @@ enum StateLayout {
   static func pages(view: Int, isWrite: Bool) -> Int32 { tags(view: view, isWrite: isWrite) + tlbTableSize }
   /// By the mode's number: pairs of linear RIP and host address.
   static let jumpCache = tlb + Int32(viewCount * 4) * tlbTableSize
-  static let jumpCacheEntries = 1024
+  static let jumpCacheEntries = 4096
+  /// An index is made of a linear RIP and itself shifted by this.
+  static let jumpCacheShift: UInt8 = 5
   static let jumpCacheSize = Int32(jumpCacheEntries * 16)
   static let modeLimit = 8
   static let size = Int(jumpCache) + modeLimit * Int(jumpCacheSize)

@@ -150,7 +150,10 @@ extension Translator {
       emitLeave(site: addSite(.indirect(released: released), rip: rip))
       return
     }
-    emitter.legacy(0x89, reg: Host.t1, .register(Host.t2))
+    emitter.legacy(w: true, 0x89, reg: Host.t1, .register(Host.t2))
+    emitter.legacy(w: true, 0xc1, reg: 5, .register(Host.t2))  // shr
+    emitter.byte(StateLayout.jumpCacheShift)
+    emitter.legacy(0x31, reg: Host.t1, .register(Host.t2))  // xor
     emitter.legacy(0x81, reg: 4, .register(Host.t2))  // and
     emitter.word32(Int32(StateLayout.jumpCacheEntries - 1))
     emitter.legacy(0xc1, reg: 4, .register(Host.t2))  // shl

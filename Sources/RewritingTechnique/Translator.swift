@@ -30,18 +30,20 @@ final class Translator {
   static let instructionLimit = 32
 
   let cache: CodeCache
-  private(set) var sites: [Site] = []
-  var emitter: Emitter
-  var flags: FlagsHome = .host
-  var cold: [() -> Void] = []
-  var faults: [FaultRange] = []
-  var block: Block
-  var mode: CodeMode
+  @exclusivity(unchecked) private(set) var sites: [Site] = []
+  /// What `unsupported` sites name.
+  private(set) var reasons: [String] = []
+  @exclusivity(unchecked) var emitter: Emitter
+  @exclusivity(unchecked) var flags: FlagsHome = .host
+  @exclusivity(unchecked) var cold: [() -> Void] = []
+  @exclusivity(unchecked) var faults: [FaultRange] = []
+  @exclusivity(unchecked) var block: Block
+  @exclusivity(unchecked) var mode: CodeMode
   /// Of the instruction in work, and behind it.
-  var rip: UInt64 = 0
-  var nextRIP: UInt64 = 0
+  @exclusivity(unchecked) var rip: UInt64 = 0
+  @exclusivity(unchecked) var nextRIP: UInt64 = 0
   /// The instruction in work is a call: behind its store comes a jump.
-  var isCalling = false
+  @exclusivity(unchecked) var isCalling = false
   private let decoders: (Decoder, Decoder, Decoder)
   let announced: AnnouncedFeatures
 
@@ -60,6 +62,7 @@ final class Translator {
   /// Forgets everything: the cache is empty again.
   func removeAll() {
     sites.removeAll(keepingCapacity: true)
+    reasons.removeAll()
     cache.removeAll()
   }
 
@@ -173,7 +176,8 @@ final class Translator {
 
   private func refuse(_ instruction: Instruction, _ reason: String) -> Bool {
     let name = instruction.mnemonic
-    emitExit(.unsupported(reason.isEmpty ? name : "\(name) (\(reason))"))
+    reasons.append(reason.isEmpty ? name : "\(name) (\(reason))")
+    emitExit(.unsupported(reasons.count - 1))
     return true
   }
 
@@ -240,12 +244,12 @@ final class Translator {
   }
 
   func addSite(_ kind: Site.Kind, rip: UInt64) -> Int {
-    sites.append(Site(kind: kind, block: block, rip: rip))
+    sites.append(Site(kind: kind, owner: Unmanaged.passUnretained(block), rip: rip))
     return sites.count - 1
   }
 
   func replaceSite(_ index: Int, _ kind: Site.Kind, rip: UInt64) {
-    sites[index] = Site(kind: kind, block: block, rip: rip)
+    sites[index] = Site(kind: kind, owner: Unmanaged.passUnretained(block), rip: rip)
   }
 
   /// Leaves translated code, with the flags wherever they are.
