@@ -9,6 +9,7 @@ import CWorldSwitch
 import Devices
 import Glibc
 import InstructionSet
+import Synchronization
 import VMM
 
 /// One virtual CPU of a `RewritingPartition`.
@@ -20,6 +21,7 @@ final class RewritingProcessor: Processor {
   @exclusivity(unchecked) var tlb: SoftwareTLB
   @exclusivity(unchecked) var counters = Counters()
   let stop: RewritingStopHandle
+  let deviceStores: DeviceStores
   let interrupts: ProcessorInterrupts
   @exclusivity(unchecked) var alarm: ProcessorAlarm
   /// The local APIC's page; all ones if there is none.
@@ -74,6 +76,7 @@ final class RewritingProcessor: Processor {
       memory: partition.memory)
     tlb = SoftwareTLB(block)
     stop = RewritingStopHandle(block)
+    deviceStores = DeviceStores(store.codePages, stop, partition.memory)
     interrupts = partition.chipset.processor(0)
     alarm = ProcessorAlarm(stop)
     mode = CodeMode(
@@ -93,10 +96,12 @@ final class RewritingProcessor: Processor {
     controlChanged()
     let stop = stop
     interrupts.connect { stop.kick() }
+    partition.memory.watch.set(deviceStores)
   }
 
   deinit {
     interrupts.connect(nil)
+    partition.memory.watch.set(nil)
     stop.invalidate()
     tlb.deallocate()
     fetchTags.deallocate()
@@ -118,6 +123,7 @@ final class RewritingProcessor: Processor {
     stop.adoptThread()
     while true {
       if stop.settle() { return .stopRequested }
+      for page in deviceStores.take() { store.invalidate(page << 12, count: 4096) }
       if activity != .running, !waitForEvent() { continue }
       if let reason = deliverPendingEvent() { return reason }
       if let reason = takeEvents() { return reason }
@@ -282,7 +288,7 @@ final class RewritingProcessor: Processor {
       throw .unsupported("code in device memory")
     }
     let rest = UnsafeRawBufferPointer(start: host + offset, count: min(4096 - offset, room))
-    if store.markAsCode(physical >> 12) { tlb.removeWritable(host) }
+    watchStores(to: physical, host)
     if let made = store.make(rest, key: key, mode: mode) { return made }
     // The first instruction goes on in the next page, or beyond CS.
     if room == rest.count { throw .exception(.general) }
@@ -294,12 +300,19 @@ final class RewritingProcessor: Processor {
       codeSegment: codeSegment)
     if let found = store.find(straddling) { return found }
     guard let secondHost = mmu.host(second & ~4095, count: 4096) else { throw .unsupported("code in device memory") }
-    if store.markAsCode(second >> 12) { tlb.removeWritable(secondHost) }
+    watchStores(to: second, secondHost)
     let more = UnsafeRawBufferPointer(start: secondHost, count: min(16, room - rest.count))
     let bytes = Array(rest) + Array(more)
     let made = bytes.withUnsafeBytes { store.make($0, key: straddling, mode: mode) }
     guard let made else { throw .exception(.general) }
     return made
+  }
+
+  /// From now on stores to the page are seen, before its bytes are read.
+  private func watchStores(to physical: UInt64, _ host: UnsafeMutableRawPointer) {
+    guard store.markAsCode(physical >> 12) else { return }
+    tlb.removeWritable(host)
+    atomicMemoryFence(ordering: .sequentiallyConsistent)
   }
 
   /// Physical address of code.

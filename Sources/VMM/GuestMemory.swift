@@ -48,6 +48,8 @@ public final class GuestMemory: Sendable {
   public let regions: [Region]
   /// Bytes of RAM in all regions.
   public let size: UInt64
+  /// Where devices report what they store.
+  public let watch = MemoryWatch()
   /// The memfd behind all regions; owned by this object.
   public let fileDescriptor: Int32
 

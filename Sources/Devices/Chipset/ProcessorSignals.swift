@@ -7,13 +7,18 @@ final class ProcessorSignals: Sendable {
 
   private let bits = Atomic<UInt32>(0)
   private let nextDeadline = Atomic<UInt64>(.max)
-  private let wake = Mutex<(@Sendable () -> Void)?>(nil)
+  private let wake = Mutex<Wake?>(nil)
+
+  /// A bare function in the mutex would be wrapped anew at each access.
+  private struct Wake: Sendable {
+    let call: @Sendable () -> Void
+  }
 
   var pending: Pending { Pending(rawValue: bits.load(ordering: .acquiring)) }
   var deadline: UInt64 { nextDeadline.load(ordering: .acquiring) }
 
   func connect(_ wake: (@Sendable () -> Void)?) {
-    self.wake.withLock { $0 = wake }
+    self.wake.withLock { $0 = wake.map(Wake.init) }
     if !pending.isEmpty { wake?() }
   }
 
@@ -25,7 +30,7 @@ final class ProcessorSignals: Sendable {
     if old.contains(.deadline) { new.insert(.deadline) }
     nextDeadline.store(deadline, ordering: .releasing)
     bits.store(new.rawValue, ordering: .sequentiallyConsistent)
-    if !new.subtracting(old).isEmpty { wake.withLock { $0 }?() }
+    if !new.subtracting(old).isEmpty { wake.withLock { $0 }?.call() }
   }
 
   /// The processor has seen that its deadline is earlier than it was.

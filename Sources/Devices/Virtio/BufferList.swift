@@ -22,6 +22,9 @@ struct BufferList {
     self.byteCount = byteCount
   }
 
+  /// A copy of what is left.
+  var pieces: [iovec] { Array(UnsafeBufferPointer(start: pointer, count: count)) }
+
   /// Forgets the first `amount` bytes, or all if there are fewer.
   mutating func removeFirst(_ amount: Int) {
     var rest = min(amount, byteCount)

@@ -51,7 +51,7 @@ struct SplitRing: @unchecked Sendable {
 
   private static let descriptorSize: UInt64 = 16
 
-  private let memory: GuestMemory
+  let memory: GuestMemory
   private let size: UInt16
   private let descriptors: UnsafeMutableRawPointer
   private let available: UnsafeMutableRawPointer

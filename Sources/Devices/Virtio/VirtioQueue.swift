@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import Synchronization
+import VMM
 
 /// A queue of a virtio device, shared between the transport, which sets it up, and the device's thread, which empties it.
 ///
@@ -63,7 +64,14 @@ public final class VirtioQueue: Sendable {
         guard var chain = try state.ring?.next(storage: state.pieces) else {
           return state.ring?.requestNotification() ?? false
         }
-        switch body(&chain) {
+        // Handling the request uses the pieces up.
+        let watch = state.ring?.memory.watch
+        let room = watch?.isActive ?? false ? chain.writable.pieces : []
+        let disposition = body(&chain)
+        for piece in room {
+          if let base = piece.iov_base { watch?.stored(at: base, count: piece.iov_len) }
+        }
+        switch disposition {
         case .completed(let written):
           state.ring?.suppressNotifications()
           state.ring?.complete(chain.head, written: written)
