@@ -25,8 +25,8 @@ public final class PVPanic: ByteWidePortDevice {
     public static let shutdown = Events(rawValue: 1 << 2)
   }
 
-  /// How a panic's crash report begins, for who tells a panic from other crashes.
-  public static let panicSummary = "the guest's kernel panicked"
+  /// The summary of the crash report that ends the machine.
+  static let panicSummary = "the guest's kernel panicked"
 
   private let seen = Atomic<UInt8>(0)
 
