@@ -26,7 +26,7 @@ public final class PVPanic: ByteWidePortDevice {
   }
 
   /// The summary of the crash report that ends the machine.
-  static let panicSummary = "the guest's kernel panicked"
+  public static let panicSummary = "the guest's kernel panicked"
 
   private let seen = Atomic<UInt8>(0)
 
