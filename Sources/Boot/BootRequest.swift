@@ -19,6 +19,8 @@ public struct BootRequest: Sendable {
   public var commandLine: String = ""
   /// Whether a Linux kernel gets `LinuxCommandLine.defaults` in front of `commandLine`.
   public var addsDefaultCommandLine = true
+  /// The console that those defaults name.
+  public var linuxConsole = LinuxCommandLine.serialConsole
   /// By which door a Linux kernel is entered.
   public var linuxEntry = LinuxEntry.automatic
   /// Archives for Linux's first root, which Linux unpacks one over the other in this order.

@@ -5,11 +5,18 @@ public enum LinuxCommandLine {
   /// What a kernel needs to be told of this machine, in front of what the user says; where both name a parameter,
   /// Linux takes the later one.
   ///
-  /// - The first serial port is the console.
+  /// - The first serial port is the console, unless the request says otherwise.
   /// - A reset goes through the keyboard controller's port, which can be told from a crash; a triple fault can't.
   /// - A panic is followed by that reset instead of an endless loop.
   /// - There is neither keyboard nor mouse to look for; looking takes the guest up to a second.
-  public static let defaults = "console=ttyS0 reboot=k panic=-1 i8042.noaux i8042.nokbd"
+  public static let defaults = defaults(console: serialConsole)
+
+  /// The first serial port, as Linux calls it.
+  public static let serialConsole = "ttyS0"
+
+  private static func defaults(console: String) -> String {
+    "console=\(console) reboot=k panic=-1 i8042.noaux i8042.nokbd"
+  }
 
   /// x86 Linux's COMMAND_LINE_SIZE without the closing zero byte: for kernels that can't say their limit.
   static let usualLimit = 2047
@@ -17,6 +24,7 @@ public enum LinuxCommandLine {
   /// The whole line.
   static func combine(_ request: BootRequest) -> String {
     guard request.addsDefaultCommandLine else { return request.commandLine }
+    let defaults = defaults(console: request.linuxConsole)
     return request.commandLine.isEmpty ? defaults : defaults + " " + request.commandLine
   }
 

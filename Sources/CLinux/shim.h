@@ -31,6 +31,29 @@ enum : int {
   CLINUX_MAP_SHARED_NORESERVE = 0x01 | 0x4000,
 };
 
+/// MAP_NORESERVE | MAP_PRIVATE | MAP_ANONYMOUS: the same for memory that nothing else maps.
+enum : int {
+  CLINUX_MAP_ANONYMOUS_NORESERVE = 0x02 | 0x20 | 0x4000,
+};
+
+/// For `madvise`: pages of 2 MiB, where the host can.
+enum : int {
+  CLINUX_MADV_HUGEPAGE = 14,
+};
+
+/// Whether CPUID says that there is a hypervisor below this process's processor (Intel SDM vol. 2A, CPUID; AMD APM
+/// vol. 3, E.3.2: leaf 1, ECX bit 31).
+static inline int clinux_is_virtual_machine(void) {
+  unsigned int eax = 1, ebx, ecx = 0, edx;
+  __asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+  return (ecx >> 31 & 1) != 0;
+}
+
+/// A loop of two instructions, `iterations` times: a yardstick for how fast others run the same.
+static inline void clinux_count_down(unsigned long long iterations) {
+  __asm__ volatile("1: dec %0\n\tjnz 1b" : "+r"(iterations) : : "cc");
+}
+
 /// Real-time signal numbers are run-time values in glibc (the first two belong to the threads library).
 static inline int clinux_sigrtmin(void) { return SIGRTMIN; }
 

@@ -5,14 +5,31 @@
 // `KVMPartition` (how a machine is set up), `KVMProcessor` (the run loop), `KVMProcessor+State` (registers in and out).
 
 import CKVM
+import Synchronization
 import VMM
 
 /// Runs guests on `/dev/kvm`.
 public struct HardwareTechnique: Technique {
-  private let path: String
+  /// The device, opened when first needed and kept: choosing the technique, judging a configuration and making a machine
+  /// all ask it.
+  private final class Host: Sendable {
+    private let path: String
+    private let opened = Mutex<KVMSystem?>(nil)
+
+    init(path: String) { self.path = path }
+
+    func system() throws(TechniqueFailure) -> KVMSystem {
+      if let system = opened.withLock({ $0 }) { return system }
+      let system = try KVMSystem(path: path)
+      opened.withLock { $0 = system }
+      return system
+    }
+  }
+
+  private let host: Host
 
   /// - Parameter path: the device; another one only in tests.
-  public init(path: String = "/dev/kvm") { self.path = path }
+  public init(path: String = "/dev/kvm") { host = Host(path: path) }
 
   /// Always `hardware`.
   public var name: TechniqueName { .hardware }
@@ -20,7 +37,7 @@ public struct HardwareTechnique: Technique {
   /// Opens the device and checks what is needed; makes no machine.
   public func probe() -> Availability {
     do throws(TechniqueFailure) {
-      let system = try KVMSystem(path: path)
+      let system = try host.system()
       return .available(notes: HostVirtualization.describe(system: system))
     } catch {
       return .unavailable(reason: "\(error.call) failed: \(error.reason)", remedy: error.remedy)
@@ -29,16 +46,15 @@ public struct HardwareTechnique: Technique {
 
   /// Measures guest kernel code, in a few milliseconds.
   public func caution() -> String? {
-    guard let system = try? KVMSystem(path: path),
-      let price = KernelCodeProbe.nanosecondsPerInstruction(system: system),
-      price > KernelCodeProbe.emulationThreshold
-    else { return nil }
+    guard let system = try? host.system(), let price = KernelCodeProbe.priceOfEmulation(system: system) else {
+      return nil
+    }
     return "this host's KVM emulates guest kernel code, at about \(Int(price)) ns an instruction"
   }
 
   /// Processor features that this host's KVM does not offer, if the model was named; more processors than it takes.
   public func findings(for configuration: MachineConfiguration) -> [Finding] {
-    guard let system = try? KVMSystem(path: path) else { return [] }
+    guard let system = try? host.system() else { return [] }
     var findings: [Finding] = []
     let most = max(system.check(KVM_CAP_MAX_VCPUS), 1)
     if configuration.processorCount > most {
@@ -58,15 +74,18 @@ public struct HardwareTechnique: Technique {
 
   /// What of the default model the guest will not see here; empty where the host offers all or the model was named.
   public func reductions(for configuration: MachineConfiguration) -> [ProcessorFeature] {
-    guard let system = try? KVMSystem(path: path) else { return [] }
+    guard let system = try? host.system() else { return [] }
     return missingFeatures(of: configuration.processorModel, system: system)
   }
+
+  /// KVM maps what this process has mapped.
+  public var sharesMemory: Bool { false }
 
   /// - Throws: `TechniqueFailure` naming the KVM call.
   public func makePartition(
     _ configuration: MachineConfiguration, memory: GuestMemory, bus: Bus
   ) throws(TechniqueFailure) -> any Partition {
-    let system = try KVMSystem(path: path)
+    let system = try host.system()
     let announcement = try announcement(configuration.processorModel, system: system)
     return try KVMPartition(
       system: system, configuration: configuration, announcement: announcement, memory: memory, bus: bus)

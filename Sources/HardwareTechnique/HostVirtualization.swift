@@ -1,4 +1,5 @@
 import CKVM
+import CLinux
 import Glibc
 
 /// What kind of KVM this host has, in sentences for `doctor`.
@@ -10,22 +11,8 @@ enum HostVirtualization {
     notes.append(
       modules.isEmpty
         ? "KVM's vendor module is built in or not visible" : "vendor module \(modules.joined(separator: ", "))")
-    if isVirtualMachine { notes.append("this host is itself a virtual machine, so KVM is nested") }
+    if clinux_is_virtual_machine() != 0 { notes.append("this host is itself a virtual machine, so KVM is nested") }
     notes.append("at most \(max(system.check(KVM_CAP_MAX_VCPUS), 1)) processors a machine")
     return notes
-  }
-
-  /// CPUID's hypervisor bit, as the kernel shows it.
-  private static var isVirtualMachine: Bool {
-    guard let file = fopen("/proc/cpuinfo", "r") else { return false }
-    defer { fclose(file) }
-    var line: UnsafeMutablePointer<CChar>?
-    var capacity = 0
-    defer { free(line) }
-    while getline(&line, &capacity, file) > 0 {
-      guard let line, strncmp(line, "flags", 5) == 0 else { continue }
-      return strstr(line, " hypervisor") != nil
-    }
-    return false
   }
 }

@@ -3,6 +3,7 @@
 import CKVM
 import CLinux
 import Glibc
+import Synchronization
 import SystemPackage
 import VMM
 
@@ -12,6 +13,7 @@ final class KVMSystem: Sendable {
   let descriptor: OwnedDescriptor
   /// Bytes of the structure that KVM shares for each processor.
   let runSize: Int
+  private let cpuid = Mutex<CPUIDTable?>(nil)
 
   /// - Throws: `TechniqueFailure` when there is no KVM, it may not be used, or it lacks something that is needed.
   init(path: String = "/dev/kvm") throws(TechniqueFailure) {
@@ -36,8 +38,15 @@ final class KVMSystem: Sendable {
   /// What an optional ability amounts to; zero where it is missing.
   func check(_ capability: Int32) -> Int { Int(max(0, kvm_check_extension(descriptor.raw, UInt(capability)))) }
 
-  /// Everything that this KVM can show a guest by CPUID.
+  /// Everything that this KVM can show a guest by CPUID; asked once.
   func supportedCPUID() throws(TechniqueFailure) -> CPUIDTable {
+    if let known = cpuid.withLock({ $0 }) { return known }
+    let table = try readSupportedCPUID()
+    cpuid.withLock { $0 = table }
+    return table
+  }
+
+  private func readSupportedCPUID() throws(TechniqueFailure) -> CPUIDTable {
     var capacity = 128
     while true {
       let list = CPUIDList(capacity: capacity)

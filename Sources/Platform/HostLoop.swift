@@ -38,7 +38,7 @@ final class HostLoop {
   private let options: RunOptions
   private let sinks: [any SerialSink]
   private let input: SerialInput?
-  private let serialPort: SerialPort16550?
+  private let console: (any ConsoleInput)?
   private let roomEvent: EventDescriptor
   private let deliveredEvent: EventDescriptor
   private let deadline: UInt64?
@@ -59,14 +59,15 @@ final class HostLoop {
     self.instance = instance
     self.options = options
     self.deadline = deadline
-    sinks = configuration.serialPorts.map(\.output)
-    input = configuration.serialPorts.first?.input
-    serialPort = instance.serialPorts.first
+    let virtioConsole = configuration.virtioConsole
+    sinks = configuration.serialPorts.map(\.output) + (virtioConsole.map { [$0.output] } ?? [])
+    input = virtioConsole == nil ? configuration.serialPorts.first?.input : virtioConsole?.input
+    console = instance.console
     roomEvent = try EventDescriptor()
     deliveredEvent = try EventDescriptor()
     nextIdleCheck = monotonicNanoseconds() + Self.idleCheckRange.lowerBound
     let roomEvent = roomEvent
-    serialPort?.whenRoomForInput { roomEvent.signal() }
+    console?.whenRoomForInput { roomEvent.signal() }
   }
 
   /// Serves the machine until every processor is gone and what the guest wrote is delivered.
@@ -169,7 +170,7 @@ final class HostLoop {
       return handOverInput()
     }
     for byte in buffer[..<count] {
-      switch escape.filter(byte, guestIsListening: serialPort?.isListening ?? false) {
+      switch escape.filter(byte, guestIsListening: console?.isListening ?? false) {
       case .pass(let byte): pendingInput.append(byte)
       case .swallow: break
       case .quit: return interrupt(.user)
@@ -181,8 +182,8 @@ final class HostLoop {
   }
 
   private func handOverInput() {
-    guard let serialPort, !pendingInput.isEmpty else { return }
-    pendingInput.removeFirst(serialPort.receive(pendingInput))
+    guard let console, !pendingInput.isEmpty else { return }
+    pendingInput.removeFirst(console.receive(pendingInput))
   }
 
   /// Looks at the processors if the process has been idle since the last look.

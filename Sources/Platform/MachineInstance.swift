@@ -24,7 +24,8 @@ import VMM
 
 /// One life of a machine.
 final class MachineInstance: Sendable {
-  let serialPorts: [SerialPort16550]
+  /// Where what is typed goes.
+  let console: (any ConsoleInput)?
   let threads: ProcessorThreads
   /// Readable once the last processor's thread has ended.
   let endedEvent: EventDescriptor
@@ -32,6 +33,8 @@ final class MachineInstance: Sendable {
   let stopEvent: EventDescriptor
   let loaded: LoadedGuest
   private let virtioDevices: [VirtioMMIO]
+  private let panicPort = PVPanic()
+  private let panicWatches: [PanicWatch]
 
   private struct Wishes {
     var stopCause: StopCause?
@@ -45,7 +48,7 @@ final class MachineInstance: Sendable {
     let machine = configuration.machine
     let memory: GuestMemory
     do throws(GuestMemoryFailure) {
-      memory = try GuestMemory(size: machine.memorySize)
+      memory = try GuestMemory(size: machine.memorySize, isShareable: technique.sharesMemory)
     } catch { throw .memory(error) }
     let tables = ACPITables(Self.description(configuration))
     do throws(BootFailure) {
@@ -62,17 +65,26 @@ final class MachineInstance: Sendable {
     }
     let router = InterruptRouter()
     var claims: [Bus.PortClaim] = []
+    var panicWatches: [PanicWatch] = []
     var serialPorts: [SerialPort16550] = []
     for (index, place) in zip(configuration.serialPorts.indices, SerialPortConfiguration.places) {
-      let port = SerialPort16550(
-        sink: configuration.serialPorts[index].output, interrupt: InterruptLine(place.line, router: router))
+      let watch = PanicWatch(configuration.serialPorts[index].output)
+      panicWatches.append(watch)
+      let port = SerialPort16550(sink: watch, interrupt: InterruptLine(place.line, router: router))
       serialPorts.append(port)
       claims.append(.init("serial port COM\(index + 1)", base: place.port, count: 8, device: port))
     }
-    self.serialPorts = serialPorts
-    claims += StandardPorts.claims(configuration, memory: memory, router: router)
+    claims += StandardPorts.claims(configuration, memory: memory, router: router, panicPort: panicPort)
+    let virtioConsole = configuration.virtioConsole.map { console in
+      let watch = PanicWatch(console.output)
+      panicWatches.append(watch)
+      return VirtioConsole(sink: watch, size: console.size)
+    }
+    console = virtioConsole ?? serialPorts.first
+    self.panicWatches = panicWatches
     do throws(DeviceFailure) {
-      virtioDevices = try Self.makeVirtioDevices(configuration, memory: memory, router: router)
+      virtioDevices = try Self.makeVirtioDevices(
+        configuration, console: virtioConsole, memory: memory, router: router)
     } catch { throw .device(error) }
     let virtioClaims = virtioDevices.enumerated().map { index, device in
       Bus.MemoryClaim("virtio \(index)", base: VirtioPlaces.address(index), size: VirtioMMIO.size, device: device)
@@ -112,11 +124,13 @@ final class MachineInstance: Sendable {
 
   private static func virtioCount(_ configuration: VirtualMachineConfiguration) -> Int {
     configuration.storageDevices.count + (configuration.hasEntropyDevice ? 1 : 0)
+      + (configuration.virtioConsole == nil ? 0 : 1)
   }
 
-  /// The disks in their order, then the source of random numbers.
+  /// The disks in their order, then the source of random numbers, then the console.
   private static func makeVirtioDevices(
-    _ configuration: VirtualMachineConfiguration, memory: GuestMemory, router: InterruptRouter
+    _ configuration: VirtualMachineConfiguration, console: VirtioConsole?, memory: GuestMemory,
+    router: InterruptRouter
   ) throws(DeviceFailure) -> [VirtioMMIO] {
     var devices: [any VirtioDevice] = []
     for (index, disk) in configuration.storageDevices.enumerated() {
@@ -124,6 +138,7 @@ final class MachineInstance: Sendable {
       devices.append(VirtioBlock(image, identifier: "trivisor-disk-\(index)"))
     }
     if configuration.hasEntropyDevice { devices.append(VirtioEntropy()) }
+    if let console { devices.append(console) }
     var transports: [VirtioMMIO] = []
     for (index, device) in devices.enumerated() {
       let line = InterruptLine(VirtioPlaces.line(index), router: router)
@@ -135,6 +150,12 @@ final class MachineInstance: Sendable {
   /// Lets the devices' threads finish the request at hand and go: when no processor runs any more.
   func stopDevices() {
     for device in virtioDevices { device.stop() }
+  }
+
+  /// The guest kernel's panic, if it said that it had one: by the port made for that, or on a console.
+  var panic: KernelPanic? {
+    let said = panicWatches.lazy.compactMap(\.panic).first
+    return panicPort.events.contains(.panicked) ? said ?? KernelPanic() : said
   }
 
   /// Devices that a hostile or broken driver made stop, a sentence each.

@@ -1,3 +1,4 @@
+import Devices
 import VMM
 
 /// How a machine's run ended.
@@ -8,6 +9,8 @@ public enum Outcome: Sendable, Equatable {
   case poweredOff
   /// The guest reset the machine without an exit code, and the reset policy does not restart.
   case reset
+  /// The guest's kernel gave up: it said so by the pvpanic port, or on its console before it reset or stopped.
+  case panicked(KernelPanic)
   /// The guest died of a triple fault.
   case tripleFault
   /// Every processor halted with interrupts off.
@@ -40,6 +43,6 @@ public enum ResetPolicy: String, Sendable, CaseIterable {
   case success
   /// The run failed: a panicking kernel resets, and a test must not pass by that.
   case failure
-  /// The machine starts anew from its image.
+  /// The machine starts anew from its image, unless the kernel panicked.
   case restart
 }

@@ -4,7 +4,7 @@ import VMM
 /// The PC's devices that every machine has, at their ports.
 enum StandardPorts {
   static func claims(
-    _ configuration: VirtualMachineConfiguration, memory: GuestMemory, router: InterruptRouter
+    _ configuration: VirtualMachineConfiguration, memory: GuestMemory, router: InterruptRouter, panicPort: PVPanic
   ) -> [Bus.PortClaim] {
     let powerInterrupt = InterruptLine(PowerManagementPorts.conventionalInterrupt, router: router)
     let keyboard = KeyboardController()
@@ -26,7 +26,7 @@ enum StandardPorts {
         "POST codes", base: DiagnosticPort.conventionalPort, count: DiagnosticPort.portCount,
         device: DiagnosticPort()),
       .init("debug exit", base: DebugExit.conventionalPort, count: DebugExit.portCount, device: debugExit),
-      .init("pvpanic", base: PVPanic.conventionalPort, count: PVPanic.portCount, device: PVPanic()),
+      .init("pvpanic", base: PVPanic.conventionalPort, count: PVPanic.portCount, device: panicPort),
       .init(
         "exit-code register", base: ExitCodeRegister.conventionalPort, count: ExitCodeRegister.portCount,
         device: ExitCodeRegister()),

@@ -7,6 +7,7 @@
 // Nothing here knows which technique runs the guest.
 
 import Boot
+import Devices
 import Glibc
 import Synchronization
 import VMM
@@ -104,7 +105,7 @@ public final class VirtualMachine: Sendable {
       times.guest += ended - started
       let (ending, counted) = instance.threads.result ?? (.cancelled, Counters())
       counters = counters + counted
-      let outcome = Self.outcome(ending, cause: cause)
+      let outcome = Self.outcome(ending, cause: cause, panic: instance.panic)
       if outcome == .reset, configuration.resetPolicy == .restart {
         // The next life takes over what this one holds, the locks on its disks among it.
         life.withLock { $0.instance = nil }
@@ -180,8 +181,16 @@ public final class VirtualMachine: Sendable {
     }
   }
 
-  private static func outcome(_ ending: ProcessorThreads.Ending, cause: StopCause?) -> Outcome {
+  /// What the end of the processors means. A kernel that panicked may reset, halt or crash next: that is the panic's.
+  private static func outcome(
+    _ ending: ProcessorThreads.Ending, cause: StopCause?, panic: KernelPanic?
+  ) -> Outcome {
     switch ending {
+    case .stopped(.reset), .stopped(.tripleFault), .stopped(.halted), .stopped(.crashed):
+      if let panic { return .panicked(panic) }
+    default: break
+    }
+    return switch ending {
     case .stopped(.exited(let code)): .exited(code: code)
     case .stopped(.shutdown): .poweredOff
     case .stopped(.reset): .reset

@@ -16,6 +16,8 @@ public struct VirtualMachineConfiguration: Sendable {
   public var boot: BootRequest
   /// COM1 to COM4, as many as there are.
   public var serialPorts: [SerialPortConfiguration]
+  /// A virtio console, if there is one: then it gets the input, and the serial ports none.
+  public var virtioConsole: VirtioConsoleConfiguration?
   /// Disks, in the order in which the guest finds them.
   public var storageDevices: [StorageDeviceConfiguration] = []
   /// Whether there is a virtio source of random numbers.
@@ -39,11 +41,32 @@ public struct VirtualMachineConfiguration: Sendable {
       findings.append(
         Finding("serial ports", "\(serialPorts.count) can't be had: a PC has \(SerialPortConfiguration.places.count)"))
     }
-    if storageDevices.count > VirtioPlaces.maximumCount - 1 {
-      findings.append(
-        Finding("--disk", "\(storageDevices.count) disks can't be had: at most \(VirtioPlaces.maximumCount - 1)"))
+    // Beside the disks there may be a console and a source of random numbers.
+    let most = VirtioPlaces.maximumCount - 2
+    if storageDevices.count > most {
+      findings.append(Finding("--disk", "\(storageDevices.count) disks can't be had: at most \(most)"))
     }
     return findings + technique.findings(for: machine)
+  }
+}
+
+/// A virtio console and what is at its other end.
+public struct VirtioConsoleConfiguration: Sendable {
+  /// What the guest writes goes here.
+  public var output: any SerialSink
+  /// What the guest reads comes from here, if from anywhere.
+  public var input: SerialInput?
+  /// The terminal's, if it is one.
+  public var size: VirtioConsole.Size?
+
+  /// - Parameters:
+  ///   - output: may be a serial port's, too.
+  ///   - input: read from a terminal or a pipe.
+  ///   - size: what the guest is told.
+  public init(output: any SerialSink, input: SerialInput? = nil, size: VirtioConsole.Size? = nil) {
+    self.output = output
+    self.input = input
+    self.size = size
   }
 }
 

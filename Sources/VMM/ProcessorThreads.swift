@@ -4,7 +4,8 @@
 //     (none) ──────────▶ paused ◀────────────────▶ running ──────▶ ending ──▶ ended
 //                                     pause()              stop(), or a processor stops by itself
 //
-// Every thread makes its processor itself (KVM wants that), then runs it whenever the phase is `running`. To pause or stop,
+// Every thread makes its processor itself (KVM wants that), then runs it whenever the phase is `running`. None runs
+// before all are made: a guest starts its processors by messages, and one that finds nobody is lost. To pause or stop,
 // the phase is changed first and each processor is then asked to stop; because a request that comes between two runs
 // ends the next one at once, none is lost. The first reason to end wins; the last thread to leave reports it.
 //
@@ -33,6 +34,8 @@ public final class ProcessorThreads: Sendable {
     var ending: Ending?
     /// By processor; `nil` before it is made and after it is gone.
     var handles: [(any StopHandle)?]
+    /// Processors that were made.
+    var made = 0
     /// Threads that wait for the phase to become `running`.
     var parked = 0
     /// Of these, processors that nothing can wake.
@@ -160,7 +163,11 @@ public final class ProcessorThreads: Sendable {
         try processor.writeState(initial)
       }
       let handle = processor.stopHandle
-      state.with { $0.handles[index] = handle }
+      state.with { state in
+        state.handles[index] = handle
+        state.made += 1
+      }
+      state.wait { $0.made == count || $0.phase == .ending ? () : nil }
       let ending = try run(processor)
       counters = processor.counters
       finish(index, ending: ending)

@@ -48,11 +48,19 @@ public protocol Technique: Sendable {
   /// Features of a processor model that was not asked for by name which this technique leaves out on this host.
   func reductions(for configuration: MachineConfiguration) -> [ProcessorFeature]
 
+  /// Whether guest memory must have a file behind it, to be mapped again or shared with another process.
+  var sharesMemory: Bool { get }
+
   /// A machine's share of this host, with its memory mapped and no processor yet.
   /// - Throws: `TechniqueFailure` naming the host call that failed, its errno and what to do about it.
   func makePartition(
     _ configuration: MachineConfiguration, memory: GuestMemory, bus: Bus
   ) throws(TechniqueFailure) -> any Partition
+}
+
+extension Technique {
+  /// With a file, any technique works.
+  public var sharesMemory: Bool { true }
 }
 
 /// One guest's share of the host: its memory map and its processors.

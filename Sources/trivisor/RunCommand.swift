@@ -68,6 +68,13 @@ struct RunCommand: ParsableCommand {
     completion: .file())
   var disk: [String] = []
 
+  @Option(
+    help: """
+      The guest's console on standard input and output: serial, or virtio (Linux: hvc0, whose driver the guest must \
+      have; the serial port is there, too, without input).
+      """)
+  var console: ConsoleArgument = .serial
+
   @Option(help: "How a Linux kernel is entered: auto, pvh (unpacked on the host) or bzimage (as packaged).")
   var linuxEntry: LinuxEntry = .automatic
 
@@ -80,7 +87,7 @@ struct RunCommand: ParsableCommand {
   @Option(help: "End the guest after this time with status 124: 30s, 500ms, 5m.")
   var timeout: TimeLimit?
 
-  @Option(help: "What a reset without an exit code means: success, failure (126) or restart.")
+  @Option(help: "What a reset without an exit code means: success, failure (122) or restart.")
   var onReset: ResetPolicy = .failure
 
   @Flag(help: "Exit codes at port 0xf4 become (v << 1) | 1, as QEMU's isa-debug-exit makes them.")
@@ -108,6 +115,7 @@ struct RunCommand: ParsableCommand {
       throw Refusal(status: .failed, message: error.description)
     }
     var session = RunSession(guest: guest, choice: choice, began: began, configuration: configuration)
+    session.usesVirtioConsole = console == .virtio
     session.timeLimit = timeout?.nanoseconds
     session.showsStatistics = stats
     session.isVerbose = verbose
@@ -120,6 +128,7 @@ struct RunCommand: ParsableCommand {
     request.commandLine = append.joined(separator: " ")
     request.addsDefaultCommandLine = defaultAppend
     request.linuxEntry = linuxEntry
+    if console == .virtio { request.linuxConsole = "hvc0" }
     request.initialRamdisks = try initrd.map { try BootImage(path: FilePath($0)) }
     request.modules = try module.map { argument in
       let words = argument.split(separator: " ", maxSplits: 1).map(String.init)
@@ -156,6 +165,11 @@ enum TechniqueArgument: String, ExpressibleByArgument, CaseIterable {
   var request: TechniqueRequest {
     TechniqueName(rawValue: rawValue).map { .named($0) } ?? .automatic
   }
+}
+
+/// `--console`.
+enum ConsoleArgument: String, ExpressibleByArgument, CaseIterable {
+  case serial, virtio
 }
 
 extension ResetPolicy: ExpressibleByArgument {}

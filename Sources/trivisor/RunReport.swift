@@ -1,3 +1,4 @@
+import Devices
 import Platform
 import VMM
 
@@ -66,6 +67,7 @@ struct RunReport: Encodable {
     case .exited(let code): ("exited", code, nil)
     case .poweredOff: ("poweredOff", nil, nil)
     case .reset: ("reset", nil, nil)
+    case .panicked(let panic): (panic.isEndOfInit ? "initEnded" : "panicked", nil, panic.reason)
     case .tripleFault: ("tripleFault", nil, nil)
     case .halted: ("halted", nil, nil)
     case .crashed(let report): ("crashed", nil, report.summary)

@@ -11,6 +11,8 @@ struct RunSession {
   /// When the command began, on the host's monotonic clock.
   let began: UInt64
   var configuration: VirtualMachineConfiguration
+  /// Whether standard input and output are a virtio console's.
+  var usesVirtioConsole = false
   var timeLimit: UInt64?
   var showsStatistics = false
   var isVerbose = false
@@ -90,8 +92,13 @@ struct RunSession {
       if error != .brokenPipe { Diagnostics.say("the guest's output can't be written: \(error)") }
       broken.tell()
     }
-    let serialInput = input ? SerialInput(fileDescriptor: STDIN_FILENO, isTerminal: isTerminal) : nil
-    configuration.serialPorts = [SerialPortConfiguration(output: sink, input: serialInput)]
+    let consoleInput = input ? SerialInput(fileDescriptor: STDIN_FILENO, isTerminal: isTerminal) : nil
+    configuration.serialPorts = [SerialPortConfiguration(output: sink, input: usesVirtioConsole ? nil : consoleInput)]
+    if usesVirtioConsole {
+      let size = isTerminal ? Terminal.size(of: STDOUT_FILENO) : nil
+      configuration.virtioConsole = VirtioConsoleConfiguration(
+        output: sink, input: consoleInput, size: size.map { VirtioConsole.Size(columns: $0.columns, rows: $0.rows) })
+    }
     let machine = VirtualMachine(configuration, technique: choice.technique)
     broken.connect { machine.stop(.outputClosed) }
     return machine
@@ -148,6 +155,10 @@ struct RunSession {
       if configuration.resetPolicy == .failure {
         Diagnostics.say("the guest reset the machine without an exit code (--on-reset=success takes that for success)")
       }
+    case .panicked(let panic):
+      let what =
+        panic.isEndOfInit ? "the guest's first process ended, so its kernel panicked" : "the guest's kernel panicked"
+      Diagnostics.say(what + (panic.reason.map { ": \($0)" } ?? ""))
     case .tripleFault: Diagnostics.say("the guest crashed: triple fault")
     case .halted:
       Diagnostics.say("the guest halted for good: every processor stands at HLT with interrupts off, and no exit code")

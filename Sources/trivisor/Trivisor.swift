@@ -21,7 +21,8 @@ struct Trivisor: ParsableCommand {
         trivisor doctor                          what this host offers
 
       Exit statuses: a guest's own exit code ends the process with it. Otherwise 0 success, 64 the command line,
-      124 timed out, 125 Trivisor or the host failed, 126 the guest crashed, 127 the image can't be loaded.
+      121 the guest's first process ended, 122 it reset, 123 its kernel panicked, 124 timed out, 125 Trivisor or the
+      host failed, 126 the guest crashed, 127 the image can't be loaded.
       """,
     version: version,
     subcommands: [RunCommand.self, DoctorCommand.self, GuestsCommand.self])

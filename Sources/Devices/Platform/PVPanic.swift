@@ -25,7 +25,7 @@ public final class PVPanic: ByteWidePortDevice {
     public static let shutdown = Events(rawValue: 1 << 2)
   }
 
-  /// How a panic's crash report begins, for who tells a panic from other crashes.
+  /// The summary of the crash report that ends the machine.
   public static let panicSummary = "the guest's kernel panicked"
 
   private let seen = Atomic<UInt8>(0)

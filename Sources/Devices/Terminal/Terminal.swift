@@ -35,6 +35,13 @@ public final class Terminal: Sendable {
     saved.deallocate()
   }
 
+  /// Columns and rows of the terminal at a descriptor; `nil` if there is none, or it doesn't know.
+  public static func size(of fileDescriptor: Int32) -> (columns: UInt16, rows: UInt16)? {
+    var size = winsize()
+    guard ioctl(fileDescriptor, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0, size.ws_row > 0 else { return nil }
+    return (size.ws_col, size.ws_row)
+  }
+
   /// Hands every key to whoever reads. Again after SIGCONT: the shell had the terminal meanwhile.
   /// - Throws: what tcsetattr(3) said: EIO when the process is an orphan in the background.
   public func makeRaw() throws(Errno) {

@@ -85,6 +85,52 @@ struct VirtioConsoleTests {
     #expect(driver.read(VirtioDriver.Register.interruptStatus) == 2)
   }
 
+  @Test("a driver that tells when its port is open gets no input before")
+  func messages() throws {
+    let console = VirtioConsole(sink: sink)
+    let driver = try VirtioDriver(console)
+    let calls = Counter()
+    console.whenRoomForInput { calls.increment() }
+    #expect(console.receive([0x61]) == 0)
+    let (answers, messages) = (RingPlace.standard(2), RingPlace.standard(3))
+    driver.open([receive, transmit, answers, messages], features: .bit(1))
+    #expect(driver.status == 15)
+    #expect(driver.read(0x104) == 1)
+    #expect(!console.isListening)
+    for head: UInt16 in 0..<4 {
+      driver.describe(answers, Int(head), address: 0x8_0000 + 16 * UInt64(head), length: 16, flags: 2)
+      driver.publish(answers, head: head)
+    }
+    func tell(port: UInt32, event: UInt16, value: UInt16) -> UInt32? {
+      driver.store(port, at: 0x9_0000)
+      driver.store(event, at: 0x9_0004)
+      driver.store(value, at: 0x9_0006)
+      return driver.request(messages, [.init(address: 0x9_0000, length: 8)])
+    }
+    // DEVICE_READY brings DEVICE_ADD, PORT_READY brings CONSOLE_PORT.
+    #expect(tell(port: 0, event: 0, value: 1) == 0)
+    driver.run(2)
+    #expect(driver.usedEntry(answers, 0) == (0, 8))
+    #expect(driver.load(UInt64.self, at: 0x8_0000) == 1 << 32)
+    #expect(tell(port: 0, event: 3, value: 1) == 0)
+    driver.run(2)
+    #expect(driver.load(UInt64.self, at: 0x8_0010) == 1 << 48 | 4 << 32)
+    // Another port's, an unknown one, and too many: nothing.
+    #expect(tell(port: 7, event: 6, value: 1) == 0)
+    #expect(tell(port: 0, event: 99, value: 1) == 0)
+    for _ in 0..<100 { #expect(tell(port: 0, event: 0, value: 1) == 0) }
+    #expect(!console.isListening)
+    #expect(console.receive([0x61]) == 0)
+    #expect(calls.value == 0)
+    #expect(tell(port: 0, event: 6, value: 1) == 0)
+    #expect(console.isListening)
+    #expect(calls.value == 1)
+    #expect(console.receive([0x61]) == 1)
+    // Half a message is none.
+    #expect(driver.request(messages, [.init(address: 0x9_0000, length: 4)]) == nil)
+    #expect(driver.device.fault == .malformedRequest)
+  }
+
   @Test("typing and printing at once, on the device's thread", .timeLimit(.minutes(1)))
   func worker() throws {
     let console = VirtioConsole(sink: sink)

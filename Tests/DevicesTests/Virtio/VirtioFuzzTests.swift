@@ -160,9 +160,9 @@ struct VirtioFuzzTests {
   @Test("entropy", arguments: 1...5 as ClosedRange<UInt64>)
   func entropy(seed: UInt64) throws { try fuzz(VirtioEntropy(), seed: seed) }
 
-  @Test("console", arguments: 1...5 as ClosedRange<UInt64>)
-  func console(seed: UInt64) throws {
-    let console = VirtioConsole(sink: MemorySink(limit: 1024), size: .init(columns: 80, rows: 25))
+  @Test("console", arguments: 1...5 as ClosedRange<UInt64>, [false, true])
+  func console(seed: UInt64, hasSize: Bool) throws {
+    let console = VirtioConsole(sink: MemorySink(limit: 1024), size: hasSize ? .init(columns: 80, rows: 25) : nil)
     try fuzz(console, seed: seed) { generator in
       if UInt8.random(in: 0..<4, using: &generator) == 0 {
         _ = console.receive(Array(repeating: 0x78, count: Int.random(in: 0..<300, using: &generator)))

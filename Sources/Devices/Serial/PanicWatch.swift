@@ -1,0 +1,89 @@
+import Synchronization
+
+/// Passes a console's output on and notices Linux's last words in it.
+///
+/// A kernel that panics and then resets, as it is told to on test machines, looks like one that was rebooted; and where
+/// there is a pvpanic port, it tells that the kernel gave up and not why. The console has it: "Kernel panic - not
+/// syncing: WHY" (Linux, kernel/panic.c). A later "reboot: Restarting system" (kernel/reboot.c) takes that back: then it
+/// was only quoted, by a program that printed an old log.
+public final class PanicWatch: SerialSink {
+  private enum Phrase {
+    static let panic = Array("Kernel panic - not syncing: ".utf8)
+    static let restart = Array("reboot: Restarting system".utf8)
+  }
+
+  /// More of a reason than this is not kept.
+  private static let reasonLimit = 256
+
+  private struct State {
+    /// How many bytes of each phrase were just seen.
+    var panicMatched = 0
+    var restartMatched = 0
+    /// While the reason is being read.
+    var isInReason = false
+    var reason: [UInt8] = []
+    var hasPanicked = false
+  }
+
+  private let sink: any SerialSink
+  private let state = Mutex(State())
+
+  /// - Parameter sink: gets all output unchanged.
+  public init(_ sink: any SerialSink) { self.sink = sink }
+
+  /// The panic that the guest reported and did not go on from.
+  public var panic: KernelPanic? {
+    state.withLock { state in
+      guard state.hasPanicked else { return nil }
+      let reason = String(decoding: state.reason, as: UTF8.self)
+      return KernelPanic(reason: reason.isEmpty ? nil : reason)
+    }
+  }
+
+  /// Looks at each byte once; the only allocation is the reason's.
+  public func write(_ bytes: UnsafeRawBufferPointer) {
+    state.withLock { state in
+      for byte in bytes { Self.look(at: byte, &state) }
+    }
+    sink.write(bytes)
+  }
+
+  /// As the sink.
+  public func finish() { sink.finish() }
+  /// As the sink.
+  public func abandon() { sink.abandon() }
+
+  private static func look(at byte: UInt8, _ state: inout State) {
+    if state.isInReason {
+      if byte == UInt8(ascii: "\n") || byte == UInt8(ascii: "\r") || state.reason.count == reasonLimit {
+        state.isInReason = false
+      } else {
+        // What is no text would reach the terminal again with the sentence that tells the reason.
+        state.reason.append((0x20...0x7e).contains(byte) ? byte : UInt8(ascii: "?"))
+      }
+      return
+    }
+    if advance(&state.panicMatched, by: byte, in: Phrase.panic) {
+      // The first one counts: a kernel may panic again on its way down.
+      guard !state.hasPanicked else { return }
+      state.hasPanicked = true
+      state.isInReason = true
+    }
+    if advance(&state.restartMatched, by: byte, in: Phrase.restart) {
+      state.hasPanicked = false
+      state.reason = []
+    }
+  }
+
+  /// After a mismatch only the byte at hand can begin the phrase anew: a kernel writes whole lines.
+  private static func advance(_ matched: inout Int, by byte: UInt8, in phrase: [UInt8]) -> Bool {
+    if byte == phrase[matched] {
+      matched += 1
+    } else {
+      matched = byte == phrase[0] ? 1 : 0
+    }
+    guard matched == phrase.count else { return false }
+    matched = 0
+    return true
+  }
+}
