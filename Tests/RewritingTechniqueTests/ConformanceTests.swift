@@ -8,7 +8,6 @@ struct RewritingConformanceTests {
   /// What these need is not there: second processors, and processor features that CPUID does not announce under this
   /// technique.
   private static let absent: Set<String> = [
-    "cpuid-dynamic", "msr-defaults", "msr-pat-reserved", "xgetbv", "xgetbv-user", "xsetbv",
   ]
 
   private static func needsProcessors(_ conformanceCase: ConformanceCase) -> Bool {
