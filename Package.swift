@@ -20,6 +20,7 @@ let package = Package(
     .executable(name: "trivisor", targets: ["trivisor"]),
     .library(name: "TrivisorPlatform", targets: ["Platform", "HardwareTechnique", "VMM"]),
     .executable(name: "trivisor-conformance", targets: ["ConformanceRunner"]),
+    .executable(name: "trivisor-differential", targets: ["DifferentialRunner"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -83,6 +84,13 @@ let package = Package(
     .executableTarget(
       name: "ConformanceRunner", dependencies: ["Conformance", "HardwareTechnique", "RewritingTechnique", "VMM"],
       path: "Tests/ConformanceRunner", swiftSettings: strict),
+    .target(name: "CNativeRun", path: "Tests/CNativeRun"),
+    .target(
+      name: "Differential", dependencies: ["CNativeRun", "InstructionSet", "RewritingTechnique", "VMM"],
+      path: "Tests/Differential", swiftSettings: strict),
+    .executableTarget(
+      name: "DifferentialRunner", dependencies: ["Differential"], path: "Tests/DifferentialRunner",
+      swiftSettings: strict),
     .testTarget(
       name: "RewritingTechniqueTests",
       dependencies: ["Conformance", "InstructionSet", "RewritingTechnique", "VMM"], swiftSettings: strict),

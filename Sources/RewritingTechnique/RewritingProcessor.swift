@@ -145,7 +145,7 @@ final class RewritingProcessor: Processor {
     }
   }
 
-  private func runUntilInterrupted() -> Interruption {
+  func runUntilInterrupted() -> Interruption {
     do throws(Interruption) {
       try runBlocks()
     } catch {

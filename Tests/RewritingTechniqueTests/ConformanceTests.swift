@@ -5,19 +5,8 @@ import Testing
 
 /// The conformance suite, as far as the engine goes.
 struct RewritingConformanceTests {
-  /// What these need is not there: second processors, and processor features that CPUID does not announce under this
-  /// technique.
-  private static let absent: Set<String> = [
-    "cpuid-dynamic", "msr-defaults", "msr-pat-reserved", "xgetbv", "xgetbv-user", "xsetbv",
-  ]
-
-  private static func needsProcessors(_ conformanceCase: ConformanceCase) -> Bool {
-    conformanceCase.name.hasPrefix("startup-")
-  }
-
-  private static let cases = ConformanceSuite.cases.filter {
-    !absent.contains($0.name) && !needsProcessors($0)
-  }
+  /// All but those that need a second processor.
+  private static let cases = ConformanceSuite.cases.filter { !$0.name.hasPrefix("startup-") }
 
   @Test("a guest runs as the manual says, or is refused by name", arguments: cases)
   func passesOrIsRefused(_ conformanceCase: ConformanceCase) {

@@ -1,0 +1,110 @@
+// Translated code without a machine around it, for tests that compare it with the host's processor.
+
+import CWorldSwitch
+import Devices
+import Glibc
+import InstructionSet
+import VMM
+
+/// A processor that runs code from a given state up to its first exception, which is not delivered but told.
+///
+/// Used on the thread that made it.
+package final class CodeProbe {
+  /// Why the code came to an end.
+  package enum Ending: Equatable {
+    /// `address`: CR2 of a page fault.
+    case exception(vector: UInt8, errorCode: UInt32?, address: UInt64?)
+    /// The engine cannot run this.
+    case unsupported(String)
+    /// HLT, a request to stop, a device's wish.
+    case stopped
+  }
+
+  private let partition: RewritingPartition
+  private let processor: RewritingProcessor
+
+  /// - Throws: `TechniqueFailure` when the host refuses memory or handlers.
+  package init(_ configuration: MachineConfiguration, memory: GuestMemory, bus: Bus) throws(TechniqueFailure) {
+    let made = try RewritingTechnique().makePartition(configuration, memory: memory, bus: bus)
+    guard let partition = made as? RewritingPartition else {
+      throw TechniqueFailure(call: "making a partition", reason: "it is another technique's")
+    }
+    self.partition = partition
+    processor = try RewritingProcessor(partition: partition)
+    let error = cws_prepare_thread(processor.block.state)
+    guard error == 0 else {
+      throw TechniqueFailure(call: "sigaltstack or arch_prctl", reason: String(cString: strerror(error)))
+    }
+    processor.stop.adoptThread()
+  }
+
+  deinit { cws_release_thread() }
+
+  /// Sets everything: done once, after which the members below are changed from run to run.
+  package func begin(_ change: (inout MachineState) -> Void) throws(TechniqueFailure) {
+    var state = try processor.readState()
+    change(&state)
+    try processor.writeState(state)
+  }
+
+  /// Whether the guest's CPUID announces what the instruction needs.
+  package func announces(_ instruction: Instruction) -> Bool {
+    let announced = processor.store.translator.announced
+    return announced.contains(instruction.feature) || announced.isOlderInstruction(instruction)
+  }
+
+  /// Stops a run from another thread.
+  package var stopHandle: any StopHandle { processor.stopHandle }
+
+  /// The 16 general registers by number.
+  package var general: UnsafeMutablePointer<UInt64> { processor.block.general }
+  /// 16 registers of 32 bytes.
+  package var vectors: UnsafeMutablePointer<UInt8> { processor.block.vectors }
+  /// In FXSAVE's format.
+  package var x87: UnsafeMutablePointer<UInt8> { processor.block.x87 }
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  package var mxcsr: UInt32 {
+    get { processor.block.state.pointee.mxcsr }
+    set { processor.block.state.pointee.mxcsr = newValue }
+  }
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  package var rip: UInt64 {
+    get { processor.rip }
+    set { processor.rip = newValue }
+  }
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  package var rflags: UInt64 {
+    get { processor.rflags }
+    set { processor.rflags = newValue }
+  }
+  /// Bases of FS and GS.
+  package var bases: (fs: UInt64, gs: UInt64) {
+    get { (processor.system.fs.base, processor.system.gs.base) }
+    set {
+      (processor.system.fs.base, processor.system.gs.base) = newValue
+      processor.modeChanged()
+    }
+  }
+
+  /// Bytes at a physical address were changed from outside.
+  package func memoryChanged(at physical: UInt64, count: Int) { processor.store.invalidate(physical, count: count) }
+
+  /// Runs up to an exception.
+  package func run() -> Ending {
+    processor.isInShadow = false
+    while true {
+      if processor.stop.settle() { return .stopped }
+      cws_load_x87(processor.block.state)
+      let interruption = processor.runUntilInterrupted()
+      cws_save_x87(processor.block.state)
+      switch interruption {
+      case .exception(let exception):
+        return .exception(vector: exception.vector, errorCode: exception.errorCode, address: exception.address)
+      case .stop(.stopRequested):
+        if processor.activity != .running { return .stopped }
+      case .stop: return .stopped
+      case .unsupported(let name): return .unsupported(name)
+      }
+    }
+  }
+}

@@ -1,0 +1,235 @@
+// The same code from the same state, natively and translated, and what must be the same afterwards: everything that the
+// architecture defines, at a fault too.
+//
+// The native run is of this process, at CPL 3, and comes first; it ends with a signal, for the UD2 behind the code if not
+// for a fault before. The translated run is in a guest whose page tables give the region the same rights. Left out
+// of the comparison: RFLAGS.RF, which a frame has set for a fault; where x87 last was, which would be an address of the
+// code cache; and the P bit of a page fault's error code in the upper half, where the host's kernel has pages.
+
+import CNativeRun
+import Glibc
+import InstructionSet
+import RewritingTechnique
+import Synchronization
+import VMM
+
+/// Compares translated code with the host's processor.
+public final class DifferentialTester {
+  /// What came of one case.
+  public enum Verdict: Equatable {
+    case same
+    /// Natively it did not end, or called the host.
+    case skipped
+    /// What the engine cannot run.
+    case unsupported(String)
+    case different([String])
+  }
+
+  /// Of all cases so far.
+  public struct Tally: Sendable {
+    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+    public var same = 0, skipped = 0, different = 0
+    /// By what was not supported.
+    public var unsupported: [String: Int] = [:]
+    /// Executions by kind of instruction, those that ended in a fault among them.
+    public var executions: [Int]
+    /// Cases by how they ended natively.
+    public var vectors: [UInt64: Int] = [:]
+  }
+
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  public private(set) var tally: Tally
+  let generator: CaseGenerator
+  private let memory: TestMemory
+  private let probe: CodeProbe
+  private let native: UnsafeMutablePointer<cnr_state>
+  private let watchdog: Watchdog
+  private static let flagMask: UInt64 = 0x24_4fd5
+
+  /// The calling thread is the one that runs code from now on. Once a process.
+  /// - Throws: what the host refuses.
+  public init(seed: UInt64) throws {
+    memory = try TestMemory(seed: seed)
+    let bus = try Bus(memory: [
+      .init("page", base: GuestPhysicalAddress(TestMemory.devicePhysical), size: 4096, device: memory.device)
+    ])
+    let probe = try CodeProbe(MachineConfiguration(memorySize: memory.guest.size), memory: memory.guest, bus: bus)
+    self.probe = probe
+    let root = memory.root
+    try probe.begin { state in
+      state.system.cr0 = 0x8005_0033
+      state.system.cr3 = root
+      // FSGSBASE, OSXSAVE, OSXMMEXCPT, OSFXSR, PAE.
+      state.system.cr4 = 0x5_0620
+      state.system.efer = 0xd01
+      // No permission for ports.
+      state.system.task.limit = 0x20
+      state.system.cs = .flatCode64(selector: 0x33)
+      state.system.cs.attributes |= 0x60
+      for segment in [\SystemRegisters.ss, \.ds, \.es, \.fs, \.gs] {
+        state.system[keyPath: segment] = .flatData(selector: 0x2b)
+        state.system[keyPath: segment].attributes |= 0x60
+      }
+      state.extended.xcr0 = 7
+      state.general.rflags = 0x202
+      state.activity = .running
+    }
+    native = UnsafeMutableRawPointer.allocate(byteCount: MemoryLayout<cnr_state>.size, alignment: 64)
+      .bindMemory(to: cnr_state.self, capacity: 1)
+    native.initialize(to: cnr_state())
+    watchdog = Watchdog(probe.stopHandle)
+    let error = cnr_prepare(UInt32(Region.base), UInt32(Region.size))
+    guard error == 0 else {
+      throw TechniqueFailure(call: "sigaction, setitimer or seccomp", reason: String(cString: strerror(error)))
+    }
+    generator = CaseGenerator(kinds: KindCatalogue(announces: probe.announces).kinds)
+    tally = Tally(executions: [Int](repeating: 0, count: generator.kinds.count))
+  }
+
+  deinit {
+    watchdog.end()
+    UnsafeMutableRawPointer(native).deallocate()
+  }
+
+  // MARK: Cases
+
+  /// Runs one case of a sequence.
+  public func run(seed: UInt64, index: UInt64) -> Verdict {
+    let test = generator.make(seed: seed, index: index)
+    let verdict = run(test)
+    switch verdict {
+    case .same:
+      tally.same += 1
+      count(test)
+    case .skipped: tally.skipped += 1
+    case .unsupported(let name): tally.unsupported[name, default: 0] += 1
+    case .different: tally.different += 1
+    }
+    return verdict
+  }
+
+  private func count(_ test: TestCase) {
+    tally.vectors[native.pointee.vector, default: 0] += 1
+    var start = test.address
+    for element in test.elements where start <= native.pointee.rip || element.kind == test.elements[0].kind {
+      tally.executions[element.kind] += 1
+      start += UInt64(element.bytes.count)
+    }
+  }
+
+  func run(_ test: TestCase) -> Verdict {
+    let code = test.code
+    memory.place(code, at: test.address)
+    let offset = test.address - Region.base
+    probe.memoryChanged(at: TestMemory.physicalBase + offset, count: code.count)
+    runNatively(test)
+    var verdict = Verdict.skipped
+    if native.pointee.vector < CNR_ENDLESS {
+      switch runTranslated(test) {
+      case .unsupported(let name): verdict = .unsupported(name)
+      case .stopped: verdict = .different(["the translated code did not end"])
+      case .exception(let vector, let errorCode, let address):
+        let undefined = UInt64(test.undefinedFlags(at: native.pointee.rip).rawValue)
+        let found = differences(vector, errorCode, address, undefined) + memory.differences()
+        verdict = found.isEmpty ? .same : .different(found)
+      }
+    }
+    for page in memory.reset() {
+      probe.memoryChanged(at: TestMemory.physicalBase + UInt64(page) * 4096, count: 4096)
+    }
+    return verdict
+  }
+
+  private func runNatively(_ test: TestCase) {
+    let words = UnsafeMutableRawPointer(native).assumingMemoryBound(to: UInt64.self)
+    for number in 0..<16 { words[number] = test.general[number] }
+    native.pointee.flags = test.flags
+    native.pointee.rip = test.address
+    native.pointee.fs_base = test.bases.fs
+    native.pointee.gs_base = test.bases.gs
+    let area = extended
+    memset(area, 0, 832)
+    for byte in 0..<160 { area[byte] = test.x87[byte] }
+    var mxcsr = test.mxcsr
+    memcpy(area + 24, &mxcsr, 4)
+    area[512] = 7
+    for register in 0..<16 {
+      for half in 0..<2 {
+        for word in 0..<2 {
+          var value = test.vectors[4 * register + 2 * half + word]
+          memcpy(area + (half == 0 ? 160 : 576) + 16 * register + 8 * word, &value, 8)
+        }
+      }
+    }
+    cnr_run(native)
+  }
+
+  private var extended: UnsafeMutablePointer<UInt8> {
+    (UnsafeMutableRawPointer(native) + 192).assumingMemoryBound(to: UInt8.self)
+  }
+
+  private func runTranslated(_ test: TestCase) -> CodeProbe.Ending {
+    for number in 0..<16 { probe.general[number] = test.general[number] }
+    probe.rflags = test.flags
+    probe.rip = test.address
+    probe.bases = test.bases
+    for byte in 0..<160 where !(6..<32).contains(byte) { probe.x87[byte] = test.x87[byte] }
+    for byte in 6..<24 { probe.x87[byte] = 0 }
+    probe.mxcsr = test.mxcsr
+    test.vectors.withUnsafeBytes { bytes in
+      if let source = bytes.baseAddress { memcpy(probe.vectors, source, 512) }
+    }
+    watchdog.begin()
+    defer { watchdog.pause() }
+    return probe.run()
+  }
+
+  // MARK: Comparison
+
+  private func differences(
+    _ vector: UInt8, _ errorCode: UInt32?, _ address: UInt64?, _ undefinedFlags: UInt64
+  ) -> [String] {
+    var found: [String] = []
+    func compare(_ name: String, _ wanted: UInt64, _ got: UInt64) {
+      if wanted != got { found.append("\(name): \(hexadecimal(wanted)) natively, \(hexadecimal(got)) here") }
+    }
+    let expected = native.pointee
+    compare("vector", expected.vector, UInt64(vector))
+    compare("RIP", expected.rip, probe.rip)
+    if expected.vector == UInt64(vector) {
+      var mask = UInt64.max
+      if vector == 14 {
+        compare("CR2", expected.address, address ?? 0)
+        if expected.address >> 47 != 0 { mask = ~1 }
+      }
+      compare("error code", expected.error_code & mask, UInt64(errorCode ?? 0) & mask)
+    }
+    let flagMask = Self.flagMask & ~undefinedFlags
+    compare("RFLAGS", expected.flags & flagMask, probe.rflags & flagMask)
+    let words = UnsafeMutableRawPointer(native).assumingMemoryBound(to: UInt64.self)
+    for number in 0..<16 { compare(Self.names[number], words[number], probe.general[number]) }
+    compare("FS base", expected.fs_base, probe.bases.fs)
+    compare("GS base", expected.gs_base, probe.bases.gs)
+    let area = UnsafeMutableRawPointer(extended)
+    compare("MXCSR", UInt64(area.load(fromByteOffset: 24, as: UInt32.self)), UInt64(probe.mxcsr))
+    let x87 = UnsafeMutableRawPointer(probe.x87)
+    for (name, offset) in [("FCW", 0), ("FSW", 2), ("FTW", 4)] {
+      compare(
+        name, UInt64(area.load(fromByteOffset: offset, as: UInt16.self)),
+        UInt64(x87.load(fromByteOffset: offset, as: UInt16.self)))
+    }
+    for register in 0..<8 where memcmp(area + 32 + 16 * register, x87 + 32 + 16 * register, 10) != 0 {
+      found.append("ST\(register) differs")
+    }
+    for register in 0..<16 {
+      let place = UnsafeMutableRawPointer(probe.vectors) + 32 * register
+      if memcmp(area + 160 + 16 * register, place, 16) != 0 { found.append("XMM\(register) differs") }
+      if memcmp(area + 576 + 16 * register, place + 16, 16) != 0 { found.append("YMM\(register)'s upper half differs") }
+    }
+    return found
+  }
+
+  static let names = [
+    "RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15",
+  ]
+}
