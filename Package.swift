@@ -48,11 +48,13 @@ let package = Package(
     .target(name: "EmbeddedGuests", dependencies: ["CEmbeddedGuests"], swiftSettings: strict),
     .target(
       name: "Platform", dependencies: ["Boot", "CLinux", "Devices", "VMM", system], swiftSettings: strict),
+    .target(name: "GuestProcess", dependencies: ["CLinux", "VMM", system], swiftSettings: strict),
+    .target(name: "TestRunner", dependencies: ["GuestProcess", system], swiftSettings: strict),
     .executableTarget(
       name: "trivisor",
       dependencies: [
-        "Boot", "Devices", "EmbeddedGuests", "HardwareTechnique", "ParavirtTechnique", "Platform", "RewritingTechnique",
-        "VMM", argumentParser, system,
+        "Boot", "CLinux", "Devices", "EmbeddedGuests", "GuestProcess", "HardwareTechnique", "ParavirtTechnique",
+        "Platform", "RewritingTechnique", "TestRunner", "VMM", argumentParser, system,
       ],
       swiftSettings: strict),
     .testTarget(name: "EmbeddedGuestsTests", dependencies: ["EmbeddedGuests"], swiftSettings: strict),
@@ -73,6 +75,7 @@ let package = Package(
       name: "PlatformTests",
       dependencies: ["Boot", "Devices", "EmbeddedGuests", "HardwareTechnique", "Platform", "VMM"],
       swiftSettings: strict),
+    .testTarget(name: "TestRunnerTests", dependencies: ["GuestProcess", "TestRunner"], swiftSettings: strict),
     .target(name: "CPseudoTerminal", path: "Tests/CPseudoTerminal"),
     .testTarget(
       name: "TrivisorTests", dependencies: ["CPseudoTerminal", "EmbeddedGuests", "Platform", "VMM", "trivisor"],

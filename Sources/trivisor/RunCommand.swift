@@ -1,5 +1,6 @@
 import ArgumentParser
 import Boot
+import CLinux
 import Devices
 import Glibc
 import Platform
@@ -92,11 +93,23 @@ struct RunCommand: ParsableCommand {
   @Option(help: "Write the result to this file as JSON.", completion: .file(extensions: ["json"]))
   var json: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "End at once when this process, which must be the one that started the run, is gone.", valueName: "process"))
+  var endWithParent: Int32?
+
   @Flag(name: .shortAndLong, help: "Say more on standard error.")
   var verbose = false
 
   func run() throws {
     let began = monotonicNanoseconds()
+    if let endWithParent {
+      // In this order: a parent that goes in between is missed by neither.
+      guard clinux_die_with_parent() == 0, getppid() == endWithParent else {
+        throw Refusal(
+          status: .failed, message: "--end-with-parent: process \(endWithParent) is not, or no longer, the parent")
+      }
+    }
     let guest = try GuestImage(image, isParavirtual: technique == .paravirtual)
     let configuration = try configuration(guest)
     try RunSession.refuse(configuration.machine.findings())
