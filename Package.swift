@@ -50,11 +50,13 @@ let package = Package(
       name: "Platform", dependencies: ["Boot", "CLinux", "Devices", "VMM", system], swiftSettings: strict),
     .target(name: "GuestProcess", dependencies: ["CLinux", "VMM", system], swiftSettings: strict),
     .target(name: "TestRunner", dependencies: ["GuestProcess", system], swiftSettings: strict),
+    .target(name: "Inspection", dependencies: ["InstructionSet"], swiftSettings: strict),
     .executableTarget(
       name: "trivisor",
       dependencies: [
-        "Boot", "CLinux", "Devices", "EmbeddedGuests", "GuestProcess", "HardwareTechnique", "ParavirtTechnique",
-        "Platform", "RewritingTechnique", "TestRunner", "VMM", argumentParser, system,
+        "Boot", "CLinux", "Devices", "EmbeddedGuests", "GuestProcess", "HardwareTechnique", "Inspection",
+        "InstructionSet", "ParavirtTechnique", "Platform", "RewritingTechnique", "TestRunner", "VMM", argumentParser,
+        system,
       ],
       swiftSettings: strict),
     .testTarget(name: "EmbeddedGuestsTests", dependencies: ["EmbeddedGuests"], swiftSettings: strict),
@@ -76,6 +78,9 @@ let package = Package(
       dependencies: ["Boot", "Devices", "EmbeddedGuests", "HardwareTechnique", "Platform", "VMM"],
       swiftSettings: strict),
     .testTarget(name: "TestRunnerTests", dependencies: ["GuestProcess", "TestRunner"], swiftSettings: strict),
+    .testTarget(
+      name: "InspectionTests", dependencies: ["Boot", "EmbeddedGuests", "Inspection", "InstructionSet"],
+      swiftSettings: strict),
     .target(name: "CPseudoTerminal", path: "Tests/CPseudoTerminal"),
     .testTarget(
       name: "TrivisorTests", dependencies: ["CPseudoTerminal", "EmbeddedGuests", "Platform", "VMM", "trivisor"],

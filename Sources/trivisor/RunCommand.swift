@@ -19,6 +19,7 @@ struct RunCommand: ParsableCommand {
         trivisor run guest:hello --append "a b c"
         trivisor run boot-sector.img --kind flat16
         trivisor run vmlinuz --initrd initrd.img --append "quiet" --memory 512M
+        trivisor run vmlinuz --root rootfs --exec "make test"
         trivisor run kernel.elf --memory 1G --cpus 4 --timeout 30s --json result.json
       """)
 
@@ -40,8 +41,9 @@ struct RunCommand: ParsableCommand {
   @Option(help: "How many processors.")
   var cpus = 1
 
-  @Option(help: "Guest memory: 512 or 512M is in MiB, 2G in GiB.")
-  var memory = MemorySize(bytes: 128 << 20)
+  @Option(
+    help: "Guest memory: 512 or 512M is in MiB, 2G in GiB. Default: 128M; with --exec or --root what these need.")
+  var memory: MemorySize?
 
   @Option(help: ArgumentHelp("Text for the guest's command line.", valueName: "text"))
   var append: [String] = []
@@ -56,6 +58,16 @@ struct RunCommand: ParsableCommand {
     help: ArgumentHelp("An archive for Linux's first root; several are unpacked over one another.", valueName: "file"),
     completion: .file())
   var initrd: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Run this command in a Linux guest as soon as it has started, and end with its status.", valueName: "command"))
+  var exec: String?
+
+  @Option(
+    help: ArgumentHelp("A folder of the host's as Linux's first root: a copy, in memory.", valueName: "folder"),
+    completion: .directory)
+  var root: String?
 
   @Option(
     help: ArgumentHelp("A module for a multiboot kernel: a file, then its text.", valueName: "file [text]"),
@@ -134,6 +146,12 @@ struct RunCommand: ParsableCommand {
     request.addsDefaultCommandLine = defaultAppend
     request.linuxEntry = linuxEntry
     request.initialRamdisks = try initrd.map { try BootImage(path: FilePath($0)) }
+    var memoryNeeded = MemorySize(bytes: 128 << 20)
+    if exec != nil || root != nil {
+      var host = LinuxCommandHost(command: exec, root: root.map { FilePath($0) })
+      host.isVerbose = verbose
+      memoryNeeded = try host.prepare(&request)
+    }
     request.modules = try module.map { argument in
       let words = argument.split(separator: " ", maxSplits: 1).map(String.init)
       return BootModule(
@@ -143,7 +161,7 @@ struct RunCommand: ParsableCommand {
     request.entry = entry?.value.rawValue
     var configuration = VirtualMachineConfiguration(boot: request)
     configuration.machine.processorCount = cpus
-    configuration.machine.memorySize = memory.bytes
+    configuration.machine.memorySize = (memory ?? memoryNeeded).bytes
     if let cpu {
       guard let model = ProcessorModel.named(cpu) else {
         throw Refusal(

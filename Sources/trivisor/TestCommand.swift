@@ -93,7 +93,9 @@ struct TestCommand: ParsableCommand {
     Shard.acknowledge(environment: environment)
     let tests = shard.part(of: TestCase.withUniqueNames(try allTests()))
     try makeArtifactsFolder()
-    for (option, file) in [("--junit", junit), ("--json", json)] { try refuseUnwritable(file, option) }
+    for (option, file) in [("--junit", junit), ("--json", json)] {
+      try ResultFile.refuseUnwritable(file, option: option)
+    }
     let session = TestSession(tests, jobs: jobs ?? max(sysconf(Int32(_SC_NPROCESSORS_ONLN)), 1))
     session.retries = retries
     session.artifacts = artifacts.map { FilePath($0) }
@@ -112,13 +114,14 @@ struct TestCommand: ParsableCommand {
     let verdict = session.results.map(\.verdict).max() ?? .passed
     let status = signal.map { 128 + $0 } ?? verdict.status
     progress.finish(session.results, wallTime: wallTime, shard: shard, signal: signal)
-    try write(JUnitReport.text(session.results, wallTime: wallTime), to: junit, "--junit")
-    if json != nil {
+    if let junit {
+      try ResultFile.write(JUnitReport.text(session.results, wallTime: wallTime), to: junit, option: "--junit")
+    }
+    if let json {
       let report = TestReport(
         session.results, verdict: signal == nil ? verdict : .interrupted, status: status, wallTime: wallTime,
         shard: shard)
-      let text = try report.text()
-      try write(text, to: json, "--json")
+      try ResultFile.write(try report.text(), to: json, option: "--json")
     }
     Glibc.exit(status)
   }
@@ -164,29 +167,6 @@ struct TestCommand: ParsableCommand {
     guard mkdir(artifacts, 0o777) == 0 || errno == EEXIST, access(artifacts, W_OK | X_OK) == 0 else {
       throw Refusal(
         status: .usage, message: "--artifacts: \(artifacts) can't be written: \(Errno(rawValue: errno))")
-    }
-  }
-
-  /// A result that can't be written is told before the work; but no file is made before there is something to write.
-  private func refuseUnwritable(_ file: String?, _ option: String) throws {
-    guard let file else { return }
-    let path = FilePath(file)
-    let folder = path.removingLastComponent()
-    let place = access(file, F_OK) == 0 ? file : folder.isEmpty ? "." : folder.string
-    guard access(place, W_OK) == 0 else {
-      throw Refusal(status: .usage, message: "\(option): \(file) can't be written: \(Errno(rawValue: errno))")
-    }
-  }
-
-  private func write(_ text: @autoclosure () -> String, to file: String?, _ option: String) throws {
-    guard let file else { return }
-    do {
-      let descriptor = try FileDescriptor.open(
-        FilePath(file), .writeOnly, options: [.create, .truncate, .closeOnExec],
-        permissions: [.ownerReadWrite, .groupRead, .otherRead])
-      try descriptor.closeAfter { _ = try descriptor.writeAll(text().utf8) }
-    } catch {
-      throw Refusal(status: .failed, message: "\(option): \(file) could not be written: \(error)")
     }
   }
 }
