@@ -49,11 +49,15 @@ let package = Package(
     .target(name: "EmbeddedGuests", dependencies: ["CEmbeddedGuests"], swiftSettings: strict),
     .target(
       name: "Platform", dependencies: ["Boot", "CLinux", "Devices", "VMM", system], swiftSettings: strict),
+    .target(name: "GuestProcess", dependencies: ["CLinux", "VMM", system], swiftSettings: strict),
+    .target(name: "TestRunner", dependencies: ["GuestProcess", system], swiftSettings: strict),
+    .target(name: "Inspection", dependencies: ["InstructionSet"], swiftSettings: strict),
     .executableTarget(
       name: "trivisor",
       dependencies: [
-        "Boot", "Devices", "EmbeddedGuests", "HardwareTechnique", "ParavirtTechnique", "Platform", "RewritingTechnique",
-        "VMM", argumentParser, system,
+        "Boot", "CLinux", "Devices", "EmbeddedGuests", "GuestProcess", "HardwareTechnique", "Inspection",
+        "InstructionSet", "ParavirtTechnique", "Platform", "RewritingTechnique", "TestRunner", "VMM", argumentParser,
+        system,
       ],
       swiftSettings: strict),
     .testTarget(name: "EmbeddedGuestsTests", dependencies: ["EmbeddedGuests"], swiftSettings: strict),
@@ -73,6 +77,10 @@ let package = Package(
     .testTarget(
       name: "PlatformTests",
       dependencies: ["Boot", "Devices", "EmbeddedGuests", "HardwareTechnique", "Platform", "VMM"],
+      swiftSettings: strict),
+    .testTarget(name: "TestRunnerTests", dependencies: ["GuestProcess", "TestRunner"], swiftSettings: strict),
+    .testTarget(
+      name: "InspectionTests", dependencies: ["Boot", "EmbeddedGuests", "Inspection", "InstructionSet"],
       swiftSettings: strict),
     .target(name: "CPseudoTerminal", path: "Tests/CPseudoTerminal"),
     .testTarget(

@@ -9,11 +9,12 @@ import Glibc
 import SystemPackage
 import VMM
 
-/// The bytes of one image: a file of the user's, or memory of this program.
+/// The bytes of one image: a file of the user's, memory of this program, or an archive of ours.
 public final class BootImage: Sendable {
   private enum Source {
     case file(Int32)
     case memory(UnsafeRawBufferPointer)
+    case archive(InitialArchive)
   }
 
   /// As the user named it; messages begin with it.
@@ -58,6 +59,14 @@ public final class BootImage: Sendable {
     self.name = name
     size = UInt64(bytes.count)
     source = .memory(bytes)
+  }
+
+  /// An archive that is made while it is read.
+  /// - Parameter name: for messages.
+  public init(name: String, archive: InitialArchive) {
+    self.name = name
+    size = archive.size
+    source = .archive(archive)
   }
 
   deinit {
@@ -130,6 +139,7 @@ public final class BootImage: Sendable {
         throw BootFailure(name, .shrank(offset: size))
       }
       buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[Int(offset)..<(Int(offset) + buffer.count)]))
+    case .archive(let archive): try archive.fill(buffer, from: offset)
     case .file(let descriptor):
       var done = 0
       while done < buffer.count {

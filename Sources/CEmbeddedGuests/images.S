@@ -21,5 +21,6 @@ embedded_guest_\name\()_end:
   image smp, "smp"
   image crash, "crash"
   image hello_xen, "hello-xen"
+  image linux_init, "linux-init"
 
   .section .note.GNU-stack, "", @progbits

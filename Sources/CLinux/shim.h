@@ -5,21 +5,26 @@
 #include <linux/falloc.h>
 #include <pty.h>
 #include <signal.h>
+#include <spawn.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
 extern int memfd_create(const char *name, unsigned int flags);
+extern int pipe2(int ends[2], int flags);
 extern int fallocate(int fd, int mode, off_t offset, off_t length);
 
 enum : unsigned int {
@@ -63,3 +68,17 @@ static inline unsigned long long clinux_timestamp(void) {
   __asm__ volatile("lfence; rdtsc" : "=a"(low), "=d"(high) : : "memory");
   return (unsigned long long)high << 32 | low;
 }
+
+/// The process's environment as the exec family takes it.
+static inline char **clinux_environment(void) {
+  extern char **environ;
+  return environ;
+}
+
+/// Has the kernel send SIGKILL to this process when the thread that made it ends (prctl(2), PR_SET_PDEATHSIG).
+static inline int clinux_die_with_parent(void) { return prctl(PR_SET_PDEATHSIG, SIGKILL); }
+
+/// What a status of wait(2) says; macros that Swift does not import.
+static inline int clinux_exited(int status) { return WIFEXITED(status); }
+static inline int clinux_exit_status(int status) { return WEXITSTATUS(status); }
+static inline int clinux_ending_signal(int status) { return WTERMSIG(status); }

@@ -57,6 +57,12 @@ public struct EmbeddedGuest: Sendable {
       arguments: "triple-fault | loop | halt | jump | jump-reported | stack-overflow"),
   ]
 
+  /// The first process of a Linux guest that runs one command: a static program for its first root (guests/linux/init.swift).
+  public static var linuxInit: UnsafeRawBufferPointer {
+    let image = embedded_guest_linux_init()
+    return UnsafeRawBufferPointer(start: image.start, count: image.count)
+  }
+
   /// The guest that the user calls `name`.
   public static func named(_ name: String) -> EmbeddedGuest? {
     all.first { $0.name == name }

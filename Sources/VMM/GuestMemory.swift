@@ -52,7 +52,6 @@ public final class GuestMemory: Sendable {
   public let size: UInt64
   /// Where devices report what they store.
   public let watch = MemoryWatch()
-  /// The memfd behind all regions; owned by this object.
   /// The memfd behind all regions, owned by this object; negative if it is anonymous.
   public let fileDescriptor: Int32
 

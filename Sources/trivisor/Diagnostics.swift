@@ -12,6 +12,11 @@ enum Diagnostics {
     write(text + "\n", to: STDOUT_FILENO)
   }
 
+  /// Text for the terminal on standard error as it is.
+  static func draw(_ text: String) {
+    write(text, to: STDERR_FILENO)
+  }
+
   /// All of `text`, past interruptions and short writes; what can't be written is dropped.
   private static func write(_ text: String, to descriptor: Int32) {
     var remaining = Array(text.utf8)[...]

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Boot
+import CLinux
 import Devices
 import Glibc
 import Platform
@@ -18,6 +19,7 @@ struct RunCommand: ParsableCommand {
         trivisor run guest:hello --append "a b c"
         trivisor run boot-sector.img --kind flat16
         trivisor run vmlinuz --initrd initrd.img --append "quiet" --memory 512M
+        trivisor run vmlinuz --root rootfs --exec "make test"
         trivisor run kernel.elf --memory 1G --cpus 4 --timeout 30s --json result.json
       """)
 
@@ -39,8 +41,9 @@ struct RunCommand: ParsableCommand {
   @Option(help: "How many processors.")
   var cpus = 1
 
-  @Option(help: "Guest memory: 512 or 512M is in MiB, 2G in GiB.")
-  var memory = MemorySize(bytes: 128 << 20)
+  @Option(
+    help: "Guest memory: 512 or 512M is in MiB, 2G in GiB. Default: 128M; with --exec or --root what these need.")
+  var memory: MemorySize?
 
   @Option(help: ArgumentHelp("Text for the guest's command line.", valueName: "text"))
   var append: [String] = []
@@ -55,6 +58,16 @@ struct RunCommand: ParsableCommand {
     help: ArgumentHelp("An archive for Linux's first root; several are unpacked over one another.", valueName: "file"),
     completion: .file())
   var initrd: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Run this command in a Linux guest as soon as it has started, and end with its status.", valueName: "command"))
+  var exec: String?
+
+  @Option(
+    help: ArgumentHelp("A folder of the host's as Linux's first root: a copy, in memory.", valueName: "folder"),
+    completion: .directory)
+  var root: String?
 
   @Option(
     help: ArgumentHelp("A module for a multiboot kernel: a file, then its text.", valueName: "file [text]"),
@@ -99,11 +112,23 @@ struct RunCommand: ParsableCommand {
   @Option(help: "Write the result to this file as JSON.", completion: .file(extensions: ["json"]))
   var json: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "End at once when this process, which must be the one that started the run, is gone.", valueName: "process"))
+  var endWithParent: Int32?
+
   @Flag(name: .shortAndLong, help: "Say more on standard error.")
   var verbose = false
 
   func run() throws {
     let began = monotonicNanoseconds()
+    if let endWithParent {
+      // In this order: a parent that goes in between is missed by neither.
+      guard clinux_die_with_parent() == 0, getppid() == endWithParent else {
+        throw Refusal(
+          status: .failed, message: "--end-with-parent: process \(endWithParent) is not, or no longer, the parent")
+      }
+    }
     let guest = try GuestImage(image, isParavirtual: technique == .paravirtual)
     let configuration = try configuration(guest)
     try RunSession.refuse(configuration.machine.findings())
@@ -130,6 +155,12 @@ struct RunCommand: ParsableCommand {
     request.linuxEntry = linuxEntry
     if console == .virtio { request.linuxConsole = "hvc0" }
     request.initialRamdisks = try initrd.map { try BootImage(path: FilePath($0)) }
+    var memoryNeeded = MemorySize(bytes: 128 << 20)
+    if exec != nil || root != nil {
+      var host = LinuxCommandHost(command: exec, root: root.map { FilePath($0) })
+      host.isVerbose = verbose
+      memoryNeeded = try host.prepare(&request)
+    }
     request.modules = try module.map { argument in
       let words = argument.split(separator: " ", maxSplits: 1).map(String.init)
       return BootModule(
@@ -139,7 +170,7 @@ struct RunCommand: ParsableCommand {
     request.entry = entry?.value.rawValue
     var configuration = VirtualMachineConfiguration(boot: request)
     configuration.machine.processorCount = cpus
-    configuration.machine.memorySize = memory.bytes
+    configuration.machine.memorySize = (memory ?? memoryNeeded).bytes
     if let cpu {
       guard let model = ProcessorModel.named(cpu) else {
         throw Refusal(

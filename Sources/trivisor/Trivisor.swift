@@ -18,6 +18,8 @@ struct Trivisor: ParsableCommand {
 
         trivisor run guest:hello                 a guest that is part of this program
         trivisor run kernel.elf --cpus 2         an image of yours
+        trivisor test build/*.elf --jobs 2       guests as tests, with verdicts for CI
+        trivisor inspect vmlinuz                 what of it virtualization has to deal with
         trivisor doctor                          what this host offers
 
       Exit statuses: a guest's own exit code ends the process with it. Otherwise 0 success, 64 the command line,
@@ -25,7 +27,9 @@ struct Trivisor: ParsableCommand {
       host failed, 126 the guest crashed, 127 the image can't be loaded.
       """,
     version: version,
-    subcommands: [RunCommand.self, DoctorCommand.self, GuestsCommand.self])
+    subcommands: [
+      RunCommand.self, TestCommand.self, InspectCommand.self, DoctorCommand.self, GuestsCommand.self,
+    ])
 
   /// Of the program.
   static let version = "0.1.0"

@@ -1,0 +1,132 @@
+// From what happened to a verdict. The order of the questions is the meaning of the verdicts:
+//
+//     was the whole run ended?            interrupted
+//     is there a result at all?           no: image or options refused (notLoaded), else monitorFailed
+//     did Trivisor or the host fail?      monitorFailed
+//     did it take too long?               timedOut
+//     did it crash, unless it was to?     crashed
+//     did it do what it must?             failed, or passed
+
+import GuestProcess
+
+/// Watches one guest's console and gives the verdict.
+struct Judge {
+  let test: TestCase
+  private let required: ConsolePattern?
+  private let forbidden: ConsolePattern?
+  private var lines = ConsoleLines()
+  private(set) var tap = TAPReader()
+  private var hasRequired = false
+  private var forbiddenLine: String?
+
+  /// - Throws: `ConsolePattern.Failure`.
+  init(_ test: TestCase) throws(ConsolePattern.Failure) {
+    self.test = test
+    if let pattern = test.expectation.output { required = try ConsolePattern(pattern) } else { required = nil }
+    if let pattern = test.expectation.forbiddenOutput {
+      forbidden = try ConsolePattern(pattern)
+    } else {
+      forbidden = nil
+    }
+  }
+
+  /// Looks at what the guest wrote.
+  /// - Returns: whether it has to go on.
+  mutating func read(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    guard required != nil || forbidden != nil || test.expectation.tap else { return true }
+    var complete: [ArraySlice<UInt8>] = []
+    lines.append(bytes) { complete.append($0) }
+    for line in complete { look(at: line) }
+    return !(test.expectation.endsWithOutput && hasRequired)
+  }
+
+  private mutating func look(at line: ArraySlice<UInt8>) {
+    if test.expectation.tap { tap.read(line) }
+    if !hasRequired, let required { hasRequired = required.matches(line) }
+    if forbiddenLine == nil, let forbidden, forbidden.matches(line) {
+      forbiddenLine = String(decoding: line.prefix(200), as: UTF8.self)
+    }
+  }
+
+  /// The verdict and why.
+  mutating func verdict(_ ending: GuestEnding) -> (Verdict, String) {
+    var last: [ArraySlice<UInt8>] = []
+    lines.finish { last.append($0) }
+    for line in last { look(at: line) }
+    if ending.reason == .interrupted { return (.interrupted, "the run was ended") }
+    if ending.reason == .enough { return judgeConsole() ?? (.passed, "") }
+    if ending.reason == .overdue {
+      return (.monitorFailed, "Trivisor did not end in time and was killed")
+    }
+    if case .killed(let signal) = ending.status { return (.monitorFailed, "Trivisor was killed by signal \(signal)") }
+    guard let record = ending.record else { return withoutResult(ending) }
+    switch record.outcome {
+    case "failed": return (.monitorFailed, record.detail ?? "Trivisor failed")
+    case "signalled", "stopped", "outputClosed": return (.monitorFailed, "the guest was ended: \(record.outcome)")
+    default: break
+    }
+    if let outcome = test.expectation.outcome {
+      guard record.outcome == outcome else {
+        return (Self.kind(of: record), "\(Self.describe(record)), where \(outcome) was expected")
+      }
+    } else {
+      guard record.outcome == "exited" || record.outcome == "poweredOff" else {
+        return (Self.kind(of: record), Self.describe(record))
+      }
+    }
+    return judgeEnd(record) ?? judgeConsole() ?? judgeSkip() ?? (.passed, "")
+  }
+
+  private func judgeEnd(_ record: RunRecord) -> (Verdict, String)? {
+    let wantsCode = test.expectation.outcome == nil || test.expectation.exitCode != nil
+    guard wantsCode else { return nil }
+    let code = record.guestCode ?? 0
+    guard code != test.expectation.rightCode else { return nil }
+    return (.failed, "exit code \(code) instead of \(test.expectation.rightCode)")
+  }
+
+  private func judgeConsole() -> (Verdict, String)? {
+    if let forbiddenLine { return (.failed, "the console has a line that must not be there: \(forbiddenLine)") }
+    if required != nil, !hasRequired {
+      return (.failed, "no line of the console matches '\(test.expectation.output ?? "")'")
+    }
+    if test.expectation.tap, let finding = tap.finding { return (.failed, finding) }
+    return nil
+  }
+
+  private func judgeSkip() -> (Verdict, String)? {
+    guard test.expectation.tap, let reason = tap.skipReason else { return nil }
+    return (.skipped, reason)
+  }
+
+  private func withoutResult(_ ending: GuestEnding) -> (Verdict, String) {
+    let complaint = ending.lastComplaint ?? "Trivisor gave no result"
+    switch ending.status {
+    case .exited(64), .exited(127): return (.notLoaded, complaint)
+    default: return (.monitorFailed, complaint)
+    }
+  }
+
+  /// What an end is that was not to be. An outcome of a later version is a crash until we know better.
+  private static func kind(of record: RunRecord) -> Verdict {
+    switch record.outcome {
+    case "timedOut": .timedOut
+    case "exited", "poweredOff": .failed
+    default: .crashed
+    }
+  }
+
+  private static func describe(_ record: RunRecord) -> String {
+    let what =
+      switch record.outcome {
+      case "timedOut": "the time limit ran out"
+      case "tripleFault": "triple fault"
+      case "halted": "halted for good without an exit code"
+      case "reset": "reset without an exit code"
+      case "poweredOff": "the guest switched off"
+      case "exited": "exit code \(record.guestCode ?? 0)"
+      default: record.outcome
+      }
+    return record.detail.map { "\(what): \($0)" } ?? what
+  }
+}
