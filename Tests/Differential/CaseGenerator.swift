@@ -25,7 +25,7 @@ struct CaseGenerator {
         continue
       }
       // What depends on a flag without a defined value has none either.
-      let undefined = test.undefinedFlags.reduce([]) { $0.union($1) }
+      let undefined = test.undefinedFlags.reduce(Flags()) { $0.union($1) }
       if !undefined.isDisjoint(with: element.flags.tested) { continue }
       test.elements.append(element)
       decoded.append(instruction)
