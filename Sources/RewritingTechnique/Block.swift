@@ -6,6 +6,10 @@ import InstructionSet
 struct CodeMode: Hashable {
   var bits: CPUMode
   var isUser: Bool
+  /// CPL 0, or real mode.
+  var isKernel = true
+  /// CR4.TSD: RDTSC is for CPL 0 only.
+  var restrictsTimestamp = false
   /// RFLAGS.AC while CR4.SMAP is on: supervisor code may touch user pages.
   var overridesSMAP: Bool
   /// CR0.MP.
@@ -137,6 +141,8 @@ struct Site {
     case chain(PatchPoint, unlinked: UInt64)
     /// Goes on at the RIP in the state block; RSP has grown by `released`, less for a call.
     case indirect(released: Int64)
+    /// Goes on at `rip`, but not before an interrupt could come: STI ends the block.
+    case shadow
     /// An instruction that Swift carries out.
     case callOut(Instruction)
     case raise(GuestException)

@@ -55,6 +55,7 @@ struct Emitter {
   /// The next instruction's address in execution.
   var address: UInt64 { UInt64(UInt(bitPattern: cursor)) &+ UInt64(bitPattern: Int64(displacement)) }
 
+  @inline(__always)
   mutating func byte(_ value: UInt8) {
     guard cursor < end else {
       isFull = true
@@ -65,8 +66,12 @@ struct Emitter {
   }
 
   mutating func word32(_ value: Int32) {
-    let bits = UInt32(bitPattern: value)
-    for shift in [UInt32(0), 8, 16, 24] { byte(UInt8(truncatingIfNeeded: bits >> shift)) }
+    guard end - cursor >= 4 else {
+      isFull = true
+      return
+    }
+    UnsafeMutableRawPointer(cursor).storeBytes(of: value.littleEndian, as: Int32.self)
+    cursor += 4
   }
 
   mutating func immediate(_ value: Int64, size: UInt8) {

@@ -61,6 +61,13 @@ final class GuestMMU {
     return memory.host(GuestPhysicalAddress(physical), count: count)
   }
 
+  /// The guest physical address of a byte of RAM, of which all regions lie in one mapping.
+  @inline(__always)
+  func physical(_ host: UInt64) -> UInt64 {
+    let offset = host &- UInt64(UInt(bitPattern: lowHost))
+    return offset < lowSize ? offset : GuestMemory.highBase &+ (offset &- lowSize)
+  }
+
   /// Bits 47 to 63 are equal.
   static func isCanonical(_ linear: UInt64) -> Bool {
     let top = Int64(bitPattern: linear) >> 47

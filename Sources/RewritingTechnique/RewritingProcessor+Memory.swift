@@ -60,11 +60,21 @@ extension RewritingProcessor {
     if is64, !GuestMMU.isCanonical(linear) || !GuestMMU.isCanonical(last) {
       throw .exception(isStack ? .stack(0) : .general)
     }
-    if mode.checksAccesses, !asSupervisor { try checkAccess(linear, count: count, access) }
     let isUser = cpl == 3 && !asSupervisor
     let overrides = overridesSMAP && !asSupervisor
+    let isWrite = access == .write
+    let view = isUser ? 0 : overrides && system.cr4 & 1 << 21 != 0 ? 2 : 1
+    if mode.checksAccesses {
+      if !asSupervisor { try checkAccess(linear, count: count, access) }
+    } else if let host = tlb.find(linear, view: view, isWrite: isWrite), Int(linear & 4095) + count <= 4096 {
+      return (mmu.physical(host), count, 0, 0)
+    }
     do throws(GuestException) {
       let first = try mmu.translate(linear, access, isUser: isUser, overridesSMAP: overrides)
+      if !mode.checksAccesses, let host = mmu.host(first & ~4095, count: 4096), !(isWrite && store.isCode(first >> 12))
+      {
+        tlb.insert(linear, host: host, view: view, isWrite: isWrite, isGlobal: mmu.isGlobal)
+      }
       let inPage = min(count, 4096 - Int(linear & 4095))
       if inPage == count { return (first, count, 0, 0) }
       let nextPage = ((linear | 4095) &+ 1) & (is64 ? .max : 0xffff_ffff)

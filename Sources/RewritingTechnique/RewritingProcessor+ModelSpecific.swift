@@ -42,8 +42,9 @@ extension RewritingProcessor {
     case ModelSpecific.efer: system.efer
     case ModelSpecific.fsBase: system.fs.base
     case ModelSpecific.gsBase: system.gs.base
+    case ModelSpecific.kernelGSBase: kernelGSBase
     case ModelSpecific.star, ModelSpecific.longTarget, ModelSpecific.compatibilityTarget, ModelSpecific.flagMask,
-      ModelSpecific.kernelGSBase, ModelSpecific.timestampAuxiliary, ModelSpecific.systemEnter,
+      ModelSpecific.timestampAuxiliary, ModelSpecific.systemEnter,
       ModelSpecific.defaultMemoryType, ModelSpecific.variableRanges, ModelSpecific.machineCheckStatus:
       modelSpecific[index] ?? 0
     case ModelSpecific.pageAttributes: modelSpecific[index] ?? ModelSpecific.resetPageAttributes
@@ -70,7 +71,10 @@ extension RewritingProcessor {
       guard GuestMMU.isCanonical(value) else { throw .exception(.general) }
       if index == ModelSpecific.fsBase { system.fs.base = value } else { system.gs.base = value }
       modeChanged()
-    case ModelSpecific.longTarget, ModelSpecific.compatibilityTarget, ModelSpecific.kernelGSBase:
+    case ModelSpecific.kernelGSBase:
+      guard GuestMMU.isCanonical(value) else { throw .exception(.general) }
+      kernelGSBase = value
+    case ModelSpecific.longTarget, ModelSpecific.compatibilityTarget:
       guard GuestMMU.isCanonical(value) else { throw .exception(.general) }
       modelSpecific[index] = value
     case ModelSpecific.flagMask, ModelSpecific.timestampAuxiliary: modelSpecific[index] = value & 0xffff_ffff

@@ -71,6 +71,7 @@ extension RewritingProcessor {
     state.modelSpecific = modelSpecific.map { ModelSpecificRegister(index: $0.key, value: $0.value) }
       .sorted { $0.index < $1.index }
     state.modelSpecific.append(ModelSpecificRegister(index: 0x10, value: timestamp))
+    state.modelSpecific.append(ModelSpecificRegister(index: ModelSpecific.kernelGSBase, value: kernelGSBase))
     state.extended.xcr0 = xcr0
     state.extended.area = extendedArea()
     state.activity = activity
@@ -96,6 +97,8 @@ extension RewritingProcessor {
     for register in state.modelSpecific {
       if register.index == 0x10 {
         timestampOffset = register.value &- cws_timestamp()
+      } else if register.index == ModelSpecific.kernelGSBase {
+        kernelGSBase = register.value
       } else {
         modelSpecific[register.index] = register.value
       }

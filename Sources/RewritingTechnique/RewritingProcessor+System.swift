@@ -104,8 +104,8 @@ extension RewritingProcessor {
       case 0xf8:
         guard mode.bits == .bits64 else { throw .exception(.invalidOpcode) }
         let base = system.gs.base
-        system.gs.base = modelSpecific[ModelSpecific.kernelGSBase] ?? 0
-        modelSpecific[ModelSpecific.kernelGSBase] = base
+        system.gs.base = kernelGSBase
+        kernelGSBase = base
         modeChanged()
       case 0xf9:
         guard cpl == 0 || system.cr4 & 4 == 0 else { throw .exception(.general) }

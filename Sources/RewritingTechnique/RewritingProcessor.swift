@@ -34,7 +34,18 @@ final class RewritingProcessor: Processor {
   /// Offset in CS of the instruction in work, or of the next one.
   @exclusivity(unchecked) var rip: UInt64 = 0xfff0
   /// Of RFLAGS all but the arithmetic flags, which are in the state block.
-  @exclusivity(unchecked) var systemFlags: UInt64 = 2
+  var systemFlags: UInt64 {
+    get { block.words(at: StateLayout.systemFlags).pointee | block.words(at: StateLayout.interruptFlag).pointee }
+    set {
+      block.words(at: StateLayout.systemFlags).pointee = newValue & ~0x200
+      block.words(at: StateLayout.interruptFlag).pointee = newValue & 0x200
+    }
+  }
+  /// MSR 0xc000_0102.
+  var kernelGSBase: UInt64 {
+    get { block.words(at: StateLayout.kernelGSBase).pointee }
+    set { block.words(at: StateLayout.kernelGSBase).pointee = newValue }
+  }
   @exclusivity(unchecked) var system = SystemRegisters()
   @exclusivity(unchecked) var debug = DebugRegisters()
   @exclusivity(unchecked) var modelSpecific: [UInt32: UInt64] = [:]
@@ -43,7 +54,10 @@ final class RewritingProcessor: Processor {
   @exclusivity(unchecked) var cpl: UInt8 = 0
   @exclusivity(unchecked) var activity = Activity.running
   var timestampOffset: UInt64 = 0 {
-    didSet { interrupts.setTimestampOffset(timestampOffset) }
+    didSet {
+      interrupts.setTimestampOffset(timestampOffset)
+      block.words(at: StateLayout.timestampOffset).pointee = timestampOffset
+    }
   }
   /// Interrupts and single steps wait for one instruction.
   @exclusivity(unchecked) var isInShadow = false
@@ -92,6 +106,7 @@ final class RewritingProcessor: Processor {
     block.state.pointee.cache_size = UInt64(CodeCache.capacity)
     block.general[2] = 0x600
     block.state.pointee.flags = 0
+    systemFlags = 2
     mmu.entryChanged = { [unowned store] place in store.invalidate(place, count: 8) }
     controlChanged()
     let stop = stop
@@ -157,7 +172,9 @@ final class RewritingProcessor: Processor {
     var target = try findBlock().host
     while true {
       block.state.pointee.target = target
+      block.words(at: StateLayout.eventPending).pointee = interrupts.pending.isEmpty ? 0 : 1
       cws_enter(block.state)
+      system.gs.base = block.state.pointee.gs_base
       counters.count(.exit)
       if block.state.pointee.signal_vector != CWS_NO_SIGNAL { throw takeSignal() }
       let number = Int(block.state.pointee.site)
@@ -209,6 +226,9 @@ final class RewritingProcessor: Processor {
           target = next.host
           continue
         }
+      case .shadow:
+        rip = site.rip
+        isInShadow = true
       case .callOut(let instruction):
         rip = site.rip
         isInShadow = false
@@ -368,7 +388,7 @@ final class RewritingProcessor: Processor {
     if systemFlags & 0x2_0000 != 0, !isLong { throw .unsupported("virtual-8086 mode") }
     let isFlat = bits == .bits64 || hasFlatSegments
     let wanted = CodeMode(
-      bits: bits, isUser: cpl == 3,
+      bits: bits, isUser: cpl == 3, isKernel: cpl == 0, restrictsTimestamp: cpl != 0 && system.cr4 & 4 != 0,
       overridesSMAP: cpl != 3 && systemFlags & 0x4_0000 != 0 && system.cr4 & (1 << 21) != 0,
       monitorsCoprocessor: system.cr0 & 2 != 0, emulatesCoprocessor: system.cr0 & 4 != 0,
       taskSwitched: system.cr0 & 8 != 0, hasSSE: system.cr4 & 0x200 != 0,

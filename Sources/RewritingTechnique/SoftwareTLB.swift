@@ -42,11 +42,13 @@ struct SoftwareTLB {
     }
   }
 
+  private let block: StateBlock
   private var tables: [Table] = []
   /// The tags of a table without entries.
   private let empty: UnsafeMutablePointer<UInt64>
 
   init(_ block: StateBlock) {
+    self.block = block
     empty = .allocate(capacity: StateLayout.tlbEntries)
     for index in 0..<StateLayout.tlbEntries { empty[index] = UInt64(index ^ 1) << 12 }
     for view in 0..<StateLayout.viewCount {
@@ -61,6 +63,15 @@ struct SoftwareTLB {
   }
 
   func deallocate() { empty.deallocate() }
+
+  /// The host address of a byte whose page is there.
+  @inline(__always)
+  func find(_ linear: UInt64, view: Int, isWrite: Bool) -> UInt64? {
+    let index = Int(linear >> 12 & UInt64(StateLayout.tlbEntries - 1))
+    let tags = block.words(at: StateLayout.tags(view: view, isWrite: isWrite))
+    guard tags[index] == linear & ~4095 else { return nil }
+    return block.words(at: StateLayout.pages(view: view, isWrite: isWrite))[index] | linear & 4095
+  }
 
   mutating func insert(
     _ linear: UInt64, host: UnsafeMutableRawPointer, view: Int, isWrite: Bool, isGlobal: Bool

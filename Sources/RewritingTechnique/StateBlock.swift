@@ -27,6 +27,16 @@ enum StateLayout {
     segments + (isWrite ? 128 : 64) + 8 * Int32(register.rawValue)
   }
 
+  /// RFLAGS but for the arithmetic flags: IF by itself, as 0 or 0x200, and the others.
+  static let interruptFlag: Int32 = 2304
+  static let systemFlags: Int32 = 2312
+  /// Not 0 if the chips have something that only RFLAGS.IF may hold back.
+  static let eventPending: Int32 = 2320
+  /// What SWAPGS exchanges with the base of GS.
+  static let kernelGSBase: Int32 = 2328
+  /// The guest's time stamp counter less the host's.
+  static let timestampOffset: Int32 = 2336
+
   static let poll: Int32 = 4096
   static let bounce: Int32 = 8192
   /// By view (user, supervisor, supervisor with SMAP overridden, everything checked) and kind of access: tags, then host addresses of pages.

@@ -134,7 +134,7 @@ extension Translator {
     }
     requireHostFlags()
     let jump = emitter.jump32()
-    cold.append { [unowned self] in
+    appendCold { [unowned self] in
       let unlinked = emitter.address
       jump.patch(to: unlinked)
       flags = .host
@@ -164,7 +164,7 @@ extension Translator {
     emitter.restoreFlags()
     emitter.jump(.stateIndexed(Host.t2, scale: 0, offset: entry + 8))
     let rip = rip
-    cold.append { [unowned self] in
+    appendCold { [unowned self] in
       miss.patch(to: emitter.address)
       flags = .rax
       emitLeave(site: addSite(.indirect(released: released), rip: rip))

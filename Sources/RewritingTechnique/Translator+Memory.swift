@@ -16,6 +16,28 @@
 
 import InstructionSet
 
+/// What is done with the memory of an access.
+enum AccessOperation {
+  case operation(Instruction, OperationShape, Effects)
+  case custom((Place) -> Void)
+}
+
+/// What has to be written behind the block's main line.
+enum ColdPart {
+  case access(ColdAccess)
+  case custom(() -> Void)
+}
+
+/// An access that missed the TLB.
+struct ColdAccess {
+  let access: AccessSite
+  let miss: PatchPoint
+  let rip: UInt64
+  let nextRIP: UInt64
+  let flagsBehind: FlagsHome
+  let operation: AccessOperation
+}
+
 extension Translator {
   /// Leaves the linear address of an access in T1; clobbers T2, and the host's flags, which must be in RAX.
   /// - Parameters:
@@ -48,7 +70,7 @@ extension Translator {
     emitter.legacy(0x03, reg: Host.t1, .state(StateLayout.segmentBase(segment)))
     flags = .rax
     let rip = rip
-    cold.append { [unowned self] in
+    appendCold { [unowned self] in
       self.rip = rip
       beyond.patch(to: emitter.address)
       flags = .rax
@@ -94,11 +116,19 @@ extension Translator {
     return nil
   }
 
-  /// Checks the access whose address `address` leaves in T1, then runs `operation` on it, in the main line and once more
-  /// in the cold part. `operation` must leave the flags' home the same both times.
+  /// Checks the access whose address is in T1, then runs `operation` on it, in the main line and once more in the cold
+  /// part. `operation` must leave the flags' home the same both times.
   func emitAccess(
     size: Int, reads: Bool, writes: Bool, mustBeAligned: Bool = false, isStack: Bool = false,
     _ operation: @escaping (Place) -> Void
+  ) {
+    emitAccess(
+      size: size, reads: reads, writes: writes, mustBeAligned: mustBeAligned, isStack: isStack, .custom(operation))
+  }
+
+  func emitAccess(
+    size: Int, reads: Bool, writes: Bool, mustBeAligned: Bool = false, isStack: Bool = false,
+    _ operation: AccessOperation
   ) {
     // The address is in T1, the flags are in RAX.
     var access = AccessSite(
@@ -118,33 +148,51 @@ extension Translator {
       .stateIndexed(Host.t2, scale: 3, offset: StateLayout.pages(view: mode.view, isWrite: writes)))
     flags = .rax
     let place = Place.memory(base: Host.t2, index: Host.t1)
-    operation(place)
+    emit(operation, on: place)
     let flagsBehind = flags
     access.next = emitter.address
-    let rip = rip
-    let nextRIP = nextRIP
-    let found = access
-    cold.append { [unowned self] in
-      var access = found
-      self.rip = rip
-      self.nextRIP = nextRIP
-      miss.patch(to: emitter.address)
-      flags = .rax
-      emitter.legacy(w: true, 0x33, reg: Host.t1, tags)
-      emitter.store(Host.t1, .state(StateLayout.address))
-      let leave = addSite(.miss(access), rip: rip)
-      emitLeave(site: leave)
-      access.bounce = emitter.address
-      flags = .rax
-      operation(place)
-      if writes {
-        requireSavedFlags()
-        emitLeave(site: addSite(.stored(access), rip: nextRIP))
-      } else {
-        if flagsBehind == .host { requireHostFlags() } else if flagsBehind.contains(.rax) { requireSavedFlags() }
-        emitter.jump32().patch(to: access.next)
-      }
-      replaceSite(leave, .miss(access), rip: rip)
+    cold.append(
+      .access(
+        ColdAccess(
+          access: access, miss: miss, rip: rip, nextRIP: nextRIP, flagsBehind: flagsBehind, operation: operation)))
+  }
+
+  private func emit(_ operation: AccessOperation, on place: Place) {
+    switch operation {
+    case .operation(let instruction, let shape, let effects):
+      self.effects = effects
+      emitOperation(instruction, shape, place)
+    case .custom(let body): body(place)
     }
+  }
+
+  /// The cold part of an access.
+  func emitCold(_ part: ColdAccess) {
+    var access = part.access
+    rip = part.rip
+    nextRIP = part.nextRIP
+    part.miss.patch(to: emitter.address)
+    flags = .rax
+    let tags = Place.stateIndexed(
+      Host.t2, scale: 3, offset: StateLayout.tags(view: access.view, isWrite: access.isWrite))
+    emitter.legacy(w: true, 0x33, reg: Host.t1, tags)
+    emitter.store(Host.t1, .state(StateLayout.address))
+    let leave = addSite(.miss(access), rip: rip)
+    emitLeave(site: leave)
+    access.bounce = emitter.address
+    flags = .rax
+    emit(part.operation, on: .memory(base: Host.t2, index: Host.t1))
+    if access.isWrite {
+      requireSavedFlags()
+      emitLeave(site: addSite(.stored(access), rip: nextRIP))
+    } else {
+      if part.flagsBehind == .host {
+        requireHostFlags()
+      } else if part.flagsBehind.contains(.rax) {
+        requireSavedFlags()
+      }
+      emitter.jump32().patch(to: access.next)
+    }
+    replaceSite(leave, .miss(access), rip: rip)
   }
 }

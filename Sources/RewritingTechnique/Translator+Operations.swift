@@ -17,6 +17,17 @@ enum RegisterSlot: Equatable {
     }
   }
 
+  func isSameRegister(_ other: RegisterSlot) -> Bool {
+    switch (self, other) {
+    case (.general(let a, _), .general(let b, _)), (.highByte(let a, _), .highByte(let b, _)): a == b
+    default: false
+    }
+  }
+
+  var isHighByte: Bool {
+    if case .highByte = self { true } else { false }
+  }
+
   var isWritten: Bool {
     switch self {
     case .fixed: false
@@ -46,8 +57,60 @@ struct OperationShape {
 }
 
 extension OperationShape {
-  var hasHighByte: Bool {
-    [reg, rm, vvvv].contains { if case .highByte = $0 { true } else { false } }
+  var hasHighByte: Bool { reg.isHighByte || rm.isHighByte || vvvv.isHighByte }
+
+  /// A high byte is written, and another operand is in the same register.
+  var hasBothHalves: Bool {
+    func clash(_ high: RegisterSlot, _ other: RegisterSlot) -> Bool {
+      high.isHighByte && high.isWritten && !other.isHighByte && other.register == high.register
+    }
+    return clash(reg, rm) || clash(reg, vvvv) || clash(rm, reg) || clash(rm, vvvv)
+  }
+}
+
+/// Which temporary stands for which operand, at most three of them.
+private struct Temporaries {
+  private var slots: (RegisterSlot, RegisterSlot, RegisterSlot) = (.fixed(0), .fixed(0), .fixed(0))
+  private(set) var count = 0
+  /// T1 holds the address.
+  private let hasAddress: Bool
+
+  init(hasAddress: Bool) { self.hasAddress = hasAddress }
+
+  func host(at index: Int) -> UInt8 {
+    switch hasAddress ? index + 1 : index {
+    case 0: Host.t1
+    case 1: Host.t2
+    default: Host.rax
+    }
+  }
+
+  func slot(at index: Int) -> RegisterSlot {
+    switch index {
+    case 0: slots.0
+    case 1: slots.1
+    default: slots.2
+    }
+  }
+
+  var borrowRAX: Bool { count > 0 && host(at: count - 1) == Host.rax }
+
+  private func position(_ slot: RegisterSlot) -> Int? {
+    for index in 0..<count where self.slot(at: index).isSameRegister(slot) { return index }
+    return nil
+  }
+
+  func host(_ slot: RegisterSlot) -> UInt8? { position(slot).map(host(at:)) }
+
+  mutating func add(_ slot: RegisterSlot) {
+    if let position = position(slot), !slot.isWritten || self.slot(at: position).isWritten { return }
+    let place = position(slot) ?? count
+    switch place {
+    case 0: slots.0 = slot
+    case 1: slots.1 = slot
+    default: slots.2 = slot
+    }
+    count = max(count, place + 1)
   }
 }
 
@@ -89,11 +152,14 @@ extension Translator {
     if instruction.addressesBitString, case .general(let register)? = instruction.operand(at: 1)?.kind {
       return translateBitString(instruction, offset: register)
     }
-    let shape: OperationShape
-    switch self.shape(of: instruction) {
-    case .success(let found): shape = found
-    case .failure(let reason): return reason.text
-    }
+    effects = instruction.effects
+    let rexR = instruction.rex << 1 & 8
+    let rexB = instruction.rex << 3 & 8
+    var described = OperationShape(
+      opcode: instruction.opcode, reg: .fixed(instruction.reg | rexR), rm: .fixed(instruction.rm | rexB),
+      vvvv: .fixed(instruction.vvvv), lacksModRM: !instruction.hasModRM)
+    if let failure = describe(instruction, &described) { return failure }
+    let shape = described
     guard let memory = shape.memory else {
       emitOperation(instruction, shape, nil)
       return nil
@@ -102,19 +168,13 @@ extension Translator {
     if let failure = emitAddress(memory) { return failure }
     emitAccess(
       size: Int(memory.size), reads: memory.access.mayRead, writes: memory.access.mayWrite,
-      mustBeAligned: memory.mustBeAligned, isStack: memory.segment == .ss
-    ) { [unowned self] place in emitOperation(instruction, shape, place) }
+      mustBeAligned: memory.mustBeAligned, isStack: memory.segment == .ss,
+      .operation(instruction, shape, effects))
     return nil
   }
 
-  struct Refusal: Error { let text: String }
-
-  private func shape(of instruction: Instruction) -> Result<OperationShape, Refusal> {
-    let rexR = instruction.rex << 1 & 8
-    let rexB = instruction.rex << 3 & 8
-    var shape = OperationShape(
-      opcode: instruction.opcode, reg: .fixed(instruction.reg | rexR), rm: .fixed(instruction.rm | rexB),
-      vvvv: .fixed(instruction.vvvv), lacksModRM: !instruction.hasModRM)
+  /// - Returns: what stands in the way, or `nil`.
+  private func describe(_ instruction: Instruction, _ shape: inout OperationShape) -> String? {
     var named: RegisterSet = []
     var opcodeSlot: RegisterSlot?
     var fixedRAX: RegisterSlot?
@@ -125,11 +185,11 @@ extension Translator {
       case .general(let register): slot = .general(register, operand.access)
       case .highByte(let register): slot = .highByte(register, operand.access)
       case .memory(let memory):
-        if operand.place != .modRMRm { return .failure(Refusal(text: "implicit memory")) }
+        if operand.place != .modRMRm { return "implicit memory" }
         shape.memory = memory
         continue
       case .vector, .mmx, .x87, .immediate: continue
-      default: return .failure(Refusal(text: "operand"))
+      default: return "operand"
       }
       if let register = slot.register { named.insert(RegisterSet(number: register.rawValue)) }
       if operand.size == 1 { shape.hasByteRegister = true }
@@ -146,15 +206,14 @@ extension Translator {
         }
         if home(register) == nil { shape.needsOwnRegisters = true }
         if register == .rax { fixedRAX = slot }
-      case .immediate: return .failure(Refusal(text: "register in an immediate"))
+      case .immediate: return "register in an immediate"
       }
     }
-    let effects = instruction.effects
     var implicit = effects.general.read.union(effects.general.written).subtracting(named)
     if let memory = shape.memory {
       if let base = memory.base { implicit.remove(RegisterSet(number: base.rawValue)) }
       if let index = memory.index { implicit.remove(RegisterSet(number: index.rawValue)) }
-      guard memory.source == .modRM else { return .failure(Refusal(text: "implicit memory")) }
+      guard memory.source == .modRM else { return "implicit memory" }
     }
     if instruction.opcodeMap == Instruction.OpcodeMap.oneByte, instruction.encoding == .legacy {
       // Short forms without ModRM become the long ones.
@@ -172,20 +231,20 @@ extension Translator {
         shape.lacksModRM = false
         fixedRAX = nil
       case 0x40...0x4f:
-        guard let slot = opcodeSlot else { return .failure(Refusal(text: "operand")) }
+        guard let slot = opcodeSlot else { return "operand" }
         shape.rm = slot
         shape.reg = .fixed(instruction.opcode >> 3 & 1)
         shape.opcode = 0xff
         shape.lacksModRM = false
       case 0x90...0x97:
-        guard let slot = opcodeSlot else { return .failure(Refusal(text: "operand")) }
+        guard let slot = opcodeSlot else { return "operand" }
         shape.rm = slot
         shape.reg = .general(.rax, [.read, .write])
         shape.opcode = 0x87
         shape.lacksModRM = false
         fixedRAX = nil
       case 0xb0...0xbf:
-        guard let slot = opcodeSlot else { return .failure(Refusal(text: "operand")) }
+        guard let slot = opcodeSlot else { return "operand" }
         shape.rm = slot
         shape.reg = .fixed(0)
         shape.opcode = instruction.opcode < 0xb8 ? 0xc6 : 0xc7
@@ -204,37 +263,35 @@ extension Translator {
         if shape.usesRAX, shape.rm.register == .rax { shape.needsOwnRegisters = true }
       case 0xc8...0xcf:
         // BSWAP's register is in the opcode: `emitOperation` puts it back.
-        guard let slot = opcodeSlot else { return .failure(Refusal(text: "operand")) }
+        guard let slot = opcodeSlot else { return "operand" }
         shape.rm = slot
         shape.lacksModRM = false
       default: break
       }
     }
-    if shape.lacksModRM, opcodeSlot != nil { return .failure(Refusal(text: "register in the opcode")) }
+    if shape.lacksModRM, opcodeSlot != nil { return "register in the opcode" }
     if fixedRAX != nil { shape.usesRAX = true }
     if implicit.contains(GeneralRegister.rax) { shape.usesRAX = true }
-    for register in [GeneralRegister.r10, .r11, .r15] where implicit.contains(register) {
+    if implicit.contains(GeneralRegister.r10) || implicit.contains(GeneralRegister.r11)
+      || implicit.contains(GeneralRegister.r15)
+    {
       shape.needsOwnRegisters = true
     }
     shape.registers = named.union(implicit)
-    let slots = [shape.reg, shape.rm, shape.vvvv]
-    if shape.usesRAX, slots.contains(where: { $0.register == .rax }) { shape.needsOwnRegisters = true }
-    for high in slots {
-      guard case .highByte(let register, _) = high, high.isWritten else { continue }
-      for other in slots {
-        if case .general(let second, _) = other, second == register { shape.needsOwnRegisters = true }
-      }
+    if shape.usesRAX, shape.reg.register == .rax || shape.rm.register == .rax || shape.vvvv.register == .rax {
+      shape.needsOwnRegisters = true
     }
+    if shape.hasBothHalves { shape.needsOwnRegisters = true }
     if let memory = shape.memory {
       guard (1...64).contains(memory.size) || memory.size == 94 || memory.size == 108 else {
-        return .failure(Refusal(text: "access of \(memory.size) bytes"))
+        return "access of \(memory.size) bytes"
       }
     }
-    return .success(shape)
+    return nil
   }
 
   private func needsHostFlags(_ instruction: Instruction) -> Bool {
-    let use = instruction.effects.flags
+    let use = effects.flags
     if !use.tested.isDisjoint(with: .arithmetic) { return true }
     let changed = use.changed.intersection(.arithmetic)
     if changed.isEmpty { return false }
@@ -250,50 +307,39 @@ extension Translator {
     return isShift && instruction.immediate & (instruction.operandSize == 8 ? 63 : 31) == 0
   }
 
-  /// Writes the operation itself; on memory, `place` is (T2,T1).
-  private func emitOperation(_ instruction: Instruction, _ shape: OperationShape, _ place: Place?) {
+  private func isHomeless(_ slot: RegisterSlot) -> Bool {
+    switch slot {
+    case .fixed: false
+    case .general(let register, _): home(register) == nil
+    case .highByte: true
+    }
+  }
+
+  /// Writes the operation itself; on memory, `place` is (T2,T1). `effects` are the instruction's.
+  func emitOperation(_ instruction: Instruction, _ shape: OperationShape, _ place: Place?) {
     if shape.needsOwnRegisters {
       emitWithOwnRegisters(instruction, shape, place)
       return
     }
     // Registers without a home of their own, and high bytes, go through temporaries.
-    var temporaries: [(slot: RegisterSlot, host: UInt8)] = []
-    func isHomeless(_ slot: RegisterSlot) -> Bool {
-      switch slot {
-      case .fixed: false
-      case .general(let register, _): home(register) == nil
-      case .highByte: true
-      }
-    }
-    func isSame(_ a: RegisterSlot, _ b: RegisterSlot) -> Bool {
-      switch (a, b) {
-      case (.general(let x, _), .general(let y, _)), (.highByte(let x, _), .highByte(let y, _)): x == y
-      default: false
-      }
-    }
-    let available = place == nil ? [Host.t1, Host.t2, Host.rax] : [Host.t2, Host.rax]
-    for slot in place == nil ? [shape.reg, shape.rm, shape.vvvv] : [shape.reg, shape.vvvv] where isHomeless(slot) {
-      if let position = temporaries.firstIndex(where: { isSame($0.slot, slot) }) {
-        if slot.isWritten { temporaries[position].slot = slot }
-      } else {
-        temporaries.append((slot, available[temporaries.count]))
-      }
-    }
+    var temporaries = Temporaries(hasAddress: place != nil)
+    if isHomeless(shape.reg) { temporaries.add(shape.reg) }
+    if place == nil, isHomeless(shape.rm) { temporaries.add(shape.rm) }
+    if isHomeless(shape.vvvv) { temporaries.add(shape.vvvv) }
     func host(_ slot: RegisterSlot) -> UInt8 {
       if case .fixed(let number) = slot { return number }
-      if let temporary = temporaries.first(where: { isSame($0.slot, slot) }) { return temporary.host }
-      return slot.register.flatMap(home) ?? 0
+      return temporaries.host(slot) ?? slot.register.flatMap(home) ?? 0
     }
-    let use = instruction.effects.flags
-    let borrowsRAX = temporaries.contains { $0.host == Host.rax }
-    if needsHostFlags(instruction) || shape.usesRAX || borrowsRAX { requireHostFlags() }
+    let use = effects.flags
+    if needsHostFlags(instruction) || shape.usesRAX || temporaries.borrowRAX { requireHostFlags() }
     var memory = place
-    if place != nil, !temporaries.isEmpty {
+    if place != nil, temporaries.count > 0 {
       emitter.lea(Host.t1, .memory(base: Host.t2, index: Host.t1))
       memory = .memory(base: Host.t1)
     }
-    for (slot, temporary) in temporaries {
-      switch slot {
+    for index in 0..<temporaries.count {
+      let temporary = temporaries.host(at: index)
+      switch temporaries.slot(at: index) {
       case .general(let register, _):
         emitter.load(temporary, .state(StateLayout.general(register.rawValue)))
       case .highByte(let register, _):
@@ -307,8 +353,9 @@ extension Translator {
         instruction, shape, reg: host(shape.reg), vvvv: host(shape.vvvv), memory ?? .register(host(shape.rm)))
     }
     if shape.usesRAX { emitter.move(Host.guestRAX, Host.rax) }
-    for (slot, temporary) in temporaries where slot.isWritten {
-      switch slot {
+    for index in 0..<temporaries.count where temporaries.slot(at: index).isWritten {
+      let temporary = temporaries.host(at: index)
+      switch temporaries.slot(at: index) {
       case .general(let register, _):
         emitter.store(temporary, .state(StateLayout.general(register.rawValue)))
       case .highByte(let register, _):

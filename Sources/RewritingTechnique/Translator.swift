@@ -35,13 +35,17 @@ final class Translator {
   private(set) var reasons: [String] = []
   @exclusivity(unchecked) var emitter: Emitter
   @exclusivity(unchecked) var flags: FlagsHome = .host
-  @exclusivity(unchecked) var cold: [() -> Void] = []
+  @exclusivity(unchecked) var cold: [ColdPart] = []
+  /// Of the instruction in work, if it is innocuous.
+  @exclusivity(unchecked) var effects = Instruction(mode: .bits64).effects
   @exclusivity(unchecked) var faults: [FaultRange] = []
   @exclusivity(unchecked) var block: Block
   @exclusivity(unchecked) var mode: CodeMode
   /// Of the instruction in work, and behind it.
   @exclusivity(unchecked) var rip: UInt64 = 0
   @exclusivity(unchecked) var nextRIP: UInt64 = 0
+  /// The instruction before was STI.
+  @exclusivity(unchecked) var isInShadow = false
   /// The instruction in work is a call: behind its store comes a jump.
   @exclusivity(unchecked) var isCalling = false
   private let decoders: (Decoder, Decoder, Decoder)
@@ -82,8 +86,8 @@ final class Translator {
     self.mode = mode
     emitter = cache.emitter()
     flags = .host
-    cold = []
-    faults = []
+    cold.removeAll(keepingCapacity: true)
+    faults.removeAll(keepingCapacity: true)
     block = Block(key: key, host: emitter.address)
     let decoder = decoder
     var offset = 0
@@ -98,14 +102,14 @@ final class Translator {
     while !hasEnded {
       rip = wrap(key.rip &+ UInt64(offset))
       if count == limit {
-        emitJump(to: rip)
+        emitCut()
         break
       }
       let rest = UnsafeRawBufferPointer(rebasing: bytes[offset...])
       switch rest.isEmpty ? .needsMoreBytes : decoder.decode(rest, into: &instruction) {
       case .needsMoreBytes:
         if count == 0 { return nil }
-        emitJump(to: rip)
+        emitCut()
         hasEnded = true
       case .tooLong:
         emitExit(.raise(.general))
@@ -113,19 +117,29 @@ final class Translator {
       case .decoded:
         nextRIP = wrap(rip &+ UInt64(instruction.length))
         isCalling = false
+        isInShadow = false
         hasEnded = translate(instruction)
         offset += Int(instruction.length)
       }
       count += 1
     }
-    while !cold.isEmpty {
-      let parts = cold
-      cold = []
-      for part in parts { part() }
+    // Cold parts may ask for more of them.
+    var position = 0
+    while position < cold.count {
+      switch cold[position] {
+      case .access(let part): emitCold(part)
+      case .custom(let body): body()
+      }
+      position += 1
     }
     block.finish(hostEnd: emitter.address, length: max(offset, 1), faults: faults)
     cache.commit(emitter)
     return block
+  }
+
+  /// The block ends in the middle of things.
+  private func emitCut() {
+    if isInShadow { emitExit(.shadow) } else { emitJump(to: rip) }
   }
 
   /// RIP in the mode's width. Without a branch, IP of 16 bits goes on into EIP's upper half, where CS ends as a rule.
@@ -167,6 +181,8 @@ final class Translator {
     case .legacyOnly where instruction.isLikeModern:
       guard let failure = translateInnocuous(instruction) else { return false }
       return refuse(instruction, failure)
+    case .privileged where translateSensitive(instruction), .sensitive where translateSensitive(instruction):
+      return false
     case .legacyOnly, .farJump, .farCall, .farReturn, .interruptReturn, .softwareInterrupt, .systemCall, .privileged,
       .sensitive:
       emitExit(.callOut(instruction))
@@ -242,6 +258,9 @@ final class Translator {
         start: start, end: emitter.address, rip: rip, flagsAreInRAX: !flags.contains(.host),
         hasOwnRegisters: ownRegisters, spare: spare))
   }
+
+  /// Puts off what `body` writes until the block's main line is done.
+  func appendCold(_ body: @escaping () -> Void) { cold.append(.custom(body)) }
 
   func addSite(_ kind: Site.Kind, rip: UInt64) -> Int {
     sites.append(Site(kind: kind, owner: Unmanaged.passUnretained(block), rip: rip))
