@@ -44,7 +44,7 @@ let package = Package(
     .target(name: "CStub"),
     .target(name: "Sandbox", dependencies: ["CLinux", "CStub", "VMM", system], swiftSettings: strict),
     .target(
-      name: "ParavirtTechnique", dependencies: ["Boot", "Sandbox", "VMM", system], swiftSettings: strict),
+      name: "ParavirtTechnique", dependencies: ["Boot", "CStub", "Sandbox", "VMM", system], swiftSettings: strict),
     .target(name: "CEmbeddedGuests", exclude: ["images"], cSettings: [.headerSearchPath("images")]),
     .target(name: "EmbeddedGuests", dependencies: ["CEmbeddedGuests"], swiftSettings: strict),
     .target(
