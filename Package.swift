@@ -66,7 +66,7 @@ let package = Package(
     .testTarget(name: "SandboxTests", dependencies: ["CStub", "Sandbox", "VMM"], swiftSettings: strict),
     .testTarget(
       name: "ParavirtTechniqueTests",
-      dependencies: ["Boot", "Devices", "EmbeddedGuests", "ParavirtTechnique", "Platform", "VMM"],
+      dependencies: ["Boot", "Devices", "EmbeddedGuests", "ParavirtTechnique", "Platform", "Sandbox", "VMM", system],
       swiftSettings: strict),
     .testTarget(name: "BootTests", dependencies: ["Boot", "CCompression", "VMM", system], swiftSettings: strict),
     .testTarget(name: "DevicesTests", dependencies: ["CLinux", "Devices", "VMM", system], swiftSettings: strict),

@@ -149,7 +149,7 @@ extension Domain {
       raise(XenMachine.consolePort)
     }
     let now = monotonicNanoseconds()
-    if now >= processor.timer {
+    if now >= processor.timer, processor.rest == .none || processor.timerPeriod == 0 {
       processor.timer = processor.timerPeriod == 0 ? .max : now &+ processor.timerPeriod
       time.update(processor.info)
       raise(virtualInterrupt: 0, processor)

@@ -100,6 +100,8 @@ final class VirtualProcessor {
 
   /// When it must look at the clock next.
   var deadline: UInt64 {
+    // A periodic timer stands still while the processor rests, as Xen's does.
+    let timer = rest != .none && timerPeriod != 0 ? .max : timer
     if case .polling(_, let deadline) = rest { return min(timer, deadline) }
     return timer
   }

@@ -66,14 +66,11 @@ public final class Monitor<Value>: @unchecked Sendable {
 
   /// As `wait(_:)`, but gives up with `nil` after about `milliseconds`.
   public func wait<Result>(milliseconds: Int, _ body: (inout Value) -> Result?) -> Result? {
-    wait(until: monotonicNanoseconds() &+ UInt64(max(0, milliseconds)) &* 1_000_000, body)
-  }
-
-  /// As `wait(_:)`, but gives up with `nil` at `deadline`, in nanoseconds of `monotonicNanoseconds()`.
-  public func wait<Result>(until deadline: UInt64, _ body: (inout Value) -> Result?) -> Result? {
-    // Times that a timespec can't hold are as good as never.
-    let limited = min(deadline, UInt64(Int64.max))
-    var deadline = timespec(tv_sec: Int(limited / 1_000_000_000), tv_nsec: Int(limited % 1_000_000_000))
+    var deadline = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &deadline)
+    let nanoseconds = deadline.tv_nsec + milliseconds % 1000 * 1_000_000
+    deadline.tv_sec += milliseconds / 1000 + nanoseconds / 1_000_000_000
+    deadline.tv_nsec = nanoseconds % 1_000_000_000
     pthread_mutex_lock(mutex)
     defer { pthread_mutex_unlock(mutex) }
     while true {

@@ -39,6 +39,11 @@ extension Platform: PagePlatform {
     xen_load64(xen_start(UInt64(XEN_START_FRAME_LIST)) + (address - UInt64(XEN_VIRTUAL_BASE)) / 4096 * 8)
   }
 
+  /// And the other way round, by the machine-to-physical table that the hypervisor shows every domain.
+  static func address(machineFrame: UInt64) -> UInt64 {
+    xen_load64(0xffff_8000_0000_0000 + machineFrame * 8) * 4096 + UInt64(XEN_VIRTUAL_BASE)
+  }
+
   static func makeAddressSpace() -> AddressSpace? {
     guard let kernel = makeTables(withKernel: true), let user = makeTables(withKernel: false) else { return nil }
     return AddressSpace(kernel: kernel, user: user)
@@ -50,9 +55,9 @@ extension Platform: PagePlatform {
     else { return nil }
     xen_store64(root.address, machineFrame(gigabytes.address) << 12 | Entry.forTable)
     if withKernel {
-      // The domain builder's first gigabyte, in which the kernel is. The builder's tables lie one behind the other: L4, L3.
-      let built = xen_start(UInt64(XEN_START_PAGE_TABLES)) + 4096
-      xen_store64(gigabytes.address, xen_load64(built))
+      // The domain builder's first gigabyte, in which the kernel is.
+      let built = xen_load64(xen_start(UInt64(XEN_START_PAGE_TABLES)))
+      xen_store64(gigabytes.address, xen_load64(address(machineFrame: built >> 12 & 0xff_ffff_ffff)))
     }
     xen_store64(gigabytes.address + 8, machineFrame(directory.address) << 12 | Entry.forTable)
     protect(root)

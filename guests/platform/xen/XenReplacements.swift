@@ -101,19 +101,39 @@ extension Platform {
     let handler = trapHandler
     trapHandler = { if $0.pointee.vector == trapVectorTimer { Platform.ticks &+= 1 } }
     ticks = 0
+    // For the event channel; a periodic timer stands still while its processor is blocked.
     startTimer(frequency: 200)
-    for _ in 0..<3 { _ = xen_hypercall(xenSchedulerOperation, xenSchedulerBlock, 0, 0, 0) }
-    disableInterrupts()
     stopTimer()
+    for _ in 0..<3 {
+      // Masked until the processor blocks: an event in between would be handled, and then nothing is left to wake it.
+      disableInterrupts()
+      _ = xen_hypercall(xenSetTimer, systemTime() + 2_000_000, 0, 0, 0)
+      _ = xen_hypercall(xenSchedulerOperation, xenSchedulerBlock, 0, 0, 0)
+    }
+    disableInterrupts()
     trapHandler = handler
     return ticks > 0
   }
 
-  /// System time goes on with the time-stamp counter.
+  /// Nanoseconds since the hypervisor started (xen.h, `struct vcpu_time_info`).
+  static func systemTime() -> UInt64 {
+    let place = xen_shared_page_address() + 32
+    while true {
+      let version = xen_load32(place)
+      let ticks = xen_timestamp() &- xen_load64(place + 8)
+      let shift = Int8(bitPattern: xen_load8(place + 28))
+      let scaled = shift < 0 ? ticks >> UInt64(-Int(shift)) : ticks << UInt64(shift)
+      let nanoseconds = scaled.multipliedFullWidth(by: UInt64(xen_load32(place + 24)))
+      let time = xen_load64(place + 16) &+ (nanoseconds.high << 32 | nanoseconds.low >> 32)
+      if version & 1 == 0, version == xen_load32(place) { return time }
+    }
+  }
+
+  /// A hundred million ticks of the time-stamp counter: between a hundredth of a second and a second.
   private static func clock() -> Bool {
-    let start = xen_shared_page_address() + 32
-    let timestamp = xen_load64(start + 8)
-    let multiplier = xen_load32(start + 24)
-    return timestamp != 0 && multiplier != 0 && xen_timestamp() > timestamp
+    let (start, time) = (xen_timestamp(), systemTime())
+    while xen_timestamp() &- start < 100_000_000 {}
+    let elapsed = systemTime() &- time
+    return elapsed > 10_000_000 && elapsed < 1_000_000_000
   }
 }

@@ -19,6 +19,7 @@ enum : uint64_t {
   xenGetDebugRegister = 9,
   xenSwitchStack = 3,
   xenUpdateVirtualAddressMapping = 14,
+  xenSetTimer = 15,
   xenConsoleIO = 18,
   xenProcessorOperation = 24,
   xenSetSegmentBase = 25,
