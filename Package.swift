@@ -44,7 +44,7 @@ let package = Package(
     .target(name: "CStub"),
     .target(name: "Sandbox", dependencies: ["CLinux", "CStub", "VMM", system], swiftSettings: strict),
     .target(
-      name: "ParavirtTechnique", dependencies: ["Boot", "Sandbox", "VMM", system], swiftSettings: strict),
+      name: "ParavirtTechnique", dependencies: ["Boot", "CStub", "Sandbox", "VMM", system], swiftSettings: strict),
     .target(name: "CEmbeddedGuests", exclude: ["images"], cSettings: [.headerSearchPath("images")]),
     .target(name: "EmbeddedGuests", dependencies: ["CEmbeddedGuests"], swiftSettings: strict),
     .target(
@@ -66,7 +66,7 @@ let package = Package(
     .testTarget(name: "SandboxTests", dependencies: ["CStub", "Sandbox", "VMM"], swiftSettings: strict),
     .testTarget(
       name: "ParavirtTechniqueTests",
-      dependencies: ["Boot", "Devices", "EmbeddedGuests", "ParavirtTechnique", "Platform", "VMM"],
+      dependencies: ["Boot", "Devices", "EmbeddedGuests", "ParavirtTechnique", "Platform", "Sandbox", "VMM", system],
       swiftSettings: strict),
     .testTarget(name: "BootTests", dependencies: ["Boot", "CCompression", "VMM", system], swiftSettings: strict),
     .testTarget(name: "DevicesTests", dependencies: ["CLinux", "Devices", "VMM", system], swiftSettings: strict),

@@ -54,6 +54,7 @@ enum Privileged {
         if !common || row.flags & rowIsRare == 0 { runInKernelMode(row, state) }
       }
     }
+    if rows.count == instructionRowCount(), !onlyUser { Platform.showReplacements() }
     Console.print("Through.")
     Platform.exit(0)
   }

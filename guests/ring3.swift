@@ -159,9 +159,9 @@ func runProgram(_ argument: UInt64) {
   case .count:
     while true { writeWord(Counter.address, readWord(Counter.address) &+ 1) }
   case .readKernel:
-    _ = systemCall(SystemCall.done.rawValue, readWord(0x10_0000), 0)
+    _ = systemCall(SystemCall.done.rawValue, readWord(Kernel.address), 0)
   case .writeKernel:
-    writeWord(0x10_0000, 0)
+    writeWord(Kernel.address, 0)
   case .writeCode:
     writeWord(0x4000_0000, 0)
   case .readNowhere:
@@ -184,6 +184,15 @@ enum Program: UInt64 {
 
 enum SystemCall: UInt64 {
   case ready, done
+}
+
+/// Where the kernel begins.
+enum Kernel {
+  #if XEN
+  static var address: UInt64 { 0x40_0000 }
+  #else
+  static var address: UInt64 { 0x10_0000 }
+  #endif
 }
 
 /// Addresses that nobody maps in advance.

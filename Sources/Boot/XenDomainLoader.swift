@@ -11,14 +11,24 @@
 
 import VMM
 
-/// Builds a 64-bit Xen PV domain in guest memory.
+/// Builds a Xen PV domain in guest memory: of 64 bits, or of 32 bits with PAE.
 struct XenDomainLoader {
   private static let pageSize = GuestMemory.pageSize
   private static let slack: UInt64 = 512 << 10
   private static let rounding: UInt64 = 4 << 20
   private static let maximumCommandLine = 1023
-  /// Xen keeps this part of the address space for itself.
+  /// Xen keeps this part of the address space for itself; of 32 bits, the end.
   private static let reserved: Range<UInt64> = 0xffff_8000_0000_0000..<0xffff_8800_0000_0000
+  private static let limit32: UInt64 = 0xf580_0000
+
+  /// What differs between 64 and 32 bits.
+  private struct Width {
+    let isWide: Bool
+    /// Of unsigned long, in bytes.
+    var word: UInt64 { isWide ? 8 : 4 }
+    /// Where each level above the last divides addresses.
+    var shifts: [UInt64] { isWide ? [39, 30, 21] : [30, 21] }
+  }
 
   let image: BootImage
   let commandLine: String
@@ -42,23 +52,25 @@ struct XenDomainLoader {
       throw failure(.notOfKind(.xen, problem: "it has no Xen notes that name a loader"))
     }
     let header = try ELFHeader(try image.prefix(ELFHeader.maximumSize, as: "the ELF header"))
-    guard header.elfClass == .elf64 else {
-      throw failure(.unsupported("is a 32-bit Xen kernel", remedy: "give a 64-bit one"))
-    }
+    let width = Width(isWide: header.elfClass == .elf64)
     let base = notes.virtualBase ?? 0
     guard base % Self.pageSize == 0 else {
       throw failure(.malformed(part: "the note VIRT_BASE", problem: "is not the address of a page"))
     }
     let end = try place(header, notes, memory)
-    let plan = try plan(base: base, kernelEnd: end, memory)
+    let plan = try plan(base: base, kernelEnd: end, width, memory)
     do throws(GuestMemoryFault) {
-      try writePageTables(plan, memory)
-      try writeStartInfo(plan, memory)
+      try writePageTables(plan, width, memory)
+      try writeStartInfo(plan, width, memory)
       for frame in 0..<XenMachine.domainFrameCount(memory) {
-        try memory.write(
-          XenMachine.firstFrame + frame, at: physical(plan.list &* Self.pageSize &+ frame &* 8))
+        let place = physical(plan.list &* Self.pageSize &+ frame &* width.word)
+        if width.isWide {
+          try memory.write(XenMachine.firstFrame + frame, at: place)
+        } else {
+          try memory.write(UInt32(truncatingIfNeeded: XenMachine.firstFrame + frame), at: place)
+        }
       }
-      if let page = notes.hypercallPage { try writeHypercallPage(page &- base, memory) }
+      if let page = notes.hypercallPage { try writeHypercallPage(page &- base, width, memory) }
     } catch {
       throw failure(.outsideMemory(part: "the domain", base: error.address.rawValue, size: error.count))
     }
@@ -69,8 +81,12 @@ struct XenDomainLoader {
     general.rsi = plan.address(plan.startInfo)
     general.rflags = 0x202
     var system = SystemRegisters()
-    system.cs = Segment(selector: 0xe033, base: 0, limit: .max, attributes: 0xa0fb)
-    system.ss = Segment(selector: 0xe02b, base: 0, limit: .max, attributes: 0xc0f3)
+    system.cs =
+      width.isWide
+      ? Segment(selector: 0xe033, base: 0, limit: .max, attributes: 0xa0fb)
+      : Segment(selector: 0xe019, base: 0, limit: .max, attributes: 0xc0bb)
+    system.ss = Segment(
+      selector: width.isWide ? 0xe02b : 0xe021, base: 0, limit: .max, attributes: width.isWide ? 0xc0f3 : 0xc0b3)
     system.cr3 = (XenMachine.firstFrame + plan.tables) * Self.pageSize
     return LoadedGuest(
       kind: .xen, general: general, system: system, memoryMap: MemoryMap(memory),
@@ -113,20 +129,24 @@ struct XenDomainLoader {
     return end
   }
 
-  private func plan(base: UInt64, kernelEnd: UInt64, _ memory: GuestMemory) throws(BootFailure) -> Plan {
+  private func plan(
+    base: UInt64, kernelEnd: UInt64, _ width: Width, _ memory: GuestMemory
+  ) throws(BootFailure) -> Plan {
     let frames = XenMachine.domainFrameCount(memory)
     let list = (kernelEnd + Self.pageSize - 1) / Self.pageSize
-    let startInfo = list + (frames * 8 + Self.pageSize - 1) / Self.pageSize
+    let startInfo = list + (frames * width.word + Self.pageSize - 1) / Self.pageSize
     let tables = startInfo + 3
     var count: UInt64 = 4
     while true {
       let needed = (tables + count + 1) * Self.pageSize + Self.slack
       let end = base.addingReportingOverflow(needed + Self.rounding)
-      guard !end.overflow, !(base..<end.partialValue).overlaps(Self.reserved) else {
+      guard !end.overflow, !(base..<end.partialValue).overlaps(Self.reserved),
+        width.isWide || end.partialValue <= Self.limit32
+      else {
         throw failure(.wraps(part: "the domain's initial mapping", base: base, size: needed))
       }
       let last = (base + needed + Self.rounding - 1) / Self.rounding * Self.rounding - 1
-      let wanted = [21, 30, 39].reduce(1) { $0 + (last >> UInt64($1)) - (base >> UInt64($1)) + 1 }
+      let wanted = width.shifts.reduce(1) { $0 + (last >> $1) - (base >> $1) + 1 }
       if wanted == count {
         let mapped = min((last + 1 - base) / Self.pageSize, frames)
         guard tables + count < mapped else {
@@ -140,8 +160,10 @@ struct XenDomainLoader {
     }
   }
 
-  /// L4 first, then the tables of each level in ascending order of address.
-  private func writePageTables(_ plan: Plan, _ memory: GuestMemory) throws(GuestMemoryFault) {
+  /// The root first, then the tables of each level in ascending order of address.
+  private func writePageTables(
+    _ plan: Plan, _ width: Width, _ memory: GuestMemory
+  ) throws(GuestMemoryFault) {
     // Present, writable, user, accessed, dirty.
     let flags: UInt64 = 0x67
     let writable: UInt64 = 2
@@ -149,14 +171,17 @@ struct XenDomainLoader {
     var start = next
     next += 1
     let last = plan.address(plan.mapped) &- 1
-    for shift in [39, 30, 21] as [UInt64] {
+    for shift in width.shifts {
       let below = next
       let first = plan.base >> shift
       for index in first...(last >> shift) {
         // The table that holds this entry, among those of the level above.
-        let table = start + (shift == 39 ? 0 : (index >> 9) - (first >> 9))
+        let isRoot = shift == width.shifts[0]
+        let table = start + (isRoot ? 0 : (index >> 9) - (first >> 9))
+        // The four entries of a PAE root say nothing of rights.
+        let rights = isRoot && !width.isWide ? 1 : flags
         try memory.write(
-          (XenMachine.firstFrame + next) << 12 | flags, at: physical(table * Self.pageSize + (index & 511) * 8))
+          (XenMachine.firstFrame + next) << 12 | rights, at: physical(table * Self.pageSize + (index & 511) * 8))
         next += 1
       }
       start = below
@@ -173,29 +198,42 @@ struct XenDomainLoader {
   }
 
   /// Xen's public header xen.h, `struct start_info`.
-  private func writeStartInfo(_ plan: Plan, _ memory: GuestMemory) throws(GuestMemoryFault) {
+  private func writeStartInfo(_ plan: Plan, _ width: Width, _ memory: GuestMemory) throws(GuestMemoryFault) {
     let base = plan.startInfo * Self.pageSize
-    func put(_ value: UInt64, _ offset: UInt64) throws(GuestMemoryFault) {
-      try memory.write(value, at: physical(base + offset))
+    /// The 64-bit offset, and the 32-bit one: ports and flags are of 32 bits in both, but aligned differently.
+    func put(_ value: UInt64, _ wide: UInt64, _ narrow: UInt64) throws(GuestMemoryFault) {
+      if width.isWide {
+        try memory.write(value, at: physical(base + wide))
+      } else {
+        try memory.write(UInt32(truncatingIfNeeded: value), at: physical(base + narrow))
+      }
     }
-    try memory.copy(Array("xen-3.0-x86_64".utf8), to: physical(base))
-    try put(XenMachine.domainFrameCount(memory), 32)
-    try put(XenMachine.sharedInfoFrame(memory) << 12, 40)
-    try put(XenMachine.firstFrame + plan.store, 56)
-    try put(UInt64(XenMachine.storePort), 64)
-    try put(XenMachine.firstFrame + plan.console, 72)
-    try put(UInt64(XenMachine.consolePort), 80)
-    try put(plan.address(plan.tables), 88)
-    try put(plan.tableCount, 96)
-    try put(plan.address(plan.list), 104)
-    try memory.copy(Array(commandLine.utf8), to: physical(base + 128))
+    try memory.copy(Array((width.isWide ? "xen-3.0-x86_64" : "xen-3.0-x86_32p").utf8), to: physical(base))
+    try put(XenMachine.domainFrameCount(memory), 32, 32)
+    try put(XenMachine.sharedInfoFrame(memory) << 12, 40, 36)
+    try put(XenMachine.firstFrame + plan.store, 56, 44)
+    try put(UInt64(XenMachine.storePort), 64, 48)
+    try put(XenMachine.firstFrame + plan.console, 72, 52)
+    try put(UInt64(XenMachine.consolePort), 80, 56)
+    try put(plan.address(plan.tables), 88, 60)
+    try put(plan.tableCount, 96, 64)
+    try put(plan.address(plan.list), 104, 68)
+    try memory.copy(Array(commandLine.utf8), to: physical(base + (width.isWide ? 128 : 80)))
   }
 
   /// One call in each 32 bytes: rcx and r11, which SYSCALL changes, are kept; `iret` does not come back, and its frame
   /// has rax, too.
-  private func writeHypercallPage(_ offset: UInt64, _ memory: GuestMemory) throws(GuestMemoryFault) {
+  private func writeHypercallPage(
+    _ offset: UInt64, _ width: Width, _ memory: GuestMemory
+  ) throws(GuestMemoryFault) {
     let iret: UInt8 = 23
     for number in 0..<128 as Range<UInt8> {
+      guard width.isWide else {
+        // MOV EAX, number; INT 82h; RET
+        let code: [UInt8] = (number == iret ? [0x50] : []) + [0xb8, number, 0, 0, 0, 0xcd, 0x82, 0xc3]
+        try memory.copy(code, to: physical(offset &+ UInt64(number) &* 32))
+        continue
+      }
       var code: [UInt8] = [0x51, 0x41, 0x53]
       if number == iret { code.append(0x50) }
       code += [0xb8, number, 0, 0, 0, 0x0f, 0x05]

@@ -22,5 +22,10 @@ embedded_guest_\name\()_end:
   image crash, "crash"
   image hello_xen, "hello-xen"
   image linux_init, "linux-init"
+  image privileged_xen, "privileged-xen"
+  image compute_xen, "compute-xen"
+  image ring3_xen, "ring3-xen"
+  image smp_xen, "smp-xen"
+  image crash_xen, "crash-xen"
 
   .section .note.GNU-stack, "", @progbits

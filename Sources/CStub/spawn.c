@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include <elf.h>
+#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
@@ -137,6 +138,16 @@ void cstub_configure(void *memory, uint32_t threads, uint32_t spin) {
   }
 }
 
+void cstub_configure_segments(void *memory, uint32_t base) {
+  char *configuration = memory;
+  // struct user_desc: number, base, limit, and bits: 32-bit, contents (data, code), limit in pages, usable.
+  const uint32_t segments[2][4] = {{0, base, 0xfffff, 1 | 2 << 1 | 1 << 4 | 1 << 6},
+                                   {1, base, 0xfffff, 1 | 0 << 1 | 1 << 4 | 1 << 6}};
+  const uint32_t count = 2;
+  memcpy(configuration + CSTUB_CONF_SEGMENT_COUNT, &count, sizeof count);
+  memcpy(configuration + CSTUB_CONF_SEGMENTS, segments, sizeof segments);
+}
+
 // An executable of one page: header, one segment, the code.
 static int image_file(void) {
   char image[4096];
@@ -231,6 +242,15 @@ void cstub_futex_wake(uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE, 1, 
 uint32_t cstub_load(const uint32_t *word) { return __atomic_load_n(word, __ATOMIC_SEQ_CST); }
 void cstub_store(uint32_t *word, uint32_t value) { __atomic_store_n(word, value, __ATOMIC_SEQ_CST); }
 
+uint32_t cstub_set_bits(uint32_t *word, uint32_t bits) { return __atomic_fetch_or(word, bits, __ATOMIC_SEQ_CST); }
+uint32_t cstub_clear_bits(uint32_t *word, uint32_t bits) { return __atomic_fetch_and(word, ~bits, __ATOMIC_SEQ_CST); }
+
+uint64_t cstub_timestamp(void) { return __builtin_ia32_rdtsc(); }
+
+void cstub_identification(uint32_t leaf, uint32_t subleaf, uint32_t *words) {
+  __cpuid_count(leaf, subleaf, words[0], words[1], words[2], words[3]);
+}
+
 int cstub_kick(pid_t process, pid_t thread) { return (int)syscall(SYS_tgkill, process, thread, SIGUSR1); }
 
 int cstub_wait(pid_t process) {
@@ -264,6 +284,19 @@ int cstub_pin(pid_t thread, int cpu) {
   CPU_ZERO(&set);
   CPU_SET(cpu, &set);
   return sched_setaffinity(thread, sizeof set, &set);
+}
+
+int cstub_processor_after(int first, uint32_t number) {
+  cpu_set_t set;
+  // Of the first thread: the calling one may be pinned already.
+  if (sched_getaffinity(getpid(), sizeof set, &set) != 0 || CPU_COUNT(&set) == 0) return first;
+  number %= (uint32_t)CPU_COUNT(&set);
+  int cpu = first;
+  while (number > 0 || !CPU_ISSET(cpu, &set)) {
+    cpu = (cpu + 1) % CPU_SETSIZE;
+    if (CPU_ISSET(cpu, &set) && number > 0) number--;
+  }
+  return cpu;
 }
 
 int cstub_current_cpu(void) { return sched_getcpu(); }

@@ -26,6 +26,7 @@
 #define SYS_rt_sigreturn 15
 #define SYS_clone 56
 #define SYS_sigaltstack 131
+#define SYS_modify_ldt 154
 #define SYS_futex 202
 #define SYS_exit_group 231
 #define SYS_seccomp 317
@@ -104,6 +105,24 @@ cstub_code_start:
   xor %edx, %edx
   mov $8, %r10d
   syscall
+
+// Segments for 32-bit code, one table for the whole process. rbx: how many, r15: the descriptor.
+  mov CSTUB_CONF_SEGMENT_COUNT(%r12), %ebx
+  lea CSTUB_CONF_SEGMENTS(%r12), %r15
+8:
+  test %ebx, %ebx
+  jz 9f
+  mov $SYS_modify_ldt, %eax
+  mov $1, %edi
+  mov %r15, %rsi
+  mov $CSTUB_SEGMENT_SIZE, %edx
+  syscall
+  test %eax, %eax
+  jnz fail
+  add $CSTUB_SEGMENT_SIZE, %r15
+  dec %ebx
+  jmp 8b
+9:
 
 // One thread for each area behind the mapper's own. rbx: the area.
   lea CSTUB_AREA_SIZE(%r13), %rbx
@@ -271,6 +290,12 @@ cstub_handler:
   wrfsbase %rax
   mov CSTUB_AREA_GS_BASE(%rbx), %rax
   wrgsbase %rax
+  mov CSTUB_AREA_DATA_SELECTOR(%rbx), %eax
+  test %eax, %eax
+  jz 7f
+  mov %eax, %ds
+  mov %eax, %es
+7:
   lea 8(%r13), %rsp
   mov $SYS_rt_sigreturn, %eax
   syscall

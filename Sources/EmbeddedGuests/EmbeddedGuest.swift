@@ -44,17 +44,23 @@ public struct EmbeddedGuest: Sendable {
       "hello-protected", "says hello in 32-bit protected mode", .elf32, embedded_guest_hello_protected()),
     EmbeddedGuest(
       "privileged", "each privileged and each sensitive instruction: what happened", .elf64,
-      embedded_guest_privileged(), arguments: "only=user | only=kernel, common, row=N"),
+      embedded_guest_privileged(), arguments: "only=user | only=kernel, common, row=N",
+      paravirtual: embedded_guest_privileged_xen()),
     EmbeddedGuest(
       "compute", "integers, memory, calls, floating point, vectors in user mode; a checksum", .elf64,
-      embedded_guest_compute(), arguments: "scale=N"),
+      embedded_guest_compute(), arguments: "scale=N",
+      paravirtual: embedded_guest_compute_xen()),
     EmbeddedGuest(
       "ring3", "a kernel with user processes: page tables, system calls, a timer", .elf64, embedded_guest_ring3(),
-      arguments: "syscall"),
-    EmbeddedGuest("smp", "starts all processors: an atomic counter, a lock, barriers", .elf64, embedded_guest_smp()),
+      arguments: "syscall",
+      paravirtual: embedded_guest_ring3_xen()),
+    EmbeddedGuest(
+      "smp", "starts all processors: an atomic counter, a lock, barriers", .elf64, embedded_guest_smp(),
+      paravirtual: embedded_guest_smp_xen()),
     EmbeddedGuest(
       "crash", "goes wrong, in the way that its command line names", .elf64, embedded_guest_crash(),
-      arguments: "triple-fault | loop | halt | jump | jump-reported | stack-overflow"),
+      arguments: "triple-fault | loop | halt | jump | jump-reported | stack-overflow",
+      paravirtual: embedded_guest_crash_xen()),
   ]
 
   /// The first process of a Linux guest that runs one command: a static program for its first root (guests/linux/init.swift).

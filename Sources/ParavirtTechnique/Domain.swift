@@ -1,20 +1,25 @@
 // A Xen domain as its hypervisor sees it: memory, page tables, event channels, console, store, and what it has registered.
 //
 // Nothing here knows how guest code is executed. Hypercalls take and change registers; what of the guest's address space
-// is no longer true after a change is left in `stale`, for whoever executes to act on before guest code goes on.
+// is no longer true after a change goes to a `TranslationKeeper`, whoever that is.
+//
+//     Domain.swift             what there is, memory as the guest sees it
+//     TrapDelivery.swift       exceptions, upcalls and the guest's system calls, into its kernel and back (iret)
+//     Hypercalls….swift        by subject
+//     PrivilegedInstructions   what a guest kernel executes all the same
+//
+// One lock for all of it: hypercalls of several processors take turns. Guest code runs without it.
 
 import Boot
+import CStub
+import Glibc
 import Sandbox
+import Synchronization
 import VMM
 
-/// The state of one domain with one virtual CPU.
-struct Domain {
-  /// Translations that are gone.
-  enum Stale: Equatable {
-    case nothing
-    case page(UInt64)
-    case everything
-  }
+/// The state of one domain.
+final class Domain: @unchecked Sendable {
+  // Unchecked: everything is used with `lock` held, but for what the guest shares, which is atomic.
 
   /// How a domain ends.
   enum Ending: Equatable {
@@ -22,69 +27,102 @@ struct Domain {
     case crashed(String)
   }
 
-  /// What set_trap_table registers for a vector.
-  struct TrapEntry {
-    var flags: UInt8 = 0
-    var codeSelector: UInt16 = 0
-    var address: UInt64 = 0
-  }
-
-  let frames: MachineFrames
+  let lock = Mutex(())
+  let memory: GuestMemory
+  let bus: Bus
+  let layout: SharedLayout
   var tables: PageTables
-  /// The machine frame of the L4 in use.
-  var root: UInt64
-  /// Whether `root` has a reference of its own beside the builder's pin.
-  var rootIsCounted = false
-  var stale = Stale.nothing
+  let processors: [VirtualProcessor]
+  weak var translations: (any TranslationKeeper)?
   var ending: Ending?
   var store: XenStore
   let console: ConsoleRing
-  var traps = [TrapEntry](repeating: TrapEntry(), count: 256)
-  var eventCallback: UInt64 = 0
-  var failsafeCallback: UInt64 = 0
-  var syscallCallback: UInt64 = 0
-  /// The processor wants to sleep until an event comes.
-  var isBlocked = false
-  /// How often each hypercall was made, and how often one was refused as not implemented.
+  var channels = EventChannels()
+  let time = SystemTime()
+  /// The machine-to-physical table, by frame from `XenMachine.firstFrame` on.
+  var pseudoPhysical: [UInt64]
+  var grants = GrantTable()
+  let sharedInfo: UnsafeMutableRawPointer
+  /// Input has come in at the console's port.
+  let inputArrived = Atomic<Bool>(false)
+  /// How often each hypercall was made, and how often each was refused as not implemented.
   var hypercallCounts = [UInt64](repeating: 0, count: 64)
-  var notImplementedCount: UInt64 = 0
+  var notImplementedCounts: [String: UInt64] = [:]
+  var pageFaultMappings: UInt64 = 0
+  var pagesMapped: UInt64 = 0
 
-  /// The one frame of grants, version 1. No back end maps what is granted there yet.
-  let grantTableFrame: UInt64
-
-  private let sharedInfo: UnsafeMutableRawPointer
+  var frames: MachineFrames { tables.frames }
 
   /// The domain that the domain builder left in memory.
-  /// - Parameters:
-  ///   - root: the machine frame of its L4.
-  ///   - startInfo: the address of its start_info.
+  /// - Parameter state: CR3 holds the root's machine frame, RSI the address of start_info.
   /// - Returns: `nil` when the image has spoilt what the builder made.
-  init?(memory: GuestMemory, bus: Bus, root: UInt64, startInfo: UInt64) {
-    frames = MachineFrames(memory)
+  init?(memory: GuestMemory, bus: Bus, doorbells: [Doorbell], state: MachineState) {
+    self.memory = memory
+    self.bus = bus
+    layout = state.system.cs.selector == 0xe019 ? .bits32 : .bits64
     let sharedFrame = XenMachine.sharedInfoFrame(memory)
-    grantTableFrame = XenMachine.grantTableFrame(memory)
-    tables = PageTables(frames, shared: grantTableFrame...sharedFrame)
-    self.root = root
-    guard (try? tables.pin(root, level: 4)) != nil, let sharedInfo = frames.bytes(sharedFrame),
-      let leaf = tables.leaf(startInfo, root: root), let start = frames.bytes(PageTables.frame(leaf.entry)),
-      let storePage = frames.bytes(start.load(fromByteOffset: 56, as: UInt64.self)),
-      let consolePage = frames.bytes(start.load(fromByteOffset: 72, as: UInt64.self))
+    let frames = MachineFrames(memory)
+    tables = PageTables(
+      frames, shared: XenMachine.grantTableFrame(memory)...sharedFrame, levels: layout == .bits64 ? 4 : 3)
+    let root = state.system.cr3 >> 12
+    let isWide = layout == .bits64
+    guard (try? tables.pin(root, level: tables.levels)) != nil, let sharedInfo = frames.bytes(sharedFrame),
+      let leaf = tables.leaf(state.general.rsi, root: root), let start = frames.bytes(PageTables.frame(leaf.entry)),
+      let storePage = frames.bytes(Self.word(start, isWide ? 56 : 44, isWide)),
+      let consolePage = frames.bytes(Self.word(start, isWide ? 72 : 52, isWide))
     else { return nil }
     self.sharedInfo = sharedInfo
     store = XenStore(page: storePage, domain: 1)
     console = ConsoleRing(page: consolePage, bus: bus)
-    // Upcalls are masked until the guest is ready for them.
-    sharedInfo.storeBytes(of: 1, toByteOffset: 1, as: UInt8.self)
+    processors = doorbells.enumerated().map { number, doorbell in
+      let info = sharedInfo + 64 * number
+      // Upcalls are masked until the guest is ready for them.
+      info.storeBytes(of: 1, toByteOffset: 1, as: UInt8.self)
+      return VirtualProcessor(number: number, info: info, doorbell: doorbell)
+    }
+    pseudoPhysical = (0..<UInt64(frames.all.count)).map { $0 }
+    processors[0].kernelRoot = root
+    processors[0].isInitialised = true
+    processors[0].isUp = true
+    channels.bind(XenMachine.storePort, .store)
+    channels.bind(XenMachine.consolePort, .console)
+    time.writeWallClock(sharedInfo, offset: layout.wallClock)
+    for processor in processors { time.update(processor.info) }
+    processors[0].runstate.change(to: .running, at: monotonicNanoseconds())
     console.listen()
   }
 
-  /// Reads the guest's memory through its page tables.
-  func read(_ address: UInt64, count: Int) throws(XenError) -> [UInt8] {
+  private static func word(_ page: UnsafeMutableRawPointer, _ offset: Int, _ isWide: Bool) -> UInt64 {
+    isWide
+      ? page.load(fromByteOffset: offset, as: UInt64.self) : UInt64(page.load(fromByteOffset: offset, as: UInt32.self))
+  }
+
+  /// What the page tables no longer say is made unreachable. Before a frame becomes a page table, and before guest code
+  /// goes on.
+  func removeStaleTranslations() {
+    if !tables.stale.isEmpty {
+      translations?.remove(tables.stale)
+      tables.stale.removeAll()
+    }
+    for root in tables.releasedRoots { translations?.forget(root: root) }
+    tables.releasedRoots = []
+  }
+
+  func end(_ ending: Ending) {
+    guard self.ending == nil else { return }
+    self.ending = ending
+    for processor in processors { processor.doorbell.ring() }
+  }
+
+  // MARK: Memory as the guest sees it
+
+  /// Reads the guest's memory through its kernel's page tables.
+  func read(_ address: UInt64, count: Int, root: UInt64) throws(XenError) -> [UInt8] {
     var bytes: [UInt8] = []
     bytes.reserveCapacity(count)
     var position = address
     while bytes.count < count {
-      guard let leaf = tables.leaf(position, root: root), leaf.entry & PageTables.present != 0,
+      guard let leaf = tables.leaf(position, root: root), leaf.isPresent,
         let page = frames.bytes(PageTables.frame(leaf.entry))
       else { throw .badAddress }
       let offset = Int(position & 4095)
@@ -95,20 +133,26 @@ struct Domain {
     return bytes
   }
 
-  func readWord(_ address: UInt64) throws(XenError) -> UInt64 {
-    try read(address, count: 8).withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) }
-  }
-
-  func readHalf(_ address: UInt64) throws(XenError) -> UInt32 {
-    try read(address, count: 4).withUnsafeBytes { $0.loadUnaligned(as: UInt32.self) }
+  /// An integer, least significant byte first.
+  func read<Value: FixedWidthInteger & BitwiseCopyable>(
+    _ type: Value.Type, _ address: UInt64, root: UInt64
+  ) throws(XenError) -> Value {
+    let size = MemoryLayout<Value>.size
+    if Int(address & 4095) + size <= 4096 {
+      guard let leaf = tables.leaf(address, root: root), leaf.isPresent,
+        let page = frames.bytes(PageTables.frame(leaf.entry))
+      else { throw .badAddress }
+      return (page + Int(address & 4095)).loadUnaligned(as: Value.self)
+    }
+    return try read(address, count: size, root: root).withUnsafeBytes { $0.loadUnaligned(as: Value.self) }
   }
 
   /// Writes to the guest's memory as its own kernel could, and says so in the page tables.
-  func write(_ bytes: [UInt8], to address: UInt64) throws(XenError) {
+  func write(_ bytes: [UInt8], to address: UInt64, root: UInt64) throws(XenError) {
     var done = 0
     while done < bytes.count {
       let position = address &+ UInt64(done)
-      guard let leaf = tables.leaf(position, root: root), leaf.entry & PageTables.present != 0, leaf.isWritable,
+      guard let leaf = tables.leaf(position, root: root), leaf.isPresent, leaf.isWritable,
         let page = frames.bytes(PageTables.frame(leaf.entry))
       else { throw .badAddress }
       frames.entry(leaf.table, leaf.position)?.pointee |= PageTables.accessed | PageTables.dirty
@@ -121,81 +165,25 @@ struct Domain {
     }
   }
 
-  func writeWord(_ value: UInt64, to address: UInt64) throws(XenError) {
-    try write(withUnsafeBytes(of: value.littleEndian) { Array($0) }, to: address)
-  }
-
-  /// Makes an event channel (two-level ABI: Xen's public headers event_channel.h and xen.h) pending, and the virtual CPU if the channel is not masked.
-  mutating func raise(_ port: UInt32) {
-    guard port > 0, port < 4096 else { return }
-    let bit = UInt64(1) << UInt64(port & 63)
-    let word = Int(port >> 6)
-    let pending = (sharedInfo + 2048 + 8 * word).assumingMemoryBound(to: UInt64.self)
-    let mask = (sharedInfo + 2560 + 8 * word).assumingMemoryBound(to: UInt64.self)
-    guard pending.pointee & bit == 0 else { return }
-    pending.pointee |= bit
-    guard mask.pointee & bit == 0 else { return }
-    (sharedInfo + 8).assumingMemoryBound(to: UInt64.self).pointee |= 1 << UInt64(word)
-    sharedInfo.storeBytes(of: 1, as: UInt8.self)
-    isBlocked = false
-  }
-
-  /// The virtual interrupt flag, inverted.
-  var upcallsAreMasked: Bool {
-    get { sharedInfo.load(fromByteOffset: 1, as: UInt8.self) != 0 }
-    nonmutating set { sharedInfo.storeBytes(of: newValue ? 1 : 0, toByteOffset: 1, as: UInt8.self) }
-  }
-
-  var hasPendingUpcall: Bool { sharedInfo.load(as: UInt8.self) != 0 }
-
-  /// `vcpu_info.arch.cr2`.
-  func setFaultAddress(_ address: UInt64) { sharedInfo.storeBytes(of: address, toByteOffset: 16, as: UInt64.self) }
-
-  /// The frame that an exception or upcall leaves on the guest's stack, and where it goes on (xen-x86_64.h; measured
-  /// on Xen 4.17): rcx, r11, the error code if there is one, rip, cs with the saved mask, rflags, rsp, ss.
-  mutating func bounce(
-    _ registers: inout UserRegisters, to address: UInt64, errorCode: UInt64?, masking: Bool
+  func write<Value: FixedWidthInteger & BitwiseCopyable>(
+    _ value: Value, to address: UInt64, root: UInt64
   ) throws(XenError) {
-    let mask: UInt64 = upcallsAreMasked ? 1 : 0
-    var frame = [registers.rcx, registers.r11]
-    if let errorCode { frame.append(errorCode) }
-    let resumeFlag: UInt64 = 1 << 16
-    let interruptFlag: UInt64 = 1 << 9
-    let flags = registers.rflags & ~(resumeFlag | interruptFlag) | (mask == 0 ? interruptFlag : 0)
-    frame += [registers.rip, 0xe030 | mask << 32, flags, registers.rsp, 0xe02b]
-    let stack = (registers.rsp & ~15) &- UInt64(8 * frame.count)
-    for (position, word) in frame.enumerated() { try writeWord(word, to: stack &+ UInt64(8 * position)) }
-    let trapFlag: UInt64 = 1 << 8
-    let nestedTask: UInt64 = 1 << 14
-    registers.rsp = stack
-    registers.rip = address
-    registers.rflags &= ~(trapFlag | nestedTask | resumeFlag)
-    if masking { upcallsAreMasked = true }
+    try write(withUnsafeBytes(of: value.littleEndian) { Array($0) }, to: address, root: root)
   }
+}
 
-  /// Gives an exception to the guest.
-  mutating func raise(
-    vector: UInt8, errorCode: UInt64?, _ registers: inout UserRegisters, what: String
-  ) {
-    let entry = traps[Int(vector)]
-    guard entry.address != 0 else {
-      ending = .crashed("\(what), and the guest has no handler for it")
-      return
-    }
-    do throws(XenError) {
-      try bounce(&registers, to: entry.address, errorCode: errorCode, masking: entry.flags & 4 != 0)
-    } catch {
-      ending = .crashed("\(what), and the guest has no stack for it")
-    }
-  }
+/// Where things are in what the domain shares with its hypervisor, by the width of its words.
+enum SharedLayout {
+  case bits64, bits32
 
-  /// Delivers an upcall if one is due.
-  mutating func deliverUpcall(_ registers: inout UserRegisters) {
-    guard hasPendingUpcall, !upcallsAreMasked, eventCallback != 0 else { return }
-    do throws(XenError) {
-      try bounce(&registers, to: eventCallback, errorCode: nil, masking: true)
-    } catch {
-      ending = .crashed("an event came, and the guest has no stack for it")
-    }
-  }
+  var wordSize: UInt64 { self == .bits64 ? 8 : 4 }
+  /// In shared_info.
+  var pending: Int { 2048 }
+  var mask: Int { self == .bits64 ? 2560 : 2176 }
+  var wallClock: Int { self == .bits64 ? 3072 : 2304 }
+  /// How many ports the two levels have.
+  var portLimit: UInt32 { self == .bits64 ? 4096 : 1024 }
+  /// In vcpu_info.
+  var selector: Int { self == .bits64 ? 8 : 4 }
+  var faultAddress: Int { self == .bits64 ? 16 : 8 }
 }

@@ -1,47 +1,46 @@
 import Synchronization
 import VMM
 
-/// How other threads reach the processor: to stop it, or because input has come. It may be in guest code, in a hypercall
-/// or asleep.
-final class Doorbell: StopHandle, InterruptController {
+/// How other threads reach one virtual processor: to stop it, or because something is to be done before guest code goes
+/// on. It may be in guest code, in a hypercall or asleep.
+final class Doorbell: StopHandle {
   /// How long guest code may take no notice of being interrupted: it can block signals by a forged frame.
   private static let patience: UInt64 = 1_000_000_000
 
   private struct State {
     var stopRequested = false
-    var inputArrived = false
-    var isInGuest = false
+    var rung = false
+    /// Where guest code runs at this moment.
+    var space: GuestAddressSpace?
     /// When a stop was first asked for while guest code ran.
     var asked: UInt64?
-    var space: GuestAddressSpace?
   }
 
   private let state = Monitor(State())
+  private let number: Int
 
-  func connect(_ space: GuestAddressSpace) { state.with { $0.space = space } }
+  init(_ number: Int) { self.number = number }
 
   func requestStop() {
     let (space, kills) = state.with { state -> (GuestAddressSpace?, Bool) in
       state.stopRequested = true
-      guard state.isInGuest else { return (state.space, false) }
+      guard let space = state.space else { return (nil, false) }
       let now = monotonicNanoseconds()
       let asked = state.asked ?? now
       state.asked = asked
-      return (state.space, now - asked > Self.patience)
+      return (space, now - asked > Self.patience)
     }
-    if kills { space?.destroy() } else { space?.interrupt() }
+    if kills { space?.destroy() } else { space?.interrupt(number) }
   }
 
-  func setLine(_ line: Int, asserted: Bool) {
-    guard asserted else { return }
+  /// Makes the processor look around before guest code goes on.
+  func ring() {
     let space = state.with { state in
-      state.inputArrived = true
+      state.rung = true
       return state.space
     }
-    space?.interrupt()
+    space?.interrupt(number)
   }
-
-  func deliver(_ message: InterruptMessage) {}
 
   /// On the processor's thread: whether it was asked to stop; then the next run may go on.
   func takeStopRequest() -> Bool {
@@ -51,26 +50,29 @@ final class Doorbell: StopHandle, InterruptController {
     }
   }
 
-  func takeInput() -> Bool {
-    state.with { state in
-      defer { state.inputArrived = false }
-      return state.inputArrived
-    }
-  }
+  /// Before the processor looks around: what rings from now on is new.
+  func silence() { state.with { $0.rung = false } }
 
-  /// Guest code is about to run, or has come back.
-  func setInGuest(_ isInGuest: Bool) {
+  /// Guest code is about to run.
+  /// - Returns: `false` when somebody has rung since `silence()`.
+  func enter(_ space: GuestAddressSpace) -> Bool {
     state.with { state in
-      state.isInGuest = isInGuest
+      guard !state.rung, !state.stopRequested else { return false }
+      state.space = space
       state.asked = nil
+      return true
     }
   }
 
-  /// Sleeps until somebody rings.
-  func sleep() {
-    let _: Bool = state.wait { $0.stopRequested || $0.inputArrived ? true : nil }
-  }
+  /// Guest code has come back.
+  func leave() { state.with { $0.space = nil } }
 
-  /// The address space is gone; its owner lets it go.
-  func disconnect() { state.with { $0.space = nil } }
+  /// Sleeps until somebody rings, or until `deadline`.
+  func sleep(until deadline: UInt64) {
+    if deadline == .max {
+      let _: Bool = state.wait { $0.stopRequested || $0.rung ? true : nil }
+    } else {
+      _ = state.wait(until: deadline) { $0.stopRequested || $0.rung ? true : nil }
+    }
+  }
 }

@@ -1,4 +1,5 @@
-// What guest code sees: a sandboxed process whose mappings follow the guest's page tables lazily, as a TLB does.
+// What guest code sees: a sandboxed process whose mappings follow one root of the guest's page tables lazily, as a TLB
+// does.
 //
 // A page is mapped when guest code first touches it: the fault is answered from a walk of the guest's tables, which also
 // sets the accessed and dirty bits that `mmap` knows nothing of (a clean page is mapped read-only until it is written).
@@ -6,27 +7,48 @@
 
 import Sandbox
 import SystemPackage
+import Synchronization
 import VMM
 
-/// One sandboxed process with one guest thread.
+/// One sandboxed process with a guest thread for each virtual processor.
 final class GuestAddressSpace: Sendable {
-  let process: SandboxProcess
+  /// Where address 0 of a 32-bit domain is in the process, which the host gives to everybody.
+  static let base32: UInt32 = 0x1000_0000
 
-  init(memory: GuestMemory) throws(TechniqueFailure) {
-    process = try SandboxProcess(memory: memory, threadCount: 1)
+  let process: SandboxProcess
+  private let is32Bit: Bool
+  /// Pages of the process that are mapped.
+  private let mapped = Mutex<Set<UInt64>>([])
+
+  init(memory: GuestMemory, threadCount: Int, is32Bit: Bool) throws(TechniqueFailure) {
+    self.is32Bit = is32Bit
+    process = try SandboxProcess(
+      memory: memory, threadCount: threadCount, segmentBase: is32Bit ? Self.base32 : nil)
   }
 
-  func interrupt() { process.kick(0) }
+  func interrupt(_ thread: Int) { process.kick(thread) }
 
   func destroy() { process.destroy() }
 
-  /// Makes a page reachable.
-  func map(_ address: UInt64, fileOffset: UInt64, writable: Bool, executable: Bool) throws(MappingFailure) {
+  /// Where the process has a guest's address, and the other way round.
+  func hostAddress(_ address: UInt64) -> UInt64 {
+    is32Bit ? UInt64(UInt32(truncatingIfNeeded: address) &+ Self.base32) : address
+  }
+
+  func guestAddress(_ address: UInt64) -> UInt64 {
+    is32Bit ? UInt64(UInt32(truncatingIfNeeded: address) &- Self.base32) : address
+  }
+
+  /// Makes pages reachable that lie one behind the other in memory, too.
+  func map(_ address: UInt64, count: UInt64, fileOffset: UInt64, writable: Bool, executable: Bool)
+    throws(MappingFailure)
+  {
     var access: MappingChange.Access = [.read]
     if writable { access.insert(.write) }
     if executable { access.insert(.execute) }
+    let start = hostAddress(address & ~0xfff)
     let change = MappingChange(
-      address: address & ~0xfff, size: GuestMemory.pageSize, target: .init(fileOffset: fileOffset, access: access))
+      address: start, size: count * GuestMemory.pageSize, target: .init(fileOffset: fileOffset, access: access))
     do throws(MappingFailure) {
       try process.apply([change])
     } catch {
@@ -35,16 +57,53 @@ final class GuestAddressSpace: Sendable {
       try removeAll()
       try process.apply([change])
     }
+    mapped.withLock { mapped in
+      for page in 0..<count { mapped.insert(start + page * GuestMemory.pageSize) }
+    }
   }
 
-  /// Makes one page unreachable.
-  func remove(_ address: UInt64) throws(MappingFailure) {
-    guard address < MappingChange.addressLimit else { return }
-    try process.apply([MappingChange(address: address & ~0xfff, size: GuestMemory.pageSize, target: nil)])
+  /// Makes what is stale unreachable; returns when no thread can reach it any more.
+  func remove(_ stale: StaleTranslations) throws(MappingFailure) {
+    if stale.isEverything { return try removeAll() }
+    var changes: [MappingChange] = []
+    mapped.withLock { mapped in
+      for range in stale.ranges {
+        if range.upperBound - range.lowerBound <= 64 * GuestMemory.pageSize {
+          for page in stride(from: range.lowerBound, to: range.upperBound, by: Int(GuestMemory.pageSize)) {
+            let start = hostAddress(page)
+            guard mapped.remove(start) != nil else { continue }
+            if let last = changes.last, last.address + last.size == start {
+              changes[changes.count - 1].size += GuestMemory.pageSize
+            } else {
+              changes.append(MappingChange(address: start, size: GuestMemory.pageSize, target: nil))
+            }
+          }
+        } else {
+          for page in mapped where range.contains(guestAddress(page)) {
+            mapped.remove(page)
+            changes.append(MappingChange(address: page, size: GuestMemory.pageSize, target: nil))
+          }
+        }
+      }
+    }
+    guard !changes.isEmpty else { return }
+    do throws(MappingFailure) {
+      try process.apply(changes)
+    } catch {
+      // Cutting a mapping in two can be one too many for the host; removing all never is.
+      guard case .refused = error else { throw error }
+      try removeAll()
+    }
   }
 
   /// Makes everything unreachable.
   func removeAll() throws(MappingFailure) {
-    try process.apply([MappingChange(address: 0, size: MappingChange.addressLimit, target: nil)])
+    let wasEmpty = mapped.withLock { mapped in
+      defer { mapped.removeAll() }
+      return mapped.isEmpty
+    }
+    if !wasEmpty { try process.apply([MappingChange(address: 0, size: MappingChange.addressLimit, target: nil)]) }
   }
+
+  var isEmpty: Bool { mapped.withLock { $0.isEmpty } }
 }

@@ -1,256 +1,195 @@
-// Hypercalls by number (Xen's public header xen.h; 64-bit: RAX the number, RDI RSI RDX R10 R8 the arguments, RAX the
-// result). What is not here is answered with -ENOSYS, and counted.
+// Hypercalls by number (Xen's public header xen.h). What is not here is answered with -ENOSYS, counted and named.
+//
+//                 number   arguments                 result   by
+//     64 bits     RAX      RDI RSI RDX R10 R8        RAX      SYSCALL in kernel mode
+//     32 bits     EAX      EBX ECX EDX ESI EDI       EAX      INT 82h
+//
+// Structures are read word by word from the guest's memory, once each, and what was read is judged.
 
 import Boot
 import Sandbox
 import VMM
 
+/// One call, as far as its carrying out needs to know.
+struct HypercallContext {
+  let processor: VirtualProcessor
+  let arguments: [UInt64]
+  var registers: UserRegisters
+
+  var root: UInt64 { processor.kernelRoot }
+}
+
+/// Their names in Xen's header, for statistics.
+enum HypercallName {
+  private static let names: [Int: String] = [
+    0: "set_trap_table", 1: "mmu_update", 2: "set_gdt", 3: "stack_switch", 4: "set_callbacks", 5: "fpu_taskswitch",
+    7: "platform_op", 8: "set_debugreg", 9: "get_debugreg", 10: "update_descriptor", 12: "memory_op", 13: "multicall",
+    14: "update_va_mapping", 15: "set_timer_op", 17: "xen_version", 18: "console_io", 20: "grant_table_op",
+    21: "vm_assist", 22: "update_va_mapping_otherdomain", 23: "iret", 24: "vcpu_op", 25: "set_segment_base",
+    26: "mmuext_op", 27: "xsm_op", 28: "nmi_op", 29: "sched_op", 30: "callback_op", 31: "xenoprof_op",
+    32: "event_channel_op", 33: "physdev_op", 34: "hvm_op", 35: "sysctl", 36: "domctl", 37: "kexec_op", 38: "tmem_op",
+    40: "xenpmu_op",
+  ]
+
+  static func of(_ number: UInt64) -> String { names[Int(truncatingIfNeeded: number)] ?? "number \(number)" }
+}
+
 extension Domain {
   /// The most entries that one call may bring, so that a call is over in bounded time.
-  private static let batchLimit: UInt64 = 4096
-  /// XENVER_version: 4.17, whose behaviour this follows.
-  private static let version: UInt64 = 4 << 16 | 17
+  static let batchLimit: UInt64 = 4096
+  private static let iretNumber: UInt64 = 23
+  private static let multicallNumber: UInt64 = 13
 
   /// Carries out the hypercall that the registers describe.
-  mutating func hypercall(_ registers: inout UserRegisters) {
-    let number = registers.rax
+  func hypercall(_ processor: VirtualProcessor, _ registers: inout UserRegisters) {
+    let number = layout == .bits64 ? registers.rax : registers.rax & 0xffff_ffff
     if number < UInt64(hypercallCounts.count) { hypercallCounts[Int(number)] += 1 }
-    if number == 23 {
-      do throws(XenError) { try iret(&registers) } catch { ending = .crashed("iret from a stack that is not there") }
-      return
-    }
-    let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8]
-    registers.rax = result(number, arguments, &registers)
+    if number == Self.iretNumber { return returnFromTrap(processor, &registers) }
+    let arguments =
+      layout == .bits64
+      ? [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8]
+      : [registers.rbx, registers.rcx, registers.rdx, registers.rsi, registers.rdi].map { $0 & 0xffff_ffff }
+    var context = HypercallContext(processor: processor, arguments: arguments, registers: registers)
+    let answer = result(number, &context)
+    registers = context.registers
+    registers.rax = answer
   }
 
-  private mutating func result(_ number: UInt64, _ a: [UInt64], _ registers: inout UserRegisters) -> UInt64 {
+  private func result(_ number: UInt64, _ context: inout HypercallContext) -> UInt64 {
+    let a = context.arguments
     do throws(XenError) {
       switch number {
-      case 0: try setTrapTable(a[0])
-      case 1: try updatePageTables(a[0], count: a[1], done: a[2])
-      case 4: (eventCallback, failsafeCallback, syscallCallback) = (a[0], a[1], a[2])
-      case 13: try multicall(a[0], count: a[1], &registers)
-      case 14: try updateMapping(a[0], to: a[1])
-      case 17: return try version(a[0], a[1])
+      case 0: try setTrapTable(context)
+      case 1: return try updatePageTables(context)
+      case 3: try switchStack(context)
+      case 4: setCallbacks(context)
+      case 5: context.processor.isTaskSwitched = a[0] != 0
+      case 8: try setDebugRegister(context)
+      case 9: return try debugRegister(context)
+      case 12: return try memoryOperation(context)
+      case Self.multicallNumber: try multicall(&context)
+      case 14: try updateMapping(context)
+      case 15: setTimer(context)
+      case 17: return try version(context)
       // Only the first domain of a machine may write to the hypervisor's own console.
       case 18: throw .notPermitted
-      case 20: try grantTable(a[0], a[1], count: a[2])
-      case 25: try setSegmentBase(a[0], a[1], &registers)
-      case 26: try extendedPaging(a[0], count: a[1], done: a[2])
-      case 29: try schedule(a[0], a[1])
-      case 30: try registerCallback(a[0], a[1])
-      case 32: try eventChannel(a[0], a[1])
+      case 20: try grantTable(context)
+      case 21: try assist(context)
+      case 24: return try processorOperation(context)
+      case 25: try setSegmentBase(&context)
+      case 26: try extendedPaging(context)
+      case 29: try schedule(context)
+      case 30: try callbackOperation(context)
+      case 32: try eventChannelOperation(context)
+      case 33: try physicalDevice(context)
       default: throw .notImplemented
       }
       return 0
     } catch {
-      if error == .notImplemented { notImplementedCount += 1 }
+      if error == .notImplemented {
+        let operation = number < 64 && [12, 17, 20, 24, 29, 30, 32, 33].contains(number) ? " \(a[0])" : ""
+        let key = HypercallName.of(number) + operation
+        // A guest that tries all numbers must not fill the monitor's memory.
+        if notImplementedCounts[key] != nil || notImplementedCounts.count < 200 {
+          notImplementedCounts[key, default: 0] &+= 1
+        }
+      }
       return error.result
     }
   }
 
-  /// Entries of 16 bytes: vector, flags, code selector, address; the last has address 0.
-  private mutating func setTrapTable(_ address: UInt64) throws(XenError) {
-    guard address != 0 else {
-      traps = [TrapEntry](repeating: TrapEntry(), count: 256)
-      return
-    }
-    for position in 0..<257 as Range<UInt64> {
-      let head = try readWord(address &+ 16 &* position)
-      let target = try readWord(address &+ 16 &* position &+ 8)
-      guard target != 0 else { return }
-      traps[Int(head & 0xff)] = TrapEntry(
-        flags: UInt8(truncatingIfNeeded: head >> 8), codeSelector: UInt16(truncatingIfNeeded: head >> 16),
-        address: target)
-    }
-    throw .invalid
-  }
+  // MARK: Reading arguments
 
-  private mutating func change(_ table: UInt64, _ position: UInt64, to value: UInt64, at address: UInt64?)
-    throws(XenError)
-  {
-    guard try tables.update(table: table, position: position, to: value) else { return }
-    // One table can map the same page at several addresses.
-    if let address, stale == .nothing, tables.referenceCount(table) == 1 {
-      stale = .page(address)
+  func byte(_ address: UInt64, _ context: HypercallContext) throws(XenError) -> UInt8 {
+    try read(UInt8.self, address, root: context.root)
+  }
+  func short(_ address: UInt64, _ context: HypercallContext) throws(XenError) -> UInt16 {
+    try read(UInt16.self, address, root: context.root)
+  }
+  func half(_ address: UInt64, _ context: HypercallContext) throws(XenError) -> UInt32 {
+    try read(UInt32.self, address, root: context.root)
+  }
+  func quad(_ address: UInt64, _ context: HypercallContext) throws(XenError) -> UInt64 {
+    try read(UInt64.self, address, root: context.root)
+  }
+  /// An unsigned long or a pointer.
+  func long(_ address: UInt64, _ context: HypercallContext) throws(XenError) -> UInt64 {
+    layout == .bits64 ? try quad(address, context) : UInt64(try half(address, context))
+  }
+  func put<Value: FixedWidthInteger & BitwiseCopyable>(
+    _ value: Value, _ address: UInt64, _ context: HypercallContext
+  ) throws(XenError) {
+    try write(value, to: address, root: context.root)
+  }
+  func putLong(_ value: UInt64, _ address: UInt64, _ context: HypercallContext) throws(XenError) {
+    if layout == .bits64 {
+      try put(value, address, context)
     } else {
-      stale = .everything
+      try put(UInt32(truncatingIfNeeded: value), address, context)
     }
   }
 
-  /// HYPERVISOR_update_va_mapping: the last-level entry for an address.
-  private mutating func updateMapping(_ address: UInt64, to value: UInt64) throws(XenError) {
-    guard let leaf = tables.leaf(address, root: root) else { throw .invalid }
-    try change(leaf.table, leaf.position, to: value, at: address)
-  }
-
-  /// HYPERVISOR_mmu_update: machine address of an entry with the kind in bits 0 and 1, and its value.
-  private mutating func updatePageTables(_ address: UInt64, count: UInt64, done: UInt64) throws(XenError) {
+  /// Entries of number, result, six arguments. None may be another multicall, or iret.
+  private func multicall(_ context: inout HypercallContext) throws(XenError) {
+    let (address, count) = (context.arguments[0], context.arguments[1])
     guard count <= Self.batchLimit else { throw .invalid }
-    var finished: UInt64 = 0
-    defer { report(finished, at: done) }
-    while finished < count {
-      let pointer = try readWord(address &+ 16 &* finished)
-      var value = try readWord(address &+ 16 &* finished &+ 8)
-      switch pointer & 3 {
-      // MMU_MACHPHYS_UPDATE. The table is no part of this domain's address space, so only the frame is judged.
-      case 1: guard frames.index(pointer >> 12) != nil else { throw .invalid }
-      case 0, 2:
-        let position = pointer >> 3 & 511
-        if pointer & 3 == 2, let old = frames.entry(pointer >> 12, position)?.pointee {
-          value |= old & (PageTables.accessed | PageTables.dirty)
-        }
-        try change(pointer >> 12, position, to: value, at: nil)
-      default: throw .notImplemented
-      }
-      finished += 1
-    }
-  }
-
-  /// HYPERVISOR_mmuext_op: operations of 24 bytes, command and two arguments.
-  private mutating func extendedPaging(_ address: UInt64, count: UInt64, done: UInt64) throws(XenError) {
-    guard count <= Self.batchLimit else { throw .invalid }
-    var finished: UInt64 = 0
-    defer { report(finished, at: done) }
-    while finished < count {
-      let operation = try readHalf(address &+ 24 &* finished)
-      let argument = try readWord(address &+ 24 &* finished &+ 8)
-      switch operation {
-      case 0...3: try tables.pin(argument, level: Int(operation) + 1)
-      case 4: try tables.unpin(argument)
-      case 5:
-        try tables.get(argument, .table(4))
-        if rootIsCounted { tables.put(root) }
-        rootIsCounted = true
-        root = argument
-        stale = .everything
-      case 6, 8, 10: stale = .everything
-      case 7, 9, 11: stale = stale == .nothing || stale == .page(argument) ? .page(argument) : .everything
-      default: throw .notImplemented
-      }
-      finished += 1
-    }
-  }
-
-  /// How far a batch came, if the guest wants to know.
-  private func report(_ finished: UInt64, at address: UInt64) {
-    guard address != 0 else { return }
-    let count = UInt32(truncatingIfNeeded: finished).littleEndian
-    try? write(withUnsafeBytes(of: count) { Array($0) }, to: address)
-  }
-
-  /// Entries of 64 bytes: number, result, six arguments. None may be another multicall, or iret.
-  private mutating func multicall(_ address: UInt64, count: UInt64, _ registers: inout UserRegisters) throws(XenError) {
-    guard count <= Self.batchLimit else { throw .invalid }
+    let size = layout.wordSize
     for position in 0..<count {
-      let entry = address &+ 64 &* position
-      let number = try readWord(entry)
+      let entry = address &+ 8 &* size &* position
+      let number = try long(entry, context)
       var arguments: [UInt64] = []
-      for argument in 0..<5 as Range<UInt64> { arguments.append(try readWord(entry &+ 16 &+ 8 &* argument)) }
+      for argument in 0..<6 as Range<UInt64> {
+        arguments.append(try long(entry &+ size &* (2 &+ argument), context))
+      }
       if number < UInt64(hypercallCounts.count) { hypercallCounts[Int(number)] += 1 }
+      var inner = HypercallContext(processor: context.processor, arguments: arguments, registers: context.registers)
       let answer =
-        number == 13 || number == 23 ? XenError.notImplemented.result : result(number, arguments, &registers)
-      try writeWord(answer, to: entry &+ 8)
+        number == Self.multicallNumber || number == Self.iretNumber
+        ? XenError.notImplemented.result : result(number, &inner)
+      context.registers = inner.registers
+      try putLong(answer, entry &+ size, context)
     }
   }
 
-  /// HYPERVISOR_grant_table_op: setup_table (2), query_size (6), set_version (8; only 1 is there).
-  private func grantTable(_ command: UInt64, _ address: UInt64, count: UInt64) throws(XenError) {
-    let (good, generalError): (UInt8, UInt8) = (0, 0xff)
-    guard count == 1 else { throw count == 0 ? .invalid : .notImplemented }
-    switch command {
-    case 2:
-      let wanted = try readHalf(address &+ 4)
-      let isGiven = wanted <= 1
-      if wanted == 1 { try writeWord(grantTableFrame, to: try readWord(address &+ 16)) }
-      let status = isGiven ? good : generalError
-      try write([status, status], to: address &+ 8)
-    case 6: try write([1, 0, 0, 0, 1, 0, 0, 0, good, good], to: address &+ 4)
-    case 8:
-      guard try readHalf(address) == 1 else { throw .invalid }
-    default: throw .notImplemented
+  /// HYPERVISOR_xen_version: that of 4.17, whose behaviour this follows.
+  private func version(_ context: HypercallContext) throws(XenError) -> UInt64 {
+    let argument = context.arguments[1]
+    func put(text: String, size: Int) throws(XenError) {
+      let bytes = Array(text.utf8.prefix(size - 1))
+      try write(bytes + [UInt8](repeating: 0, count: size - bytes.count), to: argument, root: context.root)
     }
-  }
-
-  private func version(_ command: UInt64, _ argument: UInt64) throws(XenError) -> UInt64 {
-    switch command {
-    case 0: return Self.version
-    case 1:
-      // 16 bytes of text.
-      try write(Array(".trivisor".utf8) + [UInt8](repeating: 0, count: 7), to: argument)
-      return 0
-    // XENVER_get_features: no optional feature in any submap.
+    switch context.arguments[0] {
+    case 0: return 4 << 16 | 17
+    case 1: try put(text: ".trivisor", size: 16)
+    case 3: try put(text: layout == .bits64 ? "xen-3.0-x86_64" : "xen-3.0-x86_32p", size: 1024)
+    case 4: try put(text: "unavailable", size: 64)
+    case 5: try putLong(layout == .bits64 ? Self.machineToPhysical : 0xf580_0000, argument, context)
     case 6:
-      try write([0, 0, 0, 0], to: argument &+ 4)
-      return 0
+      // MMU_PT_UPDATE_PRESERVE_AD, and for 32 bits page-table roots above 4 GiB; nothing in the other submaps.
+      let features: UInt32 = try half(argument, context) == 0 ? 1 << 5 | (layout == .bits32 ? 1 << 4 : 0) : 0
+      try self.put(features, argument &+ 4, context)
+    case 7: return 4096
     default: throw .notImplemented
     }
+    return 0
   }
 
-  private func setSegmentBase(_ which: UInt64, _ base: UInt64, _ registers: inout UserRegisters) throws(XenError) {
-    guard base < MappingChange.addressLimit else { throw .invalid }
-    switch which {
-    case 0: registers.fsBase = base
-    case 2: registers.gsBase = base
+  /// HYPERVISOR_vm_assist: what needs nothing here is taken, what would need something is refused.
+  private func assist(_ context: HypercallContext) throws(XenError) {
+    let (command, type) = (context.arguments[0], context.arguments[1])
+    guard command <= 1 else { throw .notImplemented }
+    // Segments of 4 GiB, roots above 4 GiB, the flag in runstate updates (which are atomic here).
+    guard [0, 3, 5].contains(type) else { throw .invalid }
+  }
+
+  /// HYPERVISOR_physdev_op: a domain without devices may set its own I/O privilege level.
+  private func physicalDevice(_ context: HypercallContext) throws(XenError) {
+    switch context.arguments[0] {
+    case 6:
+      let level = try half(context.arguments[1], context)
+      guard level <= 3 else { throw .invalid }
+      context.processor.ioPrivilege = UInt8(level)
     default: throw .notImplemented
     }
-  }
-
-  private mutating func schedule(_ command: UInt64, _ argument: UInt64) throws(XenError) {
-    switch command {
-    case 0: break
-    case 1:
-      upcallsAreMasked = false
-      isBlocked = !hasPendingUpcall
-    case 2: ending = .shutdown(reason: try readHalf(argument))
-    default: throw .notImplemented
-    }
-  }
-
-  /// HYPERVISOR_callback_op: register (0) a callback of 24 bytes: type, flags, address.
-  private mutating func registerCallback(_ command: UInt64, _ argument: UInt64) throws(XenError) {
-    guard command == 0 else { throw .notImplemented }
-    let address = try readWord(argument &+ 8)
-    switch try readHalf(argument) & 0xffff {
-    case 0: eventCallback = address
-    case 1: failsafeCallback = address
-    case 2: syscallCallback = address
-    default: throw .invalid
-    }
-  }
-
-  /// HYPERVISOR_event_channel_op: send (4) to one of the two that the builder has bound.
-  private mutating func eventChannel(_ command: UInt64, _ argument: UInt64) throws(XenError) {
-    guard command == 4 else { throw .notImplemented }
-    switch try readHalf(argument) {
-    case XenMachine.storePort:
-      if store.serve() { raise(XenMachine.storePort) }
-    case XenMachine.consolePort:
-      console.drain()
-      // What found no room before may have some now.
-      _ = console.fill()
-      raise(XenMachine.consolePort)
-    default: throw .invalid
-    }
-  }
-
-  /// HYPERVISOR_iret: rax, r11, rcx, flags, rip, cs, rflags, rsp, ss from the stack. Kernel mode only.
-  private mutating func iret(_ registers: inout UserRegisters) throws(XenError) {
-    var words: [UInt64] = []
-    for position in 0..<9 as Range<UInt64> { words.append(try readWord(registers.rsp &+ 8 &* position)) }
-    guard words[5] & 3 != 3 else {
-      ending = .crashed("the guest entered user mode, which this version's paravirtual technique does not run")
-      return
-    }
-    registers.rax = words[0]
-    if words[3] & 0x100 == 0 {
-      registers.r11 = words[1]
-      registers.rcx = words[2]
-    }
-    registers.rip = words[4]
-    let interruptFlag: UInt64 = 1 << 9
-    upcallsAreMasked = words[6] & interruptFlag == 0
-    registers.rflags = words[6] | interruptFlag
-    registers.rsp = words[7]
   }
 }

@@ -5,6 +5,8 @@ import VMM
 struct MachineFrames {
   private let base: UnsafeMutableRawPointer
   private let count: UInt64
+  /// Frames that the domain gave back (XENMEM_decrease_reservation).
+  private var ceded: Set<UInt64> = []
 
   init(_ memory: GuestMemory) {
     // The regions lie one behind the other in the host's mapping, as they do in the memory's file.
@@ -16,6 +18,17 @@ struct MachineFrames {
   var all: Range<UInt64> { XenMachine.firstFrame..<(XenMachine.firstFrame + count) }
 
   func index(_ frame: UInt64) -> Int? { all.contains(frame) ? Int(frame - XenMachine.firstFrame) : nil }
+
+  /// Whether the frame is the domain's, or one that the hypervisor shares with it.
+  func isOwned(_ frame: UInt64) -> Bool { all.contains(frame) && !ceded.contains(frame) }
+
+  /// How many the domain gave back.
+  var cededCount: Int { ceded.count }
+
+  mutating func cede(_ frame: UInt64) { ceded.insert(frame) }
+
+  /// One of those given back, or `nil`.
+  mutating func reclaim() -> UInt64? { ceded.popFirst() }
 
   /// Where in the memory's file, in bytes.
   func fileOffset(_ frame: UInt64) -> UInt64? {

@@ -24,6 +24,22 @@ struct PageTables {
     static func table(_ level: Int) -> Use { Use(rawValue: UInt8(truncatingIfNeeded: level)) ?? .none }
   }
 
+  /// Which addresses a table translates: those from one address on, if all that refer to it agree.
+  private enum Place: Equatable {
+    case unknown, from(UInt64), several
+  }
+
+  /// What a walk found at the last level.
+  struct Leaf {
+    /// The frame of the last table, and the entry's place there.
+    let table, position: UInt64
+    let entry: UInt64
+    /// Whether all levels allow it.
+    let isWritable, isExecutable: Bool
+
+    var isPresent: Bool { entry & PageTables.present != 0 }
+  }
+
   static let present: UInt64 = 1
   static let writable: UInt64 = 2
   static let accessed: UInt64 = 1 << 5
@@ -32,29 +48,39 @@ struct PageTables {
   static let noExecute: UInt64 = 1 << 63
   private static let addressMask: UInt64 = 0x000f_ffff_ffff_f000
 
-  let frames: MachineFrames
+  var frames: MachineFrames
+  /// 4, or 3 for the page tables of 32-bit domains (PAE).
+  let levels: Int
   /// Frames of the hypervisor's that the guest may map, but not use as page tables.
   private let shared: ClosedRange<UInt64>
+  /// Filled by changes; emptied by whoever acts on it.
+  var stale = StaleTranslations()
+  /// Frames that were roots and are no more; emptied as above.
+  var releasedRoots: [UInt64] = []
+  /// Entries that were written on the guest's behalf.
+  private(set) var updateCount: UInt64 = 0
+  /// Tables whose entries were checked.
+  private(set) var validationCount: UInt64 = 0
   private var uses: [Use]
   private var counts: [UInt32]
   private var pinned: [Bool]
+  private var places: [Place]
 
-  init(_ frames: MachineFrames, shared: ClosedRange<UInt64>) {
+  init(_ frames: MachineFrames, shared: ClosedRange<UInt64>, levels: Int = 4) {
     self.frames = frames
     self.shared = shared
+    self.levels = levels
     let count = frames.all.count
     uses = Array(repeating: .none, count: count)
     counts = Array(repeating: 0, count: count)
     pinned = Array(repeating: false, count: count)
+    places = Array(repeating: .unknown, count: count)
   }
 
   static func frame(_ entry: UInt64) -> UInt64 { (entry & addressMask) >> 12 }
 
   /// What the frame is used for.
   func use(_ frame: UInt64) -> Use { frames.index(frame).map { counts[$0] > 0 ? uses[$0] : .none } ?? .none }
-
-  /// How many references fix the frame's use.
-  func referenceCount(_ frame: UInt64) -> UInt32 { frames.index(frame).map { counts[$0] } ?? 0 }
 
   /// Keeps a table checked until `unpin`, whether something refers to it or not.
   mutating func pin(_ frame: UInt64, level: Int) throws(XenError) {
@@ -69,22 +95,35 @@ struct PageTables {
     put(frame)
   }
 
-  /// One more reference of this kind.
-  mutating func get(_ frame: UInt64, _ use: Use) throws(XenError) {
+  /// One more reference as a root.
+  mutating func getRoot(_ frame: UInt64) throws(XenError) { try get(frame, .table(levels)) }
+
+  /// One more reference that keeps a frame from becoming a page table.
+  mutating func getWritable(_ frame: UInt64) throws(XenError) { try get(frame, .writable) }
+
+  /// How many entries of a table count: the root of a 32-bit domain has four.
+  private func entryCount(_ level: Int) -> UInt64 { level == levels && levels == 3 ? 4 : 512 }
+
+  /// One more reference of this kind, from an entry for addresses from `place` on.
+  private mutating func get(_ frame: UInt64, _ use: Use, at place: Place? = nil) throws(XenError) {
     guard let index = frames.index(frame), counts[index] < .max else { throw .invalid }
+    guard frames.isOwned(frame) else { throw .invalid }
     guard counts[index] == 0 else {
       guard uses[index] == use else { throw use == .writable ? .invalid : .busy }
       counts[index] += 1
+      note(place, index)
       return
     }
     guard use == .writable || !shared.contains(frame) else { throw .notPermitted }
     uses[index] = use
     counts[index] = 1
     guard let level = use.level else { return }
-    for position in 0..<512 as Range<UInt64> {
+    places[index] = level == levels ? .from(0) : place ?? .unknown
+    validationCount &+= 1
+    for position in 0..<entryCount(level) {
       do throws(XenError) {
         guard let entry = frames.entry(frame, position)?.pointee else { throw .invalid }
-        try take(entry, level: level, position: position)
+        try take(entry, level: level, position: position, within: places[index])
       } catch {
         for earlier in 0..<position { release(frames.entry(frame, earlier)?.pointee ?? 0, level: level) }
         counts[index] = 0
@@ -93,38 +132,56 @@ struct PageTables {
     }
   }
 
+  private mutating func note(_ place: Place?, _ index: Int) {
+    guard let place else { return }
+    if places[index] == .unknown { places[index] = place == .unknown ? .several : place }
+    if places[index] != place { places[index] = .several }
+  }
+
   /// One less.
   mutating func put(_ frame: UInt64) {
     guard let index = frames.index(frame), counts[index] > 0 else { return }
     counts[index] -= 1
     guard counts[index] == 0, let level = uses[index].level else { return }
-    for position in 0..<512 as Range<UInt64> { release(frames.entry(frame, position)?.pointee ?? 0, level: level) }
+    places[index] = .unknown
+    if level == levels { releasedRoots.append(frame) }
+    for position in 0..<entryCount(level) { release(frames.entry(frame, position)?.pointee ?? 0, level: level) }
   }
 
   /// Replaces an entry of a table.
-  /// - Returns: whether translations that were in use may be gone.
   /// - Throws: `XenError`; nothing is changed then.
-  mutating func update(table: UInt64, position: UInt64, to new: UInt64) throws(XenError) -> Bool {
-    guard let level = use(table).level, let entry = frames.entry(table, position) else { throw .invalid }
+  mutating func update(table: UInt64, position: UInt64, to new: UInt64) throws(XenError) {
+    guard let index = frames.index(table), let level = use(table).level, position < entryCount(level),
+      let entry = frames.entry(table, position)
+    else { throw .invalid }
     let old = entry.pointee
-    try take(new, level: level, position: position)
+    try take(new, level: level, position: position, within: places[index])
+    updateCount &+= 1
     entry.pointee = new
     release(old, level: level)
-    return old & Self.present != 0
+    guard old & Self.present != 0, old != new else { return }
+    let span = UInt64(12 + 9 * (level - 1))
+    if case .from(let start) = places[index] {
+      stale.add(start &+ position << span, size: 1 << span)
+    } else {
+      stale.addEverything()
+    }
   }
 
   /// The references that an entry stands for.
-  private mutating func take(_ entry: UInt64, level: Int, position: UInt64) throws(XenError) {
+  private mutating func take(_ entry: UInt64, level: Int, position: UInt64, within place: Place) throws(XenError) {
     guard entry & Self.present != 0 else { return }
     let target = Self.frame(entry)
-    guard frames.index(target) != nil else { throw .invalid }
+    guard frames.index(target) != nil, frames.isOwned(target) else { throw .invalid }
     if level == 1 {
       if entry & Self.writable != 0 { try get(target, .writable) }
       return
     }
     // Large pages are not given; the part of the root that is the hypervisor's is not the guest's to fill.
     guard entry & Self.large == 0 || level == 4, level < 4 || !(256..<272).contains(position) else { throw .invalid }
-    try get(target, .table(level - 1))
+    let below: Place =
+      if case .from(let start) = place { .from(start &+ position << UInt64(12 + 9 * (level - 1))) } else { .several }
+    try get(target, .table(level - 1), at: below)
   }
 
   private mutating func release(_ entry: UInt64, level: Int) {
@@ -132,16 +189,29 @@ struct PageTables {
     put(Self.frame(entry))
   }
 
-  /// The last-level entry that maps `address`, and what all levels allow.
-  func leaf(_ address: UInt64, root: UInt64) -> (table: UInt64, position: UInt64, entry: UInt64, isWritable: Bool)? {
+  /// The last-level entry for `address`, present or not; `nil` where there is no table for it.
+  func leaf(_ address: UInt64, root: UInt64) -> Leaf? {
     var table = root
     var isWritable = true
-    for shift in [39, 30, 21] as [UInt64] {
-      guard let entry = frames.entry(table, address >> shift)?.pointee, entry & Self.present != 0 else { return nil }
-      isWritable = isWritable && entry & Self.writable != 0
+    var isExecutable = true
+    guard levels == 4 || address < 1 << 32 else { return nil }
+    for level in stride(from: levels, to: 1, by: -1) {
+      let position = address >> UInt64(12 + 9 * (level - 1)) & 511
+      guard let entry = frames.entry(table, position)?.pointee, entry & Self.present != 0 else { return nil }
+      // The root of a 32-bit domain says nothing of rights.
+      if levels == 4 || level < 3 {
+        isWritable = isWritable && entry & Self.writable != 0
+        isExecutable = isExecutable && entry & Self.noExecute == 0
+      }
       table = Self.frame(entry)
     }
-    guard let entry = frames.entry(table, address >> 12)?.pointee else { return nil }
-    return (table, address >> 12 & 511, entry, isWritable && entry & Self.writable != 0)
+    let position = address >> 12 & 511
+    guard let entry = frames.entry(table, position)?.pointee else { return nil }
+    return Leaf(
+      table: table, position: position, entry: entry, isWritable: isWritable && entry & Self.writable != 0,
+      isExecutable: isExecutable && entry & Self.noExecute == 0)
   }
+
+  /// Whether something refers to the frame, and so fixes its use.
+  func isReferenced(_ frame: UInt64) -> Bool { frames.index(frame).map { counts[$0] > 0 } ?? false }
 }

@@ -1,235 +1,367 @@
-// A virtual CPU of a domain: the run loop.
+// A virtual processor of a domain: the run loop.
 //
-//     input, upcalls ─▶ guest code (sandbox) ─▶ trap ─┬─ SYSCALL ─▶ Domain.hypercall
-//          ▲                                          ├─ #PF: in the guest's tables? map it : bounce
-//          │                                          └─ other exceptions: bounce
-//          └──── stale translations removed ◀─────────┘
+//     events, upcalls ─▶ guest code (sandbox) ─▶ trap ─┬─ SYSCALL ─▶ hypercall, or the guest's own system call
+//          ▲                                           ├─ #PF: in the guest's tables? map it : the guest's fault
+//          │                                           ├─ #GP: emulate : the guest's fault
+//          └──── stale translations removed ◀──────────┴─ other exceptions: the guest's
+//
+// Each root of page tables has a sandboxed process with a thread for each virtual processor. Which of them runs follows
+// from the mode: a guest kernel and its user code have roots of their own.
 
 import Boot
 import Glibc
 import Sandbox
+import Synchronization
 import SystemPackage
 import VMM
 
-/// The one virtual CPU of a `ParavirtPartition`.
+/// One virtual CPU of a `ParavirtPartition`.
 final class ParavirtProcessor: Processor {
-  private let memory: GuestMemory
-  private let bus: Bus
-  private let space: GuestAddressSpace
+  private let number: Int
+  private let partition: ParavirtPartition
   private let doorbell: Doorbell
-  private var domain: Domain?
-  private var thread: SandboxThread?
+  private var threads: [ObjectIdentifier: SandboxThread] = [:]
+  /// Where guest code ran last: its floating-point and vector registers are there.
+  private var lastThread: SandboxThread?
   private var registers = UserRegisters()
   private var machine = MachineState()
   private(set) var counters = Counters()
+  private var rootSwitchCount: UInt64 = 0
 
-  init(memory: GuestMemory, bus: Bus, space: GuestAddressSpace, doorbell: Doorbell) {
-    self.memory = memory
-    self.bus = bus
-    self.space = space
+  init(number: Int, partition: ParavirtPartition, doorbell: Doorbell) {
+    self.number = number
+    self.partition = partition
     self.doorbell = doorbell
-  }
-
-  deinit {
-    doorbell.disconnect()
-    space.destroy()
   }
 
   var stopHandle: any StopHandle { doorbell }
 
-  /// A domain can always be woken by its console.
-  var isHaltedForGood: Bool { false }
+  var isHaltedForGood: Bool {
+    guard let domain = partition.domain else { return number > 0 }
+    return domain.lock.withLock { _ in domain.isHaltedForGood(domain.processors[number]) }
+  }
+
+  /// What to do next.
+  private enum Plan {
+    case stop(StopReason)
+    case rest(until: UInt64)
+    case run(GuestAddressSpace, until: UInt64)
+  }
 
   func run() throws(TechniqueFailure) -> StopReason {
-    guard domain != nil else {
+    guard number > 0 || partition.domain != nil else {
       return .crashed(CrashReport(summary: "there is no domain: the image is none for Xen's paravirtual interface"))
-    }
-    if thread == nil {
-      // Both sides on one processor of the host: waking the other one costs many times more.
-      space.process.pinWithCaller(0, processor: SandboxProcess.currentProcessor)
-      do throws(SandboxEnded) {
-        thread = try SandboxThread(space.process, index: 0)
-      } catch {
-        return .crashed(CrashReport(summary: error.description))
-      }
     }
     while true {
       if doorbell.takeStopRequest() { return .stopRequested }
-      if doorbell.takeInput(), domain?.console.fill() == true { domain?.raise(XenMachine.consolePort) }
-      if domain?.isBlocked == true {
-        doorbell.sleep()
+      doorbell.silence()
+      guard let domain = partition.domain, let spaces = partition.spaces else {
+        doorbell.sleep(until: .max)
         continue
       }
-      domain?.deliverUpcall(&registers)
-      if let reason = step() { return reason }
+      let plan = try domain.lock.withLock { _ throws(TechniqueFailure) in
+        try prepare(domain, domain.processors[number], spaces)
+      }
+      switch plan {
+      case .stop(let reason): return reason
+      case .rest(let deadline): doorbell.sleep(until: deadline)
+      case .run(let space, let deadline):
+        if let reason = step(domain, space, until: deadline) { return reason }
+      }
     }
+  }
+
+  private func prepare(
+    _ domain: Domain, _ processor: VirtualProcessor, _ spaces: AddressSpaceCache
+  ) throws(TechniqueFailure) -> Plan {
+    if let reason = endingReason(domain) { return .stop(reason) }
+    domain.lookAround(processor)
+    guard processor.isUp else { return .rest(until: .max) }
+    if let start = processor.start {
+      registers = start
+      processor.start = nil
+    }
+    guard processor.rest == .none else { return .rest(until: processor.deadline) }
+    if processor.isYielding {
+      processor.isYielding = false
+      sched_yield()
+    }
+    domain.deliverUpcall(processor, &registers)
+    domain.removeStaleTranslations()
+    if let reason = endingReason(domain) { return .stop(reason) }
+    var inUse: Set<UInt64> = []
+    for other in domain.processors where other.isUp { inUse.insert(other.root) }
+    return .run(try spaces.space(for: processor.root, inUse: inUse), until: processor.deadline)
   }
 
   /// Runs guest code up to its next trap and answers it.
-  private func step() -> StopReason? {
+  private func step(_ domain: Domain, _ space: GuestAddressSpace, until deadline: UInt64) -> StopReason? {
     do {
-      try removeStale()
-      if let reason = endingReason() { return reason }
-      guard let thread else { return nil }
-      doorbell.setInGuest(true)
-      defer { doorbell.setInGuest(false) }
-      let trap = try thread.run(&registers)
+      let thread = try thread(in: space, domain)
+      if let lastThread, lastThread !== thread {
+        try thread.copyExtendedState(from: lastThread)
+        rootSwitchCount &+= 1
+      }
+      lastThread = thread
+      guard doorbell.enter(space) else { return nil }
+      defer { doorbell.leave() }
+      let trap = try thread.run(&registers, until: deadline)
       counters.count(.exit)
-      try answer(trap)
-      return endingReason()
-    } catch let failure as MappingFailure {
-      if doorbell.takeStopRequest() { return .stopRequested }
-      let reason = space.process.ending?.description ?? "the host refuses its mappings: \(failure)"
-      return .crashed(crashReport(reason))
+      try domain.lock.withLock { _ in
+        guard domain.ending == nil else { return }
+        try answer(trap, domain, domain.processors[number], space)
+      }
+      return nil
     } catch {
       // Killed because it took no notice of a request, or by what the guest did.
       if doorbell.takeStopRequest() { return .stopRequested }
-      return .crashed(crashReport("\(error)"))
+      let reason: String
+      switch error {
+      case let failure as MappingFailure:
+        reason = space.process.ending?.description ?? "the host refuses its mappings: \(failure)"
+      default: reason = "\(error)"
+      }
+      return .crashed(crashReport(reason, domain))
     }
   }
 
-  private func removeStale() throws(MappingFailure) {
-    switch domain?.stale ?? .nothing {
-    case .nothing: return
-    case .page(let address): try space.remove(address)
-    case .everything: try space.removeAll()
-    }
-    domain?.stale = .nothing
+  private func thread(in space: GuestAddressSpace, _ domain: Domain) throws(SandboxEnded) -> SandboxThread {
+    let key = ObjectIdentifier(space)
+    if let thread = threads[key] { return thread }
+    // Both sides on one processor of the host: waking another one costs many times more.
+    space.process.pinWithCaller(number, processor: partition.hostProcessor(for: number))
+    let thread = try SandboxThread(space.process, index: number)
+    if domain.layout == .bits32 { thread.setDataSelector(SandboxProcess.dataSelector32) }
+    threads[key] = thread
+    return thread
   }
 
-  private func answer(_ trap: SandboxTrap) throws(MappingFailure) {
+  private func answer(
+    _ trap: SandboxTrap, _ domain: Domain, _ processor: VirtualProcessor, _ space: GuestAddressSpace
+  ) throws(MappingFailure) {
     switch trap {
     case .interrupted:
       counters.count(.exitInterrupted)
+      processor.count("interrupted from outside")
     case .systemCall(let rip):
-      // From elsewhere than RIP tells only in the vsyscall page, which is no part of a guest's address space.
-      guard rip == registers.rip else {
-        domain?.ending = .crashed("a call to the host's vsyscall page at \(hexadecimal(rip))")
-        return
+      guard rip == registers.rip else { return callOfHostPage(rip, domain, processor) }
+      if domain.layout == .bits32 {
+        domain.end(.crashed("a 32-bit guest executes 64-bit code at \(hexadecimal(rip))"))
+      } else if processor.mode == .kernel {
+        processor.count("hypercall (SYSCALL)")
+        domain.hypercall(processor, &registers)
+      } else {
+        processor.count("system call of the guest's own")
+        domain.systemCall(processor, &registers)
       }
-      domain?.hypercall(&registers)
-    case .foreignSystemCall(let architecture):
-      domain?.ending = .crashed("a 32-bit system call (architecture \(hexadecimal(UInt64(architecture))))")
-    case .exception(vector: 14, let errorCode, let address):
-      try pageFault(address, errorCode)
-    case .exception(let vector, let errorCode, _):
-      counters.count(.exitOther)
-      // Vectors whose frames hold an error code (AMD64 APM vol. 2, 8.2).
-      let hasCode = [8, 10, 11, 12, 13, 14, 17].contains(vector)
-      domain?.raise(
-        vector: vector, errorCode: hasCode ? errorCode : nil, &registers,
-        what: "exception \(vector) at \(hexadecimal(registers.rip))")
+    case .foreignSystemCall:
+      let legacyCall: [UInt8] = [0xcd, 0x80]
+      if let bytes = try? domain.read(registers.rip &- 2, count: 2, root: processor.root), bytes == legacyCall {
+        registers.rip &-= 2
+        domain.softwareInterrupt(0x80, length: 2, 0x402, processor, &registers)
+      } else {
+        // The host's way back from there is not where the guest came from.
+        domain.end(.crashed("SYSCALL or SYSENTER in 32-bit code, which loses where it was executed"))
+      }
+    case .exception(let vector, let code, let address):
+      try answer(vector, code, address, domain, processor, space)
     }
   }
+
+  /// The one page of the host's that is in every process: to the guest there is nothing. The kernel has already returned
+  /// from it.
+  private func callOfHostPage(_ address: UInt64, _ domain: Domain, _ processor: VirtualProcessor) {
+    processor.count("call to the host's vsyscall page")
+    registers.rsp &-= 8
+    registers.rip = address
+    domain.raisePageFault(address, errorCode: processor.mode == .user ? 0x14 : 0x10, processor, &registers)
+  }
+
+  private func answer(
+    _ vector: UInt8, _ code: UInt64, _ address: UInt64, _ domain: Domain, _ processor: VirtualProcessor,
+    _ space: GuestAddressSpace
+  ) throws(MappingFailure) {
+    switch vector {
+    case 14: return try pageFault(address, code, domain, processor, space)
+    case 13: return domain.generalProtection(code & 0xffff, processor, &registers)
+    case 6:
+      if domain.emulateIdentification(processor, &registers) { return processor.count("CPUID by its prefix, emulated") }
+    // DR6.BS: a single step.
+    case 1: processor.debugRegisters[6] |= 1 << 14
+    default: break
+    }
+    processor.count("exception \(vector)")
+    let hasCode = [8, 10, 11, 12, 17, 21].contains(vector)
+    domain.raise(vector: vector, errorCode: hasCode ? code & 0xffff : nil, processor, &registers)
+  }
+
+  /// How many pages around one are mapped with it.
+  private static let spread: UInt64 = 256
 
   /// Of the host's error code only bit 1 (store) and bit 4 (fetch) say what the guest did; the rest is the host's own.
-  private func pageFault(_ address: UInt64, _ hostCode: UInt64) throws(MappingFailure) {
+  private func pageFault(
+    _ hostAddress: UInt64, _ hostCode: UInt64, _ domain: Domain, _ processor: VirtualProcessor,
+    _ space: GuestAddressSpace
+  ) throws(MappingFailure) {
+    let address = space.guestAddress(hostAddress)
     let isWrite = hostCode & 2 != 0
     let isFetch = hostCode & 16 != 0
-    guard let domain else { return }
-    let leaf = domain.tables.leaf(address, root: domain.root)
-    let isPresent = leaf.map { $0.entry & PageTables.present != 0 } ?? false
-    if let leaf, isPresent, address < MappingChange.addressLimit, !isWrite || leaf.isWritable,
-      !isFetch || leaf.entry & PageTables.noExecute == 0,
-      let offset = domain.frames.fileOffset(PageTables.frame(leaf.entry)),
-      let entry = domain.frames.entry(leaf.table, leaf.position)
+    let leaf = domain.tables.leaf(address & 0xffff_ffff_ffff, root: processor.root)
+    let isPresent = leaf?.isPresent ?? false
+    if let leaf, isPresent, !isWrite || leaf.isWritable, !isFetch || leaf.isExecutable,
+      let entry = domain.frames.entry(leaf.table, leaf.position), domain.isCanonical(address)
     {
+      guard hostAddress < MappingChange.addressLimit else {
+        domain.end(
+          .crashed("the guest uses address \(hexadecimal(address)), which a process of the host can't have"))
+        return
+      }
       let bits = PageTables.accessed | (isWrite ? PageTables.dirty : 0)
       if entry.pointee & bits != bits { entry.pointee |= bits }
-      do throws(MappingFailure) {
-        try space.map(
-          address, fileOffset: offset, writable: leaf.isWritable && entry.pointee & PageTables.dirty != 0,
-          executable: leaf.entry & PageTables.noExecute == 0)
-      } catch {
-        guard case .refused(let reason) = error else { throw error }
-        self.domain?.ending = .crashed("the host can't map the guest's page at \(hexadecimal(address)): \(reason)")
-      }
+      processor.count("page fault, mapped")
+      try map(address, leaf, domain, space)
       return
     }
-    counters.count(.exitOther)
-    domain.setFaultAddress(address)
-    let code = (isPresent ? 1 : 0) | (isWrite ? 2 : 0) | (isFetch ? 16 : 0) as UInt64
-    self.domain?.raise(
-      vector: 14, errorCode: code, &registers,
-      what: "page fault at \(hexadecimal(registers.rip)), address \(hexadecimal(address))")
+    if domain.emulateTableLoad(address, processor, &registers) {
+      return processor.count("machine-to-physical table, emulated")
+    }
+    processor.count("exception 14")
+    let code =
+      (isPresent ? 1 : 0) | (isWrite ? 2 : 0) | (processor.mode == .user ? 4 : 0) | (isFetch ? 16 : 0) as UInt64
+    domain.raisePageFault(address, errorCode: code, processor, &registers)
   }
 
-  private func endingReason() -> StopReason? {
-    guard let domain, let ending = domain.ending else { return nil }
+  /// Maps a page, and with it those of the same table that lie beside it in memory, too, and have been used in the same
+  /// way before: their accessed and dirty bits say already what mapping them would hide.
+  private func map(
+    _ address: UInt64, _ leaf: PageTables.Leaf, _ domain: Domain, _ space: GuestAddressSpace
+  ) throws(MappingFailure) {
+    guard let first = domain.frames.entry(leaf.table, leaf.position) else { return }
+    let entry = first.pointee
+    let frame = PageTables.frame(entry)
+    let isWritable = leaf.isWritable && entry & PageTables.dirty != 0
+    let rights = PageTables.present | PageTables.accessed | PageTables.writable | PageTables.noExecute
+    func isAlike(_ position: UInt64, _ wanted: UInt64) -> Bool {
+      guard let other = domain.frames.entry(leaf.table, position)?.pointee else { return false }
+      let hasDirty = !isWritable || other & PageTables.dirty != 0
+      return other & rights == entry & rights && hasDirty && PageTables.frame(other) == wanted
+    }
+    var (low, high) = (leaf.position, leaf.position)
+    if isWritable || entry & PageTables.writable == 0 {
+      while high < 511, high - leaf.position < Self.spread, isAlike(high + 1, frame &+ (high + 1 - leaf.position)) {
+        high += 1
+      }
+      while low > 0, leaf.position - low < Self.spread, isAlike(low - 1, frame &- (leaf.position - (low - 1))) {
+        low -= 1
+      }
+    }
+    guard let offset = domain.frames.fileOffset(frame &- (leaf.position - low)), domain.frames.isOwned(frame) else {
+      return
+    }
+    domain.pageFaultMappings &+= 1
+    domain.pagesMapped &+= high - low + 1
+    do throws(MappingFailure) {
+      try space.map(
+        address &- (leaf.position - low) << 12, count: high - low + 1, fileOffset: offset, writable: isWritable,
+        executable: leaf.isExecutable)
+    } catch {
+      guard case .refused(let reason) = error else { throw error }
+      let remedy =
+        address < 0x1_0000 ? ": only root may have memory at such addresses (vm.mmap_min_addr)" : ""
+      domain.end(
+        .crashed("the host can't map the guest's page at \(hexadecimal(address & ~0xfff)) (\(reason))\(remedy)"))
+    }
+  }
+
+  private func endingReason(_ domain: Domain) -> StopReason? {
+    guard let ending = domain.ending else { return nil }
     switch ending {
-    case .crashed(let summary): return .crashed(crashReport(summary))
+    case .crashed(let summary): return .crashed(crashReport(summary, domain))
     case .shutdown(let reason):
       domain.console.drain()
       // SHUTDOWN_poweroff, _reboot, _suspend, _crash (sched.h).
       switch reason {
       case 0: return domain.store.exitCode.map { .exited(code: $0) } ?? .shutdown
       case 1: return domain.store.exitCode.map { .exited(code: $0) } ?? .reset
-      case 3: return .crashed(crashReport("the guest says that it crashed (SHUTDOWN_crash)"))
-      default: return .crashed(crashReport("the guest shut down for reason \(reason), which is not done here"))
+      case 3: return .crashed(crashReport("the guest says that it crashed (SHUTDOWN_crash)", domain))
+      default: return .crashed(crashReport("the guest shut down for reason \(reason), which is not done here", domain))
       }
     }
   }
 
-  private func crashReport(_ summary: String) -> CrashReport {
-    let state = try? readState()
+  private func crashReport(_ summary: String, _ domain: Domain) -> CrashReport {
+    let root = domain.processors[number].root
     var instruction: [UInt8] = []
-    while instruction.count < 15, let byte = try? domain?.read(registers.rip &+ UInt64(instruction.count), count: 1) {
+    while instruction.count < 15,
+      let byte = try? domain.read(registers.rip &+ UInt64(instruction.count), count: 1, root: root)
+    {
       instruction += byte
     }
-    return CrashReport(summary: summary, state: state, instruction: instruction)
+    return CrashReport(summary: summary, state: try? readState(), instruction: instruction)
   }
 
   func readState() throws(TechniqueFailure) -> MachineState {
     var state = machine
-    state.general.rax = registers.rax
-    state.general.rbx = registers.rbx
-    state.general.rcx = registers.rcx
-    state.general.rdx = registers.rdx
-    state.general.rsi = registers.rsi
-    state.general.rdi = registers.rdi
-    state.general.rsp = registers.rsp
-    state.general.rbp = registers.rbp
-    state.general.r8 = registers.r8
-    state.general.r9 = registers.r9
-    state.general.r10 = registers.r10
-    state.general.r11 = registers.r11
-    state.general.r12 = registers.r12
-    state.general.r13 = registers.r13
-    state.general.r14 = registers.r14
-    state.general.r15 = registers.r15
-    state.general.rip = registers.rip
-    state.general.rflags = registers.rflags
-    state.system.fs.base = registers.fsBase
-    state.system.gs.base = registers.gsBase
-    if let domain { state.system.cr3 = domain.root << 12 }
+    registers.copy(to: &state)
+    if let domain = partition.domain { state.system.cr3 = domain.processors[number].root << 12 }
     return state
   }
 
   /// The first state is a domain's beginning: CR3 its root, RSI its start_info.
   func writeState(_ state: MachineState) throws(TechniqueFailure) {
     machine = state
+    registers = UserRegisters(state)
+    guard number == 0, partition.domain == nil else { return }
+    partition.makeDomain(state)
+    if partition.domain?.layout == .bits32 {
+      registers.cs = SandboxProcess.codeSelector32
+      registers.ss = SandboxProcess.dataSelector32
+    }
+  }
+
+  /// Hypercalls by name, traps by cause, page-table work.
+  var details: [String: UInt64] {
+    guard let domain = partition.domain else { return [:] }
+    return domain.lock.withLock { _ in
+      var details: [String: UInt64] = [:]
+      let processor = domain.processors[number]
+      for (cause, count) in processor.trapCounts { details["trap: \(cause)"] = count }
+      details["switches between kernel and user mode"] = processor.modeSwitchCount
+      details["switches between address spaces"] = rootSwitchCount
+      details["upcalls"] = processor.upcallCount
+      guard number == 0 else { return details }
+      for (number, count) in domain.hypercallCounts.enumerated() where count > 0 {
+        details["hypercall: \(HypercallName.of(UInt64(number)))"] = count
+      }
+      for (name, count) in domain.notImplementedCounts { details["hypercall refused with -ENOSYS: \(name)"] = count }
+      details["page-table entries written"] = domain.tables.updateCount
+      details["page tables validated"] = domain.tables.validationCount
+      details["mappings made"] = domain.pageFaultMappings
+      details["pages mapped"] = domain.pagesMapped
+      details["address spaces made"] = partition.spaces?.createdCount ?? 0
+      return details
+    }
+  }
+}
+
+extension UserRegisters {
+  init(_ state: MachineState) {
+    self.init()
     let general = state.general
-    registers.rax = general.rax
-    registers.rbx = general.rbx
-    registers.rcx = general.rcx
-    registers.rdx = general.rdx
-    registers.rsi = general.rsi
-    registers.rdi = general.rdi
-    registers.rsp = general.rsp
-    registers.rbp = general.rbp
-    registers.r8 = general.r8
-    registers.r9 = general.r9
-    registers.r10 = general.r10
-    registers.r11 = general.r11
-    registers.r12 = general.r12
-    registers.r13 = general.r13
-    registers.r14 = general.r14
-    registers.r15 = general.r15
-    registers.rip = general.rip
-    registers.rflags = general.rflags
-    registers.fsBase = state.system.fs.base
-    registers.gsBase = state.system.gs.base
-    guard domain == nil else { return }
-    domain = Domain(memory: memory, bus: bus, root: state.system.cr3 >> 12, startInfo: general.rsi)
+    (rax, rbx, rcx, rdx) = (general.rax, general.rbx, general.rcx, general.rdx)
+    (rsi, rdi, rsp, rbp) = (general.rsi, general.rdi, general.rsp, general.rbp)
+    (r8, r9, r10, r11) = (general.r8, general.r9, general.r10, general.r11)
+    (r12, r13, r14, r15) = (general.r12, general.r13, general.r14, general.r15)
+    (rip, rflags) = (general.rip, general.rflags)
+    (fsBase, gsBase) = (state.system.fs.base, state.system.gs.base)
+  }
+
+  func copy(to state: inout MachineState) {
+    (state.general.rax, state.general.rbx, state.general.rcx, state.general.rdx) = (rax, rbx, rcx, rdx)
+    (state.general.rsi, state.general.rdi, state.general.rsp, state.general.rbp) = (rsi, rdi, rsp, rbp)
+    (state.general.r8, state.general.r9, state.general.r10, state.general.r11) = (r8, r9, r10, r11)
+    (state.general.r12, state.general.r13, state.general.r14, state.general.r15) = (r12, r13, r14, r15)
+    (state.general.rip, state.general.rflags) = (rip, rflags)
+    (state.system.fs.base, state.system.gs.base) = (fsBase, gsBase)
   }
 }

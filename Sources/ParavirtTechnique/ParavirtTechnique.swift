@@ -30,24 +30,24 @@ public struct ParavirtTechnique: Technique {
     }
     do {
       let memory = try GuestMemory(size: GuestMemory.pageSize)
-      let space = try GuestAddressSpace(memory: memory)
+      let space = try GuestAddressSpace(memory: memory, threadCount: 1, is32Bit: true)
       space.destroy()
     } catch let failure as TechniqueFailure {
       return .unavailable(reason: "\(failure.call) failed: \(failure.reason)", remedy: failure.remedy)
     } catch {
       return .unavailable(reason: "\(error)", remedy: "")
     }
-    return .available(notes: ["runs 64-bit guests built for Xen's PV interface, one processor, kernel mode"])
+    return .available(notes: ["runs 64-bit and 32-bit guests built for Xen's PV interface, natively"])
   }
 
   /// Nothing to say: guest kernel code runs natively.
   public func caution() -> String? { nil }
 
-  /// What native execution can't honour: another processor than the host's, and for now more than one.
+  /// What native execution can't honour: another processor than the host's. Nor more processors than shared_info has room for.
   public func findings(for configuration: MachineConfiguration) -> [Finding] {
     var findings: [Finding] = []
-    if configuration.processorCount > 1 {
-      findings.append(Finding("--cpus", "the paravirtual technique runs one processor: leave --cpus out"))
+    if configuration.processorCount > 32 {
+      findings.append(Finding("--cpus", "a paravirtual domain has at most 32 processors: ask for fewer"))
     }
     if configuration.processorModel.isRequired {
       findings.append(
@@ -63,27 +63,6 @@ public struct ParavirtTechnique: Technique {
   public func makePartition(
     _ configuration: MachineConfiguration, memory: GuestMemory, bus: Bus
   ) throws(TechniqueFailure) -> any Partition {
-    ParavirtPartition(memory: memory, bus: bus)
+    ParavirtPartition(memory: memory, bus: bus, processorCount: configuration.processorCount)
   }
-}
-
-/// One domain.
-final class ParavirtPartition: Partition {
-  private let memory: GuestMemory
-  private let bus: Bus
-  private let doorbell = Doorbell()
-
-  init(memory: GuestMemory, bus: Bus) {
-    self.memory = memory
-    self.bus = bus
-  }
-
-  func makeProcessor(index: Int) throws(TechniqueFailure) -> any Processor {
-    let space = try GuestAddressSpace(memory: memory)
-    doorbell.connect(space)
-    return ParavirtProcessor(memory: memory, bus: bus, space: space, doorbell: doorbell)
-  }
-
-  /// The serial port that is the domain's console is the only device that a domain hears of.
-  var interrupts: any InterruptController { doorbell }
 }

@@ -2,9 +2,13 @@
 enum XenError: Int64, Error {
   case notPermitted = 1
   case noEntry = 2
+  case noSuchProcess = 3
+  case noMemory = 12
   case badAddress = 14
   case busy = 16
+  case exists = 17
   case invalid = 22
+  case noSpace = 28
   case notImplemented = 38
 
   /// As RAX shows it.

@@ -83,6 +83,7 @@ public final class VirtualMachine: Sendable {
   public func runOnThisThread(_ options: RunOptions = RunOptions()) throws(MachineFailure) -> RunResult {
     var times = RunResult.Times()
     var counters = Counters()
+    var details: [String: UInt64] = [:]
     let deadline = options.timeLimit.map { monotonicNanoseconds() + $0 }
     while true {
       let began = monotonicNanoseconds()
@@ -105,6 +106,7 @@ public final class VirtualMachine: Sendable {
       times.guest += ended - started
       let (ending, counted) = instance.threads.result ?? (.cancelled, Counters())
       counters = counters + counted
+      details.merge(instance.threads.details, uniquingKeysWith: &+)
       let outcome = Self.outcome(ending, cause: cause, panic: instance.panic)
       if outcome == .reset, configuration.resetPolicy == .restart {
         // The next life takes over what this one holds, the locks on its disks among it.
@@ -113,7 +115,8 @@ public final class VirtualMachine: Sendable {
       }
       end(outcome)
       return RunResult(
-        outcome: outcome, counters: counters, times: times, notes: instance.loaded.notes + instance.deviceFaults)
+        outcome: outcome, counters: counters, details: details, times: times,
+        notes: instance.loaded.notes + instance.deviceFaults)
     }
   }
 
@@ -219,6 +222,8 @@ public struct RunResult: Sendable {
   public let outcome: Outcome
   /// Of all processors.
   public let counters: Counters
+  /// What only the technique counts, by name.
+  public let details: [String: UInt64]
   /// Where the time went.
   public let times: Times
   /// What the boot loader has to say, a sentence each.

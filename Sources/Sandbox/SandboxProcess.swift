@@ -49,10 +49,13 @@ public final class SandboxProcess: Sendable {
   ///   - memory: what it can map.
   ///   - threadCount: 1–255.
   ///   - spin: how often a stopped thread looks for its turn before it sleeps; 0 where both sides share a processor.
+  ///   - segmentBase: where address 0 of 32-bit code is, if it is to have segments (`codeSelector32`).
   /// - Throws: `TechniqueFailure` naming the host call.
-  public init(memory: GuestMemory, threadCount: Int, spin: UInt32 = 0) throws(TechniqueFailure) {
+  public init(
+    memory: GuestMemory, threadCount: Int, spin: UInt32 = 0, segmentBase: UInt32? = nil
+  ) throws(TechniqueFailure) {
     self.threadCount = threadCount
-    shared = try SharedFrames(threadCount: threadCount, spin: spin)
+    shared = try SharedFrames(threadCount: threadCount, spin: spin, segmentBase: segmentBase)
     request = eventfd(0, Int32(EFD_CLOEXEC))
     done = eventfd(0, Int32(EFD_CLOEXEC))
     guard request >= 0, done >= 0 else {
@@ -127,8 +130,18 @@ public final class SandboxProcess: Sendable {
   /// The processor of the host that the calling thread is on.
   public static var currentProcessor: Int32 { max(0, cstub_current_cpu()) }
 
+  /// The host's processor that comes `number` places after `first` among those that the calling thread may use.
+  public static func hostProcessor(after first: Int32, _ number: Int) -> Int32 {
+    cstub_processor_after(first, UInt32(number))
+  }
+
   /// Whether this host lets user code read and write its FS and GS base, which the stub does.
   public static var hasBaseInstructions: Bool { cstub_has_fsgsbase() != 0 }
+
+  /// Selectors of the segments for 32-bit code and data, where a process was made with a `segmentBase`.
+  public static let codeSelector32 = UInt16(CSTUB_CODE_SELECTOR_32)
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  public static let dataSelector32 = UInt16(CSTUB_DATA_SELECTOR_32)
 
   /// Carries out changes in order. Guest threads may run meanwhile.
   /// - Throws: `MappingFailure` when the host refuses one, the rest is then not done; `SandboxEnded`.

@@ -29,13 +29,16 @@ public final class SandboxThread {
   }
 
   /// Runs guest code from `registers` until it traps, and leaves there what the guest was doing.
-  /// - Throws: `SandboxEnded` when the process died; when a base that is no user address was asked for.
-  public func run(_ registers: inout UserRegisters) throws(SandboxEnded) -> SandboxTrap {
-    guard registers.fsBase < MappingChange.addressLimit, registers.gsBase < MappingChange.addressLimit else {
-      throw SandboxEnded("FS or GS base is no address that guest code can have")
-    }
+  /// - Parameter deadline: when to interrupt it, in nanoseconds of `monotonicNanoseconds()`.
+  /// - Throws: `SandboxEnded` when the process died.
+  public func run(_ registers: inout UserRegisters, until deadline: UInt64 = .max) throws(SandboxEnded) -> SandboxTrap {
     store(registers)
     process.shared.giveTurn(index)
+    if deadline != .max {
+      let now = monotonicNanoseconds()
+      let left = deadline > now ? deadline - now : 0
+      if !process.waitForStop(index, nanoseconds: left, spin: spin) { process.kick(index) }
+    }
     guard process.waitForStop(index, nanoseconds: .max, spin: spin) else {
       throw process.ending ?? SandboxEnded("the sandboxed process does not answer")
     }
@@ -56,11 +59,38 @@ public final class SandboxThread {
     static let general = 40
     static let rip = 168
     static let rflags = 176
+    static let selectors = 184
     static let errorCode = 192
     static let vector = 200
     static let faultAddress = 216
+    static let extendedState = 224
     static let signalMask = 296
     static let size = 304
+  }
+
+  /// Takes over x87, SSE and AVX registers from a thread of another process, where the same guest ran before.
+  public func copyExtendedState(from other: SandboxThread) throws(SandboxEnded) {
+    let source = try other.extendedState()
+    let target = try extendedState()
+    let count = min(source.count, target.count)
+    if let from = source.baseAddress, let to = target.baseAddress { to.copyMemory(from: from, byteCount: count) }
+  }
+
+  /// The XSAVE image in the current frame, the kernel's mark behind it included (`struct _fpx_sw_bytes` at 464 tells its
+  /// size: sigcontext.h).
+  private func extendedState() throws(SandboxEnded) -> UnsafeMutableRawBufferPointer {
+    let area = process.shared.area(index)
+    let address = area.load(fromByteOffset: context + Context.extendedState, as: UInt64.self)
+    let place = try offset(of: address, count: 512)
+    let size = (area + place).load(fromByteOffset: 468, as: UInt32.self)
+    _ = try offset(of: address, count: max(512, Int(size)))
+    return UnsafeMutableRawBufferPointer(start: area + place, count: max(512, Int(size)))
+  }
+
+  /// Which data segment guest code has in DS and ES from its next run on.
+  public func setDataSelector(_ selector: UInt16) {
+    process.shared.area(index).storeBytes(
+      of: UInt32(selector), toByteOffset: Int(CSTUB_AREA_DATA_SELECTOR), as: UInt32.self)
   }
 
   private func locateContext() throws(SandboxEnded) -> Int {
@@ -103,6 +133,9 @@ public final class SandboxThread {
     registers.rsp = word(15)
     registers.rip = word(16)
     registers.rflags = word(17)
+    let selectors = word(18)
+    registers.cs = UInt16(truncatingIfNeeded: selectors)
+    registers.ss = UInt16(truncatingIfNeeded: selectors >> 48)
     registers.fsBase = area.load(fromByteOffset: Int(CSTUB_AREA_FS_BASE), as: UInt64.self)
     registers.gsBase = area.load(fromByteOffset: Int(CSTUB_AREA_GS_BASE), as: UInt64.self)
     return registers
@@ -129,6 +162,8 @@ public final class SandboxThread {
     general[15] = registers.rsp
     general[16] = registers.rip
     general[17] = registers.rflags
+    // CS, GS, FS, SS; the kernel restores the first and the last. Whatever they say, privilege level 3 is all there is.
+    general[18] = general[18] & 0x0000_ffff_ffff_0000 | UInt64(registers.cs) | UInt64(registers.ss) << 48
     // What the guest may have blocked by a forged frame is open again.
     (area + context).storeBytes(of: 0, toByteOffset: Context.signalMask, as: UInt64.self)
     area.storeBytes(of: registers.fsBase, toByteOffset: Int(CSTUB_AREA_FS_BASE), as: UInt64.self)

@@ -17,7 +17,7 @@ final class SharedFrames: @unchecked Sendable {
   /// Read once, before guest code could write there.
   private var threadIDs: [pid_t]
 
-  init(threadCount: Int, spin: UInt32) throws(TechniqueFailure) {
+  init(threadCount: Int, spin: UInt32, segmentBase: UInt32?) throws(TechniqueFailure) {
     size = Int(CSTUB_CONFIGURATION_SIZE) + (threadCount + 1) * Int(CSTUB_AREA_SIZE)
     self.threadCount = threadCount
     threadIDs = Array(repeating: 0, count: threadCount)
@@ -37,6 +37,7 @@ final class SharedFrames: @unchecked Sendable {
     }
     base = mapping
     cstub_configure(mapping, UInt32(threadCount), spin)
+    if let segmentBase { cstub_configure_segments(mapping, segmentBase) }
     for index in 0..<threadCount {
       // stack_t: address in the sandbox, flags, size.
       let stack = area(index) + Int(CSTUB_AREA_STACK)

@@ -18,6 +18,12 @@ public struct UserRegisters: Sendable, Equatable {
   /// Linear address that GS adds.
   public var gsBase: UInt64 = 0
 
+  /// The host's selectors for the code and the stack: of its 64-bit segments, or of those that a process was made with
+  /// (`SandboxProcess.codeSelector32`). Others are the guest's own loads.
+  public var cs: UInt16 = 0x33
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  public var ss: UInt16 = 0x2b
+
   /// All zero.
   public init() {}
 }

@@ -43,6 +43,7 @@ public final class ProcessorThreads: Sendable {
     /// Threads that have not ended.
     var live: Int
     var counters = Counters()
+    var details: [String: UInt64] = [:]
   }
 
   private let partition: any Partition
@@ -141,6 +142,9 @@ public final class ProcessorThreads: Sendable {
     }
   }
 
+  /// What the technique counted by names of its own, once every thread is gone.
+  public var details: [String: UInt64] { state.with { $0.details } }
+
   /// Waits until every thread is gone.
   public func join() {
     while state.wait(milliseconds: 5, { $0.live == 0 ? true : nil }) == nil {
@@ -155,6 +159,7 @@ public final class ProcessorThreads: Sendable {
     for signal in [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS] { sigdelset(&blocked, signal) }
     pthread_sigmask(SIG_SETMASK, &blocked, nil)
     var counters = Counters()
+    var details: [String: UInt64] = [:]
     do throws(TechniqueFailure) {
       let processor = try partition.makeProcessor(index: index)
       if index == 0 {
@@ -170,11 +175,12 @@ public final class ProcessorThreads: Sendable {
       state.wait { $0.made == count || $0.phase == .ending ? () : nil }
       let ending = try run(processor)
       counters = processor.counters
+      details = processor.details
       finish(index, ending: ending)
     } catch {
       finish(index, ending: .failed(error))
     }
-    leave(counters: counters)
+    leave(counters: counters, details: details)
   }
 
   /// Runs until there is a reason to end; `nil` when another processor gave it.
@@ -225,9 +231,10 @@ public final class ProcessorThreads: Sendable {
     kick()
   }
 
-  private func leave(counters: Counters) {
+  private func leave(counters: Counters, details: [String: UInt64] = [:]) {
     let isLast = state.with { state in
       state.counters = state.counters + counters
+      state.details.merge(details, uniquingKeysWith: &+)
       state.live -= 1
       return state.live == 0
     }

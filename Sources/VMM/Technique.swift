@@ -99,6 +99,14 @@ public protocol Processor: AnyObject {
 
   /// What happened so far, by cause. Only between two runs.
   var counters: Counters { get }
+
+  /// What only this technique counts, by name: `hypercall: mmu_update`. Only between two runs.
+  var details: [String: UInt64] { get }
+}
+
+extension Processor {
+  /// Nothing beyond the common counters.
+  public var details: [String: UInt64] { [:] }
 }
 
 /// Stops one processor from any thread.

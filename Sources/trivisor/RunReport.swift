@@ -42,6 +42,8 @@ struct RunReport: Encodable {
   let times: Times
   let memory: Memory
   let counters: [String: UInt64]
+  /// What only the technique counts.
+  let details: [String: UInt64]
 
   init(_ session: RunSession, result: RunResult, status: Int32) {
     image = session.guest.name
@@ -60,6 +62,7 @@ struct RunReport: Encodable {
     memory = Memory(peakResident: ResidentMemory.peak)
     counters = Dictionary(
       uniqueKeysWithValues: CountedEvent.allCases.map { ($0.name, result.counters[$0]) })
+    details = result.details
   }
 
   private static func describe(_ outcome: Outcome) -> (String, UInt8?, String?) {

@@ -11,6 +11,9 @@ enum StatisticsText {
     for event in CountedEvent.allCases where result.counters[event] > 0 {
       lines.append("  \(event.title): \(result.counters[event])")
     }
+    for (name, count) in result.details.sorted(by: { $0.key < $1.key }) where count > 0 {
+      lines.append("  \(name): \(count)")
+    }
     return lines.joined(separator: "\n")
   }
 

@@ -46,7 +46,7 @@ struct PageTablesTests {
     try tables.pin(first, level: 4)
     for table in 0...3 as ClosedRange<UInt64> {
       #expect(throws: XenError.invalid) {
-        _ = try tables.update(table: first + 3, position: 2, to: (first + table) << 12 | 7)
+        try tables.update(table: first + 3, position: 2, to: (first + table) << 12 | 7)
       }
     }
   }
@@ -55,7 +55,8 @@ struct PageTablesTests {
   mutating func writablePage() throws {
     try tables.pin(first, level: 4)
     #expect(throws: XenError.busy) { try tables.pin(first + 5, level: 1) }
-    #expect(try tables.update(table: first + 3, position: 0, to: (first + 5) << 12 | 5))
+    try tables.update(table: first + 3, position: 0, to: (first + 5) << 12 | 5)
+    #expect(tables.stale.ranges == [0..<4096])
     try tables.pin(first + 5, level: 1)
   }
 
@@ -63,23 +64,23 @@ struct PageTablesTests {
   mutating func bounds() throws {
     try tables.pin(first, level: 4)
     for frame in [0, first - 1, first + 512, 0xf_ffff_ffff] as [UInt64] {
-      #expect(throws: XenError.invalid) { _ = try tables.update(table: first + 3, position: 9, to: frame << 12 | 5) }
+      #expect(throws: XenError.invalid) { try tables.update(table: first + 3, position: 9, to: frame << 12 | 5) }
     }
     #expect(throws: XenError.invalid) {
-      _ = try tables.update(table: first + 2, position: 9, to: (first + 6) << 12 | 0x87)
+      try tables.update(table: first + 2, position: 9, to: (first + 6) << 12 | 0x87)
     }
-    #expect(throws: XenError.invalid) { _ = try tables.update(table: first, position: 256, to: (first + 6) << 12 | 7) }
-    #expect(throws: XenError.busy) { _ = try tables.update(table: first + 1, position: 9, to: (first + 3) << 12 | 7) }
-    #expect(throws: XenError.invalid) { _ = try tables.update(table: first + 7, position: 0, to: 0) }
+    #expect(throws: XenError.invalid) { try tables.update(table: first, position: 256, to: (first + 6) << 12 | 7) }
+    #expect(throws: XenError.busy) { try tables.update(table: first + 1, position: 9, to: (first + 3) << 12 | 7) }
+    #expect(throws: XenError.invalid) { try tables.update(table: first + 7, position: 0, to: 0) }
     #expect(throws: XenError.invalid) { try tables.pin(first, level: 4) }
   }
 
   @Test("an empty page becomes a table by being named, and a page again when the last name goes")
   mutating func lifetime() throws {
     try tables.pin(first, level: 4)
-    _ = try tables.update(table: first + 2, position: 1, to: (first + 8) << 12 | 7)
+    try tables.update(table: first + 2, position: 1, to: (first + 8) << 12 | 7)
     #expect(tables.use(first + 8) == .table1)
-    _ = try tables.update(table: first + 2, position: 1, to: 0)
+    try tables.update(table: first + 2, position: 1, to: 0)
     #expect(tables.use(first + 8) == .none)
     try tables.unpin(first)
     #expect(tables.use(first + 3) == .none)
@@ -91,7 +92,7 @@ struct PageTablesTests {
     try tables.pin(first, level: 4)
     try set(9, 0, first + 10, 7)
     try set(9, 1, first, 7)
-    #expect(throws: XenError.self) { _ = try tables.update(table: first + 2, position: 1, to: (first + 9) << 12 | 7) }
+    #expect(throws: XenError.self) { try tables.update(table: first + 2, position: 1, to: (first + 9) << 12 | 7) }
     #expect(tables.use(first + 9) == .none)
     #expect(tables.use(first + 10) == .none)
     #expect(tables.leaf(0, root: first)?.isWritable == true)

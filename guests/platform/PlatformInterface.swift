@@ -121,4 +121,7 @@ protocol ProcessorPlatform {
 protocol StatePlatform {
   /// Makes the processor's state recognizable and says what it is: who sees something else sees another machine.
   static func markState() -> KnownState
+
+  /// A line for each privileged instruction that the platform does without, and how.
+  static func showReplacements()
 }

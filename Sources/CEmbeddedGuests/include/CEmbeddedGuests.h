@@ -27,5 +27,10 @@ EMBEDDED_GUEST(smp)
 EMBEDDED_GUEST(crash)
 EMBEDDED_GUEST(hello_xen)
 EMBEDDED_GUEST(linux_init)
+EMBEDDED_GUEST(privileged_xen)
+EMBEDDED_GUEST(compute_xen)
+EMBEDDED_GUEST(ring3_xen)
+EMBEDDED_GUEST(smp_xen)
+EMBEDDED_GUEST(crash_xen)
 
 #undef EMBEDDED_GUEST

@@ -16,6 +16,9 @@ enum : uint64_t {
 // at its turn `spin` times before it sleeps.
 void cstub_configure(void *_Nonnull configuration, uint32_t threads, uint32_t spin);
 
+// Adds segments of 4 GiB for 32-bit code and data, whose address 0 is `base`.
+void cstub_configure_segments(void *_Nonnull configuration, uint32_t base);
+
 // Starts a process from the stub's image, with four descriptors and nothing else, in a session of its own, with small
 // resource limits, which dies with the calling thread. Returns its ID or -errno.
 pid_t cstub_spawn(int memory, int shared, int request, int done);
@@ -27,6 +30,14 @@ void cstub_futex_wake(uint32_t *_Nonnull word);
 // A word that another process writes, too. Sequentially consistent.
 uint32_t cstub_load(const uint32_t *_Nonnull word);
 void cstub_store(uint32_t *_Nonnull word, uint32_t value);
+// Sets or clears bits; returns what was there before.
+uint32_t cstub_set_bits(uint32_t *_Nonnull word, uint32_t bits);
+uint32_t cstub_clear_bits(uint32_t *_Nonnull word, uint32_t bits);
+
+// The processor's time-stamp counter.
+uint64_t cstub_timestamp(void);
+// CPUID: EAX, EBX, ECX, EDX.
+void cstub_identification(uint32_t leaf, uint32_t subleaf, uint32_t *_Nonnull words);
 
 // Interrupts a guest thread.
 int cstub_kick(pid_t process, pid_t thread);
@@ -43,6 +54,8 @@ int cstub_memory_file(const char *_Nonnull name, uint64_t size);
 int cstub_pin(pid_t thread, int cpu);
 // The processor that the calling thread runs on.
 int cstub_current_cpu(void);
+// The processor `number` places after `first`, in a circle, among those that the process's first thread may use.
+int cstub_processor_after(int first, uint32_t number);
 // Whether user code may read and write its FS and GS base (AT_HWCAP2), and how large the kernel's signal frames are.
 int cstub_has_fsgsbase(void);
 uint64_t cstub_minimum_signal_stack(void);

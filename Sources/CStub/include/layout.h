@@ -31,6 +31,9 @@
 #define CSTUB_CONF_NONE 0x48          // and one with nothing
 #define CSTUB_CONF_GUEST_FILTER 0x50  // struct sock_fprog
 #define CSTUB_CONF_MAPPER_FILTER 0x60
+#define CSTUB_CONF_SEGMENT_COUNT 0x70  // segments of the local descriptor table: struct user_desc, one after the other
+#define CSTUB_CONF_SEGMENTS 0x80
+#define CSTUB_SEGMENT_SIZE 16
 #define CSTUB_CONF_PROGRAMS 0x100
 #define CSTUB_CONF_RESULTS 0x800  // quadwords 1, 2, 3, …: what the mapper writes to its descriptor, errno plus one
 #define CSTUB_CONF_TABLE 0x1000   // mapping requests
@@ -48,4 +51,9 @@
 #define CSTUB_AREA_FS_BASE 0x28
 #define CSTUB_AREA_GS_BASE 0x30
 #define CSTUB_AREA_STACK 0x38  // stack_t
+#define CSTUB_AREA_DATA_SELECTOR 0x50  // for DS and ES when the guest goes on; 0: they stay as they are
 #define CSTUB_AREA_STACK_BOTTOM 0x100
+
+// Selectors of the segments for 32-bit guest code: entries 0 and 1 of the local descriptor table, privilege level 3.
+#define CSTUB_CODE_SELECTOR_32 0x07
+#define CSTUB_DATA_SELECTOR_32 0x0f

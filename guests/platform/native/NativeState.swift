@@ -2,6 +2,9 @@ import CNative
 import CPlatform
 
 extension Platform: StatePlatform {
+  /// A kernel with privilege replaces nothing.
+  static func showReplacements() {}
+
   static func markState() -> KnownState {
     // CR0.TS is clear where nobody set it; TSC_AUX is a processor number in most kernels.
     native_set_task_switched()

@@ -73,14 +73,14 @@ native_enter_user:
   push %r13
   push %r14
   push %r15
-  mov %rsp, native_kernel_stack
+  mov %rsp, platform_kernel_stack
   lea 176(%rdi), %rax
   mov %rax, native_tss + 4
   mov %rdi, %rsp
   jmp restore_registers
 
 leave_user:
-  mov native_kernel_stack, %rsp
+  mov platform_kernel_stack, %rsp
   pop %r15
   pop %r14
   pop %r13
@@ -125,6 +125,6 @@ native_idt:
 
   .bss
   .balign 8
-  .globl native_kernel_stack
-native_kernel_stack: .quad 0
+  .globl platform_kernel_stack
+platform_kernel_stack: .quad 0
 user_stack: .quad 0

@@ -16,10 +16,10 @@ private enum ConsolePage {
 extension Platform {
   static func write(_ byte: UInt8) {
     if isInitialDomain {
-      var byte = byte
-      _ = withUnsafeMutablePointer(to: &byte) {
-        xen_hypercall(xenConsoleIO, 0, 1, UInt64(UInt(bitPattern: $0)), 0)
-      }
+      // Line by line: a hypercall for each byte would take its time.
+      xen_store8(xen_console_page_address() &+ lineLength, byte)
+      lineLength &+= 1
+      if byte == UInt8(ascii: "\n") || lineLength == 1024 { flushLine() }
       return
     }
     mapSharedPages()
@@ -36,15 +36,31 @@ extension Platform {
     }
   }
 
+  nonisolated(unsafe) private static var lineLength: UInt64 = 0
+
+  private static func flushLine() {
+    _ = xen_hypercall(xenConsoleIO, 0, lineLength, xen_console_page_address(), 0)
+    lineLength = 0
+  }
+
   /// The code goes to a key of the domain's own in xenstore, because SCHEDOP_shutdown has only a reason.
   static func exit(_ code: UInt8) -> Never {
-    if !isInitialDomain { XenStore.write(exitCode: code) }
+    if isInitialDomain { flushLine() } else { XenStore.write(exitCode: code) }
     shutDown(isInitialDomain ? xenShutdownReboot : xenShutdownPowerOff)
   }
 
   /// Nothing can wake a processor that blocks with every event masked.
   static func halt() -> Never {
+    maskAllEvents()
     while true { _ = xen_hypercall(xenSchedulerOperation, xenSchedulerBlock, 0, 0, 0) }
+  }
+
+  /// Nothing but what is unmasked later comes through.
+  static func maskAllEvents() {
+    mapSharedInfo()
+    for word in 0..<64 as Range<UInt64> {
+      xen_store64(xen_shared_page_address() + UInt64(XEN_SHARED_MASK) + 8 * word, .max)
+    }
   }
 
   static var commandLine: UnsafeBufferPointer<UInt8> {
@@ -81,12 +97,21 @@ extension Platform {
   static func mapSharedPages() {
     guard !sharedPagesAreMapped else { return }
     sharedPagesAreMapped = true
-    map(xen_shared_page_address(), machineAddress: xen_start(UInt64(XEN_START_SHARED_INFO)))
+    mapSharedInfo()
     map(xen_store_page_address(), machineAddress: xen_start(UInt64(XEN_START_STORE_FRAME)) << 12)
     map(xen_console_page_address(), machineAddress: xen_start(UInt64(XEN_START_CONSOLE_FRAME)) << 12)
   }
 
   nonisolated(unsafe) private static var sharedPagesAreMapped = false
+
+  /// shared_info alone: what the first domain has, too.
+  static func mapSharedInfo() {
+    guard !sharedInfoIsMapped else { return }
+    sharedInfoIsMapped = true
+    map(xen_shared_page_address(), machineAddress: xen_start(UInt64(XEN_START_SHARED_INFO)))
+  }
+
+  nonisolated(unsafe) private static var sharedInfoIsMapped = false
 
   /// Present, writable, user, accessed, dirty; the old translation is dropped (UVMF_INVLPG | UVMF_LOCAL).
   private static func map(_ address: UInt64, machineAddress: UInt64) {

@@ -27,8 +27,8 @@
   note NOTE_GUEST_OS, .asciz, "trivisor-guest"
   note NOTE_XEN_VERSION, .asciz, "xen-3.0"
   note NOTE_LOADER, .asciz, "generic"
-  note NOTE_VIRT_BASE, .quad, 0x400000
-  note NOTE_PADDR_OFFSET, .quad, 0x400000
+  note NOTE_VIRT_BASE, .quad, XEN_VIRTUAL_BASE
+  note NOTE_PADDR_OFFSET, .quad, XEN_VIRTUAL_BASE
   note NOTE_ENTRY, .quad, xen_entry
   note NOTE_HYPERCALL_PAGE, .quad, xen_hypercall_page
   .balign 4
@@ -41,12 +41,15 @@ xen_entry:
   mov %rsi, xen_start_info
   xor %edi, %edi
   xor %esi, %esi
+  call xen_prepare
+  xor %edi, %edi
+  xor %esi, %esi
   call main
   mov %eax, %edi
   jmp xen_exit
 
 // uint64_t xen_hypercall(number, a1, a2, a3, a4): the hypervisor fills the page, 32 bytes a call.
-  .globl xen_hypercall
+  .globl xen_hypercall, xen_hypercall_page
 xen_hypercall:
   mov %rdi, %rax
   shl $5, %eax

@@ -1,0 +1,194 @@
+// Hypercalls about memory: page tables, and which frames the domain has.
+
+import Boot
+import Sandbox
+import VMM
+
+extension Domain {
+  /// Where a 64-bit domain sees the machine-to-physical table.
+  static let machineToPhysical: UInt64 = 0xffff_8000_0000_0000
+  private static let self16: UInt16 = 0x7ff0
+
+  /// One entry of the machine-to-physical table; `nil` beyond it. What is no frame of the domain's has none.
+  func pseudoPhysicalFrame(_ machineFrame: UInt64) -> UInt64? {
+    frames.index(machineFrame).map { pseudoPhysical[$0] }
+  }
+
+  private func change(_ table: UInt64, _ position: UInt64, to value: UInt64) throws(XenError) {
+    // What a page holds is checked when it becomes a table: nobody may write to it any more by then.
+    if tables.use(table) != .table1 { removeStaleTranslations() }
+    try tables.update(table: table, position: position, to: value)
+  }
+
+  /// HYPERVISOR_update_va_mapping: the last-level entry for an address.
+  func updateMapping(_ context: HypercallContext) throws(XenError) {
+    let a = context.arguments
+    let value = layout == .bits64 ? a[1] : a[1] | a[2] << 32
+    guard let leaf = tables.leaf(a[0], root: context.root) else { throw .invalid }
+    try change(leaf.table, leaf.position, to: value)
+  }
+
+  /// HYPERVISOR_mmu_update: machine address of an entry with the kind in bits 0 and 1, and its value; on all widths.
+  func updatePageTables(_ context: HypercallContext) throws(XenError) -> UInt64 {
+    let (address, count, done) = (context.arguments[0], context.arguments[1], context.arguments[2])
+    guard count <= Self.batchLimit else { throw .invalid }
+    var finished: UInt64 = 0
+    defer { report(finished, at: done, context) }
+    while finished < count {
+      let pointer = try quad(address &+ 16 &* finished, context)
+      var value = try quad(address &+ 16 &* finished &+ 8, context)
+      switch pointer & 3 {
+      // MMU_MACHPHYS_UPDATE
+      case 1:
+        guard let index = frames.index(pointer >> 12), frames.isOwned(pointer >> 12) else { throw .invalid }
+        pseudoPhysical[index] = value
+      case 0, 2:
+        let position = pointer >> 3 & 511
+        // MMU_PT_UPDATE_PRESERVE_AD
+        if pointer & 3 == 2, let old = frames.entry(pointer >> 12, position)?.pointee {
+          value |= old & (PageTables.accessed | PageTables.dirty)
+        }
+        try change(pointer >> 12, position, to: value)
+      default: throw .notImplemented
+      }
+      finished += 1
+    }
+    return 0
+  }
+
+  /// HYPERVISOR_mmuext_op: command and two arguments.
+  func extendedPaging(_ context: HypercallContext) throws(XenError) {
+    let (address, count, done) = (context.arguments[0], context.arguments[1], context.arguments[2])
+    guard count <= Self.batchLimit else { throw .invalid }
+    let size: UInt64 = layout == .bits64 ? 24 : 12
+    var finished: UInt64 = 0
+    defer { report(finished, at: done, context) }
+    while finished < count {
+      let entry = address &+ size &* finished
+      let operation = try half(entry, context)
+      let argument = try long(entry &+ layout.wordSize, context)
+      try extendedPaging(operation, argument, context.processor)
+      finished += 1
+    }
+  }
+
+  private func extendedPaging(
+    _ operation: UInt32, _ argument: UInt64, _ processor: VirtualProcessor
+  ) throws(XenError) {
+    switch operation {
+    case 0...3:
+      removeStaleTranslations()
+      guard Int(operation) + 1 <= tables.levels else { throw .invalid }
+      try tables.pin(argument, level: Int(operation) + 1)
+    case 4: try tables.unpin(argument)
+    case 5: try setKernelRoot(argument, processor)
+    // Flushes: what a change made untrue went when it was made.
+    case 6, 8, 10: break
+    case 7, 9, 11: break
+    // Caches are the host's, and coherent.
+    case 12: break
+    case 15:
+      guard layout == .bits64 else { throw .notImplemented }
+      removeStaleTranslations()
+      if argument != 0 { try tables.getRoot(argument) }
+      if processor.userRoot != 0 { tables.put(processor.userRoot) }
+      processor.userRoot = argument
+    case 16, 17:
+      // MMUEXT_CLEAR_PAGE, and COPY_PAGE without its source: only frames that are no page tables.
+      guard operation == 16, tables.frames.isOwned(argument), tables.use(argument).level == nil,
+        let bytes = frames.bytes(argument)
+      else { throw operation == 16 ? .invalid : .notImplemented }
+      bytes.initializeMemory(as: UInt8.self, repeating: 0, count: 4096)
+    default: throw .notImplemented
+    }
+  }
+
+  /// MMUEXT_NEW_BASEPTR.
+  func setKernelRoot(_ root: UInt64, _ processor: VirtualProcessor) throws(XenError) {
+    removeStaleTranslations()
+    try tables.getRoot(root)
+    if processor.kernelRootIsCounted { tables.put(processor.kernelRoot) }
+    processor.kernelRootIsCounted = true
+    processor.kernelRoot = root
+  }
+
+  /// How far a batch came, if the guest wants to know.
+  private func report(_ finished: UInt64, at address: UInt64, _ context: HypercallContext) {
+    guard address != 0 else { return }
+    try? put(UInt32(truncatingIfNeeded: finished), address, context)
+  }
+
+  /// HYPERVISOR_memory_op.
+  func memoryOperation(_ context: HypercallContext) throws(XenError) -> UInt64 {
+    let argument = context.arguments[1]
+    switch context.arguments[0] & 63 {
+    case 0: return try reserve(context, populating: false)
+    case 1: return try release(context)
+    case 6: return try reserve(context, populating: true)
+    case 2: return frames.all.upperBound - 1
+    case 3:
+      guard try short(argument, context) == Self.self16 else { throw .noSuchProcess }
+      return UInt64(frames.all.count - frames.cededCount)
+    case 4:
+      guard try short(argument, context) == Self.self16 else { throw .noSuchProcess }
+      return UInt64(frames.all.count)
+    case 9: try memoryMap(context)
+    case 12:
+      // Where the machine-to-physical table is, and its last frame.
+      let start = layout == .bits64 ? Self.machineToPhysical : 0xf580_0000
+      try putLong(start, argument, context)
+      try putLong(layout == .bits64 ? 0xffff_8040_0000_0000 : 0xf680_0000, argument &+ layout.wordSize, context)
+      try putLong(frames.all.upperBound - 1, argument &+ 2 &* layout.wordSize, context)
+    default: throw .notImplemented
+    }
+    return 0
+  }
+
+  /// XENMEM_memory_map: an E820 of one entry, 20 bytes.
+  private func memoryMap(_ context: HypercallContext) throws(XenError) {
+    let argument = context.arguments[1]
+    guard try half(argument, context) >= 1 else { throw .invalid }
+    let buffer = try long(argument &+ layout.wordSize, context)
+    try put(UInt64(0), buffer, context)
+    try put(XenMachine.domainFrameCount(memory) * GuestMemory.pageSize, buffer &+ 8, context)
+    try put(UInt32(1), buffer &+ 16, context)
+    try put(UInt32(1), argument, context)
+  }
+
+  /// `struct xen_memory_reservation`: list, count, order, flags, domain. Only single frames.
+  private func reservation(_ context: HypercallContext) throws(XenError) -> (list: UInt64, count: UInt64) {
+    let (argument, word) = (context.arguments[1], layout.wordSize)
+    let count = try long(argument &+ word, context)
+    guard try half(argument &+ 2 &* word, context) == 0 else { throw .notImplemented }
+    guard try short(argument &+ 2 &* word &+ 8, context) == Self.self16 else { throw .noSuchProcess }
+    return (try long(argument, context), min(count, Self.batchLimit))
+  }
+
+  /// XENMEM_decrease_reservation: how many frames were given back. One that is a page table or mapped writable stays.
+  private func release(_ context: HypercallContext) throws(XenError) -> UInt64 {
+    let (list, count) = try reservation(context)
+    for position in 0..<count {
+      let frame = try long(list &+ layout.wordSize &* position, context)
+      guard tables.frames.isOwned(frame), !tables.isReferenced(frame), frame != XenMachine.sharedInfoFrame(memory),
+        frame != XenMachine.grantTableFrame(memory)
+      else { return position }
+      tables.frames.cede(frame)
+      // Mappings for reading are not counted, so all go.
+      tables.stale.addEverything()
+    }
+    return count
+  }
+
+  /// XENMEM_populate_physmap and XENMEM_increase_reservation: frames given back before.
+  private func reserve(_ context: HypercallContext, populating: Bool) throws(XenError) -> UInt64 {
+    let (list, count) = try reservation(context)
+    for position in 0..<count {
+      let place = list &+ layout.wordSize &* position
+      let wanted = populating ? try long(place, context) : 0
+      guard let frame = tables.frames.reclaim() else { return position }
+      if populating, let index = frames.index(frame) { pseudoPhysical[index] = wanted }
+      try putLong(frame, place, context)
+    }
+    return count
+  }
+}

@@ -1,0 +1,62 @@
+import Boot
+import Sandbox
+import Synchronization
+import VMM
+
+/// One domain and its processors.
+final class ParavirtPartition: Partition, InterruptController {
+  private struct Contents {
+    var domain: Domain?
+    var spaces: AddressSpaceCache?
+  }
+
+  private let memory: GuestMemory
+  private let bus: Bus
+  private let processorCount: Int
+  let doorbells: [Doorbell]
+  private let contents = Monitor(Contents())
+  /// The first processor of the host that takes a virtual one; the others follow.
+  private let firstHostProcessor = SandboxProcess.currentProcessor
+
+  init(memory: GuestMemory, bus: Bus, processorCount: Int) {
+    self.memory = memory
+    self.bus = bus
+    self.processorCount = processorCount
+    doorbells = (0..<processorCount).map { Doorbell($0) }
+  }
+
+  deinit { contents.with { $0.spaces }?.destroy() }
+
+  func makeProcessor(index: Int) throws(TechniqueFailure) -> any Processor {
+    ParavirtProcessor(number: index, partition: self, doorbell: doorbells[index])
+  }
+
+  var interrupts: any InterruptController { self }
+
+  var domain: Domain? { contents.with { $0.domain } }
+  var spaces: AddressSpaceCache? { contents.with { $0.spaces } }
+
+  /// What the boot loader left becomes a domain.
+  func makeDomain(_ state: MachineState) {
+    guard
+      let domain = Domain(memory: memory, bus: bus, doorbells: doorbells, state: state)
+    else { return }
+    let spaces = AddressSpaceCache(memory: memory, threadCount: processorCount, is32Bit: domain.layout == .bits32)
+    domain.translations = spaces
+    contents.with { $0 = Contents(domain: domain, spaces: spaces) }
+  }
+
+  /// Virtual processors are spread over the host's, each with its guest thread on the same one.
+  func hostProcessor(for number: Int) -> Int32 {
+    SandboxProcess.hostProcessor(after: firstHostProcessor, number)
+  }
+
+  /// The serial port that is the domain's console is the only device that a domain hears of.
+  func setLine(_ line: Int, asserted: Bool) {
+    guard asserted, let domain else { return }
+    domain.inputArrived.store(true, ordering: .releasing)
+    doorbells[0].ring()
+  }
+
+  func deliver(_ message: InterruptMessage) {}
+}

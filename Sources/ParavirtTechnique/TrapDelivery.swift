@@ -1,0 +1,229 @@
+// Into the guest's kernel and out of it: exceptions, upcalls and system calls push a frame and go on at an address that
+// the guest has registered; the hypercall iret takes the frame back (Xen's arch-x86/xen-x86_64.h and xen-x86_32.h; the
+// frames were measured on Xen 4.17).
+
+import Sandbox
+import VMM
+
+/// Bits of RFLAGS.
+enum Flags {
+  static let trap: UInt64 = 1 << 8
+  static let interrupt: UInt64 = 1 << 9
+  static let direction: UInt64 = 1 << 10
+  static let ioPrivilege: UInt64 = 3 << 12
+  static let nestedTask: UInt64 = 1 << 14
+  static let resume: UInt64 = 1 << 16
+  static let virtual8086: UInt64 = 1 << 17
+  static let alignment: UInt64 = 1 << 18
+}
+
+/// Xen's selectors for its flat segments, and the host's.
+enum Selectors {
+  static let code64: UInt64 = 0xe033
+  static let data64: UInt64 = 0xe02b
+  static let code32: UInt64 = 0xe023
+  static let kernelCode32: UInt64 = 0xe019
+  static let kernelData32: UInt64 = 0xe021
+  static let hostCode64: UInt16 = 0x33
+  static let hostData: UInt16 = 0x2b
+  static let hostCode32: UInt16 = 0x23
+}
+
+extension Domain {
+  /// What a guest takes for the selectors that it has.
+  private func codeSelector(_ registers: UserRegisters) -> UInt64 {
+    switch (layout, registers.cs) {
+    case (.bits64, Selectors.hostCode64): Selectors.code64
+    case (.bits64, Selectors.hostCode32): Selectors.code32
+    case (.bits32, SandboxProcess.codeSelector32): Selectors.kernelCode32
+    default: UInt64(registers.cs)
+    }
+  }
+
+  private func stackSelector(_ registers: UserRegisters) -> UInt64 {
+    switch (layout, registers.ss) {
+    case (.bits64, Selectors.hostData): Selectors.data64
+    case (.bits32, SandboxProcess.dataSelector32): Selectors.kernelData32
+    default: UInt64(registers.ss)
+    }
+  }
+
+  /// To the other mode: its page tables and its GS base.
+  func switchMode(_ processor: VirtualProcessor, _ registers: inout UserRegisters) {
+    processor.mode = processor.mode == .kernel ? .user : .kernel
+    processor.modeSwitchCount &+= 1
+    swap(&registers.gsBase, &processor.otherGSBase)
+  }
+
+  /// Pushes a frame and goes on at a callback. From user mode the frame goes to the stack that stack_switch named.
+  /// - Throws: `badAddress` when there is no stack: the domain can't go on.
+  func bounce(
+    _ processor: VirtualProcessor, _ registers: inout UserRegisters, to callback: VirtualProcessor.Callback,
+    errorCode: UInt64?
+  ) throws(XenError) {
+    guard callback.address != 0 else { throw .badAddress }
+    let mask: UInt64 = processor.upcallsAreMasked ? 1 : 0
+    let flags =
+      registers.rflags & ~(Flags.resume | Flags.interrupt | Flags.ioPrivilege) | (mask == 0 ? Flags.interrupt : 0)
+    var codeSelector = codeSelector(registers)
+    let stackSelector = stackSelector(registers)
+    let (oldRSP, oldRIP) = (registers.rsp, registers.rip)
+    let (oldRCX, oldR11) = (registers.rcx, registers.r11)
+    var stack = registers.rsp
+    if processor.mode == .user {
+      switchMode(processor, &registers)
+      stack = processor.kernelStack
+    } else {
+      // Privilege level 0 tells the guest that its own kernel was interrupted; 32-bit kernels are at 1 anyway.
+      if layout == .bits64 { codeSelector &= ~3 }
+    }
+    switch layout {
+    case .bits64:
+      var frame = [oldRCX, oldR11]
+      if let errorCode { frame.append(errorCode) }
+      frame += [oldRIP, codeSelector | mask << 32, flags, oldRSP, stackSelector]
+      stack = (stack & ~15) &- UInt64(8 * frame.count)
+      for (position, word) in frame.enumerated() {
+        try write(word, to: stack &+ UInt64(8 * position), root: processor.kernelRoot)
+      }
+      (registers.cs, registers.ss) = (Selectors.hostCode64, Selectors.hostData)
+    case .bits32:
+      // Error code, EIP, CS with the mask in its upper half, EFLAGS: within the kernel no stack is named.
+      var frame = [oldRIP, codeSelector | mask << 16, flags]
+      if let errorCode { frame.insert(errorCode, at: 0) }
+      stack = stack &- UInt64(4 * frame.count) & 0xffff_ffff
+      for (position, word) in frame.enumerated() {
+        try write(
+          UInt32(truncatingIfNeeded: word), to: stack &+ UInt64(4 * position), root: processor.kernelRoot)
+      }
+      (registers.cs, registers.ss) = (SandboxProcess.codeSelector32, SandboxProcess.dataSelector32)
+    }
+    registers.rsp = stack
+    registers.rip = callback.address
+    registers.rflags &= ~(Flags.trap | Flags.nestedTask | Flags.resume | Flags.alignment)
+    if callback.masksUpcalls { processor.upcallsAreMasked = true }
+  }
+
+  /// Gives an exception to the guest.
+  func raise(
+    vector: UInt8, errorCode: UInt64?, _ processor: VirtualProcessor, _ registers: inout UserRegisters
+  ) {
+    let entry = processor.traps[Int(vector)]
+    let what = "exception \(vector) at \(hexadecimal(registers.rip))"
+    guard entry.address != 0 else {
+      return end(.crashed("\(what), and the guest has no handler for it"))
+    }
+    let callback = VirtualProcessor.Callback(address: entry.address, masksUpcalls: entry.masksUpcalls)
+    do throws(XenError) {
+      try bounce(processor, &registers, to: callback, errorCode: errorCode)
+    } catch {
+      end(.crashed("\(what), and the guest has no stack for it at \(hexadecimal(registers.rsp))"))
+    }
+  }
+
+  /// A page fault: the code is what the guest's tables and mode say.
+  func raisePageFault(
+    _ address: UInt64, errorCode: UInt64, _ processor: VirtualProcessor, _ registers: inout UserRegisters
+  ) {
+    processor.faultAddress = address
+    switch layout {
+    case .bits64: processor.info.storeBytes(of: address, toByteOffset: layout.faultAddress, as: UInt64.self)
+    case .bits32:
+      processor.info.storeBytes(
+        of: UInt32(truncatingIfNeeded: address), toByteOffset: layout.faultAddress, as: UInt32.self)
+    }
+    guard processor.traps[14].address != 0 else {
+      return end(
+        .crashed(
+          "page fault at \(hexadecimal(registers.rip)), address \(hexadecimal(address)), and the guest has no handler"
+            + " for it"))
+    }
+    raise(vector: 14, errorCode: errorCode, processor, &registers)
+  }
+
+  /// SYSCALL in user mode: the guest kernel's own system call. Without a callback for it the instruction is invalid.
+  func systemCall(_ processor: VirtualProcessor, _ registers: inout UserRegisters) {
+    guard processor.systemCallCallback.address != 0 else {
+      registers.rip &-= 2
+      return raise(vector: 6, errorCode: nil, processor, &registers)
+    }
+    do throws(XenError) {
+      try bounce(processor, &registers, to: processor.systemCallCallback, errorCode: nil)
+      registers.rflags &= ~Flags.direction
+    } catch {
+      end(.crashed("a system call, and the guest has no stack for it at \(hexadecimal(processor.kernelStack))"))
+    }
+  }
+
+  /// Delivers an upcall if one is due.
+  func deliverUpcall(_ processor: VirtualProcessor, _ registers: inout UserRegisters) {
+    guard processor.hasPendingUpcall, !processor.upcallsAreMasked, processor.eventCallback.address != 0 else { return }
+    processor.upcallCount &+= 1
+    let callback = VirtualProcessor.Callback(address: processor.eventCallback.address, masksUpcalls: true)
+    do throws(XenError) {
+      try bounce(processor, &registers, to: callback, errorCode: nil)
+    } catch {
+      end(.crashed("an event came, and the guest has no stack for it at \(hexadecimal(registers.rsp))"))
+    }
+  }
+
+  /// HYPERVISOR_iret: back to where a frame says, in user mode if its CS is of privilege level 3 (64-bit kernels).
+  func returnFromTrap(_ processor: VirtualProcessor, _ registers: inout UserRegisters) {
+    do throws(XenError) {
+      switch layout {
+      case .bits64: try returnFromTrap64(processor, &registers)
+      case .bits32: try returnFromTrap32(processor, &registers)
+      }
+    } catch {
+      end(.crashed("iret from a stack that is not there, at \(hexadecimal(registers.rsp))"))
+    }
+  }
+
+  /// rax, r11, rcx, flags, rip, cs, rflags, rsp, ss.
+  private func returnFromTrap64(_ processor: VirtualProcessor, _ registers: inout UserRegisters) throws(XenError) {
+    var words: [UInt64] = []
+    for position in 0..<9 as Range<UInt64> {
+      words.append(try read(UInt64.self, registers.rsp &+ 8 &* position, root: processor.kernelRoot))
+    }
+    let cameBySystemCall: UInt64 = 0x100
+    if words[5] & 3 == 3 {
+      guard processor.userRoot != 0 else {
+        return end(.crashed("the guest enters user mode without page tables for it (MMUEXT_NEW_USER_BASEPTR)"))
+      }
+      switchMode(processor, &registers)
+    }
+    registers.rax = words[0]
+    registers.rip = words[4]
+    registers.cs =
+      UInt16(truncatingIfNeeded: words[5]) | 3 == UInt16(Selectors.code32)
+      ? Selectors.hostCode32 : Selectors.hostCode64
+    registers.ss = Selectors.hostData
+    registers.rflags = words[6] & ~(Flags.ioPrivilege | Flags.virtual8086) | Flags.interrupt
+    registers.rsp = words[7]
+    if words[3] & cameBySystemCall == 0 {
+      registers.r11 = words[1]
+      registers.rcx = words[2]
+    } else {
+      // As SYSRET leaves them.
+      registers.r11 = registers.rflags
+      registers.rcx = registers.rip
+    }
+    processor.upcallsAreMasked = words[6] & Flags.interrupt == 0
+  }
+
+  /// eax, eip, cs, eflags: within the kernel, which is all that 32-bit domains have here.
+  private func returnFromTrap32(_ processor: VirtualProcessor, _ registers: inout UserRegisters) throws(XenError) {
+    var words: [UInt64] = []
+    for position in 0..<4 as Range<UInt64> {
+      words.append(UInt64(try read(UInt32.self, registers.rsp &+ 4 &* position, root: processor.kernelRoot)))
+    }
+    guard words[2] & 3 != 3 else {
+      return end(.crashed("a 32-bit guest enters user mode, which is not done here"))
+    }
+    registers.rax = words[0]
+    registers.rip = words[1]
+    registers.rflags = words[3] & ~(Flags.ioPrivilege | Flags.virtual8086) | Flags.interrupt
+    registers.rsp = (registers.rsp &+ 16) & 0xffff_ffff
+    processor.upcallsAreMasked = words[3] & Flags.interrupt == 0
+  }
+}

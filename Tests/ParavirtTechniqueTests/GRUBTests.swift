@@ -1,0 +1,130 @@
+import Boot
+import Devices
+import Foundation
+import Platform
+import Synchronization
+import SystemPackage
+import Testing
+import VMM
+
+@testable import ParavirtTechnique
+
+/// Debian's GRUB for Xen, unmodified, of 64 and of 32 bits.
+@Suite(.serialized)
+struct GRUBTests {
+  @Test("the prompt, commands typed at the console, halt", arguments: ["x86_64", "i386"])
+  func session(architecture: String) throws {
+    let image = try Self.image(architecture)
+    let typist = try Typist([
+      "echo hello there", "set answer=42", "echo $answer", "ls", "if test 2 -lt 3 -a 7 -ne 8; then echo less; fi",
+      "help halt", "set", "halt",
+    ])
+    let outcome = try Self.run(image, typist)
+    let screen = typist.screen
+    // It is linked at address 0, which only root may have in a process of 64 bits.
+    if architecture == "x86_64", geteuid() != 0 {
+      guard case .crashed(let report) = outcome else {
+        Issue.record("\(outcome)")
+        return
+      }
+      #expect(report.summary.contains("vm.mmap_min_addr"))
+      return
+    }
+    #expect(outcome == .poweredOff)
+    #expect(screen.contains("GNU GRUB  version 2"))
+    #expect(screen.contains("\nhello there\n"))
+    #expect(screen.contains("\n42\n"))
+    #expect(screen.contains("(memdisk) (proc)"))
+    #expect(screen.contains("\nless\n"))
+    #expect(screen.contains("Usage: halt"))
+    #expect(screen.contains("\nanswer=42\n"))
+    #expect(typist.isDone)
+  }
+
+  private static func image(_ architecture: String) throws -> BootImage {
+    let folder = GuestRunner.root.appending(path: "guests/fetched/grub-xen")
+    let path = folder.appending(path: "grub-\(architecture)-xen.bin").path()
+    if !FileManager.default.fileExists(atPath: path) {
+      let fetch = try Process.run(GuestRunner.root.appending(path: "tools/fetch-guests"), arguments: ["grub-xen"])
+      fetch.waitUntilExit()
+      try #require(fetch.terminationStatus == 0, "tools/fetch-guests grub-xen failed")
+    }
+    return try BootImage(path: FilePath(path))
+  }
+
+  private static func run(_ image: BootImage, _ typist: Typist) throws -> Outcome {
+    var configuration = VirtualMachineConfiguration(boot: BootRequest(image: image))
+    configuration.machine.memorySize = 128 << 20
+    configuration.serialPorts = [
+      SerialPortConfiguration(
+        output: typist, input: SerialInput(fileDescriptor: typist.keyboard, isTerminal: false))
+    ]
+    var options = RunOptions()
+    options.timeLimit = 60_000_000_000
+    return try VirtualMachine(configuration, technique: ParavirtTechnique()).runOnThisThread(options).outcome
+  }
+}
+
+/// Reads what comes and types the next line at each prompt.
+private final class Typist: SerialSink {
+  private struct State {
+    var text: [UInt8] = []
+    var lines: [String]
+    var prompts = 0
+  }
+
+  /// Where the guest's input comes from.
+  let keyboard: Int32
+  private let hand: Int32
+  private let state: Mutex<State>
+
+  init(_ lines: [String]) throws {
+    var ends: [Int32] = [0, 0]
+    try #require(pipe(&ends) == 0)
+    (keyboard, hand) = (ends[0], ends[1])
+    state = Mutex(State(lines: lines))
+  }
+
+  deinit {
+    close(keyboard)
+    close(hand)
+  }
+
+  func write(_ bytes: UnsafeRawBufferPointer) {
+    state.withLock { state in
+      state.text += bytes
+      let seen = Self.plain(state.text)
+      let prompts = seen.components(separatedBy: "grub> ").count - 1
+      guard seen.hasSuffix("grub> "), prompts > state.prompts, !state.lines.isEmpty else { return }
+      state.prompts = prompts
+      let line = Array((state.lines.removeFirst() + "\r").utf8)
+      _ = line.withUnsafeBytes { Glibc.write(hand, $0.baseAddress, $0.count) }
+    }
+  }
+
+  func finish() {}
+  func abandon() {}
+
+  var isDone: Bool { state.withLock { $0.lines.isEmpty } }
+
+  /// What was said, without what moves the cursor.
+  var screen: String { state.withLock { Self.plain($0.text) } }
+
+  private static func plain(_ bytes: [UInt8]) -> String {
+    var text: [UInt8] = []
+    var position = 0
+    while position < bytes.count {
+      if bytes[position] == 0x1b {
+        position += 1
+        if position < bytes.count, bytes[position] == UInt8(ascii: "[") {
+          position += 1
+          while position < bytes.count, !(0x40...0x7e).contains(bytes[position]) { position += 1 }
+        }
+      } else if bytes[position] != 0x0d {
+        text.append(bytes[position])
+      }
+      position += 1
+    }
+    return String(decoding: text, as: UTF8.self)
+  }
+}

@@ -1,0 +1,51 @@
+import Boot
+import Devices
+import EmbeddedGuests
+import Foundation
+import Platform
+import Testing
+import VMM
+
+@testable import ParavirtTechnique
+
+/// Runs a guest of ours in its build for Xen's interface.
+struct GuestRunner {
+  var memory: UInt64 = 64 << 20
+  var processors = 1
+  var seconds: UInt64 = 60
+
+  func run(_ guest: String, commandLine: String = "") throws -> (outcome: Outcome, output: String) {
+    let bytes = try #require(EmbeddedGuest.named(guest)?.paravirtualBytes)
+    return try run(try BootImage(name: guest, bytes: bytes), commandLine: commandLine)
+  }
+
+  func run(_ image: BootImage, commandLine: String = "") throws -> (outcome: Outcome, output: String) {
+    var request = BootRequest(image: image)
+    request.commandLine = commandLine
+    var configuration = VirtualMachineConfiguration(boot: request)
+    configuration.machine.memorySize = memory
+    configuration.machine.processorCount = processors
+    let sink = MemorySink()
+    configuration.serialPorts = [SerialPortConfiguration(output: sink)]
+    var options = RunOptions()
+    options.timeLimit = seconds * 1_000_000_000
+    let result = try VirtualMachine(configuration, technique: ParavirtTechnique()).runOnThisThread(options)
+    return (result.outcome, String(decoding: sink.bytes, as: UTF8.self).replacing("\r\n", with: "\n"))
+  }
+
+  static let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    .deletingLastPathComponent()
+
+  /// What `guests/expected` has, without the lines that depend on the host.
+  static func expected(_ file: String) throws -> String {
+    let text = try String(contentsOf: root.appending(path: "guests/expected/\(file)"), encoding: .utf8)
+    return withoutVaryingLines(text)
+  }
+
+  /// A `*` marks them.
+  static func withoutVaryingLines(_ text: String) -> String {
+    text.split(separator: "\n", omittingEmptySubsequences: false).filter {
+      !$0.hasPrefix("user   *") && !$0.hasPrefix("kernel *")
+    }.joined(separator: "\n")
+  }
+}

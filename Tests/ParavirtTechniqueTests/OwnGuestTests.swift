@@ -1,0 +1,51 @@
+import Platform
+import Testing
+import VMM
+
+/// Every guest of ours that is built for Xen's interface says the same as its native build elsewhere.
+@Suite(.serialized)
+struct OwnGuestTests {
+  private func check(_ guest: String, _ commandLine: String, _ file: String, _ outcome: Outcome, processors: Int = 1)
+    throws
+  {
+    var runner = GuestRunner()
+    runner.processors = processors
+    let result = try runner.run(guest, commandLine: commandLine)
+    #expect(result.outcome == outcome)
+    #expect(GuestRunner.withoutVaryingLines(result.output) == (try GuestRunner.expected(file)))
+  }
+
+  @Test("compute: the checksum of real processors")
+  func compute() throws { try check("compute", "", "compute.txt", .exited(code: 0)) }
+
+  @Test("ring3: processes, page tables, a timer", arguments: ["", "syscall"])
+  func ring3(commandLine: String) throws { try check("ring3", commandLine, "ring3.txt", .exited(code: 0)) }
+
+  @Test("smp: processors by VCPUOP_initialise", arguments: [1, 2, 4])
+  func smp(processors: Int) throws {
+    try check("smp", "", "smp-\(processors).txt", .exited(code: 0), processors: processors)
+  }
+
+  @Test("privileged: what traps, what became a hypercall, what goes through silently")
+  func privileged() throws { try check("privileged", "", "privileged-xen.txt", .exited(code: 0)) }
+
+  @Test("crash: each way ends with a reason", arguments: ["triple-fault", "jump", "stack-overflow"])
+  func crash(variant: String) throws {
+    let result = try GuestRunner().run("crash", commandLine: variant)
+    guard case .crashed(let report) = result.outcome else {
+      Issue.record("\(result.outcome)")
+      return
+    }
+    #expect(report.summary.contains("the guest has no"))
+    #expect(result.output == (try GuestRunner.expected("crash-\(variant).txt")))
+  }
+
+  @Test("crash: halted for good, an endless loop, a fault that the guest reports itself")
+  func otherCrashes() throws {
+    #expect(try GuestRunner().run("crash", commandLine: "halt").outcome == .halted)
+    var runner = GuestRunner()
+    runner.seconds = 1
+    #expect(try runner.run("crash", commandLine: "loop").outcome == .stopped(.timeout))
+    #expect(try GuestRunner().run("crash", commandLine: "jump-reported").outcome == .exited(code: 1))
+  }
+}
