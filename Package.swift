@@ -51,11 +51,14 @@ let package = Package(
       name: "Platform", dependencies: ["Boot", "CLinux", "Devices", "VMM", system], swiftSettings: strict),
     .target(name: "GuestProcess", dependencies: ["CLinux", "VMM", system], swiftSettings: strict),
     .target(name: "TestRunner", dependencies: ["GuestProcess", system], swiftSettings: strict),
+    .target(name: "CChartLibrary", exclude: ["library"], cSettings: [.headerSearchPath("library")]),
+    .target(
+      name: "Comparison", dependencies: ["CChartLibrary", "GuestProcess", "VMM"], swiftSettings: strict),
     .target(name: "Inspection", dependencies: ["InstructionSet"], swiftSettings: strict),
     .executableTarget(
       name: "trivisor",
       dependencies: [
-        "Boot", "CLinux", "Devices", "EmbeddedGuests", "GuestProcess", "HardwareTechnique", "Inspection",
+        "Boot", "CLinux", "Comparison", "Devices", "EmbeddedGuests", "GuestProcess", "HardwareTechnique", "Inspection",
         "InstructionSet", "ParavirtTechnique", "Platform", "RewritingTechnique", "TestRunner", "VMM", argumentParser,
         system,
       ],
@@ -78,6 +81,7 @@ let package = Package(
       name: "PlatformTests",
       dependencies: ["Boot", "Devices", "EmbeddedGuests", "HardwareTechnique", "Platform", "VMM"],
       swiftSettings: strict),
+    .testTarget(name: "ComparisonTests", dependencies: ["Comparison", "GuestProcess"], swiftSettings: strict),
     .testTarget(name: "TestRunnerTests", dependencies: ["GuestProcess", "TestRunner"], swiftSettings: strict),
     .testTarget(
       name: "InspectionTests", dependencies: ["Boot", "EmbeddedGuests", "Inspection", "InstructionSet"],

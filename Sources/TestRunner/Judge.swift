@@ -12,19 +12,19 @@ import GuestProcess
 /// Watches one guest's console and gives the verdict.
 struct Judge {
   let test: TestCase
-  private let required: ConsolePattern?
-  private let forbidden: ConsolePattern?
+  private let required: LinePattern?
+  private let forbidden: LinePattern?
   private var lines = ConsoleLines()
   private(set) var tap = TAPReader()
   private var hasRequired = false
   private var forbiddenLine: String?
 
-  /// - Throws: `ConsolePattern.Failure`.
-  init(_ test: TestCase) throws(ConsolePattern.Failure) {
+  /// - Throws: `LinePattern.Failure`.
+  init(_ test: TestCase) throws(LinePattern.Failure) {
     self.test = test
-    if let pattern = test.expectation.output { required = try ConsolePattern(pattern) } else { required = nil }
+    if let pattern = test.expectation.output { required = try LinePattern(pattern) } else { required = nil }
     if let pattern = test.expectation.forbiddenOutput {
-      forbidden = try ConsolePattern(pattern)
+      forbidden = try LinePattern(pattern)
     } else {
       forbidden = nil
     }
@@ -70,7 +70,9 @@ struct Judge {
         return (Self.kind(of: record), "\(Self.describe(record)), where \(outcome) was expected")
       }
     } else {
-      guard record.outcome == "exited" || record.outcome == "poweredOff" else {
+      // A reset is a good end where --on-reset=success says so.
+      let isGoodReset = record.outcome == "reset" && record.status == 0
+      guard record.outcome == "exited" || record.outcome == "poweredOff" || isGoodReset else {
         return (Self.kind(of: record), Self.describe(record))
       }
     }
@@ -121,6 +123,7 @@ struct Judge {
       switch record.outcome {
       case "timedOut": "the time limit ran out"
       case "tripleFault": "triple fault"
+      case "panicked": "the guest's kernel panicked"
       case "halted": "halted for good without an exit code"
       case "reset": "reset without an exit code"
       case "poweredOff": "the guest switched off"

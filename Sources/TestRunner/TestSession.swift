@@ -45,7 +45,7 @@ public final class TestSession {
 
   /// Runs all tests, on the process's first thread.
   /// - Returns: the signal that ended the run early, if one did.
-  /// - Throws: `ConsolePattern.Failure` before anything runs; `ProcessFailure` when the host gives no process.
+  /// - Throws: `LinePattern.Failure` before anything runs; `ProcessFailure` when the host gives no process.
   public func run() throws -> Int32? {
     let judges = try tests.map { try Judge($0) }
     var waiting = Array(judges.indices)[...]

@@ -104,7 +104,7 @@ struct TestCommand: ParsableCommand {
     let signal: Int32?
     do {
       signal = try session.run()
-    } catch let failure as ConsolePattern.Failure {
+    } catch let failure as LinePattern.Failure {
       throw Refusal(status: .usage, message: failure.description)
     } catch let failure as ProcessFailure {
       progress.clear()

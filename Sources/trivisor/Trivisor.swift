@@ -19,6 +19,7 @@ struct Trivisor: ParsableCommand {
         trivisor run guest:hello                 a guest that is part of this program
         trivisor run kernel.elf --cpus 2         an image of yours
         trivisor test build/*.elf --jobs 2       guests as tests, with verdicts for CI
+        trivisor compare guest:compute           the same guest under each technique
         trivisor inspect vmlinuz                 what of it virtualization has to deal with
         trivisor doctor                          what this host offers
 
@@ -28,7 +29,8 @@ struct Trivisor: ParsableCommand {
       """,
     version: version,
     subcommands: [
-      RunCommand.self, TestCommand.self, InspectCommand.self, DoctorCommand.self, GuestsCommand.self,
+      RunCommand.self, TestCommand.self, CompareCommand.self, InspectCommand.self, DoctorCommand.self,
+      GuestsCommand.self,
     ])
 
   /// Of the program.

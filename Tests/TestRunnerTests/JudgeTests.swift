@@ -98,6 +98,6 @@ struct JudgeTests {
 
   @Test("a pattern that is none is refused")
   func badPattern() {
-    #expect(throws: ConsolePattern.Failure.self) { try ConsolePattern("(") }
+    #expect(throws: LinePattern.Failure.self) { try LinePattern("(") }
   }
 }

@@ -14,7 +14,7 @@
 import CLinuxGuest
 
 @c(linux_main)
-public func linuxMain() -> Never {
+func linuxMain() -> Never {
   prepare()
   let order = Order()
   let status = order.map { run($0) } ?? complain("there is no command", 125)
@@ -178,7 +178,8 @@ func become(_ order: Order) -> Never {
     halt()
   }
   let error = Linux.call(.execve, Linux.address(program), Linux.address(arguments), Linux.address(words))
-  Linux.call(.exit, Int(complain("the root has no shell, and the command can't be run by itself", error == -2 ? 127 : 126)))
+  let status = complain("the root has no shell, and the command can't be run by itself", error == -2 ? 127 : 126)
+  Linux.call(.exit, Int(status))
   halt()
 }
 
@@ -209,14 +210,15 @@ func takeTerminal(isInteractive: Bool) {
     }
   }
   var settings = TerminalSettings()
-  let hasSettings = withUnsafeMutablePointer(to: &settings) { Linux.call(.ioctl, 0, 0x5401, Linux.address($0)) }  // TCGETS
+  // TCGETS, and TCSETS below.
+  let hasSettings = withUnsafeMutablePointer(to: &settings) { Linux.call(.ioctl, 0, 0x5401, Linux.address($0)) }
   guard hasSettings == 0 else { return }
   settings.outputFlags &= ~1  // OPOST
   if !isInteractive {
     settings.localFlags &= ~0x78  // ECHO, ECHOE, ECHOK, ECHONL
     settings.inputFlags &= ~0x100  // ICRNL
   }
-  withUnsafeMutablePointer(to: &settings) { _ = Linux.call(.ioctl, 0, 0x5402, Linux.address($0)) }  // TCSETS
+  withUnsafeMutablePointer(to: &settings) { _ = Linux.call(.ioctl, 0, 0x5402, Linux.address($0)) }
 }
 
 /// Ends the machine with a status.

@@ -1,7 +1,7 @@
 import Glibc
 
 /// An extended regular expression as in POSIX, for one line at a time.
-public final class ConsolePattern {
+public final class LinePattern {
   /// A pattern that can't be understood.
   public struct Failure: Error, Sendable, CustomStringConvertible {
     /// One sentence.
@@ -23,7 +23,7 @@ public final class ConsolePattern {
   deinit { regfree(&compiled) }
 
   /// Whether some part of the line matches.
-  func matches(_ line: ArraySlice<UInt8>) -> Bool {
+  public func matches(_ line: ArraySlice<UInt8>) -> Bool {
     (line + [0]).withUnsafeBytes { bytes in
       guard let start = bytes.bindMemory(to: CChar.self).baseAddress else { return false }
       return regexec(&compiled, start, 0, nil, 0) == 0

@@ -1,0 +1,89 @@
+/// What came of running the same guest under several techniques.
+public struct Comparison: Sendable {
+  /// One figure of the report under all techniques that ran.
+  public struct Row: Sendable {
+    /// What it is, in words.
+    public let title: String
+    /// `ms`, `MiB`, `cycles`; empty for counts.
+    public let unit: String
+    /// One for each technique that ran; `nil` where there is none.
+    public let values: [Spread?]
+  }
+
+  /// What was asked for.
+  public let plan: ComparisonPlan
+  /// In the order of the plan.
+  public let techniques: [TechniqueRuns]
+
+  init(_ plan: ComparisonPlan, _ techniques: [TechniqueRuns]) {
+    self.plan = plan
+    self.techniques = techniques
+  }
+
+  /// Those that have runs that count.
+  public var ran: [TechniqueRuns] { techniques.filter { !$0.samples.isEmpty } }
+
+  /// Where results differ that must not, a sentence each.
+  public var differences: [String] {
+    var found: [String] = []
+    for technique in techniques {
+      if let instability = technique.instability {
+        found.append("\(technique.name): not each run gave the same result: \(instability)")
+      }
+    }
+    let known = techniques.compactMap { technique in technique.result.map { (technique.name, $0) } }
+    guard let (firstName, first) = known.first else { return found }
+    for (name, result) in known.dropFirst() {
+      if let difference = result.difference(from: first) {
+        found.append("\(name) differs from \(firstName): \(difference)")
+      }
+    }
+    return found
+  }
+
+  /// Times and memory.
+  public var costs: [Row] {
+    let milliseconds: [(String, (RunSample) -> Double?)] = [
+      ("to the first output", { $0.firstOutput }), ("to the first instruction", { $0.start }), ("guest", { $0.guest }),
+      ("tear-down", { $0.end }), ("whole", { $0.whole }), ("processor, user mode", { $0.user }),
+      ("processor, host's kernel", { $0.system }),
+    ]
+    let times = milliseconds.map { title, figure in
+      Row(title: title, unit: "ms", values: ran.map { $0.spread(figure) })
+    }
+    return times + [
+      Row(
+        title: "most memory resident", unit: "MiB",
+        values: ran.map { $0.spread { Double($0.peakResident) / 1_048_576 } })
+    ]
+  }
+
+  /// The names of all counters that are not zero everywhere, in alphabetical order.
+  public var counterNames: [String] {
+    var names: Set<String> = []
+    for sample in ran.flatMap(\.samples) {
+      for (name, count) in sample.counters where count > 0 { names.insert(name) }
+    }
+    return names.sorted()
+  }
+
+  /// Events by name.
+  public var counters: [Row] {
+    counterNames.map { name in
+      Row(title: name, unit: "", values: ran.map { $0.spread { $0.counters[name].map { Double($0) } } })
+    }
+  }
+
+  /// What the guest measured by itself.
+  public var measurements: [Row] {
+    var names: [String] = []
+    for technique in ran {
+      for sample in technique.samples {
+        for name in sample.measurements.keys.sorted() where !names.contains(name) { names.append(name) }
+      }
+    }
+    return names.map { name in
+      Row(title: name, unit: "cycles", values: ran.map { $0.spread { $0.measurements[name] } })
+    }
+  }
+}

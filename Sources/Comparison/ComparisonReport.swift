@@ -1,0 +1,82 @@
+import FoundationEssentials
+
+/// What `trivisor compare --json` writes, and what the page is drawn from: docs/compare.md describes each member.
+public struct ComparisonReport: Encodable {
+  private struct Technique: Encodable {
+    let name: String
+    let obstacle: String?
+    let result: String?
+    let runs: [RunSample]
+    let medians: [String: Double]
+  }
+
+  private struct Table: Encodable {
+    struct Row: Encodable {
+      let title: String
+      let unit: String
+      let values: [Spread?]
+    }
+
+    let rows: [Row]
+
+    init(_ rows: [Comparison.Row]) {
+      self.rows = rows.map { Row(title: $0.title, unit: $0.unit, values: $0.values) }
+    }
+  }
+
+  private let schemaVersion = 1
+  private let guest: String
+  private let arguments: [String]
+  private let repetitions: Int
+  private let warmUps: Int
+  private let host: HostDescription
+  private let isSame: Bool
+  private let differences: [String]
+  private let techniques: [Technique]
+  private let costs: Table
+  private let counters: Table
+  private let measurements: Table
+
+  /// - Parameter host: what it ran on.
+  public init(_ comparison: Comparison, host: HostDescription) {
+    guest = comparison.plan.image
+    arguments = Array(comparison.plan.runArguments.dropFirst())
+    repetitions = comparison.plan.repetitions
+    warmUps = comparison.plan.warmUps
+    self.host = host
+    differences = comparison.differences
+    isSame = differences.isEmpty
+    techniques = comparison.techniques.map { technique in
+      var medians: [String: Double] = [:]
+      let figures: [(String, (RunSample) -> Double?)] = [
+        ("whole", { $0.whole }), ("start", { $0.start }), ("guest", { $0.guest }), ("end", { $0.end }),
+        ("firstOutput", { $0.firstOutput }), ("user", { $0.user }), ("system", { $0.system }),
+        ("peakResident", { Double($0.peakResident) }),
+      ]
+      for (name, figure) in figures { medians[name] = technique.spread(figure)?.median }
+      return Technique(
+        name: technique.name, obstacle: technique.obstacle, result: technique.result?.title, runs: technique.samples,
+        medians: medians)
+    }
+    costs = Table(comparison.costs)
+    counters = Table(comparison.counters)
+    measurements = Table(comparison.measurements)
+  }
+
+  /// As text, keys in order.
+  /// - Throws: what the encoder throws; none of our types makes it.
+  public func text() throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    return String(decoding: try encoder.encode(self), as: UTF8.self) + "\n"
+  }
+
+  /// As text that may stand in a page's script, whatever a guest wrote.
+  func scriptText() throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys]
+    let text = String(decoding: try encoder.encode(self), as: UTF8.self)
+    return text.replacing("<", with: "\\u003c").replacing("\u{2028}", with: "\\u2028").replacing(
+      "\u{2029}", with: "\\u2029")
+  }
+}

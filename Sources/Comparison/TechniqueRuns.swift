@@ -1,0 +1,23 @@
+/// Everything about a guest under one technique.
+public struct TechniqueRuns: Sendable {
+  /// `hardware`, `rewriting` or `paravirtual`.
+  public let name: String
+  /// Why there are no runs, if there are none.
+  public internal(set) var obstacle: String?
+  /// Without those for warming up.
+  public internal(set) var samples: [RunSample] = []
+  /// Of the first run.
+  public internal(set) var result: GuestResult?
+  /// Where a later run gave another result than the first.
+  public internal(set) var instability: String?
+
+  init(_ name: String) { self.name = name }
+
+  /// The spread of one of the figures.
+  public func spread(_ figure: (RunSample) -> Double?) -> Spread? { Spread(samples.compactMap(figure)) }
+
+  /// The median of a counter; zero where it is not counted.
+  public func counter(_ name: String) -> Double {
+    spread { $0.counters[name].map { Double($0) } }?.median ?? 0
+  }
+}

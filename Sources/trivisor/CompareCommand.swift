@@ -1,0 +1,161 @@
+import ArgumentParser
+import Comparison
+import Glibc
+import GuestProcess
+import VMM
+
+/// `trivisor compare`.
+struct CompareCommand: ParsableCommand {
+  /// Lines of our own guests that depend on the processor model or are measurements.
+  private static let ownVariableLines = "^[a-z]* *\\*| cycles$"
+
+  static let configuration = CommandConfiguration(
+    commandName: "compare",
+    abstract: "Run the same guest under every technique and put the costs side by side.",
+    discussion: """
+      With the same processor model, memory and devices, in turns, each run in a process of its own. What a technique
+      can't run is said, and why. All must give the same result: end and exit code, and, for guests of Trivisor's own or
+      with --same-output, what they write.
+
+        trivisor compare guest:hello guest:compute --repeat 10
+        trivisor compare guest:nanobench                     what each operation costs, in cycles
+        trivisor compare vmlinuz --initrd initrd.img --append trivisor.do=poweroff --html report.html
+
+      Ends with 0 if all gave the same result, with 1 if they did not, with 125 if nothing could be run.
+      """)
+
+  @Argument(help: "Guests: files, or guest:NAME.", completion: .file())
+  var images: [String]
+
+  @Option(help: ArgumentHelp("Which techniques, with commas between them.", valueName: "names"))
+  var techniques = "hardware,rewriting,paravirtual"
+
+  @Option(help: "How many runs under each technique count.")
+  var `repeat` = 5
+
+  @Option(help: "How many runs under each come before them and don't count.")
+  var warmUp = 1
+
+  @Option(help: "How long a run may take: 30s, 500ms, 5m.")
+  var timeout: TimeLimit?
+
+  @Flag(help: "What the guests write must be the same too.")
+  var sameOutput = false
+
+  @Option(help: ArgumentHelp("Lines that may differ: an extended regular expression.", valueName: "pattern"))
+  var ignoreLines: String?
+
+  @OptionGroup(title: "Options for the guests, as of 'trivisor run'")
+  var options: ForwardedOptions
+
+  @Option(
+    help: "Write the report as JSON; - is standard output. With several guests, NAME-1.json and so on.",
+    completion: .file(extensions: ["json"]))
+  var json: String?
+
+  @Option(
+    help: "Write the report as one page for a browser. With several guests, NAME-1.html and so on.",
+    completion: .file(extensions: ["html"]))
+  var html: String?
+
+  func validate() throws {
+    if `repeat` < 1 { throw ValidationError("--repeat: at least one run must count") }
+    if warmUp < 0 { throw ValidationError("--warm-up: there is no such number of runs") }
+    for name in names where TechniqueName(rawValue: name) == nil {
+      throw ValidationError("--techniques: there is no technique '\(name)'; there are hardware, rewriting, paravirtual")
+    }
+    if names.isEmpty { throw ValidationError("--techniques: name at least one") }
+  }
+
+  func run() throws {
+    for file in files(json) { try ResultFile.refuseUnwritable(file, option: "--json") }
+    for file in files(html) { try ResultFile.refuseUnwritable(file, option: "--html") }
+    var status: Int32 = 0
+    for (index, image) in images.enumerated() {
+      let (comparison, signal) = try compare(image)
+      let host = HostDescription.this
+      if json != "-" { Diagnostics.print((index > 0 ? "\n" : "") + text(comparison, host)) }
+      if let json {
+        try ResultFile.write(
+          try ComparisonReport(comparison, host: host).text(), to: numbered(json, index), option: "--json")
+      }
+      if let html {
+        try ResultFile.write(
+          try ComparisonPage.text(comparison, host: host), to: numbered(html, index), option: "--html")
+      }
+      if let signal { Glibc.exit(128 + signal) }
+      for difference in comparison.differences { Diagnostics.say("\(image): \(difference)") }
+      if comparison.ran.isEmpty {
+        Diagnostics.say("\(image): no technique could run it")
+        status = ExitStatus.failed.rawValue
+      } else if !comparison.differences.isEmpty, status == 0 {
+        status = 1
+      }
+    }
+    Glibc.exit(status)
+  }
+
+  private var names: [String] {
+    var seen: [String] = []
+    for name in techniques.split(separator: ",").map(String.init) where !seen.contains(name) { seen.append(name) }
+    return seen
+  }
+
+  private func compare(_ image: String) throws -> (Comparison, Int32?) {
+    var plan = ComparisonPlan(image: image, runArguments: [image] + options.words, techniques: names)
+    plan.repetitions = `repeat`
+    plan.warmUps = warmUp
+    if let timeout { plan.timeLimit = timeout.nanoseconds }
+    let isOwn = image.hasPrefix("guest:")
+    plan.comparesOutput = sameOutput || isOwn
+    plan.ignoredLines = ignoreLines ?? (isOwn ? Self.ownVariableLines : nil)
+    let session = ComparisonSession(plan)
+    let isTerminal = isatty(STDERR_FILENO) != 0
+    if isTerminal {
+      session.whenRunBegins = { name, number, count in
+        Diagnostics.draw("\r\(image): \(name), run \(number) of \(count)\u{1b}[K")
+      }
+    }
+    defer { if isTerminal { Diagnostics.draw("\r\u{1b}[K") } }
+    do {
+      let (comparison, signal) = try session.run()
+      return (comparison, signal)
+    } catch let failure as LinePattern.Failure {
+      throw Refusal(status: .usage, message: failure.description)
+    } catch let failure as ProcessFailure {
+      throw Refusal(status: .failed, message: failure.description)
+    }
+  }
+
+  private func text(_ comparison: Comparison, _ host: HostDescription) -> String {
+    var lines = ["\(comparison.plan.image), \(host.processor), Linux \(host.kernel)"]
+    if !comparison.ran.isEmpty {
+      for (title, rows) in ComparisonText.tables(comparison) {
+        lines += ["", title]
+        let columns = Set(1..<(rows.map(\.count).max() ?? 1).advanced(by: 1))
+        lines += TextTable(rows, rightAligned: columns).lines.map { "  " + $0 }
+      }
+      lines.append("")
+    }
+    for technique in comparison.techniques {
+      if let obstacle = technique.obstacle { lines.append("not run: \(technique.name): \(obstacle)") }
+    }
+    if comparison.ran.count > 1, comparison.differences.isEmpty {
+      lines.append("the same result under all that ran")
+    }
+    return lines.joined(separator: "\n")
+  }
+
+  private func files(_ name: String?) -> [String] {
+    guard let name else { return [] }
+    return images.indices.map { numbered(name, $0) }
+  }
+
+  /// The file for one of several guests.
+  private func numbered(_ name: String, _ index: Int) -> String {
+    guard images.count > 1, name != "-" else { return name }
+    let start = name.lastIndex(of: "/").map(name.index(after:)) ?? name.startIndex
+    guard let dot = name[start...].lastIndex(of: "."), dot > start else { return "\(name)-\(index + 1)" }
+    return "\(name[..<dot])-\(index + 1)\(name[dot...])"
+  }
+}

@@ -1,0 +1,112 @@
+import Foundation
+import Testing
+
+@testable import Comparison
+@testable import GuestProcess
+
+@Suite("the same guest under several techniques")
+struct ComparisonTests {
+  private func ending(guest: Double, counters: [String: Int] = [:]) throws -> GuestEnding {
+    let object: [String: Any] = [
+      "schemaVersion": 1, "technique": "rewriting", "techniqueReason": "asked for", "outcome": "exited", "guestCode": 0,
+      "status": 0, "times": ["setUp": 1, "guest": guest, "sinceCommand": 3, "firstInstruction": 7_000_000],
+      "memory": ["peakResident": 3 << 20], "counters": counters,
+    ]
+    let record = try JSONDecoder().decode(RunRecord.self, from: JSONSerialization.data(withJSONObject: object))
+    return GuestEnding(
+      status: .exited(0), reason: nil, record: record, errors: "", wallTime: UInt64((guest + 10) * 1e6),
+      userTime: 2_000_000, systemTime: 1_000_000)
+  }
+
+  private func runs(
+    _ name: String, guests: [Double], result: GuestResult, measurements: [String: Double] = [:]
+  ) throws -> TechniqueRuns {
+    var runs = TechniqueRuns(name)
+    runs.result = result
+    for guest in guests {
+      let ending = try ending(guest: guest, counters: ["exit": 12, "portRead": 0])
+      let record = try #require(ending.record)
+      runs.samples.append(
+        RunSample(ending, record, began: 2_000_000, firstOutput: 6_000_000, measurements: measurements))
+    }
+    return runs
+  }
+
+  private let good = GuestResult(outcome: "exited", code: 0, lines: ["a", "b"])
+  private var plan: ComparisonPlan {
+    ComparisonPlan(
+      image: "guest:</script><b>", runArguments: ["x"], techniques: ["hardware", "rewriting", "paravirtual"])
+  }
+
+  @Test("a run's time is its parts'")
+  func parts() throws {
+    let sample = try #require(runs("hardware", guests: [20], result: good).samples.first)
+    #expect(sample.whole == 30)
+    #expect(sample.start == 5)
+    #expect(sample.guest == 20)
+    #expect(sample.end == 5)
+    #expect(sample.firstOutput == 6)
+  }
+
+  @Test("median and limits", arguments: [([3.0], 3.0), ([1, 9, 2], 2), ([4, 1, 2, 9], 3)])
+  func spread(values: [Double], median: Double) {
+    #expect(Spread(values)?.median == median)
+    #expect(Spread(values)?.minimum == values.min())
+    #expect(Spread(values)?.maximum == values.max())
+    #expect(Spread([]) == nil)
+  }
+
+  @Test("another end, code or output is a difference, and says which")
+  func differences() throws {
+    let other = try runs("rewriting", guests: [1], result: GuestResult(outcome: "exited", code: 1, lines: ["a", "b"]))
+    let longer = try runs(
+      "paravirtual", guests: [1], result: GuestResult(outcome: "exited", code: 0, lines: ["a", "b", "c"]))
+    let comparison = Comparison(plan, [try runs("hardware", guests: [1], result: good), other, longer])
+    #expect(
+      comparison.differences == [
+        "rewriting differs from hardware: it ended with exited 1 instead of exited 0",
+        "paravirtual differs from hardware: line 3 of its output is 'c' instead of 'nothing more'".replacingOccurrences(
+          of: "'nothing more'", with: "nothing more"),
+      ])
+    let same = Comparison(
+      plan, [try runs("hardware", guests: [1], result: good), try runs("rewriting", guests: [2], result: good)])
+    #expect(same.differences.isEmpty)
+  }
+
+  @Test("counters that nobody has are left out; ratios are to the first technique")
+  func tables() throws {
+    let first = try runs("hardware", guests: [1], result: good, measurements: ["syscall": 100])
+    let second = try runs("rewriting", guests: [1], result: good, measurements: ["syscall": 2350])
+    let comparison = Comparison(plan, [first, second])
+    #expect(comparison.counterNames == ["exit"])
+    let tables = ComparisonText.tables(comparison)
+    #expect(tables.count == 3)
+    #expect(tables[2].rows == [["", "hardware", "rewriting"], ["syscall", "100", "2 350 (×23.50)"]])
+  }
+
+  @Test("the page is whole and can't be broken out of by what a guest is called")
+  func page() throws {
+    let comparison = Comparison(plan, [try runs("hardware", guests: [1, 2], result: good)])
+    let host = HostDescription(processor: "p", processors: 2, kernel: "k")
+    let page = try ComparisonPage.text(comparison, host: host)
+    #expect(page.contains("Chart.js v3"))
+    #expect(!page.contains("</script><b>"))
+    #expect(page.components(separatedBy: "</script>").count == 4)
+    #expect(!page.contains("src=\"http"))
+  }
+
+  @Test("JSON has every run")
+  func json() throws {
+    var skipped = TechniqueRuns("paravirtual")
+    skipped.obstacle = "there is no build"
+    let comparison = Comparison(plan, [try runs("hardware", guests: [1, 2, 3], result: good), skipped])
+    let host = HostDescription(processor: "p", processors: 2, kernel: "k")
+    let text = try ComparisonReport(comparison, host: host).text()
+    let object = try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
+    #expect(object["schemaVersion"] as? Int == 1)
+    #expect(object["isSame"] as? Bool == true)
+    let techniques = try #require(object["techniques"] as? [[String: Any]])
+    #expect((techniques[0]["runs"] as? [Any])?.count == 3)
+    #expect(techniques[1]["obstacle"] as? String == "there is no build")
+  }
+}
