@@ -98,12 +98,13 @@ extension Translator {
   /// in the cold part. `operation` must leave the flags' home the same both times.
   func emitAccess(
     size: Int, reads: Bool, writes: Bool, mustBeAligned: Bool = false, isStack: Bool = false,
+    waitsForX87: Bool = false,
     _ operation: @escaping (Place) -> Void
   ) {
     // The address is in T1, the flags are in RAX.
     var access = AccessSite(
       size: size, isWrite: writes, isRead: reads, mustBeAligned: mustBeAligned, isStack: isStack, view: mode.view,
-      isCall: isCalling)
+      waitsForX87: waitsForX87, isCall: isCalling)
     access.retry = emitter.address
     let tags = Place.stateIndexed(Host.t2, scale: 3, offset: StateLayout.tags(view: mode.view, isWrite: writes))
     emitter.rotateRight(Host.t2, Host.t1, by: 12)
