@@ -115,6 +115,8 @@ struct AccessSite {
   /// Behind the instruction or the load.
   var next: UInt64 = 0
   let view: Int
+  /// A pending x87 exception comes before whatever memory has to say.
+  let waitsForX87: Bool
   /// The instruction goes on with a jump behind the store: a block that the store invalidates must still run to there.
   let isCall: Bool
 }

@@ -53,9 +53,19 @@ extension RewritingProcessor {
     throw .exception(.debug)
   }
 
+  /// What an operand of `count` bytes is aligned to where that is checked: at most 16, and 8 for the ten bytes of x87.
+  private static func alignment(_ count: Int) -> UInt64 {
+    switch count {
+    case 1, 2, 4, 8, 16: UInt64(count)
+    case 32: 16
+    case 10: 8
+    default: 1
+    }
+  }
+
   /// To be told of each access of the guest to memory while `mode.checksAccesses`.
   func checkAccess(_ linear: UInt64, count: Int, _ access: MemoryAccess) throws(Interruption) {
-    if checksAlignment, count <= 8, count.nonzeroBitCount == 1, linear & UInt64(count - 1) != 0 {
+    if checksAlignment, !selectsElements, linear & (Self.alignment(count) - 1) != 0 {
       throw .exception(.alignmentCheck)
     }
     if hasBreakpoints { accessHits |= hits(linear, count: count, kinds: access == .write ? [1, 3] : [3]) }

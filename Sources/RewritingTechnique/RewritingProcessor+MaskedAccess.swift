@@ -29,6 +29,9 @@ extension RewritingProcessor {
 
   /// - Returns: whether it was one of these instructions.
   func emulateMasked(_ instruction: Instruction, _ next: UInt64) throws(Interruption) -> Bool {
+    // Their elements are not checked for alignment.
+    selectsElements = true
+    defer { selectsElements = false }
     switch (instruction.opcodeMap, instruction.opcode) {
     case (Instruction.OpcodeMap.escape0F38, 0x2c...0x2f), (Instruction.OpcodeMap.escape0F38, 0x8c),
       (Instruction.OpcodeMap.escape0F38, 0x8e):

@@ -14,6 +14,10 @@ extension RewritingProcessor {
   func resolve(_ access: AccessSite) throws(Interruption) -> UInt64 {
     let state = block.state
     let linear = state.pointee.address
+    if access.waitsForX87, cws_x87_status() & 0x80 != 0 {
+      guard system.cr0 & 0x20 != 0 else { throw .unsupported("an x87 error reported by IRQ 13") }
+      throw .exception(.x87)
+    }
     if access.mustBeAligned, linear % UInt64(access.size) != 0 { throw .exception(.general) }
     let kind: MemoryAccess = access.isWrite ? .write : .read
     let pieces = try locate(linear, count: access.size, kind, isStack: access.isStack)
@@ -27,7 +31,8 @@ extension RewritingProcessor {
       }
     }
     let place = block.bounce + Int(linear & 63)
-    if access.isRead {
+    // An x87 store that raises an exception may leave memory as it is.
+    if access.isRead || (access.waitsForX87 && isRAM(pieces)) {
       readPhysical(first, into: place, count: pieces.firstCount)
       readPhysical(pieces.second, into: place + pieces.firstCount, count: pieces.secondCount)
     }
@@ -39,7 +44,8 @@ extension RewritingProcessor {
 
   /// Puts what was stored to the bounce buffer where it belongs.
   /// - Returns: whether `running` is still good.
-  func storePending(_ running: Block) throws(Interruption) -> Bool {
+  func storePending(_ access: AccessSite, _ running: Block) throws(Interruption) -> Bool {
+    if access.waitsForX87, !isRAM(pending), cws_x87_error_before_store() != 0 { return running.isValid }
     let place = block.bounce + Int(block.state.pointee.address & 63)
     var reason = writePhysical(pending.first, from: place, count: pending.firstCount)
     if pending.secondCount != 0 {
@@ -48,6 +54,11 @@ extension RewritingProcessor {
     }
     if let reason { throw .stop(reason) }
     return running.isValid
+  }
+
+  private func isRAM(_ pieces: (first: UInt64, firstCount: Int, second: UInt64, secondCount: Int)) -> Bool {
+    mmu.host(pieces.first, count: UInt64(pieces.firstCount)) != nil
+      && (pieces.secondCount == 0 || mmu.host(pieces.second, count: UInt64(pieces.secondCount)) != nil)
   }
 
   /// Where the bytes are, after all checks.

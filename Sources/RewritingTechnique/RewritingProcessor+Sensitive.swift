@@ -17,6 +17,7 @@ extension RewritingProcessor {
     let next = nextRIP(instruction)
     if try emulateMasked(instruction, next) { return }
     guard instruction.encoding == .legacy else { throw refused(instruction) }
+    if isUndefined(instruction) { throw .exception(.invalidOpcode) }
     if instruction.classification == .privileged, cpl != 0, !isPort(instruction), !isInterruptFlag(instruction) {
       throw .exception(.general)
     }
@@ -32,6 +33,13 @@ extension RewritingProcessor {
   func nextRIP(_ instruction: Instruction) -> UInt64 {
     let next = rip &+ UInt64(instruction.length)
     return is64 ? next : next & 0xffff_ffff
+  }
+
+  /// RSM outside of system management mode; CLAC and STAC but at CPL 0.
+  private func isUndefined(_ instruction: Instruction) -> Bool {
+    guard instruction.opcodeMap == Instruction.OpcodeMap.escape0F else { return false }
+    if instruction.opcode == 0xaa { return true }
+    return cpl != 0 && instruction.opcode == 0x01 && (instruction.modRM == 0xca || instruction.modRM == 0xcb)
   }
 
   private func isPort(_ instruction: Instruction) -> Bool {
@@ -196,17 +204,10 @@ extension RewritingProcessor {
       let offset = Self.cut(top &- UInt64(distance), to: stackSize)
       return try address(.ss, offset, size: size, isWrite: true)
     }
-    // All that is pushed, and the end of the space that is allocated, must be writable.
     let pushes = level == 0 ? 1 : level + 1
     let end = size * pushes + Int(instruction.immediate & 0xffff)
-    for index in 1...pushes { _ = try locate(try place(index * size), count: size, .write, isStack: true) }
-    _ = try locate(try place(end), count: 1, .write, isStack: true)
+    // What has been pushed stays in memory when a later access faults, as on AMD's processors.
     let oldFrame = general(.rbp)
-    for index in stride(from: 1, to: level, by: 1) {
-      let offset = Self.cut(oldFrame &- UInt64(index * size), to: stackSize)
-      let pointer = try address(.ss, offset, size: size, isWrite: false)
-      _ = try locate(pointer, count: size, .read, isStack: true)
-    }
     let frame = Self.cut(top &- UInt64(size), to: stackSize)
     try save(try place(size), Self.cut(oldFrame, to: size), size: size, isStack: true)
     for index in stride(from: 1, to: level, by: 1) {
@@ -214,7 +215,11 @@ extension RewritingProcessor {
       let pointer = try load(try address(.ss, offset, size: size, isWrite: false), size: size, isStack: true)
       try save(try place((index + 1) * size), pointer, size: size, isStack: true)
     }
-    if level > 0 { try save(try place(pushes * size), Self.cut(frame, to: size), size: size, isStack: true) }
+    if level > 0 {
+      try save(try place(pushes * size), Self.cut(frame, to: size), size: size, isStack: true)
+    }
+    // The end of the space that is allocated must be writable.
+    _ = try locate(try place(end), count: 1, .write, isStack: true)
     setGeneral(.rbp, frame, size: size)
     stackPointer = top &- UInt64(end)
     rip = next

@@ -16,6 +16,10 @@ extension RewritingProcessor {
     let sourceSegment = instruction.segmentOverride ?? .ds
     let step = systemFlags & 0x400 == 0 ? UInt64(size) : 0 &- UInt64(size)
     let comparesWhileEqual = instruction.prefixes.contains(.rep)
+    if isPort, let width = AccessWidth(rawValue: size) {
+      // Also when the count is zero.
+      try checkPort(UInt16(truncatingIfNeeded: general(.rdx)), width: width)
+    }
     var budget = 1 << 16
     while true {
       let count = general(.rcx, size: addressSize)
@@ -56,15 +60,15 @@ extension RewritingProcessor {
         usesSource = true
       case 0xa6, 0xae:
         let isCompare = instruction.opcode & ~1 == 0xa6
-        let left = isCompare ? try load(try source(), size: size) : general(.rax, size: size)
+        // AMD's processors read ES:rDI first.
         let right = try load(try destination(isWrite: false), size: size)
+        let left = isCompare ? try load(try source(), size: size) : general(.rax, size: size)
         setFlags(comparing: left, with: right, size: size)
         (usesSource, usesDestination) = (isCompare, true)
         isFinished = (left == right) != comparesWhileEqual
       case 0x6c, 0x6e:
         guard let width = AccessWidth(rawValue: size) else { return false }
         let port = UInt16(truncatingIfNeeded: general(.rdx))
-        try checkPort(port, width: width)
         if instruction.opcode & ~1 == 0x6c {
           // A destination that can't be written must fault before the device is read.
           let place = try destination(isWrite: true)

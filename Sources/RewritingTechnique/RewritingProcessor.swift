@@ -69,6 +69,8 @@ final class RewritingProcessor: Processor {
   @exclusivity(unchecked) private var codeSegment = BlockKey.flat
   @exclusivity(unchecked) private var modes: [CodeMode] = []
   @exclusivity(unchecked) private var modeIsKnown = false
+  /// The instruction in work reaches memory by elements that a mask selects.
+  var selectsElements = false
   /// The breakpoints that accesses of the instruction in work have hit, as in DR6.
   @exclusivity(unchecked) var accessHits: UInt64 = 0
   /// The physical pieces of the access that is on the bounce buffer.
@@ -198,7 +200,7 @@ final class RewritingProcessor: Processor {
       case .stored(let access):
         rip = site.rip
         isInShadow = false
-        let isIntact = try storePending(site.block)
+        let isIntact = try storePending(access, site.block)
         if access.isCall || (isIntact && !mustReturn) {
           target = access.next
           continue

@@ -43,14 +43,15 @@ extension Translator {
       let isCall = instruction.classification == .indirectCall
       if let memory = instruction.memoryOperand {
         if let failure = emitLoadToScratch(memory, size: size) { return failure }
-        if isCall { emitPushReturnAddress(size: size) }
+        if isCall { emitPushReturnAddress(size: size, isIndirect: true) }
         emitter.load(Host.t1, .state(StateLayout.scratch))
       } else {
         guard case .general(let register)? = instruction.operand(at: 0)?.kind else { return "operand" }
         if isCall {
           // The target may be RSP, which the call changes.
-          emitter.store(fetch(register, into: Host.t1), .state(StateLayout.scratch))
-          emitPushReturnAddress(size: size)
+          let source = fetch(register, into: Host.t1)
+          emitter.store(source, .state(StateLayout.scratch))
+          emitPushReturnAddress(size: size, isIndirect: true)
           emitter.load(Host.t1, .state(StateLayout.scratch))
         } else {
           let source = fetch(register, into: Host.t1)
@@ -63,6 +64,25 @@ extension Translator {
       return "control transfer"
     }
     return nil
+  }
+
+  /// #GP(0) for a call's target that is not canonical: behind the stack's faults, before anything is pushed. Clobbers T2.
+  private func emitTargetCheck() {
+    emitter.load(Host.t2, .state(StateLayout.scratch))
+    emitter.legacy(w: true, 0xc1, reg: 7, .register(Host.t2))  // sar
+    emitter.byte(47)
+    emitter.legacy(0x83, reg: 0, .register(Host.t2))  // add
+    emitter.byte(1)
+    emitter.legacy(0x83, reg: 7, .register(Host.t2))  // cmp
+    emitter.byte(1)
+    flags = .rax
+    let beyond = emitter.jump32(condition: 7)
+    let rip = rip
+    appendCold { [unowned self] in
+      beyond.patch(to: emitter.address)
+      flags = .rax
+      emitLeave(site: addSite(.raise(.general), rip: rip))
+    }
   }
 
   private func target(_ instruction: Instruction) -> UInt64 {
@@ -105,11 +125,13 @@ extension Translator {
     emitter.move(Host.rcx, Host.t1)
   }
 
-  private func emitPushReturnAddress(size: Int) {
+  /// - Parameter isIndirect: the target is in the state block's scratch.
+  private func emitPushReturnAddress(size: Int, isIndirect: Bool = false) {
     let address = nextRIP
     isCalling = true
     emitPush(size: size) { [unowned self] place in
       emitter.lea(Host.t1, place)
+      if isIndirect, size == 8 { emitTargetCheck() }
       emitter.loadConstant(Host.t2, address)
       faulting { emitMove(size, 0x89, Host.t2, .memory(base: Host.t1)) }
     }

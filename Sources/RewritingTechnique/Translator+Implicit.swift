@@ -12,7 +12,8 @@ extension Translator {
 
   func translateImplicit(_ instruction: Instruction) -> ImplicitOutcome {
     guard instruction.encoding == .legacy, instruction.opcodeMap == Instruction.OpcodeMap.oneByte else {
-      return .refused("implicit memory")
+      // Gathers, and stores under a mask of bytes.
+      return .callOut
     }
     let size = Int(instruction.operandSize)
     switch instruction.opcode {

@@ -128,12 +128,12 @@ extension Translator {
 
   func emitAccess(
     size: Int, reads: Bool, writes: Bool, mustBeAligned: Bool = false, isStack: Bool = false,
-    _ operation: AccessOperation
+    waitsForX87: Bool = false, _ operation: AccessOperation
   ) {
     // The address is in T1, the flags are in RAX.
     var access = AccessSite(
       size: size, isWrite: writes, isRead: reads, mustBeAligned: mustBeAligned, isStack: isStack, view: mode.view,
-      isCall: isCalling)
+      waitsForX87: waitsForX87, isCall: isCalling)
     access.retry = emitter.address
     let tags = Place.stateIndexed(Host.t2, scale: 3, offset: StateLayout.tags(view: mode.view, isWrite: writes))
     emitter.rotateRight(Host.t2, Host.t1, by: 12)

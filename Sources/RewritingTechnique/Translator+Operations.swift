@@ -115,6 +115,20 @@ private struct Temporaries {
 }
 
 extension Instruction {
+  /// A pending x87 exception is raised by it: x87 instructions that have no form that doesn't wait, and whatever has an
+  /// MMX register.
+  var waitsForX87: Bool {
+    if feature == .x87 {
+      // FNSTCW and FNSTSW are those that don't, of those that come here.
+      return !((opcode == 0xd9 && reg == 7) || (opcode == 0xdd && reg == 7))
+    }
+    if feature == .base { return false }
+    for index in 0..<operandCount {
+      if case .mmx? = operand(at: index)?.kind { return true }
+    }
+    return false
+  }
+
   /// VMASKMOV and VPMASKMOV with memory: what the mask leaves out must not fault.
   var isMaskedMove: Bool {
     guard encoding == .vex, opcodeMap == OpcodeMap.escape0F38, hasModRMMemory else { return false }
@@ -168,7 +182,7 @@ extension Translator {
     if let failure = emitAddress(memory) { return failure }
     emitAccess(
       size: Int(memory.size), reads: memory.access.mayRead, writes: memory.access.mayWrite,
-      mustBeAligned: memory.mustBeAligned, isStack: memory.segment == .ss,
+      mustBeAligned: memory.mustBeAligned, isStack: memory.segment == .ss, waitsForX87: instruction.waitsForX87,
       .operation(instruction, shape, effects))
     return nil
   }

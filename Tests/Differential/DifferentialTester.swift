@@ -44,6 +44,8 @@ public final class DifferentialTester {
   private let probe: CodeProbe
   private let native: UnsafeMutablePointer<cnr_state>
   private let watchdog: Watchdog
+  /// The case in work has FLDENV or FRSTOR.
+  private var hasLongOperand = false
   private static let flagMask: UInt64 = 0x24_4fd5
 
   /// The calling thread is the one that runs code from now on. Once a process.
@@ -119,6 +121,7 @@ public final class DifferentialTester {
 
   func run(_ test: TestCase) -> Verdict {
     let code = test.code
+    hasLongOperand = test.elements.contains { ["fldenv", "frstor"].contains($0.mnemonic) }
     memory.place(code, at: test.address)
     let offset = test.address - Region.base
     probe.memoryChanged(at: TestMemory.physicalBase + offset, count: code.count)
@@ -186,6 +189,13 @@ public final class DifferentialTester {
 
   // MARK: Comparison
 
+  /// The processor fetches all of an instruction before it finds that there is none; the decoder knows earlier.
+  private func isFetchBeyondUndefined(_ vector: UInt8) -> Bool {
+    let expected = native.pointee
+    return vector == 6 && expected.vector == 14 && expected.error_code & 16 != 0 && expected.rip == probe.rip
+      && expected.address & 4095 == 0 && expected.address &- probe.rip < 15
+  }
+
   private func differences(
     _ vector: UInt8, _ errorCode: UInt32?, _ address: UInt64?, _ undefinedFlags: UInt64
   ) -> [String] {
@@ -194,12 +204,15 @@ public final class DifferentialTester {
       if wanted != got { found.append("\(name): \(hexadecimal(wanted)) natively, \(hexadecimal(got)) here") }
     }
     let expected = native.pointee
+    if isFetchBeyondUndefined(vector) { return [] }
     compare("vector", expected.vector, UInt64(vector))
     compare("RIP", expected.rip, probe.rip)
     if expected.vector == UInt64(vector) {
       var mask = UInt64.max
       if vector == 14 {
-        compare("CR2", expected.address, address ?? 0)
+        // Of an operand of many parts, the first that is looked at need not be the first of the page.
+        let part: UInt64 = hasLongOperand ? ~4095 : .max
+        compare("CR2", expected.address & part, (address ?? 0) & part)
         if expected.address >> 47 != 0 { mask = ~1 }
       }
       compare("error code", expected.error_code & mask, UInt64(errorCode ?? 0) & mask)

@@ -13,6 +13,8 @@ extension DifferentialTester {
       "ended by exceptions: "
         + tally.vectors.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }.joined(separator: ", "),
     ]
+    let missing = zip(generator.kinds, tally.executions).filter { $0.1 == 0 }.map(\.0.name)
+    if !missing.isEmpty { lines.append("never executed: \(missing.count): \(missing.joined(separator: "; "))") }
     for (name, count) in tally.unsupported.sorted(by: { $0.value > $1.value }) {
       lines.append("not supported: \(name): \(count)")
     }

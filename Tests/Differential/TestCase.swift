@@ -49,7 +49,7 @@ struct TestCase {
       }
       if place == rip { return all[elements.count] }
     }
-    return all.reduce([]) { $0.union($1) }
+    return all.reduce(Flags()) { $0.union($1) }
   }
 
   /// Followed by UD2, where it ends.

@@ -32,8 +32,8 @@ final class TestMemory {
       let value = random.chance(30) ? random.next() >> UInt64(random.below(64)) : random.next()
       pristine.storeBytes(of: value, toByteOffset: 8 * word, as: UInt64.self)
     }
-    // Where no code of a case is, a jump ends.
-    memset(pristine + Region.firstCodePage * 4096, 0xcc, Region.codePageCount * 4096)
+    // Where no code of a case is, a jump ends: undefined in 64-bit mode, whatever comes behind it.
+    memset(pristine + Region.firstCodePage * 4096, 0x06, Region.codePageCount * 4096)
     for page in 0..<Region.pageCount { copyBack(page) }
     for (number, page) in Region.pages.enumerated() {
       let protection =

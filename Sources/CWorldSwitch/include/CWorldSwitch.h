@@ -52,6 +52,20 @@ int cws_install_handlers(void);
 void cws_load_x87(struct cws_state *_Nonnull state);
 void cws_save_x87(struct cws_state *_Nonnull state);
 
+// The x87 status word, while the guest's state is in the processor. Bit 7: an exception that is not masked is pending.
+static inline uint16_t cws_x87_status(void) {
+  uint16_t status;
+  __asm__ volatile("fnstsw %0" : "=a"(status));
+  return status;
+}
+
+// Whether the x87 store before has not stored: invalid, overflow or underflow, not masked.
+static inline int cws_x87_error_before_store(void) {
+  uint16_t control;
+  __asm__ volatile("fnstcw %0" : "=m"(control));
+  return (cws_x87_status() & ~control & 0x19) != 0;
+}
+
 // What the engine needs of the host's processor: AVX2, BMI2, LAHF in 64-bit mode.
 int cws_host_has_features(void);
 
