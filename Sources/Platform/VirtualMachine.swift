@@ -83,6 +83,7 @@ public final class VirtualMachine: Sendable {
   public func runOnThisThread(_ options: RunOptions = RunOptions()) throws(MachineFailure) -> RunResult {
     var times = RunResult.Times()
     var counters = Counters()
+    var timeline: Timeline?
     let deadline = options.timeLimit.map { monotonicNanoseconds() + $0 }
     while true {
       let began = monotonicNanoseconds()
@@ -101,6 +102,7 @@ public final class VirtualMachine: Sendable {
       adopt(instance)
       let cause = loop.waitForEnd()
       instance.stopDevices()
+      timeline = timeline ?? instance.timeline(firstInstruction: started)
       let ended = monotonicNanoseconds()
       times.guest += ended - started
       let (ending, counted) = instance.threads.result ?? (.cancelled, Counters())
@@ -113,7 +115,8 @@ public final class VirtualMachine: Sendable {
       }
       end(outcome)
       return RunResult(
-        outcome: outcome, counters: counters, times: times, notes: instance.loaded.notes + instance.deviceFaults)
+        outcome: outcome, counters: counters, times: times, timeline: timeline ?? Timeline(),
+        notes: instance.loaded.notes + instance.deviceFaults)
     }
   }
 
@@ -221,6 +224,8 @@ public struct RunResult: Sendable {
   public let counters: Counters
   /// Where the time went.
   public let times: Times
+  /// When the first life came how far.
+  public let timeline: Timeline
   /// What the boot loader has to say, a sentence each.
   public let notes: [String]
 }
