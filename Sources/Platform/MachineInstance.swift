@@ -5,6 +5,7 @@
 //     ports 0x020 0x0a0  8259 pair        the technique's    0x3f8 0x2f8 0x3e8 0x2e8  serial ports
 //           0x040-0x043  8254 timer       the technique's    0x0f4                    debug exit
 //           0x060 0x064  keyboard controller (reset)         0x5f0                    exit-code register
+//                                                              0x5f4                    milestones
 //           0x070-0x071  clock and NVRAM                     0xcf8-0xcff              PCI configuration: nothing there
 //           0x080        POST codes                          0xcf9                    reset control
 //           0x505        pvpanic                             0x600-0x605              ACPI power management, line 9
@@ -34,7 +35,10 @@ final class MachineInstance: Sendable {
   let loaded: LoadedGuest
   private let virtioDevices: [VirtioMMIO]
   private let panicPort = PVPanic()
-  private let panicWatches: [PanicWatch]
+  private let milestonePort = MilestonePort()
+  /// When there was memory, and when the image was in it.
+  private let setUpTimes: (memory: UInt64, image: UInt64)
+  private let consoleWatches: [ConsoleWatch]
 
   private struct Wishes {
     var stopCause: StopCause?
@@ -50,10 +54,12 @@ final class MachineInstance: Sendable {
     do throws(GuestMemoryFailure) {
       memory = try GuestMemory(size: machine.memorySize, isShareable: technique.sharesMemory)
     } catch { throw .memory(error) }
+    let memoryTime = monotonicNanoseconds()
     let tables = ACPITables(Self.description(configuration))
     do throws(BootFailure) {
       loaded = try Self.load(configuration.boot, tables, into: memory)
     } catch { throw .boot(error) }
+    setUpTimes = (memoryTime, monotonicNanoseconds())
     guard (loaded.kind == .xen) == (technique.name == .paravirtual) else {
       let remedy =
         loaded.kind == .xen
@@ -65,23 +71,23 @@ final class MachineInstance: Sendable {
     }
     let router = InterruptRouter()
     var claims: [Bus.PortClaim] = []
-    var panicWatches: [PanicWatch] = []
+    var consoleWatches: [ConsoleWatch] = []
     var serialPorts: [SerialPort16550] = []
     for (index, place) in zip(configuration.serialPorts.indices, SerialPortConfiguration.places) {
-      let watch = PanicWatch(configuration.serialPorts[index].output)
-      panicWatches.append(watch)
+      let watch = ConsoleWatch(configuration.serialPorts[index].output)
+      consoleWatches.append(watch)
       let port = SerialPort16550(sink: watch, interrupt: InterruptLine(place.line, router: router))
       serialPorts.append(port)
       claims.append(.init("serial port COM\(index + 1)", base: place.port, count: 8, device: port))
     }
-    claims += StandardPorts.claims(configuration, memory: memory, router: router, panicPort: panicPort)
+    claims += StandardPorts.claims(configuration, memory: memory, router: router, panicPort: panicPort, milestonePort: milestonePort)
     let virtioConsole = configuration.virtioConsole.map { console in
-      let watch = PanicWatch(console.output)
-      panicWatches.append(watch)
+      let watch = ConsoleWatch(console.output)
+      consoleWatches.append(watch)
       return VirtioConsole(sink: watch, size: console.size)
     }
     console = virtioConsole ?? serialPorts.first
-    self.panicWatches = panicWatches
+    self.consoleWatches = consoleWatches
     do throws(DeviceFailure) {
       virtioDevices = try Self.makeVirtioDevices(
         configuration, console: virtioConsole, memory: memory, router: router)
@@ -154,8 +160,15 @@ final class MachineInstance: Sendable {
 
   /// The guest kernel's panic, if it said that it had one: by the port made for that, or on a console.
   var panic: KernelPanic? {
-    let said = panicWatches.lazy.compactMap(\.panic).first
+    let said = consoleWatches.lazy.compactMap(\.panic).first
     return panicPort.events.contains(.panicked) ? said ?? KernelPanic() : said
+  }
+
+  /// How this life went, with the first instruction at `firstInstruction`.
+  func timeline(firstInstruction: UInt64) -> Timeline {
+    Timeline(
+      memory: setUpTimes.memory, image: setUpTimes.image, firstInstruction: firstInstruction,
+      firstOutput: consoleWatches.compactMap(\.firstOutput).min(), milestones: milestonePort.milestones)
   }
 
   /// Devices that a hostile or broken driver made stop, a sentence each.

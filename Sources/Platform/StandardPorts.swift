@@ -4,7 +4,8 @@ import VMM
 /// The PC's devices that every machine has, at their ports.
 enum StandardPorts {
   static func claims(
-    _ configuration: VirtualMachineConfiguration, memory: GuestMemory, router: InterruptRouter, panicPort: PVPanic
+    _ configuration: VirtualMachineConfiguration, memory: GuestMemory, router: InterruptRouter, panicPort: PVPanic,
+    milestonePort: MilestonePort
   ) -> [Bus.PortClaim] {
     let powerInterrupt = InterruptLine(PowerManagementPorts.conventionalInterrupt, router: router)
     let keyboard = KeyboardController()
@@ -30,6 +31,8 @@ enum StandardPorts {
       .init(
         "exit-code register", base: ExitCodeRegister.conventionalPort, count: ExitCodeRegister.portCount,
         device: ExitCodeRegister()),
+      .init(
+        "milestones", base: MilestonePort.conventionalPort, count: MilestonePort.portCount, device: milestonePort),
       .init(
         "power management", base: PowerManagementPorts.conventionalPort, count: PowerManagementPorts.portCount,
         device: PowerManagementPorts(interrupt: powerInterrupt)),

@@ -84,6 +84,7 @@ public final class VirtualMachine: Sendable {
     var times = RunResult.Times()
     var counters = Counters()
     var details: [String: UInt64] = [:]
+    var timeline: Timeline?
     let deadline = options.timeLimit.map { monotonicNanoseconds() + $0 }
     while true {
       let began = monotonicNanoseconds()
@@ -102,6 +103,7 @@ public final class VirtualMachine: Sendable {
       adopt(instance)
       let cause = loop.waitForEnd()
       instance.stopDevices()
+      timeline = timeline ?? instance.timeline(firstInstruction: started)
       let ended = monotonicNanoseconds()
       times.guest += ended - started
       let (ending, counted) = instance.threads.result ?? (.cancelled, Counters())
@@ -115,7 +117,7 @@ public final class VirtualMachine: Sendable {
       }
       end(outcome)
       return RunResult(
-        outcome: outcome, counters: counters, details: details, times: times,
+        outcome: outcome, counters: counters, details: details, times: times, timeline: timeline ?? Timeline(),
         notes: instance.loaded.notes + instance.deviceFaults)
     }
   }
@@ -226,6 +228,8 @@ public struct RunResult: Sendable {
   public let details: [String: UInt64]
   /// Where the time went.
   public let times: Times
+  /// When the first life came how far.
+  public let timeline: Timeline
   /// What the boot loader has to say, a sentence each.
   public let notes: [String]
 }

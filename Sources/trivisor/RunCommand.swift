@@ -122,6 +122,9 @@ struct RunCommand: ParsableCommand {
 
   func run() throws {
     let began = monotonicNanoseconds()
+    var computed = timespec()
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &computed)
+    let execution = began &- UInt64(computed.tv_sec) * 1_000_000_000 &- UInt64(computed.tv_nsec)
     if let endWithParent {
       // In this order: a parent that goes in between is missed by neither.
       guard clinux_die_with_parent() == 0, getppid() == endWithParent else {
@@ -139,7 +142,7 @@ struct RunCommand: ParsableCommand {
     } catch {
       throw Refusal(status: .failed, message: error.description)
     }
-    var session = RunSession(guest: guest, choice: choice, began: began, configuration: configuration)
+    var session = RunSession(guest: guest, choice: choice, began: began, execution: execution, configuration: configuration)
     session.usesVirtioConsole = console == .virtio
     session.timeLimit = timeout?.nanoseconds
     session.showsStatistics = stats

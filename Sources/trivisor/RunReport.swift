@@ -11,6 +11,22 @@ struct RunReport: Encodable {
     let guest: Double
     /// When the first instruction ran, in nanoseconds of the host's CLOCK_MONOTONIC.
     let firstInstruction: UInt64
+    let sinceExec: SinceExec
+  }
+
+  /// Milliseconds since the process was made.
+  struct SinceExec: Encodable {
+    let memory: Double
+    let image: Double
+    let firstInstruction: Double
+    let firstOutput: Double?
+    let milestones: [Milestone]
+  }
+
+  /// What the guest wrote to the milestone port.
+  struct Milestone: Encodable {
+    let value: UInt8
+    let at: Double
   }
 
   /// The processors and the memory.
@@ -58,11 +74,21 @@ struct RunReport: Encodable {
     self.status = status
     times = Times(
       sinceCommand: Double(monotonicNanoseconds() - session.began) / 1e6, setUp: Double(result.times.setUp) / 1e6,
-      guest: Double(result.times.guest) / 1e6, firstInstruction: result.times.firstInstruction)
+      guest: Double(result.times.guest) / 1e6, firstInstruction: result.times.firstInstruction,
+      sinceExec: Self.sinceExec(result.timeline, session.execution))
     memory = Memory(peakResident: ResidentMemory.peak)
     counters = Dictionary(
       uniqueKeysWithValues: CountedEvent.allCases.map { ($0.name, result.counters[$0]) })
     details = result.details
+  }
+
+  private static func sinceExec(_ timeline: Timeline, _ execution: UInt64) -> SinceExec {
+    func milliseconds(_ time: UInt64) -> Double { Double(Int64(bitPattern: time &- execution)) / 1e6 }
+    return SinceExec(
+      memory: milliseconds(timeline.memory), image: milliseconds(timeline.image),
+      firstInstruction: milliseconds(timeline.firstInstruction),
+      firstOutput: timeline.firstOutput.map(milliseconds),
+      milestones: timeline.milestones.map { Milestone(value: $0.value, at: milliseconds($0.time)) })
   }
 
   private static func describe(_ outcome: Outcome) -> (String, UInt8?, String?) {

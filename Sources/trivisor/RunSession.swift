@@ -10,6 +10,8 @@ struct RunSession {
   let choice: TechniqueChoice
   /// When the command began, on the host's monotonic clock.
   let began: UInt64
+  /// When the process was made: what it had computed until it began is all that lies between, unless it had to wait.
+  let execution: UInt64
   var configuration: VirtualMachineConfiguration
   /// Whether standard input and output are a virtio console's.
   var usesVirtioConsole = false
@@ -56,7 +58,7 @@ struct RunSession {
     let status = ExitStatus.of(result.outcome, resetPolicy: configuration.resetPolicy)
     explain(result.outcome, timeLimit: timeLimit)
     if isVerbose { for note in result.notes { Diagnostics.say(note) } }
-    if showsStatistics { Diagnostics.say(StatisticsText.of(result)) }
+    if showsStatistics { Diagnostics.say(StatisticsText.of(result, since: execution)) }
     if let resultDescriptor {
       let report = RunReport(self, result: result, status: status)
       try write(JSONText.of(report) + "\n", to: resultDescriptor)

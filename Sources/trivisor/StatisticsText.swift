@@ -1,12 +1,15 @@
+import Devices
 import Platform
 import VMM
 
 /// `--stats` for the terminal.
 enum StatisticsText {
   /// Several lines without a newline at the end.
-  static func of(_ result: RunResult) -> String {
+  /// - Parameter execution: when the process was made, on the host's CLOCK_MONOTONIC.
+  static func of(_ result: RunResult, since execution: UInt64) -> String {
     var lines = ["what the run cost:"]
     lines.append("  set-up \(milliseconds(result.times.setUp)) ms, guest \(milliseconds(result.times.guest)) ms")
+    lines.append("  " + timeline(result.timeline, since: execution))
     lines.append("  most memory resident: \(ResidentMemory.peak >> 10) KiB")
     for event in CountedEvent.allCases where result.counters[event] > 0 {
       lines.append("  \(event.title): \(result.counters[event])")
@@ -15,6 +18,16 @@ enum StatisticsText {
       lines.append("  \(name): \(count)")
     }
     return lines.joined(separator: "\n")
+  }
+
+  private static func timeline(_ timeline: Timeline, since execution: UInt64) -> String {
+    var moments = [
+      ("memory", timeline.memory), ("image", timeline.image), ("first instruction", timeline.firstInstruction),
+    ]
+    if let output = timeline.firstOutput { moments.append(("first output", output)) }
+    for milestone in timeline.milestones { moments.append(("milestone \(milestone.value)", milestone.time)) }
+    let texts = moments.map { "\($0.0) at \(milliseconds($0.1 &- execution)) ms" }
+    return "since exec: " + texts.joined(separator: ", ")
   }
 
   /// With two decimals.

@@ -1,7 +1,7 @@
 // What a technique may lack on a host, and which cases need it.
 //
-// A case that needs an ability which is missing is skipped with the ability as the reason: a word that a script can
-// read. An ability is added when the *host* is known not to do what the manual says, never to excuse a technique of ours;
+// A case that needs an ability which is missing is skipped with the ability as the reason, a word that a script can
+// read; or it runs and its failure is told as a known defect of that name, where that does no harm to the host. An ability is added when the *host* is known not to do what the manual says, never to excuse a technique of ours;
 // each says which manual and which host. `HostKind` says what is missing where. How many cases are skipped on each kind of
 // host is written down there and checked.
 

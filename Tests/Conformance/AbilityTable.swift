@@ -208,7 +208,7 @@ extension Ability {
     (
       .modifyFaults,
       """
-      page-fault-modify page-fault-modify-user page-fault-read-only-modify page-fault-read-only-modify-user
+      page-fault-modify page-fault-modify-user
       """
     ),
     (

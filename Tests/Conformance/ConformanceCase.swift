@@ -95,6 +95,8 @@ public enum ConformanceVerdict: Sendable, Equatable {
   case passed
   /// Expected and got, a line each.
   case failed(String)
-  /// The technique lacks this here.
+  /// Not as expected, because of a defect of this host that is known by name.
+  case knownDefect(Ability)
+  /// The technique lacks this here; the case did not run.
   case skipped(Ability)
 }

@@ -24,14 +24,23 @@ public struct ConformanceSuite: Sendable {
     conformanceCase.with { $0.needs = Ability.needed(by: conformanceCase.name) }
   }
 
-  /// The first ability that a case needs and this host lacks.
+  /// The first ability that a case needs and without which it must not run here.
   public func obstacle(for conformanceCase: ConformanceCase) -> Ability? {
-    conformanceCase.needs.intersection(host.lacking).min()
+    conformanceCase.needs.intersection(host.lacking.subtracting(host.defects)).min()
   }
 
   /// Runs one case, whatever it needs if `isForced`.
   public func run(_ conformanceCase: ConformanceCase, isForced: Bool = false) -> ConformanceVerdict {
-    if !isForced, let ability = obstacle(for: conformanceCase) { return .skipped(ability) }
+    if isForced { return judge(conformanceCase) }
+    if let ability = obstacle(for: conformanceCase) { return .skipped(ability) }
+    let verdict = judge(conformanceCase)
+    if case .failed = verdict, let defect = conformanceCase.needs.intersection(host.defects).min() {
+      return .knownDefect(defect)
+    }
+    return verdict
+  }
+
+  private func judge(_ conformanceCase: ConformanceCase) -> ConformanceVerdict {
     do {
       var (observation, findings) = try CaseMachine(conformanceCase).run(under: technique, timeLimit: timeLimit)
       if let observation {

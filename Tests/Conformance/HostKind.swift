@@ -47,12 +47,26 @@ public enum HostKind: String, Sendable, CaseIterable {
     }
   }
 
+  /// What of it only makes a case end otherwise than the manual says: such cases run all the same, so that a host that
+  /// does better is noticed. The rest would end or hang more than the guest: on an emulating KVM, the host's own kernel is
+  /// in the way; a simulated processor crashes, hangs, or changes its host's registers.
+  public var defects: Set<Ability> {
+    switch self {
+    case .complete, .emulatingKVM: []
+    case .simulatedProcessor:
+      lacking.subtracting([
+        .xsetbvAtKernel, .dataBreakpoints, .userBreakpoints, .instructionBreakpoints, .debugRegisterGuard,
+        .longModeChecks,
+      ])
+    }
+  }
+
   /// How many cases are skipped here: written down, so that a skip more or less does not go unnoticed.
   public var expectedSkips: Int {
     switch self {
     case .complete: 0
     case .emulatingKVM: 95
-    case .simulatedProcessor: 53
+    case .simulatedProcessor: 10
     }
   }
 }

@@ -163,3 +163,20 @@ struct KeyboardControllerTests {
     #expect(bus.inb(0x64) & 0x01 == 0)
   }
 }
+
+@Suite("Milestones")
+struct MilestoneTests {
+  @Test("each byte is noted with its time, up to a limit")
+  func milestones() {
+    let port = MilestonePort()
+    #expect(port.read(at: 0, width: .byte) == 0)
+    let before = monotonicNanoseconds()
+    #expect(port.write(1, at: 0, width: .byte) == .none)
+    #expect(port.write(7, at: 0, width: .byte) == .none)
+    #expect(port.milestones.map(\.value) == [1, 7])
+    #expect(port.milestones[0].time >= before && port.milestones[1].time >= port.milestones[0].time)
+    #expect(port.read(at: 0, width: .byte) == 7)
+    for _ in 0..<1000 { _ = port.write(2, at: 0, width: .byte) }
+    #expect(port.milestones.count == 64)
+  }
+}

@@ -1,12 +1,13 @@
 import Synchronization
+import VMM
 
-/// Passes a console's output on and notices Linux's last words in it.
+/// Passes a console's output on, and notices when it begins and Linux's last words in it.
 ///
 /// A kernel that panics and then resets, as it is told to on test machines, looks like one that was rebooted; and where
 /// there is a pvpanic port, it tells that the kernel gave up and not why. The console has it: "Kernel panic - not
 /// syncing: WHY" (Linux, kernel/panic.c). A later "reboot: Restarting system" (kernel/reboot.c) takes that back: then it
 /// was only quoted, by a program that printed an old log.
-public final class PanicWatch: SerialSink {
+public final class ConsoleWatch: SerialSink {
   private enum Phrase {
     static let panic = Array("Kernel panic - not syncing: ".utf8)
     static let restart = Array("reboot: Restarting system".utf8)
@@ -23,6 +24,7 @@ public final class PanicWatch: SerialSink {
     var isInReason = false
     var reason: [UInt8] = []
     var hasPanicked = false
+    var firstOutput: UInt64?
   }
 
   private let sink: any SerialSink
@@ -40,9 +42,13 @@ public final class PanicWatch: SerialSink {
     }
   }
 
+  /// When the first byte came, on the host's CLOCK_MONOTONIC, in nanoseconds.
+  public var firstOutput: UInt64? { state.withLock { $0.firstOutput } }
+
   /// Looks at each byte once; the only allocation is the reason's.
   public func write(_ bytes: UnsafeRawBufferPointer) {
     state.withLock { state in
+      if state.firstOutput == nil { state.firstOutput = monotonicNanoseconds() }
       for byte in bytes { Self.look(at: byte, &state) }
     }
     sink.write(bytes)

@@ -3,10 +3,10 @@ import Testing
 @testable import Devices
 
 @Suite("Panics on a console")
-struct PanicWatchTests {
+struct ConsoleWatchTests {
   private func panic(_ text: String, pieces: Int = 1) -> KernelPanic? {
     let sink = MemorySink()
-    let watch = PanicWatch(sink)
+    let watch = ConsoleWatch(sink)
     let bytes = Array(text.utf8)
     var start = 0
     while start < bytes.count {
