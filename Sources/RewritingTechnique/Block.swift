@@ -65,8 +65,8 @@ final class Block {
   private(set) var hostEnd: UInt64 = 0
   /// Guest bytes from `key.rip`.
   private(set) var length = 0
-  /// Where a fault of the host can happen, and whose it is.
-  private(set) var faults: [FaultRange] = []
+  /// Which of the translator's `faults` are this block's.
+  private(set) var faults: Range<Int> = 0..<0
   /// Jumps of other blocks that were patched to come here.
   var incoming: [Int] = []
   var isValid = true
@@ -78,7 +78,7 @@ final class Block {
 
   var isStraddling: Bool { key.secondPage != .max }
 
-  func finish(hostEnd: UInt64, length: Int, faults: [FaultRange]) {
+  func finish(hostEnd: UInt64, length: Int, faults: Range<Int>) {
     self.hostEnd = hostEnd
     self.length = length
     self.faults = faults
@@ -87,8 +87,9 @@ final class Block {
 
 /// Host instructions that run in a guest instruction's stead and can fault.
 struct FaultRange {
-  let start: UInt64
-  let end: UInt64
+  /// Offsets in the code cache.
+  let start: UInt32
+  let end: UInt32
   let rip: UInt64
   /// Where the guest's flags are: in RAX, or else in the host's flags.
   let flagsAreInRAX: Bool
@@ -99,8 +100,10 @@ struct FaultRange {
 }
 
 /// A memory access in translated code.
+///
+/// There are very many of these, so places in the code cache are offsets.
 struct AccessSite {
-  let size: Int
+  let size: UInt16
   let isWrite: Bool
   /// What is there has to be fetched before the access runs on the bounce buffer.
   let isRead: Bool
@@ -109,12 +112,12 @@ struct AccessSite {
   /// By SS: a non-canonical address is #SS.
   let isStack: Bool
   /// The check; expects the address in T1.
-  var retry: UInt64 = 0
+  var retry: UInt32 = 0
   /// The access itself on T2 + T1, and what follows in the instruction.
-  var bounce: UInt64 = 0
+  var bounce: UInt32 = 0
   /// Behind the instruction or the load.
-  var next: UInt64 = 0
-  let view: Int
+  var next: UInt32 = 0
+  let view: UInt8
   /// A pending x87 exception comes before whatever memory has to say.
   let waitsForX87: Bool
   /// The instruction goes on with a jump behind the store: a block that the store invalidates must still run to there.
@@ -124,10 +127,23 @@ struct AccessSite {
 /// An access whose offset is not simply inside its segment.
 struct SegmentCheck {
   let register: SegmentRegister
-  let size: Int
+  let size: UInt16
   let isWrite: Bool
-  /// Adds the base; expects the offset in T1.
-  let resume: UInt64
+  /// Adds the base; expects the offset in T1. An offset in the code cache.
+  let resume: UInt32
+}
+
+/// An exception that is certain when the instruction is translated.
+enum TranslationFault: UInt8 {
+  case general, invalidOpcode, deviceNotAvailable
+
+  var exception: GuestException {
+    switch self {
+    case .general: .general
+    case .invalidOpcode: .invalidOpcode
+    case .deviceNotAvailable: .deviceNotAvailable
+    }
+  }
 }
 
 /// Where translated code comes back.
@@ -140,16 +156,17 @@ struct Site {
     /// A store has been made to the bounce buffer.
     case stored(AccessSite)
     /// Goes on at `rip`; the jump can be patched to the block that is there.
-    case chain(PatchPoint, unlinked: UInt64)
+    /// Both are offsets in the code cache: of the jump's operand, and of where it goes unpatched.
+    case chain(UInt32, unlinked: UInt32)
     /// Goes on at the RIP in the state block; RSP has grown by `released`, less for a call.
-    case indirect(released: Int64)
+    case indirect(released: Int32)
     /// Goes on at `rip`, but not before an interrupt could come: STI ends the block.
     case shadow
-    /// An instruction that Swift carries out.
-    case callOut(Instruction)
-    case raise(GuestException)
+    /// An instruction that Swift carries out, by its place in the translator's list.
+    case callOut(Int32)
+    case raise(TranslationFault)
     /// By its place in the translator's list of reasons.
-    case unsupported(Int)
+    case unsupported(Int32)
   }
 
   let kind: Kind

@@ -61,14 +61,17 @@ final class BlockStore {
     }
     guard low > 0 else { return nil }
     let owner = inOrder[low - 1]
-    guard let fault = owner.faults.first(where: { $0.start <= address && address < $0.end }) else { return nil }
-    return (owner, fault)
+    let offset = UInt32(truncatingIfNeeded: address &- translator.cache.base)
+    for fault in translator.faults[owner.faults] where fault.start <= offset && offset < fault.end {
+      return (owner, fault)
+    }
+    return nil
   }
 
   /// Makes the jump of a `chain` site go to `target` directly.
-  func link(_ site: Int, _ point: PatchPoint, from source: Block, to target: Block) {
+  func link(_ site: Int, _ place: UInt32, from source: Block, to target: Block) {
     guard source.isValid, target.isValid, !target.isStraddling, source.key.page == target.key.page else { return }
-    point.patch(to: target.host)
+    translator.cache.patch(place, to: target.host)
     target.incoming.append(site)
   }
 
@@ -134,7 +137,9 @@ final class BlockStore {
     if dead.isStraddling { codePages.record(dead.key.secondPage)?.blocks.removeAll { $0 === dead } }
     caches[Int(dead.key.mode)].remove(dead)
     for site in dead.incoming {
-      if case .chain(let point, let unlinked) = translator.sites[site].kind { point.patch(to: unlinked) }
+      if case .chain(let place, let unlinked) = translator.sites[site].kind {
+        translator.cache.patch(place, to: translator.cache.base + UInt64(unlinked))
+      }
     }
     dead.incoming = []
   }

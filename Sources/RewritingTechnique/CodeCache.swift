@@ -52,6 +52,16 @@ final class CodeCache: @unchecked Sendable {
       executableOffset: UnsafeRawPointer(executable) - UnsafeRawPointer(writable))
   }
 
+  /// Where offsets count from.
+  var base: UInt64 { UInt64(UInt(bitPattern: executable)) }
+
+  func offset(_ address: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: address &- base) }
+
+  /// Sets the jump whose operand is at `place`.
+  func patch(_ place: UInt32, to target: UInt64) {
+    PatchPoint(place: writable + Int(place), next: base &+ UInt64(place) &+ 4).patch(to: target)
+  }
+
   /// Keeps what was written.
   func commit(_ emitter: Emitter) { used = (emitter.cursor - writable + 15) & ~15 }
 

@@ -20,14 +20,14 @@ extension RewritingProcessor {
     }
     if access.mustBeAligned, linear % UInt64(access.size) != 0 { throw .exception(.general) }
     let kind: MemoryAccess = access.isWrite ? .write : .read
-    let pieces = try locate(linear, count: access.size, kind, isStack: access.isStack)
+    let pieces = try locate(linear, count: Int(access.size), kind, isStack: access.isStack)
     let first = pieces.first
     if pieces.secondCount == 0 {
       let page = first & ~4095
       if !mode.checksAccesses, let host = mmu.host(page, count: 4096), !(access.isWrite && store.isCode(first >> 12)) {
-        tlb.insert(linear, host: host, view: access.view, isWrite: access.isWrite, isGlobal: mmu.isGlobal)
+        tlb.insert(linear, host: host, view: Int(access.view), isWrite: access.isWrite, isGlobal: mmu.isGlobal)
         state.pointee.t1 = linear
-        return access.retry
+        return store.translator.cache.base &+ UInt64(access.retry)
       }
     }
     let place = block.bounce + Int(linear & 63)
@@ -39,7 +39,7 @@ extension RewritingProcessor {
     pending = pieces
     state.pointee.t1 = linear & 63
     state.pointee.t2 = UInt64(UInt(bitPattern: block.bounce))
-    return access.bounce
+    return store.translator.cache.base &+ UInt64(access.bounce)
   }
 
   /// Puts what was stored to the bounce buffer where it belongs.

@@ -193,24 +193,24 @@ final class RewritingProcessor: Processor {
       case .segment(let check):
         rip = site.rip
         let offset = block.state.pointee.address
-        try checkSegment(check.register, offset, size: check.size, isWrite: check.isWrite)
+        try checkSegment(check.register, offset, size: Int(check.size), isWrite: check.isWrite)
         block.state.pointee.t1 = offset
-        target = check.resume
+        target = store.translator.cache.base &+ UInt64(check.resume)
         continue
       case .stored(let access):
         rip = site.rip
         isInShadow = false
         let isIntact = try storePending(access, site.block)
         if access.isCall || (isIntact && !mustReturn) {
-          target = access.next
+          target = store.translator.cache.base &+ UInt64(access.next)
           continue
         }
-      case .chain(let point, _):
+      case .chain(let place, _):
         rip = site.rip
         isInShadow = false
         let generation = store.generation
         let next = try findBlock()
-        if generation == store.generation { store.link(number, point, from: site.block, to: next) }
+        if generation == store.generation { store.link(number, place, from: site.block, to: next) }
         target = next.host
         continue
       case .indirect(let released):
@@ -219,7 +219,7 @@ final class RewritingProcessor: Processor {
         if mode.bits == .bits64 ? !GuestMMU.isCanonical(rip) : rip > UInt64(system.cs.limit) {
           // The fault is the branch's, and RSP is as it was before it.
           rip = site.rip
-          setGeneral(.rsp, general(.rsp) &- UInt64(bitPattern: released), size: stackSize)
+          setGeneral(.rsp, general(.rsp) &- UInt64(bitPattern: Int64(released)), size: stackSize)
           throw .exception(.general)
         }
         if !isStepping {
@@ -231,16 +231,17 @@ final class RewritingProcessor: Processor {
       case .shadow:
         rip = site.rip
         isInShadow = true
-      case .callOut(let instruction):
+      case .callOut(let place):
+        let instruction = store.translator.instructions[Int(place)]
         rip = site.rip
         isInShadow = false
         try emulate(instruction)
-      case .raise(let exception):
+      case .raise(let fault):
         rip = site.rip
-        throw .exception(exception)
+        throw .exception(fault.exception)
       case .unsupported(let reason):
         rip = site.rip
-        throw .unsupported(store.translator.reasons[reason])
+        throw .unsupported(store.translator.reasons[Int(reason)])
       }
       if isStepping { try finishStep(isTrapping: isTrapping) }
       if mustReturn || stepsOnce { throw .stop(.stopRequested) }

@@ -38,7 +38,7 @@ extension Translator {
         faulting { emitZeroExtended(size, Host.t1, place) }
         emitStackPointer(displacement: Int32(size) + released)
       }
-      emitIndirect(released: Int64(size) + Int64(released))
+      emitIndirect(released: Int32(size) + released)
     case .indirectJump, .indirectCall:
       let isCall = instruction.classification == .indirectCall
       if let memory = instruction.memoryOperand {
@@ -59,7 +59,7 @@ extension Translator {
         }
         if size != 8 { emitZeroExtended(size, Host.t1, .register(Host.t1)) }
       }
-      emitIndirect(released: isCall ? -Int64(size) : 0)
+      emitIndirect(released: isCall ? -Int32(size) : 0)
     default:
       return "control transfer"
     }
@@ -160,12 +160,14 @@ extension Translator {
       let unlinked = emitter.address
       jump.patch(to: unlinked)
       flags = .host
-      emitLeave(site: addSite(.chain(jump, unlinked: unlinked), rip: target))
+      emitLeave(
+        site: addSite(
+          .chain(cache.offset(jump.next) - 4, unlinked: cache.offset(unlinked)), rip: target))
     }
   }
 
   /// The end of a block that goes on at the RIP in T1.
-  func emitIndirect(released: Int64 = 0) {
+  func emitIndirect(released: Int32 = 0) {
     requireSavedFlags()
     emitter.store(Host.t1, .state(StateLayout.rip))
     if mode.isSingleStepping || !block.key.isFlat {

@@ -66,7 +66,8 @@ extension Translator {
     emitter.lea(Host.t2, .memory(base: Host.t1, displacement: Int32(size)))
     emitter.legacy(w: true, 0x3b, reg: Host.t2, .state(StateLayout.segmentEnd(segment, isWrite: isWrite)))  // cmp
     let beyond = emitter.jump32(condition: 7)
-    let check = SegmentCheck(register: segment, size: size, isWrite: isWrite, resume: emitter.address)
+    let check = SegmentCheck(
+      register: segment, size: UInt16(size), isWrite: isWrite, resume: cache.offset(emitter.address))
     emitter.legacy(0x03, reg: Host.t1, .state(StateLayout.segmentBase(segment)))
     flags = .rax
     let rip = rip
@@ -132,9 +133,10 @@ extension Translator {
   ) {
     // The address is in T1, the flags are in RAX.
     var access = AccessSite(
-      size: size, isWrite: writes, isRead: reads, mustBeAligned: mustBeAligned, isStack: isStack, view: mode.view,
+      size: UInt16(size), isWrite: writes, isRead: reads, mustBeAligned: mustBeAligned, isStack: isStack,
+      view: UInt8(mode.view),
       waitsForX87: waitsForX87, isCall: isCalling)
-    access.retry = emitter.address
+    access.retry = cache.offset(emitter.address)
     let tags = Place.stateIndexed(Host.t2, scale: 3, offset: StateLayout.tags(view: mode.view, isWrite: writes))
     emitter.rotateRight(Host.t2, Host.t1, by: 12)
     emitter.legacy(0x81, reg: 4, .register(Host.t2))  // and
@@ -150,7 +152,7 @@ extension Translator {
     let place = Place.memory(base: Host.t2, index: Host.t1)
     emit(operation, on: place)
     let flagsBehind = flags
-    access.next = emitter.address
+    access.next = cache.offset(emitter.address)
     cold.append(
       .access(
         ColdAccess(
@@ -174,12 +176,12 @@ extension Translator {
     part.miss.patch(to: emitter.address)
     flags = .rax
     let tags = Place.stateIndexed(
-      Host.t2, scale: 3, offset: StateLayout.tags(view: access.view, isWrite: access.isWrite))
+      Host.t2, scale: 3, offset: StateLayout.tags(view: Int(access.view), isWrite: access.isWrite))
     emitter.legacy(w: true, 0x33, reg: Host.t1, tags)
     emitter.store(Host.t1, .state(StateLayout.address))
     let leave = addSite(.miss(access), rip: rip)
     emitLeave(site: leave)
-    access.bounce = emitter.address
+    access.bounce = cache.offset(emitter.address)
     flags = .rax
     emit(part.operation, on: .memory(base: Host.t2, index: Host.t1))
     if access.isWrite {
@@ -191,7 +193,7 @@ extension Translator {
       } else if part.flagsBehind.contains(.rax) {
         requireSavedFlags()
       }
-      emitter.jump32().patch(to: access.next)
+      emitter.jump32().patch(to: cache.base + UInt64(access.next))
     }
     replaceSite(leave, .miss(access), rip: rip)
   }

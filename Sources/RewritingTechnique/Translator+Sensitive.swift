@@ -42,7 +42,7 @@ extension Translator {
     appendCold { [unowned self] in
       pending.patch(to: emitter.address)
       flags = .rax
-      emitLeave(site: addSite(.callOut(instruction), rip: rip))
+      emitLeave(site: addSite(callOut(instruction), rip: rip))
     }
     emitStoreConstant(0x200, .state(StateLayout.interruptFlag))
     flags = .rax

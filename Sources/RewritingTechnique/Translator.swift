@@ -31,6 +31,8 @@ final class Translator {
 
   let cache: CodeCache
   @exclusivity(unchecked) private(set) var sites: [Site] = []
+  /// What `callOut` sites name.
+  @exclusivity(unchecked) private(set) var instructions: [Instruction] = []
   /// What `unsupported` sites name.
   private(set) var reasons: [String] = []
   @exclusivity(unchecked) var emitter: Emitter
@@ -67,6 +69,8 @@ final class Translator {
   func removeAll() {
     sites.removeAll(keepingCapacity: true)
     reasons.removeAll()
+    faults.removeAll(keepingCapacity: true)
+    instructions.removeAll(keepingCapacity: true)
     cache.removeAll()
   }
 
@@ -87,7 +91,7 @@ final class Translator {
     emitter = cache.emitter()
     flags = .host
     cold.removeAll(keepingCapacity: true)
-    faults.removeAll(keepingCapacity: true)
+    let firstFault = faults.count
     block = Block(key: key, host: emitter.address)
     let decoder = decoder
     var offset = 0
@@ -97,7 +101,8 @@ final class Translator {
     // A load from the page that a stop request makes unreadable: no flags, no registers but a temporary.
     emitter.load(Host.t1, .state(StateLayout.poll))
     rip = key.rip
-    faults.append(FaultRange(start: block.host, end: emitter.address, rip: rip, flagsAreInRAX: false))
+    faults.append(
+      FaultRange(start: cache.offset(block.host), end: cache.offset(emitter.address), rip: rip, flagsAreInRAX: false))
     var hasEnded = false
     while !hasEnded {
       rip = wrap(key.rip &+ UInt64(offset))
@@ -132,7 +137,7 @@ final class Translator {
       }
       position += 1
     }
-    block.finish(hostEnd: emitter.address, length: max(offset, 1), faults: faults)
+    block.finish(hostEnd: emitter.address, length: max(offset, 1), faults: firstFault..<faults.count)
     cache.commit(emitter)
     return block
   }
@@ -162,7 +167,7 @@ final class Translator {
       return true
     case .innocuous:
       if instruction.setsDirection || instruction.isMaskedMove {
-        emitExit(.callOut(instruction))
+        emitExit(callOut(instruction))
         return true
       }
       guard let failure = translateInnocuous(instruction) else { return false }
@@ -171,7 +176,7 @@ final class Translator {
       switch translateImplicit(instruction) {
       case .done: return false
       case .callOut:
-        emitExit(.callOut(instruction))
+        emitExit(callOut(instruction))
         return true
       case .refused(let reason): return refuse(instruction, reason)
       }
@@ -185,7 +190,7 @@ final class Translator {
       return false
     case .legacyOnly, .farJump, .farCall, .farReturn, .interruptReturn, .softwareInterrupt, .systemCall, .privileged,
       .sensitive:
-      emitExit(.callOut(instruction))
+      emitExit(callOut(instruction))
       return true
     }
   }
@@ -193,12 +198,12 @@ final class Translator {
   private func refuse(_ instruction: Instruction, _ reason: String) -> Bool {
     let name = instruction.mnemonic
     reasons.append(reason.isEmpty ? name : "\(name) (\(reason))")
-    emitExit(.unsupported(reasons.count - 1))
+    emitExit(.unsupported(Int32(truncatingIfNeeded: reasons.count - 1)))
     return true
   }
 
   /// #UD or #NM instead of an instruction whose state the guest has not enabled (AMD64 APM vol. 2, table 8-1).
-  private func missingState(_ instruction: Instruction) -> GuestException? {
+  private func missingState(_ instruction: Instruction) -> TranslationFault? {
     if !announced.contains(instruction.feature), !announced.isOlderInstruction(instruction) { return .invalidOpcode }
     if instruction.encoding == .vex, !mode.isProtected { return .invalidOpcode }
     switch instruction.feature {
@@ -255,12 +260,17 @@ final class Translator {
     body()
     faults.append(
       FaultRange(
-        start: start, end: emitter.address, rip: rip, flagsAreInRAX: !flags.contains(.host),
+        start: cache.offset(start), end: cache.offset(emitter.address), rip: rip, flagsAreInRAX: !flags.contains(.host),
         hasOwnRegisters: ownRegisters, spare: spare))
   }
 
   /// Puts off what `body` writes until the block's main line is done.
   func appendCold(_ body: @escaping () -> Void) { cold.append(.custom(body)) }
+
+  func callOut(_ instruction: Instruction) -> Site.Kind {
+    instructions.append(instruction)
+    return .callOut(Int32(truncatingIfNeeded: instructions.count - 1))
+  }
 
   func addSite(_ kind: Site.Kind, rip: UInt64) -> Int {
     sites.append(Site(kind: kind, owner: Unmanaged.passUnretained(block), rip: rip))
