@@ -126,6 +126,8 @@ struct SegmentCheck {
   let register: SegmentRegister
   let size: Int
   let isWrite: Bool
+  /// A misaligned address is #GP before it is anything else.
+  let mustBeAligned: Bool
   /// Adds the base; expects the offset in T1.
   let resume: UInt64
 }
