@@ -103,9 +103,11 @@ let package = Package(
     .executableTarget(
       name: "DifferentialRunner", dependencies: ["Differential"], path: "Tests/DifferentialRunner",
       swiftSettings: strict),
+    .target(name: "CTracedProcess", path: "Tests/CTracedProcess"),
     .testTarget(
       name: "RewritingTechniqueTests",
-      dependencies: ["Conformance", "InstructionSet", "RewritingTechnique", "VMM"], swiftSettings: strict),
+      dependencies: ["CLinux", "CTracedProcess", "Conformance", "InstructionSet", "RewritingTechnique", "VMM"],
+      swiftSettings: strict),
     .testTarget(
       name: "ConformanceTests", dependencies: ["Conformance", "HardwareTechnique", "VMM"], swiftSettings: strict),
   ]

@@ -129,6 +129,8 @@ struct SegmentCheck {
   let register: SegmentRegister
   let size: UInt16
   let isWrite: Bool
+  /// A misaligned address is #GP before it is anything else.
+  let mustBeAligned: Bool
   /// Adds the base; expects the offset in T1. An offset in the code cache.
   let resume: UInt32
 }

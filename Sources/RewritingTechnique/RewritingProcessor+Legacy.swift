@@ -88,12 +88,11 @@ extension RewritingProcessor {
   private func checkBounds(_ instruction: Instruction, _ next: UInt64) throws(Interruption) {
     guard let memory = instruction.memoryOperand else { throw .exception(.invalidOpcode) }
     let size = Int(instruction.operandSize)
-    let place = try linear(memory, next, size: 2 * size, isWrite: false)
+    let bounds = try loadPair(memory, next, size: size, secondSize: size)
     func signed(_ value: UInt64) -> Int64 {
       size == 2 ? Int64(Int16(truncatingIfNeeded: value)) : Int64(Int32(truncatingIfNeeded: value))
     }
-    let low = signed(try load(place, size: size))
-    let high = signed(try load(place &+ UInt64(size), size: size))
+    let (low, high) = (signed(bounds.0), signed(bounds.1))
     let index = signed(general(GeneralRegister(rawValue: instruction.reg) ?? .rax))
     guard low <= index, index <= high else { throw .exception(.boundRange) }
   }
@@ -106,9 +105,7 @@ extension RewritingProcessor {
     let isRaised = old & 3 < source & 3
     let new = old & ~3 | source & 3
     if let memory = instruction.memoryOperand {
-      // The place must be writable whatever comes of it.
-      let place = try linear(memory, next, size: 2, isWrite: true)
-      try save(place, isRaised ? new : old, size: 2)
+      if isRaised { try save(try linear(memory, next, size: 2, isWrite: true), new, size: 2) }
     } else if isRaised {
       setGeneral(rmRegister(instruction), new, size: 2)
     }
@@ -125,10 +122,8 @@ extension RewritingProcessor {
   ) throws(Interruption) {
     guard let memory = instruction.memoryOperand else { throw .exception(.invalidOpcode) }
     let size = Int(instruction.operandSize)
-    let place = try linear(memory, next, size: size + 2, isWrite: false)
-    let offset = try load(place, size: size)
-    let selector = UInt16(truncatingIfNeeded: try load(place &+ UInt64(size), size: 2))
-    try loadSegment(register, selector)
+    let (offset, selector) = try loadPair(memory, next, size: size, secondSize: 2)
+    try loadSegment(register, UInt16(truncatingIfNeeded: selector))
     let destination = GeneralRegister(rawValue: instruction.reg | instruction.rex << 1 & 8) ?? .rax
     setGeneral(destination, offset, size: size)
   }

@@ -9,7 +9,7 @@ import VMM
 
 extension RewritingProcessor {
   private func vector(_ number: UInt8) -> UnsafeMutableRawPointer {
-    UnsafeMutableRawPointer(block.vectors + 32 * Int(number & 15))
+    UnsafeMutableRawPointer(block.vectors + 32 * Int(number & (is64 ? 15 : 7)))
   }
 
   private func element(_ register: UnsafeMutableRawPointer, _ index: Int, size: Int) -> UInt64 {
@@ -83,7 +83,8 @@ extension RewritingProcessor {
     let width = instruction.vectorLength == 1 ? 32 : 16
     let count = width / max(size, indexSize)
     let target = instruction.reg | instruction.rex << 1 & 8
-    guard target != indexRegister, target != instruction.vvvv, indexRegister != instruction.vvvv else {
+    let maskNumber = is64 ? instruction.vvvv : instruction.vvvv & 7
+    guard target != indexRegister, target != maskNumber, indexRegister != maskNumber else {
       throw .exception(.invalidOpcode)
     }
     let (register, mask, indices) = (vector(target), vector(instruction.vvvv), vector(indexRegister))
@@ -120,6 +121,8 @@ extension RewritingProcessor {
       (data, mask) = (vector(instruction.reg | high << 1 & 8), vector(instruction.rm | high << 3 & 8))
     }
     let count = isMMX ? 8 : 16
+    // The segment must hold all of it, selected or not.
+    _ = try address(memory.segment, base, size: count, isWrite: true)
     let selected = (0..<count).filter { (mask + $0).load(as: UInt8.self) & 0x80 != 0 }
     for index in selected { _ = try locate(try place(index), count: 1, .write) }
     for index in selected {

@@ -19,6 +19,9 @@ extension RewritingProcessor {
       throw .exception(.x87)
     }
     if access.mustBeAligned, linear % UInt64(access.size) != 0 { throw .exception(.general) }
+    if mode.isFlat, mode.bits != .bits64, linear + UInt64(access.size) > 0x1_0000_0000 {
+      throw .exception(access.isStack ? .stack(0) : .general)
+    }
     let kind: MemoryAccess = access.isWrite ? .write : .read
     let pieces = try locate(linear, count: Int(access.size), kind, isStack: access.isStack)
     let first = pieces.first

@@ -67,8 +67,7 @@ extension RewritingProcessor {
         return
       }
     }
-    // A segment of 4 GiB ends nowhere: addresses wrap.
-    guard last <= UInt64(segment.limit) || segment.limit == .max else { throw .exception(fault) }
+    guard last <= UInt64(segment.limit) else { throw .exception(fault) }
   }
 
   /// The linear address of an access.
@@ -96,6 +95,22 @@ extension RewritingProcessor {
     _ memory: MemoryOperand, _ next: UInt64, size: Int, isWrite: Bool
   ) throws(Interruption) -> UInt64 {
     try address(memory.segment, offset(memory, next), size: size, isWrite: isWrite)
+  }
+
+  /// Two values behind each other, which are two accesses.
+  func loadPair(
+    _ memory: MemoryOperand, _ next: UInt64, size: Int, secondSize: Int
+  ) throws(Interruption) -> (UInt64, UInt64) {
+    let first = offset(memory, next)
+    let second = Self.cut(first &+ UInt64(size), to: Int(memory.addressSize))
+    let isStack = memory.segment == .ss
+    let value = try load(
+      try address(memory.segment, first, size: size, isWrite: false), size: size, isStack: isStack)
+    return (
+      value,
+      try load(
+        try address(memory.segment, second, size: secondSize, isWrite: false), size: secondSize, isStack: isStack)
+    )
   }
 
   /// The low bytes.

@@ -211,9 +211,18 @@ extension RewritingProcessor {
       return
     }
     let target = try farCodeSegment(selector)
-    try checkTarget(offset, in: target)
-    try push([UInt64(system.cs.selector), rip], size: size)
-    setSegment(.cs, target)
+    // The mode of the target decides how the stack is addressed; its limit is looked at last.
+    let (old, pointer) = (system.cs, general(.rsp))
+    system.cs = target
+    do throws(Interruption) {
+      try push([UInt64(old.selector), rip], size: size)
+      try checkTarget(offset, in: target)
+    } catch {
+      system.cs = old
+      setGeneral(.rsp, pointer)
+      throw error
+    }
+    modeChanged()
     rip = offset
   }
 
@@ -232,10 +241,11 @@ extension RewritingProcessor {
       throw .unsupported("a task switch")
     }
     let step = UInt64(size)
-    let offset = try peek(0, size: size)
-    let selector = UInt16(truncatingIfNeeded: try peek(step, size: size))
+    // From the top down, as processors do.
     var newFlags: UInt64?
     if isInterruptReturn { newFlags = try peek(2 * step, size: size) }
+    let selector = UInt16(truncatingIfNeeded: try peek(step, size: size))
+    let offset = try peek(0, size: size)
     let popped = (isInterruptReturn ? 3 : 2) * step &+ released
     guard system.cr0 & 1 != 0 else {
       guard offset <= UInt64(system.cs.limit) else { throw .exception(.general) }

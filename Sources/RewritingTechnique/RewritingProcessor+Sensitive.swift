@@ -101,9 +101,8 @@ extension RewritingProcessor {
       return true
     case 0xff:
       guard let memory = instruction.memoryOperand, instruction.reg == 3 || instruction.reg == 5 else { return false }
-      let address = try linear(memory, next, size: size + 2, isWrite: false)
-      let offset = try load(address, size: size)
-      let selector = UInt16(truncatingIfNeeded: try load(address &+ UInt64(size), size: 2))
+      let (offset, second) = try loadPair(memory, next, size: size, secondSize: 2)
+      let selector = UInt16(truncatingIfNeeded: second)
       rip = next
       if instruction.reg == 5 {
         try restoring(instruction) { () throws(Interruption) in try farJump(selector, offset) }
@@ -208,11 +207,18 @@ extension RewritingProcessor {
     let end = size * pushes + Int(instruction.immediate & 0xffff)
     // What has been pushed stays in memory when a later access faults, as on AMD's processors.
     let oldFrame = general(.rbp)
-    let frame = Self.cut(top &- UInt64(size), to: stackSize)
+    func outerFrame(_ index: Int) throws(Interruption) -> UInt64 {
+      let offset = Self.cut(oldFrame &- UInt64(index * size), to: stackSize)
+      return try address(.ss, offset, size: size, isWrite: false)
+    }
+    // All of RSP goes to RBP, though only a part of it counts.
+    let oldPointer = general(.rsp)
+    stackPointer = top &- UInt64(size)
+    let frame = general(.rsp)
+    setGeneral(.rsp, oldPointer)
     try save(try place(size), Self.cut(oldFrame, to: size), size: size, isStack: true)
     for index in stride(from: 1, to: level, by: 1) {
-      let offset = Self.cut(oldFrame &- UInt64(index * size), to: stackSize)
-      let pointer = try load(try address(.ss, offset, size: size, isWrite: false), size: size, isStack: true)
+      let pointer = try load(try outerFrame(index), size: size, isStack: true)
       try save(try place((index + 1) * size), pointer, size: size, isStack: true)
     }
     if level > 0 {

@@ -114,24 +114,29 @@ extension RewritingProcessor {
     guard kind == 0xa4 || kind == 0xaa else { return 0 }
     let isDownward = step != UInt64(size)
     let (to, from) = (general(.rdi, size: addressSize), general(.rsi, size: addressSize))
+    var source: UInt64 = 0
+    var first: UInt64 = 0
+    if kind == 0xa4 {
+      source = try address(sourceSegment, from, size: size, isWrite: false)
+      first = try locate(source, count: 1, .read).first
+    }
     let destination = try address(.es, to, size: size, isWrite: true)
-    let source = kind == 0xa4 ? try address(sourceSegment, from, size: size, isWrite: false) : 0
     var elements = min(count, elementsInPage(destination, size: size, isDownward: isDownward))
     if kind == 0xa4 { elements = min(elements, elementsInPage(source, size: size, isDownward: isDownward)) }
     guard elements > 1 else { return 0 }
     let bytes = Int(elements) * size
     // The segment must hold them all, without a wrap of the offset: else element by element.
-    guard reaches(.es, to, size: size, bytes: bytes, isDownward: isDownward, isWrite: true),
-      kind != 0xa4 || reaches(sourceSegment, from, size: size, bytes: bytes, isDownward: isDownward, isWrite: false)
+    guard reaches(.es, to, addressSize, size: size, bytes: bytes, isDownward: isDownward, isWrite: true),
+      kind != 0xa4
+        || reaches(sourceSegment, from, addressSize, size: size, bytes: bytes, isDownward: isDownward, isWrite: false)
     else { return 0 }
     // The lowest byte of the range is at or below the first element.
     let reach = isDownward ? UInt64(bytes - size) : 0
-    let origin = kind == 0xa4 ? try locate(source, count: 1, .read).first &- reach : 0
     let place = try locate(destination, count: 1, .write).first &- reach
     guard let target = mmu.host(place, count: UInt64(bytes)) else { return 0 }
     let moved = UInt64(bytes)
     if kind == 0xa4 {
-      guard let origin = mmu.host(origin, count: moved) else { return 0 }
+      guard let origin = mmu.host(first &- reach, count: moved) else { return 0 }
       // A copy that reads what it has written is a fill: element by element.
       let overlaps = target < origin + bytes && origin < target + bytes
       if overlaps, isDownward ? target < origin : target > origin { return 0 }
@@ -148,7 +153,8 @@ extension RewritingProcessor {
   }
 
   private func reaches(
-    _ register: SegmentRegister, _ offset: UInt64, size: Int, bytes: Int, isDownward: Bool, isWrite: Bool
+    _ register: SegmentRegister, _ offset: UInt64, _ addressSize: Int, size: Int, bytes: Int, isDownward: Bool,
+    isWrite: Bool
   ) -> Bool {
     if is64 { return true }
     let extra = UInt64(bytes - size)
@@ -159,7 +165,7 @@ extension RewritingProcessor {
     } catch {
       return false
     }
-    return first + UInt64(bytes) <= 0x1_0000_0000
+    return first + UInt64(bytes) <= (addressSize == 2 ? 0x1_0000 : 0x1_0000_0000)
   }
 
   /// How many whole elements lie in the page of the first one, from there on.

@@ -193,6 +193,9 @@ final class RewritingProcessor: Processor {
       case .segment(let check):
         rip = site.rip
         let offset = block.state.pointee.address
+        if check.mustBeAligned, (offset &+ segment(check.register).base) % UInt64(check.size) != 0 {
+          throw .exception(.general)
+        }
         try checkSegment(check.register, offset, size: Int(check.size), isWrite: check.isWrite)
         block.state.pointee.t1 = offset
         target = store.translator.cache.base &+ UInt64(check.resume)

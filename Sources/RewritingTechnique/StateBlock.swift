@@ -52,7 +52,7 @@ enum StateLayout {
   /// An index is made of a linear RIP and itself shifted by this.
   static let jumpCacheShift: UInt8 = 5
   static let jumpCacheSize = Int32(jumpCacheEntries * 16)
-  static let modeLimit = 8
+  static let modeLimit = 16
   static let size = Int(jumpCache) + modeLimit * Int(jumpCacheSize)
 }
 

@@ -26,7 +26,8 @@ extension Translator {
     case .call:
       let target = target(instruction)
       if target > block.key.limit {
-        emitExit(.raise(.general))
+        // The stack is looked at first, and not changed.
+        emitPush(size: size) { [unowned self] _ in emitExit(.raise(.general)) }
         return nil
       }
       emitPushReturnAddress(size: size)
@@ -104,6 +105,9 @@ extension Translator {
       emitter.legacy(map: 1, 0xb7, reg: Host.rcx, .register(Host.rcx))  // movzwl
     }
     if instruction.addressSize == 4 { emitter.byte(0x67) }
+    // To AMD's processors REP and REPNE here say which ZF ends the loop.
+    if instruction.prefixes.contains(.rep) { emitter.byte(0xf3) }
+    if instruction.prefixes.contains(.repne) { emitter.byte(0xf2) }
     emitter.byte(instruction.opcode)
     emitter.byte(5)
     let past = emitter.jump32()
@@ -120,6 +124,21 @@ extension Translator {
     emitJump(to: nextRIP)
   }
 
+  /// A call beyond CS must not push: compares `size` bytes in the scratch with the limit. The flags are in RAX.
+  private func emitLimitCheck(size: Int) {
+    emitZeroExtended(size, Host.t2, .state(StateLayout.scratch))
+    emitter.legacy(0x81, reg: 7, .register(Host.t2))  // cmp
+    emitter.word32(Int32(truncatingIfNeeded: block.key.limit))
+    let beyond = emitter.jump32(condition: 7)
+    flags = .rax
+    let rip = rip
+    appendCold { [unowned self] in
+      beyond.patch(to: emitter.address)
+      flags = .rax
+      emitLeave(site: addSite(.raise(.general), rip: rip))
+    }
+  }
+
   private func emitShortCount() {
     emitMove(2, 0x89, Host.rcx, .register(Host.t1))
     emitter.move(Host.rcx, Host.t1)
@@ -131,7 +150,11 @@ extension Translator {
     isCalling = true
     emitPush(size: size) { [unowned self] place in
       emitter.lea(Host.t1, place)
-      if isIndirect, size == 8 { emitTargetCheck() }
+      if isIndirect, size == 8 {
+        emitTargetCheck()
+      } else if isIndirect, !block.key.isFlat {
+        emitLimitCheck(size: size)
+      }
       emitter.loadConstant(Host.t2, address)
       faulting { emitMove(size, 0x89, Host.t2, .memory(base: Host.t1)) }
     }

@@ -11,8 +11,8 @@ extension Translator {
   }
 
   func translateImplicit(_ instruction: Instruction) -> ImplicitOutcome {
+    // Gathers and byte masks.
     guard instruction.encoding == .legacy, instruction.opcodeMap == Instruction.OpcodeMap.oneByte else {
-      // Gathers, and stores under a mask of bytes.
       return .callOut
     }
     let size = Int(instruction.operandSize)

@@ -46,13 +46,15 @@ extension Translator {
   /// - Returns: what stands in the way, or `nil`.
   func emitAddress(_ memory: MemoryOperand, size: Int? = nil, displacement: Int64 = 0) -> String? {
     if let failure = emitOffset(memory, displacement: displacement) { return failure }
-    emitSegment(memory.segment, size: size ?? Int(memory.size), isWrite: memory.access.mayWrite)
+    emitSegment(
+      memory.segment, size: size ?? Int(memory.size), isWrite: memory.access.mayWrite,
+      mustBeAligned: memory.mustBeAligned)
     return nil
   }
 
   /// Makes a linear address of the offset in T1. Outside 64-bit mode the offset is compared with the segment's end;
   /// what is not below it is for Swift to judge.
-  func emitSegment(_ segment: SegmentRegister, size: Int, isWrite: Bool) {
+  func emitSegment(_ segment: SegmentRegister, size: Int, isWrite: Bool, mustBeAligned: Bool = false) {
     let isOwn = segment == .fs || segment == .gs
     if is64 {
       if isOwn {
@@ -67,7 +69,8 @@ extension Translator {
     emitter.legacy(w: true, 0x3b, reg: Host.t2, .state(StateLayout.segmentEnd(segment, isWrite: isWrite)))  // cmp
     let beyond = emitter.jump32(condition: 7)
     let check = SegmentCheck(
-      register: segment, size: UInt16(size), isWrite: isWrite, resume: cache.offset(emitter.address))
+      register: segment, size: UInt16(size), isWrite: isWrite, mustBeAligned: mustBeAligned,
+      resume: cache.offset(emitter.address))
     emitter.legacy(0x03, reg: Host.t1, .state(StateLayout.segmentBase(segment)))
     flags = .rax
     let rip = rip

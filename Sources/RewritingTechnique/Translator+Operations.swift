@@ -171,7 +171,7 @@ extension Translator {
     let rexB = instruction.rex << 3 & 8
     var described = OperationShape(
       opcode: instruction.opcode, reg: .fixed(instruction.reg | rexR), rm: .fixed(instruction.rm | rexB),
-      vvvv: .fixed(instruction.vvvv), lacksModRM: !instruction.hasModRM)
+      vvvv: .fixed(is64 ? instruction.vvvv : instruction.vvvv & 7), lacksModRM: !instruction.hasModRM)
     if let failure = describe(instruction, &described) { return failure }
     let shape = described
     guard let memory = shape.memory else {
@@ -411,7 +411,10 @@ extension Translator {
         prefixes, w: instruction.rexW && is64, map: instruction.opcodeMap, shape.opcode, reg: reg, place,
         needsREX: shape.hasByteRegister && !(shape.needsOwnRegisters && shape.hasHighByte))
     }
-    emitter.immediate(instruction.immediate, size: instruction.immediateSize)
+    // Outside 64-bit mode a vector register in an immediate has three bits.
+    let isNarrowed = !is64 && instruction.encoding == .vex && instruction.hasVectorInImmediate
+    emitter.immediate(
+      isNarrowed ? instruction.immediate & 0x7f : instruction.immediate, size: instruction.immediateSize)
     if instruction.secondImmediateSize != 0 {
       emitter.immediate(Int64(instruction.secondImmediate), size: instruction.secondImmediateSize)
     }
@@ -484,5 +487,15 @@ extension Translator {
       flags = .host
     }
     return nil
+  }
+}
+
+extension Instruction {
+  /// VBLENDVPS and its like.
+  fileprivate var hasVectorInImmediate: Bool {
+    for index in 0..<operandCount {
+      if let operand = operand(at: index), case .vector = operand.kind, operand.place == .immediate { return true }
+    }
+    return false
   }
 }
