@@ -19,6 +19,7 @@ embedded_guest_\name\()_end:
   image compute, "compute"
   image ring3, "ring3"
   image smp, "smp"
+  image nanobench, "nanobench"
   image crash, "crash"
   image hello_xen, "hello-xen"
   image linux_init, "linux-init"
@@ -26,6 +27,7 @@ embedded_guest_\name\()_end:
   image compute_xen, "compute-xen"
   image ring3_xen, "ring3-xen"
   image smp_xen, "smp-xen"
+  image nanobench_xen, "nanobench-xen"
   image crash_xen, "crash-xen"
 
   .section .note.GNU-stack, "", @progbits

@@ -18,10 +18,15 @@ public struct RunSample: Sendable, Encodable {
   public let system: Double
   /// Bytes: the most that the process had resident.
   public let peakResident: UInt64
-  /// Events by name (docs/result.md).
+  /// Events by name, those among them that only one technique counts (docs/result.md).
   public let counters: [String: UInt64]
   /// What the guest measured by itself, by name.
   public let measurements: [String: Double]
+
+  /// Milliseconds in guest code, where the technique can tell.
+  var inGuest: Double? { counters["nanosecondsInGuest"].flatMap { $0 > 0 ? Double($0) / 1e6 : nil } }
+  /// Milliseconds of `guest` that were not in guest code.
+  var inMonitor: Double? { inGuest.map { max(guest - $0, 0) } }
 
   init(_ ending: GuestEnding, _ record: RunRecord, began: UInt64, firstOutput: UInt64?, measurements: [String: Double])
   {
@@ -33,7 +38,7 @@ public struct RunSample: Sendable, Encodable {
     user = Double(ending.userTime) / 1e6
     system = Double(ending.systemTime) / 1e6
     peakResident = record.memory.peakResident
-    counters = record.counters
+    counters = record.counters.merging(record.details ?? [:]) { first, _ in first }
     self.measurements = measurements
   }
 }

@@ -58,6 +58,9 @@ public struct EmbeddedGuest: Sendable {
       "smp", "starts all processors: an atomic counter, a lock, barriers", .elf64, embedded_guest_smp(),
       paravirtual: embedded_guest_smp_xen()),
     EmbeddedGuest(
+      "nanobench", "what a kernel's dealings with the processor cost, in cycles", .elf64, embedded_guest_nanobench(),
+      arguments: "syscall | check", paravirtual: embedded_guest_nanobench_xen()),
+    EmbeddedGuest(
       "crash", "goes wrong, in the way that its command line names", .elf64, embedded_guest_crash(),
       arguments: "triple-fault | loop | halt | jump | jump-reported | stack-overflow",
       paravirtual: embedded_guest_crash_xen()),

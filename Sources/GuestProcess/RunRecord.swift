@@ -40,4 +40,6 @@ public struct RunRecord: Decodable, Sendable, Equatable {
   public let memory: Memory
   /// How often each event happened.
   public let counters: [String: UInt64]
+  /// What only the technique counts, by its own names.
+  public let details: [String: UInt64]?
 }

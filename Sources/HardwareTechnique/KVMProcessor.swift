@@ -53,7 +53,9 @@ final class KVMProcessor: Processor {
   func run() throws(TechniqueFailure) -> StopReason {
     lastRead = nil
     while true {
+      let entered = monotonicNanoseconds()
       let result = kvm_run(descriptor.raw)
+      counters.count(.nanosecondsInGuest, monotonicNanoseconds() &- entered)
       counters.count(.exit)
       if result < 0 {
         switch -result {

@@ -105,7 +105,9 @@ final class ParavirtProcessor: Processor {
       lastThread = thread
       guard doorbell.enter(space) else { return nil }
       defer { doorbell.leave() }
+      let entered = monotonicNanoseconds()
       let trap = try thread.run(&registers, until: deadline)
+      counters.count(.nanosecondsInGuest, monotonicNanoseconds() &- entered)
       counters.count(.exit)
       try domain.lock.withLock { _ in
         guard domain.ending == nil else { return }

@@ -8,6 +8,7 @@ extension RewritingProcessor {
   /// Delivers an exception, or the double fault that comes of trying.
   /// - Returns: why the machine ends, if it does.
   func raise(_ first: GuestException) -> StopReason? {
+    counters.count(.exceptionDelivered)
     var exception = first
     while true {
       if let address = exception.address { system.cr2 = address }
@@ -54,6 +55,7 @@ extension RewritingProcessor {
 
   /// An interrupt, from the chips or from a written state.
   func deliverEvent(_ vector: UInt8, isSoftware: Bool) -> StopReason? {
+    counters.count(.interruptDelivered)
     do throws(Interruption) {
       try deliver(vector, errorCode: nil, flags: rflags, isSoftware: isSoftware, returnRIP: rip)
       return nil

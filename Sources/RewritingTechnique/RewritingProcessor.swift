@@ -185,6 +185,7 @@ final class RewritingProcessor: Processor {
       let isTrapping = systemFlags & 0x100 != 0
       switch site.kind {
       case .miss(let access):
+        counters.count(.exitMemory)
         rip = site.rip
         target = try resolve(access)
         // A device that was read may have interrupted; this thread does not kick itself.
@@ -209,6 +210,7 @@ final class RewritingProcessor: Processor {
           continue
         }
       case .chain(let place, _):
+        counters.count(.exitJump)
         rip = site.rip
         isInShadow = false
         let generation = store.generation
@@ -217,6 +219,7 @@ final class RewritingProcessor: Processor {
         target = next.host
         continue
       case .indirect(let released):
+        counters.count(.exitJump)
         rip = block.state.pointee.rip
         isInShadow = false
         if mode.bits == .bits64 ? !GuestMMU.isCanonical(rip) : rip > UInt64(system.cs.limit) {
@@ -315,7 +318,7 @@ final class RewritingProcessor: Processor {
     }
     let rest = UnsafeRawBufferPointer(start: host + offset, count: min(4096 - offset, room))
     watchStores(to: physical, host)
-    if let made = store.make(rest, key: key, mode: mode) { return made }
+    if let made = store.make(rest, key: key, mode: mode) { return counted(made) }
     // The first instruction goes on in the next page, or beyond CS.
     if room == rest.count { throw .exception(.general) }
     let nextPage = ((linear | 4095) &+ 1) & (mode.bits == .bits64 ? .max : 0xffff_ffff)
@@ -331,6 +334,12 @@ final class RewritingProcessor: Processor {
     let bytes = Array(rest) + Array(more)
     let made = bytes.withUnsafeBytes { store.make($0, key: straddling, mode: mode) }
     guard let made else { throw .exception(.general) }
+    return counted(made)
+  }
+
+  private func counted(_ made: Block) -> Block {
+    counters.count(.blockTranslated)
+    counters.count(.byteTranslated, UInt64(made.length))
     return made
   }
 

@@ -13,6 +13,15 @@ public enum CountedEvent: Int, Sendable, CaseIterable {
   case exit
   /// Of these: HLT, a signal or stop request, an instruction that the host emulates or refuses.
   case exitHalt, exitInterrupted, exitOther
+  /// Of these, where code is translated: a memory access that the inline check could not answer; a jump that was not
+  /// linked yet, or goes elsewhere each time.
+  case exitMemory, exitJump
+  /// Exceptions and interrupts that the technique itself delivered to the guest.
+  case exceptionDelivered, interruptDelivered
+  /// Translated blocks of guest code, and their bytes there.
+  case blockTranslated, byteTranslated
+  /// Nanoseconds in guest code, where the host's calls into it can be timed: KVM's part of an exit is in it.
+  case nanosecondsInGuest
 
   /// As reports and JSON spell it.
   public var name: String { String(describing: self) }
@@ -20,7 +29,7 @@ public enum CountedEvent: Int, Sendable, CaseIterable {
 
 /// How often each event happened.
 public struct Counters: Sendable, Equatable {
-  private var values = InlineArray<8, UInt64>(repeating: 0)
+  private var values = InlineArray<15, UInt64>(repeating: 0)
 
   /// All zero.
   public init() {}
@@ -30,6 +39,9 @@ public struct Counters: Sendable, Equatable {
     get { values[event.rawValue] }
     set { values[event.rawValue] = newValue }
   }
+
+  /// Several more.
+  public mutating func count(_ event: CountedEvent, _ number: UInt64) { values[event.rawValue] &+= number }
 
   /// One more.
   public mutating func count(_ event: CountedEvent) { values[event.rawValue] &+= 1 }

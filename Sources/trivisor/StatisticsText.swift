@@ -50,6 +50,13 @@ extension CountedEvent {
     case .exitHalt: "exits for HLT"
     case .exitInterrupted: "exits for a signal"
     case .exitOther: "other exits"
+    case .exitMemory: "exits for memory that the inline check can't answer"
+    case .exitJump: "exits for jumps that are not linked"
+    case .exceptionDelivered: "exceptions delivered"
+    case .interruptDelivered: "interrupts delivered"
+    case .blockTranslated: "blocks translated"
+    case .byteTranslated: "bytes of guest code translated"
+    case .nanosecondsInGuest: "nanoseconds in guest code"
     }
   }
 }

@@ -48,7 +48,7 @@ struct ComparisonTests {
     #expect(sample.firstOutput == 6)
   }
 
-  @Test("median and limits", arguments: [([3.0], 3.0), ([1, 9, 2], 2), ([4, 1, 2, 9], 3)])
+  @Test("median and limits", arguments: [([3.0], 3.0), ([1, 9, 2], 2), ([4, 1, 2, 9], 3)] as [([Double], Double)])
   func spread(values: [Double], median: Double) {
     #expect(Spread(values)?.median == median)
     #expect(Spread(values)?.minimum == values.min())

@@ -16,7 +16,9 @@ struct EmbeddedGuestTests {
 
   @Test("the names are those of the documentation")
   func allNames() {
-    let names = ["hello", "hello-real", "hello-protected", "privileged", "compute", "ring3", "smp", "crash"]
+    let names = [
+      "hello", "hello-real", "hello-protected", "privileged", "compute", "ring3", "smp", "nanobench", "crash",
+    ]
     #expect(EmbeddedGuest.all.map(\.name) == names)
   }
 

@@ -125,3 +125,21 @@ protocol StatePlatform {
   /// A line for each privileged instruction that the platform does without, and how.
   static func showReplacements()
 }
+
+/// What only the benchmark asks for: operations that are nothing but their cost.
+protocol BenchmarkPlatform {
+  /// Whether devices have ports here.
+  static var hasPorts: Bool { get }
+
+  /// Reads a register of the first serial port that does nothing.
+  static func readPort()
+
+  /// Writes CR0, with TS as given.
+  static func writeControlRegister(taskSwitched: Bool)
+
+  /// False if the processor can't interrupt itself.
+  static func prepareInterrupts() -> Bool
+
+  /// Raises an interrupt and returns when its handler has ended it.
+  static func interruptSelf()
+}

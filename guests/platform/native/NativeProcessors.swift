@@ -43,7 +43,8 @@ extension Platform: ProcessorPlatform {
   private static var trampolinePage: UInt { 0x7_0000 }
 }
 
-private enum LocalAPIC {
+/// The local APIC of the processor that asks.
+enum LocalAPIC {
   enum Message {
     case initialize
     case startUp(page: UInt)
@@ -58,6 +59,16 @@ private enum LocalAPIC {
   static func enable() {
     // Spurious interrupt vector register: enabled, vector 255.
     if isX2APIC { native_wrmsr(0x80f, 0x1ff) } else { native_write32(register(0xf0), 0x1ff) }
+  }
+
+  /// Sends an interrupt of fixed delivery mode to this processor (shorthand 1).
+  static func sendToSelf(vector: UInt32) {
+    let command: UInt32 = 1 << 18 | 1 << 14 | vector
+    if isX2APIC { native_wrmsr(0x830, UInt64(command)) } else { native_write32(register(0x300), command) }
+  }
+
+  static func endInterrupt() {
+    if isX2APIC { native_wrmsr(0x80b, 0) } else { native_write32(register(0xb0), 0) }
   }
 
   static func sendToOthers(_ message: Message) {

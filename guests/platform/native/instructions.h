@@ -20,6 +20,8 @@ static inline void native_pause(void) { __asm__ volatile("pause" : : : "memory")
 
 #ifdef __x86_64__
 
+// Interrupts are taken behind the instruction that follows STI.
+static inline void native_take_interrupts(void) { __asm__ volatile("sti; nop; nop; cli" : : : "memory"); }
 static inline void native_sti_hlt_cli(void) { __asm__ volatile("sti; hlt; cli" : : : "memory"); }
 
 static inline uint64_t native_rdmsr(uint32_t msr) {
@@ -52,6 +54,14 @@ static inline uint64_t native_read_cr3(void) {
 
 static inline void native_write_cr3(uint64_t value) { __asm__ volatile("mov %0, %%cr3" : : "r"(value) : "memory"); }
 static inline void native_invlpg(uint64_t address) { __asm__ volatile("invlpg (%0)" : : "r"(address) : "memory"); }
+
+static inline uint64_t native_read_cr0(void) {
+  uint64_t value;
+  __asm__ volatile("mov %%cr0, %0" : "=r"(value));
+  return value;
+}
+
+static inline void native_write_cr0(uint64_t value) { __asm__ volatile("mov %0, %%cr0" : : "r"(value) : "memory"); }
 
 // CR0.TS and CR4.OSXSAVE.
 static inline void native_set_task_switched(void) {

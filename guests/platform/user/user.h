@@ -16,4 +16,17 @@ static inline void writeWord(uint64_t address, uint64_t value) { *(volatile uint
 
 // The ways to trap that need an instruction of their own.
 static inline void divideByZero(void) { __asm__ volatile("xor %%ecx, %%ecx; div %%ecx" : : : "rax", "rcx", "rdx"); }
+
+// Cycles.
+static inline uint64_t readTimestamp(void) {
+  uint32_t low, high;
+  __asm__ volatile("rdtsc" : "=a"(low), "=d"(high) : : "memory");
+  return ((uint64_t)high << 32) | low;
+}
+
+// A loop that calls a function which does nothing.
+static inline void callAndReturn(uint64_t count) {
+  __asm__ volatile("1: call 3f; dec %0; jnz 1b; jmp 2f; 3: ret; 2:" : "+r"(count) : : "memory", "cc");
+}
+
 static inline void executeInvalidInstruction(void) { __asm__ volatile("ud2"); }

@@ -37,6 +37,7 @@ enum : uint64_t {
   xenInvalidatePage = 7,
   xenNewUserRoot = 15,
   xenBindVirtualInterrupt = 1,  // EVTCHNOP_bind_virq
+  xenBindInterprocessor = 7,  // EVTCHNOP_bind_ipi
   xenUnmaskEvent = 9,
   xenProcessorInitialise = 0,
   xenProcessorUp = 1,
