@@ -80,7 +80,8 @@ final class MachineInstance: Sendable {
       serialPorts.append(port)
       claims.append(.init("serial port COM\(index + 1)", base: place.port, count: 8, device: port))
     }
-    claims += StandardPorts.claims(configuration, memory: memory, router: router, panicPort: panicPort, milestonePort: milestonePort)
+    claims += StandardPorts.claims(
+      configuration, memory: memory, router: router, panicPort: panicPort, milestonePort: milestonePort)
     let virtioConsole = configuration.virtioConsole.map { console in
       let watch = ConsoleWatch(console.output)
       consoleWatches.append(watch)

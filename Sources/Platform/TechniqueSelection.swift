@@ -16,6 +16,12 @@ public struct TechniqueChoice: Sendable {
   public let technique: any Technique
   /// One sentence for the user.
   public let reason: String
+
+  /// A choice that was made elsewhere.
+  public init(technique: any Technique, reason: String) {
+    self.technique = technique
+    self.reason = reason
+  }
 }
 
 /// No technique can run here.

@@ -7,6 +7,7 @@
 // Time works by an alarm: a timer of the host that kicks the processor when the chips' next deadline has come. A processor
 // that waits (HLT) sleeps until then by itself.
 
+import CWorldSwitch
 import Devices
 import Glibc
 import InstructionSet
@@ -118,6 +119,8 @@ extension RewritingProcessor {
   /// Sleeps until something wakes the processor.
   /// - Returns: `false` if that is a request to stop.
   func waitForEvent() -> Bool {
+    let began = cws_timestamp()
+    defer { ledger.asleep &+= cws_timestamp() &- began }
     alarm.clear()
     while true {
       letTimePass()

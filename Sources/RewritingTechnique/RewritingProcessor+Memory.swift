@@ -114,16 +114,11 @@ extension RewritingProcessor {
       place.copyMemory(from: host, byteCount: count)
       return
     }
-    let isLocal = isLocalPage(physical)
     var offset = 0
     while offset < count {
       let address = physical &+ UInt64(offset)
       let width = width(address, count - offset)
-      counters.count(.memoryRead)
-      var value =
-        isLocal
-        ? interrupts.readPage(address & 4095, width: width)
-        : partition.bus.readMemory(GuestPhysicalAddress(address), width: width)
+      var value = readDevice(address, width: width)
       withUnsafeBytes(of: &value) { bytes in
         for byte in 0..<width.rawValue {
           place.storeBytes(of: bytes[byte], toByteOffset: offset + byte, as: UInt8.self)
@@ -148,15 +143,7 @@ extension RewritingProcessor {
       for byte in 0..<width.rawValue {
         value |= UInt64(place.load(fromByteOffset: offset + byte, as: UInt8.self)) << UInt64(8 * byte)
       }
-      counters.count(.memoryWrite)
-      if isLocalPage(address) {
-        interrupts.writePage(value, address & 4095, width: width)
-        offset += width.rawValue
-        continue
-      }
-      if case .stop(let reason) = partition.bus.writeMemory(GuestPhysicalAddress(address), value, width: width) {
-        return reason
-      }
+      if let reason = writeDevice(address, value, width: width) { return reason }
       offset += width.rawValue
     }
     return nil

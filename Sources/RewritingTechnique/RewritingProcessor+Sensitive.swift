@@ -14,6 +14,10 @@ extension RewritingProcessor {
   /// Carries out the instruction at RIP.
   func emulate(_ instruction: Instruction) throws(Interruption) {
     counters.count(.exitOther)
+    ledger.count(instruction)
+    if let trace = partition.trace, trace.subject == .sensitive {
+      trace.note("\(hexadecimal(linearRIP)) \(instruction.mnemonic)")
+    }
     let next = nextRIP(instruction)
     if try emulateMasked(instruction, next) { return }
     guard instruction.encoding == .legacy else { throw refused(instruction) }
@@ -278,12 +282,9 @@ extension RewritingProcessor {
     guard let width = AccessWidth(rawValue: size) else { throw refused(instruction) }
     try checkPort(port, width: width)
     if instruction.opcode & 2 == 0 {
-      counters.count(.portRead)
-      setGeneral(.rax, UInt64(partition.bus.readPort(port, width: width)), size: size)
+      setGeneral(.rax, readPort(port, width: width), size: size)
     } else {
-      counters.count(.portWrite)
-      let value = UInt32(truncatingIfNeeded: general(.rax, size: size))
-      if case .stop(let reason) = partition.bus.writePort(port, value, width: width) {
+      if let reason = writePort(port, general(.rax, size: size), width: width) {
         rip = nextRIP(instruction)
         throw .stop(reason)
       }

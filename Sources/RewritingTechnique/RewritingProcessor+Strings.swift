@@ -73,13 +73,10 @@ extension RewritingProcessor {
           // A destination that can't be written must fault before the device is read.
           let place = try destination(isWrite: true)
           _ = try locate(place, count: size, .write)
-          counters.count(.portRead)
-          try save(place, UInt64(partition.bus.readPort(port, width: width)), size: size)
+          try save(place, readPort(port, width: width), size: size)
           usesDestination = true
         } else {
-          let value = UInt32(truncatingIfNeeded: try load(try source(), size: size))
-          counters.count(.portWrite)
-          if case .stop(let reason) = partition.bus.writePort(port, value, width: width) { effect = reason }
+          effect = writePort(port, try load(try source(), size: size), width: width)
           usesSource = true
         }
       default: return false

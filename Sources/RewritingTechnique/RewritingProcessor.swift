@@ -20,6 +20,7 @@ final class RewritingProcessor: Processor {
   let store: BlockStore
   @exclusivity(unchecked) var tlb: SoftwareTLB
   @exclusivity(unchecked) var counters = Counters()
+  @exclusivity(unchecked) var ledger = Ledger()
   let stop: RewritingStopHandle
   let deviceStores: DeviceStores
   let interrupts: ProcessorInterrupts
@@ -110,6 +111,7 @@ final class RewritingProcessor: Processor {
     block.state.pointee.flags = 0
     systemFlags = 2
     mmu.entryChanged = { [unowned store] place in store.invalidate(place, count: 8) }
+    store.translator.tracesSensitive = partition.trace?.subject == .sensitive
     controlChanged()
     let stop = stop
     interrupts.connect { stop.kick() }
@@ -136,7 +138,12 @@ final class RewritingProcessor: Processor {
     guard error == 0 else {
       throw TechniqueFailure(call: "sigaltstack or arch_prctl", reason: String(cString: strerror(error)))
     }
-    defer { cws_release_thread() }
+    let began = cws_timestamp()
+    defer {
+      cws_release_thread()
+      ledger.total &+= cws_timestamp() &- began
+      partition.trace?.flush()
+    }
     stop.adoptThread()
     while true {
       if stop.settle() { return .stopRequested }
@@ -175,7 +182,9 @@ final class RewritingProcessor: Processor {
     while true {
       block.state.pointee.target = target
       block.words(at: StateLayout.eventPending).pointee = interrupts.pending.isEmpty ? 0 : 1
+      let began = cws_timestamp()
       cws_enter(block.state)
+      ledger.guest &+= cws_timestamp() &- began
       system.gs.base = block.state.pointee.gs_base
       counters.count(.exit)
       if block.state.pointee.signal_vector != CWS_NO_SIGNAL { throw takeSignal() }
@@ -215,7 +224,9 @@ final class RewritingProcessor: Processor {
         isInShadow = false
         let generation = store.generation
         let next = try findBlock()
-        if generation == store.generation { store.link(number, place, from: site.block, to: next) }
+        if generation == store.generation, partition.trace == nil {
+          store.link(number, place, from: site.block, to: next)
+        }
         target = next.host
         continue
       case .indirect(let released):
@@ -230,7 +241,7 @@ final class RewritingProcessor: Processor {
         }
         if !isStepping {
           let next = try findBlock()
-          store.remember(next, isGlobal: fetchedIsGlobal)
+          if partition.trace == nil { store.remember(next, isGlobal: fetchedIsGlobal) }
           target = next.host
           continue
         }
@@ -308,10 +319,12 @@ final class RewritingProcessor: Processor {
     let physical = try fetch(linear)
     let key = BlockKey(
       page: physical >> 12, secondPage: .max, rip: rip, mode: modeNumber, codeSegment: codeSegment)
-    if let found = store.find(key) { return found }
+    if let found = store.find(key) { return entered(found) }
     if store.translator.cache.isFull {
       store.removeAll()
     }
+    let began = cws_timestamp()
+    defer { ledger.translator &+= cws_timestamp() &- began }
     let offset = Int(linear & 4095)
     guard let host = mmu.host(physical & ~4095, count: 4096) else {
       throw .unsupported("code in device memory")
@@ -327,7 +340,7 @@ final class RewritingProcessor: Processor {
     let straddling = BlockKey(
       page: physical >> 12, secondPage: second >> 12, rip: rip, mode: modeNumber,
       codeSegment: codeSegment)
-    if let found = store.find(straddling) { return found }
+    if let found = store.find(straddling) { return entered(found) }
     guard let secondHost = mmu.host(second & ~4095, count: 4096) else { throw .unsupported("code in device memory") }
     watchStores(to: second, secondHost)
     let more = UnsafeRawBufferPointer(start: secondHost, count: min(16, room - rest.count))
@@ -340,7 +353,17 @@ final class RewritingProcessor: Processor {
   private func counted(_ made: Block) -> Block {
     counters.count(.blockTranslated)
     counters.count(.byteTranslated, UInt64(made.length))
-    return made
+    return entered(made)
+  }
+
+  /// The linear address of the next instruction.
+  var linearRIP: UInt64 { mode.bits == .bits64 ? rip : (system.cs.base &+ rip) & 0xffff_ffff }
+
+  private func entered(_ next: Block) -> Block {
+    if let trace = partition.trace, trace.subject == .blocks {
+      trace.note("\(hexadecimal(linearRIP)) CPL \(cpl), \(mode.bits)")
+    }
+    return next
   }
 
   /// From now on stores to the page are seen, before its bytes are read.
@@ -372,12 +395,14 @@ final class RewritingProcessor: Processor {
 
   /// Forgets every translation of addresses, or, as a load of CR3 does, all but the global ones.
   func flushTranslations(keepsGlobal: Bool = false) {
+    if keepsGlobal { ledger.partialFlushes += 1 } else { ledger.wholeFlushes += 1 }
     tlb.removeAll(keepsGlobal: keepsGlobal)
     for index in 0..<Self.fetchEntries where !keepsGlobal || fetchPages[index] & 1 == 0 { fetchTags[index] = .max }
     store.forgetJumps(keepsGlobal: keepsGlobal)
   }
 
   func flushTranslation(of linear: UInt64) {
+    ledger.pageFlushes += 1
     tlb.remove(page: linear)
     let index = Int(linear >> 12) & (Self.fetchEntries - 1)
     if fetchTags[index] >> 1 == linear >> 12 { fetchTags[index] = .max }

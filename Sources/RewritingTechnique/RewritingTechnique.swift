@@ -16,8 +16,10 @@ import VMM
 
 /// Runs guests by translating their code.
 public struct RewritingTechnique: Technique {
-  /// Nothing to configure.
-  public init() {}
+  private let trace: CodeTrace?
+
+  /// - Parameter trace: where to write what the guest's code does.
+  public init(trace: CodeTrace? = nil) { self.trace = trace }
 
   /// Always `rewriting`.
   public var name: TechniqueName { .rewriting }
@@ -25,15 +27,14 @@ public struct RewritingTechnique: Technique {
   /// What the engine needs of the host is a matter of its processor only.
   public func probe() -> Availability {
     cws_host_has_features() != 0
-      ? .available(notes: ["x86-to-x86 translation in user space, one processor, no interrupt controller yet"])
+      ? .available(notes: ["x86-to-x86 translation in user space, one processor"])
       : .unavailable(
         reason: "the host's processor lacks AVX2, BMI2 or LAHF in 64-bit mode",
         remedy: "use a host of the x86-64-v3 level or another technique")
   }
 
-  /// Small guests run, but not a stock kernel: so that an automatic choice keeps to the hardware where there is any,
-  /// even if that emulates guest kernels.
-  public func caution() -> String? { "the rewriting technique has no interrupt controller yet" }
+  /// Stock kernels run, faster than on a host whose KVM emulates them.
+  public func caution() -> String? { nil }
 
   /// Processor features of a named model that the engine does not give; more than one processor.
   public func findings(for configuration: MachineConfiguration) -> [Finding] {
@@ -82,7 +83,7 @@ public struct RewritingTechnique: Technique {
     var table = CPUIDTable(
       features: features, processor: 0, of: configuration.processorCount, name: configuration.processorModel.name)
     table.leaves += ClockRegister.leaves
-    return try RewritingPartition(memory: memory, bus: bus, identification: table)
+    return try RewritingPartition(memory: memory, bus: bus, identification: table, trace: trace)
   }
 }
 
@@ -92,14 +93,16 @@ final class RewritingPartition: Partition {
   let bus: Bus
   let identification: CPUIDTable
 
+  let trace: CodeTrace?
   let clock: any ChipsetClock
   let chipset: Chipset
   /// When the clock in guest memory was zero.
   let startTime: UInt64
 
-  init(memory: GuestMemory, bus: Bus, identification: CPUIDTable) throws(TechniqueFailure) {
+  init(memory: GuestMemory, bus: Bus, identification: CPUIDTable, trace: CodeTrace?) throws(TechniqueFailure) {
     self.memory = memory
     self.identification = identification
+    self.trace = trace
     clock = HostChipsetClock()
     startTime = clock.nanoseconds
     chipset = Chipset(processorCount: 1, clock: clock)

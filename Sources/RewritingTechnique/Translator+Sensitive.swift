@@ -6,7 +6,7 @@ import InstructionSet
 extension Translator {
   /// - Returns: whether the instruction was written; if not, nothing was, and a call-out carries it out.
   func translateSensitive(_ instruction: Instruction) -> Bool {
-    guard !mode.isSingleStepping, instruction.encoding == .legacy else { return false }
+    guard !mode.isSingleStepping, !tracesSensitive, instruction.encoding == .legacy else { return false }
     switch (instruction.opcodeMap, instruction.opcode) {
     case (Instruction.OpcodeMap.oneByte, 0xfa) where mode.isKernel:
       emitStoreConstant(0, .state(StateLayout.interruptFlag))

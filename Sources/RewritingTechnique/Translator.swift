@@ -52,6 +52,8 @@ final class Translator {
   @exclusivity(unchecked) var isCalling = false
   private let decoders: (Decoder, Decoder, Decoder)
   let announced: AnnouncedFeatures
+  /// Every sensitive instruction is to be carried out by Swift.
+  var tracesSensitive = false
 
   init(cache: CodeCache, announced: AnnouncedFeatures) {
     self.cache = cache

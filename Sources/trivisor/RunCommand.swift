@@ -4,6 +4,7 @@ import CLinux
 import Devices
 import Glibc
 import Platform
+import RewritingTechnique
 import SystemPackage
 import VMM
 
@@ -109,6 +110,15 @@ struct RunCommand: ParsableCommand {
   @Flag(help: "Print what the run cost on standard error.")
   var stats = false
 
+  @Option(
+    help: ArgumentHelp(
+      "Under the rewriting technique: write a line for each block entered or each sensitive instruction met.",
+      valueName: "file"), completion: .file())
+  var trace: String?
+
+  @Option(help: "What --trace writes down: blocks or sensitive (instructions).")
+  var traceSubject: CodeTrace.Subject = .blocks
+
   @Option(help: "Write the result to this file as JSON.", completion: .file(extensions: ["json"]))
   var json: String?
 
@@ -135,20 +145,37 @@ struct RunCommand: ParsableCommand {
     let guest = try GuestImage(image, isParavirtual: technique == .paravirtual)
     let configuration = try configuration(guest)
     try RunSession.refuse(configuration.machine.findings())
-    let choice: TechniqueChoice
+    var choice: TechniqueChoice
     do throws(NoTechnique) {
       choice = try techniques.choose(
         technique.request, isParavirtualKernel: configuration.boot.isParavirtualKernel)
     } catch {
       throw Refusal(status: .failed, message: error.description)
     }
-    var session = RunSession(guest: guest, choice: choice, began: began, execution: execution, configuration: configuration)
+    if let trace { choice = try traced(choice, trace) }
+    var session = RunSession(
+      guest: guest, choice: choice, began: began, execution: execution, configuration: configuration)
     session.usesVirtioConsole = console == .virtio
     session.timeLimit = timeout?.nanoseconds
     session.showsStatistics = stats
     session.isVerbose = verbose
     session.resultFile = json
     Glibc.exit(try session.run())
+  }
+
+  private func traced(_ choice: TechniqueChoice, _ file: String) throws -> TechniqueChoice {
+    guard choice.technique.name == .rewriting else {
+      throw Refusal(
+        status: .usage,
+        message: "--trace needs translated code, and the technique is \(choice.technique.name.rawValue): add "
+          + "--technique rewriting")
+    }
+    do throws(TechniqueFailure) {
+      return TechniqueChoice(
+        technique: RewritingTechnique(trace: try CodeTrace(traceSubject, path: file)), reason: choice.reason)
+    } catch {
+      throw Refusal(status: .failed, message: error.description)
+    }
   }
 
   private func configuration(_ guest: GuestImage) throws -> VirtualMachineConfiguration {
@@ -219,3 +246,5 @@ extension ProcessorModel {
   /// For help and messages.
   static var names: String { all.map(\.name).joined(separator: ", ") }
 }
+
+extension CodeTrace.Subject: ExpressibleByArgument {}

@@ -1,0 +1,52 @@
+import Devices
+import InstructionSet
+
+/// Where a processor's time went, in ticks of the host's time stamp counter, and what it had Swift do.
+struct Ledger {
+  /// In translated code, the way there and back included.
+  var guest: UInt64 = 0
+  var translator: UInt64 = 0
+  /// In the machine's devices and interrupt chips.
+  var devices: UInt64 = 0
+  /// Asleep because the guest was: HLT.
+  var asleep: UInt64 = 0
+  /// In `run()`.
+  var total: UInt64 = 0
+  /// What is left: instructions that Swift carries out, TLB misses, exceptions, looking for blocks.
+  var callOuts: UInt64 { total &- min(total, guest &+ translator &+ devices &+ asleep) }
+
+  /// Call-outs by the decoder's number of the instruction, with one of each.
+  private(set) var instructions: [UInt16: (sample: Instruction, count: UInt64)] = [:]
+  var wholeFlushes: UInt64 = 0, partialFlushes: UInt64 = 0, pageFlushes: UInt64 = 0
+
+  mutating func count(_ instruction: Instruction) {
+    instructions[instruction.form, default: (instruction, 0)].count += 1
+  }
+}
+
+extension RewritingProcessor {
+  /// What only this technique counts.
+  var details: [String: UInt64] {
+    var details: [String: UInt64] = [
+      "code dropped because it was overwritten, blocks": store.invalidated,
+      "code cache emptied": UInt64(store.generation),
+      "flushes of all translations": ledger.wholeFlushes,
+      "flushes of translations that are not global": ledger.partialFlushes,
+      "flushes of one page's translation": ledger.pageFlushes,
+      "microseconds in guest code": microseconds(ledger.guest),
+      "microseconds in the translator": microseconds(ledger.translator),
+      "microseconds in devices": microseconds(ledger.devices),
+      "microseconds asleep": microseconds(ledger.asleep),
+      "microseconds in call-outs and misses": microseconds(ledger.callOuts),
+    ]
+    for (sample, count) in ledger.instructions.values {
+      details["call-out: \(sample.mnemonic)", default: 0] += count
+    }
+    return details
+  }
+
+  private func microseconds(_ ticks: UInt64) -> UInt64 {
+    let frequency = max(partition.clock.timestampFrequency, 1)
+    return UInt64((Double(ticks) / Double(frequency) * 1e6).rounded())
+  }
+}
