@@ -76,11 +76,12 @@ final class BlockStore {
   }
 
   /// Lets indirect jumps find it.
-  /// - Parameter isGlobal: of its page's translation.
+  /// - Parameter isGlobal: of its pages' translations.
   func remember(_ target: Block, isGlobal: Bool) {
-    guard target.isValid, !target.isStraddling, target.key.isFlat else { return }
+    guard target.isValid, target.key.isFlat else { return }
     caches[Int(target.key.mode)].insert(target, isGlobal: isGlobal)
     cachedPages[Int(target.key.rip >> 12 & 4095)] = true
+    if target.isStraddling { cachedPages[Int((target.key.rip >> 12 + 1) & 4095)] = true }
   }
 
   /// After translations of addresses went away: all of them, or all that are not global.

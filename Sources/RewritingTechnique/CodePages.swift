@@ -37,18 +37,32 @@ final class CodePages: @unchecked Sendable {
 
   /// The page's record is kept when it is code no longer, for its patience.
   private static let active: UInt32 = 1 << 31
+  /// Translated code may store to the page without being seen: it is, or was, in the software TLB.
+  private static let writable: UInt32 = 1 << 30
+  private static let number: UInt32 = writable - 1
+
+  func noteWritable(_ page: UInt64) {
+    if page < UInt64(count) { numbers[Int(page)] |= Self.writable }
+  }
+
+  /// Whether it was noted, which is thereby forgotten.
+  func takeWritable(_ page: UInt64) -> Bool {
+    guard page < UInt64(count), numbers[Int(page)] & Self.writable != 0 else { return false }
+    numbers[Int(page)] &= ~Self.writable
+    return true
+  }
 
   func record(_ page: UInt64) -> Record? {
     guard isCode(page) else { return nil }
-    return records[Int(numbers[Int(page)] & ~Self.active) - 1]
+    return records[Int(numbers[Int(page)] & Self.number) - 1]
   }
 
   /// - Returns: whether it was none.
   func mark(_ page: UInt64) -> Bool {
     guard page < UInt64(count), numbers[Int(page)] & Self.active == 0 else { return false }
-    if numbers[Int(page)] == 0 {
+    if numbers[Int(page)] & Self.number == 0 {
       records.append(Record())
-      numbers[Int(page)] = UInt32(truncatingIfNeeded: records.count)
+      numbers[Int(page)] |= UInt32(truncatingIfNeeded: records.count)
     }
     numbers[Int(page)] |= Self.active
     return true

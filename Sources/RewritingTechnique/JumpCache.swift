@@ -54,8 +54,10 @@ struct JumpCache {
   func remove(page linear: UInt64) {
     guard !isEmpty else { return }
     let page = linear >> 12
-    for index in 0..<StateLayout.jumpCacheEntries where entries[2 * index] >> 12 == page {
-      entries[2 * index] = Self.nowhere
+    for index in 0..<StateLayout.jumpCacheEntries {
+      // An instruction may begin in the page before.
+      let rip = entries[2 * index]
+      if rip >> 12 == page || (rip &+ 14) >> 12 == page { entries[2 * index] = Self.nowhere }
     }
   }
 

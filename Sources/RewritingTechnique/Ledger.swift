@@ -15,13 +15,19 @@ struct Ledger {
   /// What is left: instructions that Swift carries out, TLB misses, exceptions, looking for blocks.
   var callOuts: UInt64 { total &- min(total, guest &+ translator &+ devices &+ asleep) }
 
-  /// Call-outs by the decoder's number of the instruction, with one of each.
-  private(set) var instructions: [UInt16: (sample: Instruction, count: UInt64)] = [:]
+  /// Call-outs by the decoder's number of the instruction, and one of each.
+  private var counts: [UInt64] = []
+  private(set) var samples: [Instruction] = []
   var wholeFlushes: UInt64 = 0, partialFlushes: UInt64 = 0, pageFlushes: UInt64 = 0
 
   mutating func count(_ instruction: Instruction) {
-    instructions[instruction.form, default: (instruction, 0)].count += 1
+    let form = Int(instruction.form)
+    while counts.count <= form { counts.append(0) }
+    if counts[form] == 0 { samples.append(instruction) }
+    counts[form] += 1
   }
+
+  func count(of sample: Instruction) -> UInt64 { counts[Int(sample.form)] }
 }
 
 extension RewritingProcessor {
@@ -39,9 +45,7 @@ extension RewritingProcessor {
       "microseconds asleep": microseconds(ledger.asleep),
       "microseconds in call-outs and misses": microseconds(ledger.callOuts),
     ]
-    for (sample, count) in ledger.instructions.values {
-      details["call-out: \(sample.mnemonic)", default: 0] += count
-    }
+    for sample in ledger.samples { details["call-out: \(sample.mnemonic)", default: 0] += ledger.count(of: sample) }
     return details
   }
 

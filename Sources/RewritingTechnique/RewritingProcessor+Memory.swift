@@ -28,6 +28,7 @@ extension RewritingProcessor {
     if pieces.secondCount == 0 {
       let page = first & ~4095
       if !mode.checksAccesses, let host = mmu.host(page, count: 4096), !(access.isWrite && store.isCode(first >> 12)) {
+        if access.isWrite { store.codePages.noteWritable(first >> 12) }
         tlb.insert(linear, host: host, view: Int(access.view), isWrite: access.isWrite, isGlobal: mmu.isGlobal)
         state.pointee.t1 = linear
         return store.translator.cache.base &+ UInt64(access.retry)
@@ -87,6 +88,7 @@ extension RewritingProcessor {
       let first = try mmu.translate(linear, access, isUser: isUser, overridesSMAP: overrides)
       if !mode.checksAccesses, let host = mmu.host(first & ~4095, count: 4096), !(isWrite && store.isCode(first >> 12))
       {
+        if isWrite { store.codePages.noteWritable(first >> 12) }
         tlb.insert(linear, host: host, view: view, isWrite: isWrite, isGlobal: mmu.isGlobal)
       }
       let inPage = min(count, 4096 - Int(linear & 4095))

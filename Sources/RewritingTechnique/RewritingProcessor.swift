@@ -122,7 +122,6 @@ final class RewritingProcessor: Processor {
     interrupts.connect(nil)
     partition.memory.watch.set(nil)
     stop.invalidate()
-    tlb.deallocate()
     fetchTags.deallocate()
     fetchPages.deallocate()
   }
@@ -331,12 +330,15 @@ final class RewritingProcessor: Processor {
     }
     let rest = UnsafeRawBufferPointer(start: host + offset, count: min(4096 - offset, room))
     watchStores(to: physical, host)
-    if let made = store.make(rest, key: key, mode: mode) { return counted(made) }
+    let isCut = rest.count < 15 && store.translator.needsMore(rest, mode: mode)
+    if !isCut, let made = store.make(rest, key: key, mode: mode) { return counted(made) }
     // The first instruction goes on in the next page, or beyond CS.
     if room == rest.count { throw .exception(.general) }
     let nextPage = ((linear | 4095) &+ 1) & (mode.bits == .bits64 ? .max : 0xffff_ffff)
     if mode.bits == .bits64, !GuestMMU.isCanonical(nextPage) { throw .exception(.general) }
+    let firstIsGlobal = fetchedIsGlobal
     let second = try fetch(nextPage)
+    fetchedIsGlobal = fetchedIsGlobal && firstIsGlobal
     let straddling = BlockKey(
       page: physical >> 12, secondPage: second >> 12, rip: rip, mode: modeNumber,
       codeSegment: codeSegment)
@@ -369,7 +371,7 @@ final class RewritingProcessor: Processor {
   /// From now on stores to the page are seen, before its bytes are read.
   private func watchStores(to physical: UInt64, _ host: UnsafeMutableRawPointer) {
     guard store.markAsCode(physical >> 12) else { return }
-    tlb.removeWritable(host)
+    if store.codePages.takeWritable(physical >> 12) { tlb.removeWritable(host) }
     atomicMemoryFence(ordering: .sequentiallyConsistent)
   }
 
@@ -436,7 +438,9 @@ final class RewritingProcessor: Processor {
       isSingleStepping: systemFlags & 0x100 != 0 || hasBreakpoints || stepsOnce,
       checksAccesses: hasBreakpoints || checksAlignment, isFlat: isFlat, stackSize: UInt8(stackSize),
       isProtected: system.cr0 & 1 != 0)
-    if let known = modes.firstIndex(of: wanted) {
+    if modeNumber < modes.count, wanted == modes[Int(modeNumber)] {
+      // As before.
+    } else if let known = modes.firstIndex(of: wanted) {
       modeNumber = UInt8(known)
     } else {
       if modes.count == StateLayout.modeLimit {

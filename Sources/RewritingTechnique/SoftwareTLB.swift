@@ -11,30 +11,37 @@ import VMM
 /// One processor's TLB: views of memory, reads and writes apart.
 struct SoftwareTLB {
   private struct Table {
-    let tags: UnsafeMutablePointer<UInt64>
-    let pages: UnsafeMutablePointer<UInt64>
+    /// A tag and a page each.
+    let entries: UnsafeMutablePointer<UInt64>
     var isEmpty = true
     /// Entries for pages that are not global, unless there are too many.
     var locals: [UInt16] = []
     var hasTooManyLocals = false
 
-    static let localLimit = 256
+    static let localLimit = 4096
 
     mutating func insert(_ linear: UInt64, _ host: UInt64, isGlobal: Bool) {
-      let index = Int(linear >> 12 & UInt64(StateLayout.tlbEntries - 1))
-      tags[index] = linear & ~4095
-      pages[index] = host & ~4095
+      let index = SoftwareTLB.index(linear)
+      entries[2 * index] = linear & ~4095
+      entries[2 * index + 1] = host & ~4095
       isEmpty = false
       guard !isGlobal, !hasTooManyLocals else { return }
       if locals.count < Self.localLimit { locals.append(UInt16(index)) } else { hasTooManyLocals = true }
     }
 
-    mutating func removeAll(keepsGlobal: Bool, _ empty: UnsafeMutablePointer<UInt64>) {
+    @inline(__always)
+    func clear(_ index: Int) { entries[2 * index] = UInt64(index ^ 1) << 12 }
+
+    func clear() {
+      for index in 0..<StateLayout.tlbEntries { clear(index) }
+    }
+
+    mutating func removeAll(keepsGlobal: Bool) {
       guard !isEmpty else { return }
       if keepsGlobal, !hasTooManyLocals {
-        for index in locals { tags[Int(index)] = empty[Int(index)] }
+        for index in locals { clear(Int(index)) }
       } else {
-        memcpy(tags, empty, StateLayout.tlbEntries * 8)
+        clear()
         isEmpty = true
         hasTooManyLocals = false
       }
@@ -42,35 +49,28 @@ struct SoftwareTLB {
     }
   }
 
-  private let block: StateBlock
   private var tables: [Table] = []
-  /// The tags of a table without entries.
-  private let empty: UnsafeMutablePointer<UInt64>
 
   init(_ block: StateBlock) {
-    self.block = block
-    empty = .allocate(capacity: StateLayout.tlbEntries)
-    for index in 0..<StateLayout.tlbEntries { empty[index] = UInt64(index ^ 1) << 12 }
     for view in 0..<StateLayout.viewCount {
       for isWrite in [false, true] {
-        let table = Table(
-          tags: block.words(at: StateLayout.tags(view: view, isWrite: isWrite)),
-          pages: block.words(at: StateLayout.pages(view: view, isWrite: isWrite)))
-        memcpy(table.tags, empty, StateLayout.tlbEntries * 8)
+        let table = Table(entries: block.words(at: StateLayout.tlbTable(view: view, isWrite: isWrite)))
+        table.clear()
         tables.append(table)
       }
     }
   }
 
-  func deallocate() { empty.deallocate() }
+  @inline(__always)
+  private static func index(_ linear: UInt64) -> Int { Int(linear >> 12 & UInt64(StateLayout.tlbEntries - 1)) }
 
   /// The host address of a byte whose page is there.
   @inline(__always)
   func find(_ linear: UInt64, view: Int, isWrite: Bool) -> UInt64? {
-    let index = Int(linear >> 12 & UInt64(StateLayout.tlbEntries - 1))
-    let tags = block.words(at: StateLayout.tags(view: view, isWrite: isWrite))
-    guard tags[index] == linear & ~4095 else { return nil }
-    return block.words(at: StateLayout.pages(view: view, isWrite: isWrite))[index] | linear & 4095
+    let entries = tables[view * 2 + (isWrite ? 1 : 0)].entries
+    let index = Self.index(linear)
+    guard entries[2 * index] == linear & ~4095 else { return nil }
+    return entries[2 * index + 1] | linear & 4095
   }
 
   mutating func insert(
@@ -80,20 +80,20 @@ struct SoftwareTLB {
   }
 
   mutating func removeAll(keepsGlobal: Bool = false) {
-    for index in tables.indices { tables[index].removeAll(keepsGlobal: keepsGlobal, empty) }
+    for index in tables.indices { tables[index].removeAll(keepsGlobal: keepsGlobal) }
   }
 
   /// After a page of RAM became code: stores to it must be seen.
-  mutating func removeWritable(_ host: UnsafeMutableRawPointer) {
+  func removeWritable(_ host: UnsafeMutableRawPointer) {
     let page = UInt64(UInt(bitPattern: host)) & ~4095
-    for index in tables.indices where index & 1 != 0 && !tables[index].isEmpty {
-      let table = tables[index]
-      for entry in 0..<StateLayout.tlbEntries where table.pages[entry] == page { table.tags[entry] = empty[entry] }
+    for number in tables.indices where number & 1 != 0 && !tables[number].isEmpty {
+      let table = tables[number]
+      for index in 0..<StateLayout.tlbEntries where table.entries[2 * index + 1] == page { table.clear(index) }
     }
   }
 
   func remove(page linear: UInt64) {
-    let index = Int(linear >> 12 & UInt64(StateLayout.tlbEntries - 1))
-    for table in tables where table.tags[index] == linear & ~4095 { table.tags[index] = empty[index] }
+    let index = Self.index(linear)
+    for table in tables where table.entries[2 * index] == linear & ~4095 { table.clear(index) }
   }
 }

@@ -39,15 +39,15 @@ enum StateLayout {
 
   static let poll: Int32 = 4096
   static let bounce: Int32 = 8192
-  /// By view (user, supervisor, supervisor with SMAP overridden, everything checked) and kind of access: tags, then host addresses of pages.
+  /// By view (user, supervisor, supervisor with SMAP overridden, everything checked) and kind of access: pairs of a tag
+  /// and the host address of a page.
   static let tlb: Int32 = 16384
-  static let tlbEntries = 1024
-  static let tlbTableSize = Int32(tlbEntries * 8)
+  static let tlbEntries = 8192
+  static let tlbTableSize = Int32(tlbEntries * 16)
   static let viewCount = 4
-  static func tags(view: Int, isWrite: Bool) -> Int32 { tlb + Int32(view * 4 + (isWrite ? 2 : 0)) * tlbTableSize }
-  static func pages(view: Int, isWrite: Bool) -> Int32 { tags(view: view, isWrite: isWrite) + tlbTableSize }
+  static func tlbTable(view: Int, isWrite: Bool) -> Int32 { tlb + Int32(view * 2 + (isWrite ? 1 : 0)) * tlbTableSize }
   /// By the mode's number: pairs of linear RIP and host address.
-  static let jumpCache = tlb + Int32(viewCount * 4) * tlbTableSize
+  static let jumpCache = tlb + Int32(viewCount * 2) * tlbTableSize
   static let jumpCacheEntries = 4096
   /// An index is made of a linear RIP and itself shifted by this.
   static let jumpCacheShift: UInt8 = 5

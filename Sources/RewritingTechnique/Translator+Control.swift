@@ -172,7 +172,11 @@ extension Translator {
       emitLeave(site: addSite(.raise(.general), rip: target))
       return
     }
-    if key.linear(target) >> 12 != key.linear(key.rip) >> 12 || block.isStraddling || mode.isSingleStepping {
+    // A target near the page's end may straddle it, and straddling blocks are never linked.
+    let linear = key.linear(target)
+    if linear >> 12 != key.linear(key.rip) >> 12 || linear & 4095 > 4096 - 15 || block.isStraddling
+      || mode.isSingleStepping
+    {
       emitter.loadConstant(Host.t1, target)
       emitIndirect()
       return

@@ -1,12 +1,12 @@
 // Memory accesses.
 //
 //     lea   EA, T1                     linear address
-//     rorx  $12, T1, T2                page number
-//     and   $1023, T2
-//     xor   %gs:tags(,T2,8), T1        offset in the page, or something huge
+//     rorx  $8, T1, T2                 page number × 16
+//     and   $(8191 × 16), T2
+//     xor   %gs:table(T2), T1          offset in the page, or something huge
 //     cmp   $(4096 - size), T1
 //     ja    miss
-//     mov   %gs:pages(,T2,8), T2       the page in this process
+//     mov   %gs:table+8(T2), T2        the page in this process
 //     op    (T2,T1)
 //
 // On a miss the address comes back by the same `xor`, and Swift walks the guest's page tables. RAM then gets a TLB entry
@@ -140,17 +140,16 @@ extension Translator {
       view: UInt8(mode.view),
       waitsForX87: waitsForX87, isCall: isCalling)
     access.retry = cache.offset(emitter.address)
-    let tags = Place.stateIndexed(Host.t2, scale: 3, offset: StateLayout.tags(view: mode.view, isWrite: writes))
-    emitter.rotateRight(Host.t2, Host.t1, by: 12)
+    let table = StateLayout.tlbTable(view: mode.view, isWrite: writes)
+    let tag = Place.stateIndexed(Host.t2, scale: 0, offset: table)
+    emitter.rotateRight(Host.t2, Host.t1, by: 8)
     emitter.legacy(0x81, reg: 4, .register(Host.t2))  // and
-    emitter.word32(Int32(StateLayout.tlbEntries - 1))
-    emitter.legacy(w: true, 0x33, reg: Host.t1, tags)  // xor
+    emitter.word32(Int32(StateLayout.tlbEntries - 1) << 4)
+    emitter.legacy(w: true, 0x33, reg: Host.t1, tag)  // xor
     emitter.legacy(w: true, 0x81, reg: 7, .register(Host.t1))  // cmp
     emitter.word32(Int32(4096 - size))
     let miss = emitter.jump32(condition: 7)
-    emitter.load(
-      Host.t2,
-      .stateIndexed(Host.t2, scale: 3, offset: StateLayout.pages(view: mode.view, isWrite: writes)))
+    emitter.load(Host.t2, .stateIndexed(Host.t2, scale: 0, offset: table + 8))
     flags = .rax
     let place = Place.memory(base: Host.t2, index: Host.t1)
     emit(operation, on: place)
@@ -178,9 +177,9 @@ extension Translator {
     nextRIP = part.nextRIP
     part.miss.patch(to: emitter.address)
     flags = .rax
-    let tags = Place.stateIndexed(
-      Host.t2, scale: 3, offset: StateLayout.tags(view: Int(access.view), isWrite: access.isWrite))
-    emitter.legacy(w: true, 0x33, reg: Host.t1, tags)
+    let tag = Place.stateIndexed(
+      Host.t2, scale: 0, offset: StateLayout.tlbTable(view: Int(access.view), isWrite: access.isWrite))
+    emitter.legacy(w: true, 0x33, reg: Host.t1, tag)
     emitter.store(Host.t1, .state(StateLayout.address))
     let leave = addSite(.miss(access), rip: rip)
     emitLeave(site: leave)

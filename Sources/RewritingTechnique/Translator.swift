@@ -144,6 +144,14 @@ final class Translator {
     return block
   }
 
+  /// Whether the first instruction in `bytes` goes on behind them.
+  func needsMore(_ bytes: UnsafeRawBufferPointer, mode: CodeMode) -> Bool {
+    self.mode = mode
+    var instruction = Instruction(mode: mode.bits)
+    if case .needsMoreBytes = decoder.decode(bytes, into: &instruction) { return true }
+    return false
+  }
+
   /// The block ends in the middle of things.
   private func emitCut() {
     if isInShadow { emitExit(.shadow) } else { emitJump(to: rip) }
