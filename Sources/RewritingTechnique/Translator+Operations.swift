@@ -118,11 +118,13 @@ extension Instruction {
   /// A pending x87 exception is raised by it: x87 instructions that have no form that doesn't wait, and whatever has an
   /// MMX register.
   var waitsForX87: Bool {
-    if feature == .x87 {
-      // FNSTCW and FNSTSW are those that don't, of those that come here.
-      return !((opcode == 0xd9 && reg == 7) || (opcode == 0xdd && reg == 7))
+    guard encoding == .legacy else { return false }
+    switch feature {
+    // FNSTCW and FNSTSW are those that don't, of those that come here.
+    case .x87: return !((opcode == 0xd9 && reg == 7) || (opcode == 0xdd && reg == 7))
+    case .mmx, .mmxext, .sse, .sse2, .ssse3: break
+    default: return false
     }
-    if feature == .base { return false }
     for index in 0..<operandCount {
       if case .mmx? = operand(at: index)?.kind { return true }
     }
