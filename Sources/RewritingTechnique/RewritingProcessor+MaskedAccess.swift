@@ -29,8 +29,8 @@ extension RewritingProcessor {
 
   /// - Returns: whether it was one of these instructions.
   func emulateMasked(_ instruction: Instruction, _ next: UInt64) throws(Interruption) -> Bool {
-    // Their elements are not checked for alignment.
-    selectsElements = true
+    // Elements are not checked for alignment; the byte masks' whole operand is.
+    selectsElements = instruction.opcodeMap == Instruction.OpcodeMap.escape0F38
     defer { selectsElements = false }
     switch (instruction.opcodeMap, instruction.opcode) {
     case (Instruction.OpcodeMap.escape0F38, 0x2c...0x2f), (Instruction.OpcodeMap.escape0F38, 0x8c),
@@ -53,12 +53,13 @@ extension RewritingProcessor {
     let register = vector(instruction.reg | instruction.rex << 1 & 8)
     let mask = vector(instruction.vvvv)
     let base = offset(memory, next)
+    let isStack = memory.segment == .ss
     func place(_ index: Int) throws(Interruption) -> UInt64 {
       try address(memory.segment, base &+ UInt64(size * index), size: size, isWrite: isStore)
     }
     // Nothing may have happened when a later element faults.
     for index in 0..<width / size where isSelected(element(mask, index, size: size), size: size) {
-      _ = try locate(try place(index), count: size, isStore ? .write : .read)
+      _ = try locate(try place(index), count: size, isStore ? .write : .read, isStack: isStack)
     }
     var loaded = [UInt64](repeating: 0, count: 8)
     for index in 0..<width / size where isSelected(element(mask, index, size: size), size: size) {
@@ -98,7 +99,7 @@ extension RewritingProcessor {
       var place = (memory.base.map { general($0) } ?? 0) &+ offset &* UInt64(memory.scale)
       place = Self.cut(place &+ UInt64(bitPattern: memory.displacement), to: Int(memory.addressSize))
       place = try address(memory.segment, place, size: size, isWrite: false)
-      setElement(register, index, try load(place, size: size), size: size)
+      setElement(register, index, try load(place, size: size, isStack: memory.segment == .ss), size: size)
       setElement(mask, index, 0, size: size)
     }
     // What lies above the elements becomes zero, and all of the mask.
@@ -132,6 +133,7 @@ extension RewritingProcessor {
     // The segment must hold all of it, selected or not; what is not selected may fault all the same (AMD64 APM vol. 4,
     // "MASKMOVDQU"), and does on AMD's processors.
     _ = try locate(try address(memory.segment, base, size: count, isWrite: true), count: count, .write)
+    selectsElements = true
     for index in 0..<count where (mask + index).load(as: UInt8.self) & 0x80 != 0 {
       try save(try place(index), UInt64((data + index).load(as: UInt8.self)), size: 1)
     }

@@ -288,6 +288,10 @@ extension Translator {
     if shape.lacksModRM, opcodeSlot != nil { return "register in the opcode" }
     if fixedRAX != nil { shape.usesRAX = true }
     if implicit.contains(GeneralRegister.rax) { shape.usesRAX = true }
+    // PCMPESTRI and PCMPESTRM: RAX may be part of the address, too.
+    if instruction.opcodeMap == Instruction.OpcodeMap.escape0F3A, 0x60...0x61 ~= instruction.opcode {
+      shape.usesRAX = true
+    }
     if implicit.contains(GeneralRegister.r10) || implicit.contains(GeneralRegister.r11)
       || implicit.contains(GeneralRegister.r15)
     {

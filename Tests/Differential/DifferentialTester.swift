@@ -68,6 +68,8 @@ public final class DifferentialTester {
       state.system.efer = 0xd01
       // No permission for ports.
       state.system.task.limit = 0x20
+      // No gate that CPL 3 may use.
+      state.system.idt.limit = 0
       state.system.cs = .flatCode64(selector: 0x33)
       state.system.cs.attributes |= 0x60
       for segment in [\SystemRegisters.ss, \.ds, \.es, \.fs, \.gs] {
