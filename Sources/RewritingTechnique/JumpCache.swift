@@ -6,8 +6,8 @@ struct JumpCache {
   private var hasTooManyLocals = false
   private var isEmpty = true
   private static let localLimit = 512
-  /// An address that no guest code has: not canonical.
-  private static let nowhere: UInt64 = 1 << 63
+  /// What nothing is found by: not canonical, and not at home in this entry, so that a jump to just there does not hit.
+  private static func nowhere(_ entry: Int) -> UInt64 { index(1 << 63) == entry ? 1 << 63 | 1 : 1 << 63 }
 
   init(_ block: StateBlock, mode: Int) {
     entries = block.words(at: StateLayout.jumpCache + Int32(mode) * StateLayout.jumpCacheSize)
@@ -37,7 +37,7 @@ struct JumpCache {
   mutating func removeAll(keepsGlobal: Bool) {
     guard !isEmpty else { return }
     if keepsGlobal, !hasTooManyLocals {
-      for index in locals { entries[2 * Int(index)] = Self.nowhere }
+      for index in locals { entries[2 * Int(index)] = Self.nowhere(Int(index)) }
       locals.removeAll(keepingCapacity: true)
     } else {
       clear()
@@ -45,7 +45,7 @@ struct JumpCache {
   }
 
   mutating private func clear() {
-    for index in 0..<StateLayout.jumpCacheEntries { entries[2 * index] = Self.nowhere }
+    for index in 0..<StateLayout.jumpCacheEntries { entries[2 * index] = Self.nowhere(index) }
     locals.removeAll(keepingCapacity: true)
     hasTooManyLocals = false
     isEmpty = true
@@ -57,12 +57,12 @@ struct JumpCache {
     for index in 0..<StateLayout.jumpCacheEntries {
       // An instruction may begin in the page before.
       let rip = entries[2 * index]
-      if rip >> 12 == page || (rip &+ 14) >> 12 == page { entries[2 * index] = Self.nowhere }
+      if rip >> 12 == page || (rip &+ 14) >> 12 == page { entries[2 * index] = Self.nowhere(index) }
     }
   }
 
   func remove(_ block: Block) {
     let index = Self.index(block.key.rip)
-    if entries[2 * index] == block.key.rip { entries[2 * index] = Self.nowhere }
+    if entries[2 * index] == block.key.rip { entries[2 * index] = Self.nowhere(index) }
   }
 }

@@ -53,12 +53,15 @@ extension RewritingProcessor {
     throw .exception(.debug)
   }
 
-  /// What an operand of `count` bytes is aligned to where that is checked: at most 16, and 8 for the ten bytes of x87.
+  /// What an operand of `count` bytes is aligned to where that is checked: at most 16.
   private static func alignment(_ count: Int) -> UInt64 {
     switch count {
     case 1, 2, 4, 8, 16: UInt64(count)
     case 32: 16
     case 10: 8
+    // The x87 environment and state, of 16- and 32-bit form.
+    case 14, 94: 2
+    case 28, 108: 4
     default: 1
     }
   }

@@ -29,8 +29,8 @@ extension RewritingProcessor {
 
   /// - Returns: whether it was one of these instructions.
   func emulateMasked(_ instruction: Instruction, _ next: UInt64) throws(Interruption) -> Bool {
-    // Their elements are not checked for alignment.
-    selectsElements = true
+    // Elements are not checked for alignment; the byte masks' whole operand is.
+    selectsElements = instruction.opcodeMap == Instruction.OpcodeMap.escape0F38
     defer { selectsElements = false }
     switch (instruction.opcodeMap, instruction.opcode) {
     case (Instruction.OpcodeMap.escape0F38, 0x2c...0x2f), (Instruction.OpcodeMap.escape0F38, 0x8c),
@@ -53,12 +53,13 @@ extension RewritingProcessor {
     let register = vector(instruction.reg | instruction.rex << 1 & 8)
     let mask = vector(instruction.vvvv)
     let base = offset(memory, next)
+    let isStack = memory.segment == .ss
     func place(_ index: Int) throws(Interruption) -> UInt64 {
       try address(memory.segment, base &+ UInt64(size * index), size: size, isWrite: isStore)
     }
     // Nothing may have happened when a later element faults.
     for index in 0..<width / size where isSelected(element(mask, index, size: size), size: size) {
-      _ = try locate(try place(index), count: size, isStore ? .write : .read)
+      _ = try locate(try place(index), count: size, isStore ? .write : .read, isStack: isStack)
     }
     var loaded = [UInt64](repeating: 0, count: 8)
     for index in 0..<width / size where isSelected(element(mask, index, size: size), size: size) {
@@ -88,13 +89,17 @@ extension RewritingProcessor {
       throw .exception(.invalidOpcode)
     }
     let (register, mask, indices) = (vector(target), vector(instruction.vvvv), vector(indexRegister))
-    for index in 0..<count where isSelected(element(mask, index, size: size), size: size) {
+    for index in 0..<count {
+      guard isSelected(element(mask, index, size: size), size: size) else {
+        setElement(mask, index, 0, size: size)
+        continue
+      }
       let raw = element(indices, index, size: indexSize)
       let offset = indexSize == 4 ? UInt64(bitPattern: Int64(Int32(truncatingIfNeeded: raw))) : raw
       var place = (memory.base.map { general($0) } ?? 0) &+ offset &* UInt64(memory.scale)
       place = Self.cut(place &+ UInt64(bitPattern: memory.displacement), to: Int(memory.addressSize))
       place = try address(memory.segment, place, size: size, isWrite: false)
-      setElement(register, index, try load(place, size: size), size: size)
+      setElement(register, index, try load(place, size: size, isStack: memory.segment == .ss), size: size)
       setElement(mask, index, 0, size: size)
     }
     // What lies above the elements becomes zero, and all of the mask.
@@ -110,7 +115,11 @@ extension RewritingProcessor {
     func place(_ index: Int) throws(Interruption) -> UInt64 {
       try address(memory.segment, base &+ UInt64(index), size: 1, isWrite: true)
     }
-    if isMMX { cws_save_x87(block.state) }
+    if isMMX {
+      guard cws_x87_status() & 0x80 == 0 else { throw .exception(.x87) }
+      cws_save_x87(block.state)
+      turnToMedia()
+    }
     defer { if isMMX { cws_load_x87(block.state) } }
     let high = instruction.rex
     let (data, mask): (UnsafeMutableRawPointer, UnsafeMutableRawPointer)
@@ -121,19 +130,30 @@ extension RewritingProcessor {
       (data, mask) = (vector(instruction.reg | high << 1 & 8), vector(instruction.rm | high << 3 & 8))
     }
     let count = isMMX ? 8 : 16
-    // The segment must hold all of it, selected or not.
-    _ = try address(memory.segment, base, size: count, isWrite: true)
-    let selected = (0..<count).filter { (mask + $0).load(as: UInt8.self) & 0x80 != 0 }
-    for index in selected { _ = try locate(try place(index), count: 1, .write) }
-    for index in selected {
+    // The segment must hold all of it, selected or not; what is not selected may fault all the same (AMD64 APM vol. 4,
+    // "MASKMOVDQU"), and does on AMD's processors.
+    _ = try locate(try address(memory.segment, base, size: count, isWrite: true), count: count, .write)
+    selectsElements = true
+    for index in 0..<count where (mask + index).load(as: UInt8.self) & 0x80 != 0 {
       try save(try place(index), UInt64((data + index).load(as: UInt8.self)), size: 1)
     }
-    if isMMX {
-      // An MMX instruction makes every x87 register valid and sets TOP to 0.
-      let area = UnsafeMutableRawPointer(block.x87)
-      let status = area.load(fromByteOffset: 2, as: UInt16.self)
-      area.storeBytes(of: status & ~0x3800, toByteOffset: 2, as: UInt16.self)
-      area.storeBytes(of: 0xff, toByteOffset: 4, as: UInt8.self)
+  }
+
+  /// What any MMX instruction does, one that faults too: every x87 register becomes valid and TOP 0. In FXSAVE's area, which
+  /// has the registers in the order of the x87 stack, they change places by that.
+  private func turnToMedia() {
+    let area = UnsafeMutableRawPointer(block.x87)
+    let status = area.load(fromByteOffset: 2, as: UInt16.self)
+    let top = Int(status >> 11 & 7)
+    var words: [UInt64] = []
+    for number in 0..<8 {
+      let place = area + 32 + 16 * ((number - top) & 7)
+      words += [place.load(as: UInt64.self), (place + 8).load(as: UInt64.self)]
     }
+    for (index, word) in words.enumerated() {
+      area.storeBytes(of: word, toByteOffset: 32 + 8 * index, as: UInt64.self)
+    }
+    area.storeBytes(of: status & ~0x3800, toByteOffset: 2, as: UInt16.self)
+    area.storeBytes(of: 0xff, toByteOffset: 4, as: UInt8.self)
   }
 }

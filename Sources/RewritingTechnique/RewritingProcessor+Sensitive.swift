@@ -229,7 +229,7 @@ extension RewritingProcessor {
       try save(try place(pushes * size), Self.cut(frame, to: size), size: size, isStack: true)
     }
     // The end of the space that is allocated must be writable.
-    _ = try locate(try place(end), count: 1, .write, isStack: true)
+    _ = try locate(try place(end), count: size, .write, isStack: true)
     setGeneral(.rbp, frame, size: size)
     stackPointer = top &- UInt64(end)
     rip = next

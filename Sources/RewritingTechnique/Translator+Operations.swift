@@ -118,11 +118,13 @@ extension Instruction {
   /// A pending x87 exception is raised by it: x87 instructions that have no form that doesn't wait, and whatever has an
   /// MMX register.
   var waitsForX87: Bool {
-    if feature == .x87 {
-      // FNSTCW and FNSTSW are those that don't, of those that come here.
-      return !((opcode == 0xd9 && reg == 7) || (opcode == 0xdd && reg == 7))
+    guard encoding == .legacy else { return false }
+    switch feature {
+    // FNSTCW and FNSTSW are those that don't, of those that come here.
+    case .x87: return !((opcode == 0xd9 && reg == 7) || (opcode == 0xdd && reg == 7))
+    case .mmx, .mmxext, .sse, .sse2, .ssse3: break
+    default: return false
     }
-    if feature == .base { return false }
     for index in 0..<operandCount {
       if case .mmx? = operand(at: index)?.kind { return true }
     }
@@ -286,6 +288,10 @@ extension Translator {
     if shape.lacksModRM, opcodeSlot != nil { return "register in the opcode" }
     if fixedRAX != nil { shape.usesRAX = true }
     if implicit.contains(GeneralRegister.rax) { shape.usesRAX = true }
+    // PCMPESTRI and PCMPESTRM: RAX may be part of the address, too.
+    if instruction.opcodeMap == Instruction.OpcodeMap.escape0F3A, 0x60...0x61 ~= instruction.opcode {
+      shape.usesRAX = true
+    }
     if implicit.contains(GeneralRegister.r10) || implicit.contains(GeneralRegister.r11)
       || implicit.contains(GeneralRegister.r15)
     {
@@ -307,9 +313,42 @@ extension Translator {
   private func needsHostFlags(_ instruction: Instruction) -> Bool {
     let use = effects.flags
     if !use.tested.isDisjoint(with: .arithmetic) { return true }
-    let changed = use.changed.intersection(.arithmetic)
-    if changed.isEmpty { return false }
-    return use.isConditional || !changed.isSuperset(of: .arithmetic) || shiftsByNothing(instruction)
+    if use.changed.isDisjoint(with: .arithmetic) || overwritesFlags(instruction, use) { return false }
+    // What it leaves as it is matters, unless nobody can see it.
+    return flags.contains(.host) || !flagsDieBehind()
+  }
+
+  /// Whether nothing is left of the arithmetic flags.
+  private func overwritesFlags(_ instruction: Instruction, _ use: FlagUse) -> Bool {
+    use.changed.isSuperset(of: .arithmetic) && !use.isConditional && !shiftsByNothing(instruction)
+  }
+
+  /// Whether the next instructions of this block overwrite all arithmetic flags before anything can read them, fault or
+  /// leave.
+  private func flagsDieBehind() -> Bool {
+    var ahead = Instruction(mode: mode.bits)
+    var rest = following
+    for _ in 0..<min(remaining, 8) {
+      guard !rest.isEmpty, case .decoded = decoder.decode(rest, into: &ahead), cannotFault(ahead) else { return false }
+      let use = ahead.effects.flags
+      if !use.tested.isDisjoint(with: .arithmetic) { return false }
+      if overwritesFlags(ahead, use) { return true }
+      rest = UnsafeRawBufferPointer(rebasing: rest[Int(ahead.length)...])
+    }
+    return false
+  }
+
+  /// Only registers, and no division.
+  private func cannotFault(_ instruction: Instruction) -> Bool {
+    guard instruction.classification == .innocuous, instruction.encoding == .legacy, instruction.feature == .base,
+      !instruction.hasModRMMemory, !instruction.setsDirection, !instruction.prefixes.contains(.lock)
+    else { return false }
+    switch (instruction.opcodeMap, instruction.opcode) {
+    case (Instruction.OpcodeMap.oneByte, 0xf6), (Instruction.OpcodeMap.oneByte, 0xf7): return instruction.reg < 6
+    // AAM and AAD are other classes; WAIT looks at the x87.
+    case (Instruction.OpcodeMap.oneByte, 0x9b): return false
+    default: return true
+    }
   }
 
   private func shiftsByNothing(_ instruction: Instruction) -> Bool {

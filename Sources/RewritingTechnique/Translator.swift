@@ -46,6 +46,9 @@ final class Translator {
   /// Of the instruction in work, and behind it.
   @exclusivity(unchecked) var rip: UInt64 = 0
   @exclusivity(unchecked) var nextRIP: UInt64 = 0
+  /// The bytes behind the instruction in work, and how many instructions of them the block may still have.
+  @exclusivity(unchecked) var following = UnsafeRawBufferPointer(start: nil, count: 0)
+  @exclusivity(unchecked) var remaining = 0
   /// The instruction before was STI.
   @exclusivity(unchecked) var isInShadow = false
   /// The instruction in work is a call: behind its store comes a jump.
@@ -125,12 +128,15 @@ final class Translator {
         nextRIP = wrap(rip &+ UInt64(instruction.length))
         isCalling = false
         isInShadow = false
-        hasEnded = translate(instruction)
         offset += Int(instruction.length)
+        following = UnsafeRawBufferPointer(rebasing: bytes[offset...])
+        remaining = limit - count - 1
+        hasEnded = translate(instruction)
       }
       count += 1
     }
-    // Cold parts may ask for more of them.
+    // What follows an instruction is not known in its cold part. Cold parts may ask for more of them.
+    remaining = 0
     var position = 0
     while position < cold.count {
       switch cold[position] {

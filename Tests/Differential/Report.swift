@@ -2,12 +2,12 @@ extension DifferentialTester {
   /// What has been compared so far.
   public func report(printsTable: Bool) -> String {
     let tally = tally
-    let total = tally.same + tally.different + tally.skipped + tally.unsupported.values.reduce(0, +)
+    let total = tally.same + tally.different + tally.skipped + tally.unstable + tally.unsupported.values.reduce(0, +)
     let executions = tally.executions.reduce(0, +)
     let unsupported = tally.unsupported.values.reduce(0, +)
     var lines = [
       "\(total) cases: \(tally.same) the same, \(tally.different) different, \(unsupported) not supported, "
-        + "\(tally.skipped) without an end",
+        + "\(tally.skipped) without an end, \(tally.unstable) different only once",
       "\(tally.executions.count) kinds of instructions, \(executions) executions, at least "
         + "\(tally.executions.min() ?? 0) of each",
       "ended by exceptions: "

@@ -47,6 +47,11 @@ extension DifferentialTester {
     return describe(test, differences)
   }
 
+  /// A case as it is.
+  public func show(seed: UInt64, index: UInt64) -> String {
+    describe(generator.make(seed: seed, index: index), [])
+  }
+
   private func describe(_ test: TestCase, _ differences: [String]) -> String {
     var lines = ["# at \(hex(test.address))"]
     var place = 0

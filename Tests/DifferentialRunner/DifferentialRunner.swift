@@ -6,12 +6,13 @@ import Glibc
 @main
 struct DifferentialRunner {
   private static let usage = """
-    Usage: trivisor-differential [--seed N] [--from N] [--cases N] [--failures N] [--table]
+    Usage: trivisor-differential [--seed N] [--from N] [--cases N] [--failures N] [--table] [--show]
 
       --seed N      which sequence of cases (default: 1)
       --from N      the first case of it (default: 0)
       --cases N     how many (default: 100000)
       --failures N  end after so many mismatches (default: 10)
+      --show        print the first case and end
       --table       print the executions of each kind of instruction
 
     Ends with 0 if nothing differed, 1 if something did, 64 on a wrong option.
@@ -20,10 +21,13 @@ struct DifferentialRunner {
   static func main() {
     var values: [String: UInt64] = ["--seed": 1, "--from": 0, "--cases": 100_000, "--failures": 10]
     var printsTable = false
+    var shows = false
     var arguments = CommandLine.arguments.dropFirst()
     while let argument = arguments.popFirst() {
       if argument == "--table" {
         printsTable = true
+      } else if argument == "--show" {
+        shows = true
       } else if values[argument] != nil, let text = arguments.popFirst(), let value = UInt64(text) {
         values[argument] = value
       } else {
@@ -36,6 +40,10 @@ struct DifferentialRunner {
     else { exit(64) }
     do {
       let tester = try DifferentialTester(seed: seed)
+      if shows {
+        print(tester.show(seed: seed, index: from))
+        exit(0)
+      }
       exit(run(tester, seed, from, cases, limit, printsTable) ? 0 : 1)
     } catch {
       print("trivisor-differential: \(error)")
