@@ -83,11 +83,7 @@ public struct Comparison: Sendable {
   /// What the guest measured by itself.
   public var measurements: [Row] {
     var names: [String] = []
-    for technique in ran {
-      for sample in technique.samples {
-        for name in sample.measurements.keys.sorted() where !names.contains(name) { names.append(name) }
-      }
-    }
+    for name in ran.flatMap(\.measurementNames) where !names.contains(name) { names.append(name) }
     return names.map { name in
       Row(title: name, unit: "cycles", values: ran.map { $0.spread { $0.measurements[name] } })
     }

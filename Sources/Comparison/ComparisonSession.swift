@@ -86,9 +86,13 @@ public final class ComparisonSession {
       techniques[index].result = result
     }
     guard counts else { return }
+    let measurements = job.measurements
+    for (name, _) in measurements where !techniques[index].measurementNames.contains(name) {
+      techniques[index].measurementNames.append(name)
+    }
     techniques[index].samples.append(
       RunSample(
-        ending, record, began: job.began, firstOutput: job.firstOutput, measurements: job.measurements))
+        ending, record, began: job.began, firstOutput: job.firstOutput, measurements: Dictionary(measurements) { $1 }))
   }
 }
 
@@ -141,14 +145,14 @@ private final class ComparisonJob: GuestJob {
   }
 
   /// What the guest measured: lines such as `port read: 1234 cycles`.
-  var measurements: [String: Double] {
-    var found: [String: Double] = [:]
+  var measurements: [(String, Double)] {
+    var found: [(String, Double)] = []
     for line in lines where line.count < 200 {
       let text = String(decoding: line, as: UTF8.self)
       guard text.hasSuffix(" cycles"), let colon = text.lastIndex(of: ":") else { continue }
       let number = text[text.index(after: colon)...].dropLast(" cycles".count).drop { $0 == " " }
       guard let value = Double(number), value.isFinite else { continue }
-      found[String(text[..<colon].drop { $0 == " " })] = value
+      found.append((String(text[..<colon].drop { $0 == " " }), value))
     }
     return found
   }

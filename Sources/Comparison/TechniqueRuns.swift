@@ -8,6 +8,8 @@ public struct TechniqueRuns: Sendable {
   public internal(set) var samples: [RunSample] = []
   /// Of the first run.
   public internal(set) var result: GuestResult?
+  /// What the guest measured, in its order.
+  var measurementNames: [String] = []
   /// Where a later run gave another result than the first.
   public internal(set) var instability: String?
 

@@ -6,8 +6,8 @@ import VMM
 
 /// `trivisor compare`.
 struct CompareCommand: ParsableCommand {
-  /// Lines of our own guests that depend on the processor model or are measurements.
-  private static let ownVariableLines = "^[a-z]* *\\*| cycles$"
+  /// Lines of our own guests that depend on the processor model, are measurements, or say that there is nothing to measure.
+  private static let ownVariableLines = "^[a-z]* *\\*| cycles$|: not here$"
 
   static let configuration = CommandConfiguration(
     commandName: "compare",

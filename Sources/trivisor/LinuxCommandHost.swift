@@ -44,8 +44,8 @@ struct LinuxCommandHost {
         throw Refusal(status: .usage, message: "--exec: the command holds a zero byte")
       }
       request.initialRamdisks.append(try ownArchive(command, withBusybox: needsBusybox))
-      // The user's words come behind, and prevail.
-      let words = "quiet rdinit=/.trivisor/init"
+      // The console is the command's: of the kernel only what is critical. The user's words come behind, and prevail.
+      let words = "quiet loglevel=3 rdinit=/.trivisor/init"
       request.commandLine = request.commandLine.isEmpty ? words : words + " " + request.commandLine
     }
     // The archive and what is unpacked from it are there at the same time.

@@ -23,6 +23,7 @@ struct ComparisonTests {
   ) throws -> TechniqueRuns {
     var runs = TechniqueRuns(name)
     runs.result = result
+    runs.measurementNames = measurements.keys.sorted()
     for guest in guests {
       let ending = try ending(guest: guest, counters: ["exit": 12, "portRead": 0])
       let record = try #require(ending.record)
