@@ -152,7 +152,7 @@ extension RewritingProcessor {
     modeChanged()
   }
 
-  private func taskStack(_ offset: UInt64) throws(Interruption) -> UInt64 {
+  func taskStack(_ offset: UInt64) throws(Interruption) -> UInt64 {
     guard offset + 7 <= UInt64(system.task.limit) else {
       throw .exception(.invalidTask(UInt32(system.task.selector & 0xfffc)))
     }

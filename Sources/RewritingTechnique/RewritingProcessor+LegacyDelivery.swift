@@ -7,7 +7,7 @@ import InstructionSet
 import VMM
 
 /// A stack that is about to be used.
-private struct TargetStack {
+struct TargetStack {
   var segment: Segment
   var pointer: UInt64
   /// What a push beyond its limit raises.
@@ -84,7 +84,7 @@ extension RewritingProcessor {
 
   /// Pushes with the rights of `privilege`, which is CPL from then on.
   /// - Returns: the new stack pointer.
-  private func store(
+  func store(
     _ frame: [UInt64], size: Int, on stack: TargetStack, privilege: UInt8
   ) throws(Interruption) -> UInt64 {
     let oldPrivilege = cpl
@@ -108,7 +108,7 @@ extension RewritingProcessor {
   }
 
   /// The stack that the TSS holds for a privilege.
-  private func innerStack(_ privilege: UInt8, external: UInt32) throws(Interruption) -> TargetStack {
+  func innerStack(_ privilege: UInt8, external: UInt32) throws(Interruption) -> TargetStack {
     // 32-bit TSS: ESP and SS from offset 4; 16-bit TSS: SP and SS from 2.
     let isWide = system.task.attributes & 8 != 0
     let place = isWide ? 4 + 8 * UInt64(privilege) : 2 + 4 * UInt64(privilege)

@@ -162,9 +162,14 @@ extension RewritingProcessor {
     let found = try descriptor(selector, errorCode: code)
     if found.isSystem {
       switch found.type {
-      case 4, 12: throw .unsupported("a call gate")
-      case 1, 3, 9, 11, 5:
+      case 1, 9, 5:
         if isLongMode { throw .exception(.general(code)) }
+        guard found.privilege >= cpl, found.privilege >= UInt8(selector & 3) else {
+          throw .exception(.general(code))
+        }
+        guard found.isPresent else { throw .exception(.notPresent(code)) }
+        if found.type == 5 { throw .unsupported("a task gate") }
+        guard found.limit >= (found.type == 9 ? 0x67 : 0x2b) else { throw .exception(.invalidTask(code)) }
         throw .unsupported("a task switch")
       default: throw .exception(.general(code))
       }
@@ -197,6 +202,10 @@ extension RewritingProcessor {
       jumpReal(selector, offset)
       return
     }
+    if let gate = try callGate(selector) {
+      try jump(through: gate)
+      return
+    }
     let target = try farCodeSegment(selector)
     try checkTarget(offset, in: target)
     setSegment(.cs, target)
@@ -208,6 +217,10 @@ extension RewritingProcessor {
       guard offset <= UInt64(system.cs.limit) else { throw .exception(.general) }
       try push([UInt64(system.cs.selector), rip], size: size)
       jumpReal(selector, offset)
+      return
+    }
+    if let gate = try callGate(selector) {
+      try call(through: gate)
       return
     }
     let target = try farCodeSegment(selector)

@@ -55,6 +55,11 @@ extension RewritingProcessor {
       let value = try readModelSpecific(UInt32(truncatingIfNeeded: general(.rcx)))
       setGeneral(.rax, value & 0xffff_ffff)
       setGeneral(.rdx, value >> 32)
+    case 0x33:
+      // AMD's processors always have four counters; without an MSR to start them they stay at 0.
+      guard cpl == 0 || system.cr4 & 0x100 != 0, general(.rcx, size: 4) < 4 else { throw .exception(.general) }
+      setGeneral(.rax, 0)
+      setGeneral(.rdx, 0)
     case 0x31:
       guard cpl == 0 || system.cr4 & 4 == 0 else { throw .exception(.general) }
       setTimestamp()
