@@ -240,5 +240,32 @@ struct XenDomainLoader {
       if number != iret { code += [0x41, 0x5b, 0x59, 0xc3] }
       try memory.copy(code, to: physical(offset &+ UInt64(number) &* 32))
     }
+    guard width.isWide else { return }
+    // JMP to where there is room.
+    try memory.copy([0xe9, 0x5b, 0x09, 0, 0], to: physical(offset &+ UInt64(Self.setSegmentBase) &* 32))
+    try memory.copy(Self.segmentBaseCode, to: physical(offset &+ 100 * 32))
   }
+
+  private static let setSegmentBase: UInt8 = 25
+
+  /// set_segment_base without the monitor: for FS (0) and the kernel's GS (2) it is one instruction, which every program
+  /// may execute where the host lets it; for an address of the upper half, and all else, the call is made.
+  private static let segmentBaseCode: [UInt8] = [
+    0x85, 0xff,  // test %edi, %edi
+    0x74, 0x16,  // je fs
+    0x83, 0xff, 0x02,  // cmp $2, %edi
+    0x75, 0x22,  // jne call
+    0x48, 0x89, 0xf0,  // mov %rsi, %rax
+    0x48, 0xc1, 0xe8, 0x2f,  // shr $47, %rax
+    0x75, 0x19,  // jne call
+    0xf3, 0x48, 0x0f, 0xae, 0xde,  // wrgsbase %rsi
+    0x31, 0xc0, 0xc3,  // xor %eax, %eax; ret
+    0x48, 0x89, 0xf0,  // fs: mov %rsi, %rax
+    0x48, 0xc1, 0xe8, 0x2f,  // shr $47, %rax
+    0x75, 0x08,  // jne call
+    0xf3, 0x48, 0x0f, 0xae, 0xd6,  // wrfsbase %rsi
+    0x31, 0xc0, 0xc3,  // xor %eax, %eax; ret
+    // call: as the others
+    0x51, 0x41, 0x53, 0xb8, setSegmentBase, 0, 0, 0, 0x0f, 0x05, 0x41, 0x5b, 0x59, 0xc3,
+  ]
 }

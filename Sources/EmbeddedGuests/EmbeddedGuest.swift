@@ -72,9 +72,23 @@ public struct EmbeddedGuest: Sendable {
     return UnsafeRawBufferPointer(start: image.start, count: image.count)
   }
 
+  /// Guests that there are for Xen's paravirtual interface only, as their one image.
+  public static let paravirtualOnly: [EmbeddedGuest] = [
+    EmbeddedGuest(
+      "abi", "what a paravirtual guest finds out about the interface below it", .elf64, embedded_guest_abi_xen(),
+      paravirtual: embedded_guest_abi_xen()),
+    EmbeddedGuest(
+      "cost", "what calls, traps and page-table updates of a paravirtual guest cost", .elf64, embedded_guest_cost_xen(),
+      paravirtual: embedded_guest_cost_xen()),
+    EmbeddedGuest(
+      "attack", "attacks the sandbox of the paravirtual technique", .elf64, embedded_guest_attack_xen(),
+      arguments: "syscalls | int80 | vsyscall | compat-… | sigreturn-… | stack | flags | race | jumps | frames"
+        + " | descriptors | mappings", paravirtual: embedded_guest_attack_xen()),
+  ]
+
   /// The guest that the user calls `name`.
   public static func named(_ name: String) -> EmbeddedGuest? {
-    all.first { $0.name == name }
+    all.first { $0.name == name } ?? paravirtualOnly.first { $0.name == name }
   }
 
   private init(

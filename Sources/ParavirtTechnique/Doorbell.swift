@@ -14,6 +14,7 @@ final class Doorbell: StopHandle {
     var space: GuestAddressSpace?
     /// When a stop was first asked for while guest code ran.
     var asked: UInt64?
+    var usedForce = false
   }
 
   private let state = Monitor(State())
@@ -28,10 +29,14 @@ final class Doorbell: StopHandle {
       let now = monotonicNanoseconds()
       let asked = state.asked ?? now
       state.asked = asked
-      return (space, now - asked > Self.patience)
+      if now - asked > Self.patience { state.usedForce = true }
+      return (space, state.usedForce)
     }
     if kills { space?.destroy() } else { space?.interrupt(number) }
   }
+
+  /// Whether the guest's process was killed because guest code took no notice.
+  var usedForce: Bool { state.with { $0.usedForce } }
 
   /// Makes the processor look around before guest code goes on.
   func ring() {

@@ -39,26 +39,35 @@ final class GuestAddressSpace: Sendable {
     is32Bit ? UInt64(UInt32(truncatingIfNeeded: address) &- Self.base32) : address
   }
 
-  /// Makes pages reachable that lie one behind the other in memory, too.
-  func map(_ address: UInt64, count: UInt64, fileOffset: UInt64, writable: Bool, executable: Bool)
-    throws(MappingFailure)
-  {
+  /// Pages that lie one behind the other, both for the guest and in memory.
+  struct Run {
+    var address, count, fileOffset: UInt64
+  }
+
+  /// Makes pages reachable, all with the same rights.
+  func map(_ runs: [Run], writable: Bool, executable: Bool) throws(MappingFailure) {
     var access: MappingChange.Access = [.read]
     if writable { access.insert(.write) }
     if executable { access.insert(.execute) }
-    let start = hostAddress(address & ~0xfff)
-    let change = MappingChange(
-      address: start, size: count * GuestMemory.pageSize, target: .init(fileOffset: fileOffset, access: access))
+    let changes = runs.map { run in
+      MappingChange(
+        address: hostAddress(run.address & ~0xfff), size: run.count * GuestMemory.pageSize,
+        target: .init(fileOffset: run.fileOffset, access: access))
+    }
     do throws(MappingFailure) {
-      try process.apply([change])
+      try process.apply(changes)
     } catch {
       guard case .refused(.noMemory) = error else { throw error }
       // Too many mappings for the host: all go, and those that are needed come back.
       try removeAll()
-      try process.apply([change])
+      try process.apply(changes)
     }
     mapped.withLock { mapped in
-      for page in 0..<count { mapped.insert(start + page * GuestMemory.pageSize) }
+      for change in changes {
+        for page in 0..<(change.size / GuestMemory.pageSize) {
+          mapped.insert(change.address + page * GuestMemory.pageSize)
+        }
+      }
     }
   }
 
@@ -98,12 +107,7 @@ final class GuestAddressSpace: Sendable {
 
   /// Makes everything unreachable.
   func removeAll() throws(MappingFailure) {
-    let wasEmpty = mapped.withLock { mapped in
-      defer { mapped.removeAll() }
-      return mapped.isEmpty
-    }
-    if !wasEmpty { try process.apply([MappingChange(address: 0, size: MappingChange.addressLimit, target: nil)]) }
+    mapped.withLock { $0.removeAll() }
+    try process.apply([MappingChange(address: 0, size: MappingChange.addressLimit, target: nil)])
   }
-
-  var isEmpty: Bool { mapped.withLock { $0.isEmpty } }
 }

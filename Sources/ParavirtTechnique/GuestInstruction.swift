@@ -49,6 +49,12 @@ struct GuestInstruction {
 
   mutating func immediate() -> UInt8? { next() }
 
+  mutating func immediate32() -> Int32? {
+    guard position + 4 <= bytes.count else { return nil }
+    defer { position += 4 }
+    return bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: position, as: Int32.self) }
+  }
+
   mutating func readModRM() -> Bool {
     guard let byte = next() else { return false }
     modRM = byte

@@ -20,6 +20,39 @@ extension Domain {
     try tables.update(table: table, position: position, to: value)
   }
 
+  /// As above, or an ordinary store where the frame is no page table.
+  private func changeOrStore(_ frame: UInt64, _ position: UInt64, to value: UInt64) throws(XenError) {
+    if tables.use(frame).level != nil { return try change(frame, position, to: value) }
+    guard tables.frames.isOwned(frame), let entry = frames.entry(frame, position) else { throw .invalid }
+    entry.pointee = value
+  }
+
+  /// A store of the kernel's into a last-level page table, carried out as an update (Xen's "writable page tables").
+  /// - Returns: whether it was one that could be.
+  func emulateTableStore(
+    _ address: UInt64, _ leaf: PageTables.Leaf, _ processor: VirtualProcessor, _ registers: inout UserRegisters
+  ) -> Bool {
+    let table = PageTables.frame(leaf.entry)
+    guard layout == .bits64, processor.mode == .kernel, address & 7 == 0, tables.use(table) == .table1,
+      var instruction = GuestInstruction(instructionBytes(processor, registers)), instruction.isWide,
+      instruction.opcode == 0x89 || instruction.opcode == 0xc7 || instruction.opcode == 0x87,
+      instruction.readModRM(), instruction.namesMemory
+    else { return false }
+    let hasImmediate = instruction.opcode == 0xc7
+    guard instruction.address(registers, immediateSize: hasImmediate ? 4 : 0) == address else { return false }
+    let position = address >> 3 & 511
+    var value = registers.general(instruction.register)
+    if hasImmediate {
+      guard instruction.register & 7 == 0, let immediate = instruction.immediate32() else { return false }
+      value = UInt64(bitPattern: Int64(immediate))
+    }
+    let old = frames.entry(table, position)?.pointee ?? 0
+    guard (try? change(table, position, to: value)) != nil else { return false }
+    if instruction.opcode == 0x87 { registers.setGeneral(instruction.register, old) }
+    registers.rip &+= UInt64(instruction.position)
+    return true
+  }
+
   /// HYPERVISOR_update_va_mapping: the last-level entry for an address.
   func updateMapping(_ context: HypercallContext) throws(XenError) {
     let a = context.arguments
@@ -48,7 +81,7 @@ extension Domain {
         if pointer & 3 == 2, let old = frames.entry(pointer >> 12, position)?.pointee {
           value |= old & (PageTables.accessed | PageTables.dirty)
         }
-        try change(pointer >> 12, position, to: value)
+        try changeOrStore(pointer >> 12, position, to: value)
       default: throw .notImplemented
       }
       finished += 1

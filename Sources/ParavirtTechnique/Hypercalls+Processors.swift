@@ -95,7 +95,7 @@ extension Domain {
     case 7:
       guard value & 0xff == 0 else { throw .notImplemented }
       context.processor.debugRegisters[7] = value & 0xffff_2fff | 0x400
-    default: throw .invalid
+    default: throw .noDevice
     }
   }
 
@@ -153,9 +153,7 @@ extension Domain {
     case 8:
       guard processor === context.processor else { throw .invalid }
       let due = time.hostTime(try quad(argument, context))
-      // VCPU_SSHOTTMR_future: what is past is refused.
-      let refusesPast = try half(argument &+ 8, context) & 1 != 0
-      if refusesPast, due < monotonicNanoseconds() { return UInt64(bitPattern: -62) }
+      // VCPU_SSHOTTMR_future is ignored, as Xen 4.17 does.
       processor.timer = due
       processor.timerPeriod = 0
     case 9:

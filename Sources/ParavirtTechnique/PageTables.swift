@@ -109,12 +109,12 @@ struct PageTables {
     guard let index = frames.index(frame), counts[index] < .max else { throw .invalid }
     guard frames.isOwned(frame) else { throw .invalid }
     guard counts[index] == 0 else {
-      guard uses[index] == use else { throw use == .writable ? .invalid : .busy }
+      guard uses[index] == use else { throw use == .writable ? .busy : .invalid }
       counts[index] += 1
       note(place, index)
       return
     }
-    guard use == .writable || !shared.contains(frame) else { throw .notPermitted }
+    guard use == .writable || !shared.contains(frame) else { throw .invalid }
     uses[index] = use
     counts[index] = 1
     guard let level = use.level else { return }
@@ -122,8 +122,9 @@ struct PageTables {
     validationCount &+= 1
     for position in 0..<entryCount(level) {
       do throws(XenError) {
-        guard let entry = frames.entry(frame, position)?.pointee else { throw .invalid }
-        try take(entry, level: level, position: position, within: places[index])
+        guard let entry = frames.entry(frame, position) else { throw .invalid }
+        try take(entry.pointee, level: level, position: position, within: places[index])
+        if level == 1 { entry.pointee = adjusted(entry.pointee) }
       } catch {
         for earlier in 0..<position { release(frames.entry(frame, earlier)?.pointee ?? 0, level: level) }
         counts[index] = 0
@@ -157,7 +158,7 @@ struct PageTables {
     let old = entry.pointee
     try take(new, level: level, position: position, within: places[index])
     updateCount &+= 1
-    entry.pointee = new
+    entry.pointee = level == 1 ? adjusted(new) : new
     release(old, level: level)
     guard old & Self.present != 0, old != new else { return }
     let span = UInt64(12 + 9 * (level - 1))
@@ -166,6 +167,17 @@ struct PageTables {
     } else {
       stale.addEverything()
     }
+  }
+
+  /// What Xen makes of a last-level entry of a 64-bit domain, for all to read: every page is the user's for the
+  /// processor, and two bits tell what the guest had said (`adjust_guest_l1e` in arch/x86/pv/mm.h).
+  private func adjusted(_ entry: UInt64) -> UInt64 {
+    guard levels == 4, entry & Self.present != 0 else { return entry }
+    let user: UInt64 = 4
+    let global: UInt64 = 1 << 8
+    let guestKernel: UInt64 = 1 << 52
+    if entry & user == 0 { return entry | guestKernel | user }
+    return entry & guestKernel == 0 ? entry | global : entry
   }
 
   /// The references that an entry stands for.

@@ -117,12 +117,13 @@ final class ParavirtProcessor: Processor {
     } catch {
       // Killed because it took no notice of a request, or by what the guest did.
       if doorbell.takeStopRequest() { return .stopRequested }
-      let reason: String
-      switch error {
-      case let failure as MappingFailure:
-        reason = space.process.ending?.description ?? "the host refuses its mappings: \(failure)"
-      default: reason = "\(error)"
-      }
+      let reason =
+        switch error {
+        case _ where doorbell.usedForce: "guest code can't be interrupted, because it has blocked the host's signals"
+        case let failure as MappingFailure:
+          space.process.ending?.description ?? "the host refuses its mappings: \(failure)"
+        default: "\(error)"
+        }
       return .crashed(crashReport(reason, domain))
     }
   }
@@ -197,8 +198,9 @@ final class ParavirtProcessor: Processor {
     domain.raise(vector: vector, errorCode: hasCode ? code & 0xffff : nil, processor, &registers)
   }
 
-  /// How many pages around one are mapped with it.
+  /// How many pages around one are mapped with it: those that follow it in memory, and others.
   private static let spread: UInt64 = 256
+  private static let neighbours: UInt64 = 63
 
   /// Of the host's error code only bit 1 (store) and bit 4 (fetch) say what the guest did; the rest is the host's own.
   private func pageFault(
@@ -224,6 +226,9 @@ final class ParavirtProcessor: Processor {
       try map(address, leaf, domain, space)
       return
     }
+    if isWrite, isPresent, let leaf, domain.emulateTableStore(address, leaf, processor, &registers) {
+      return processor.count("store into a page table, emulated")
+    }
     if domain.emulateTableLoad(address, processor, &registers) {
       return processor.count("machine-to-physical table, emulated")
     }
@@ -233,8 +238,8 @@ final class ParavirtProcessor: Processor {
     domain.raisePageFault(address, errorCode: code, processor, &registers)
   }
 
-  /// Maps a page, and with it those of the same table that lie beside it in memory, too, and have been used in the same
-  /// way before: their accessed and dirty bits say already what mapping them would hide.
+  /// Maps a page, and with it those of the same table that lie beside it in memory, too, or come next, and have been used
+  /// in the same way before: their accessed and dirty bits say already what mapping them would hide.
   private func map(
     _ address: UInt64, _ leaf: PageTables.Leaf, _ domain: Domain, _ space: GuestAddressSpace
   ) throws(MappingFailure) {
@@ -243,29 +248,44 @@ final class ParavirtProcessor: Processor {
     let frame = PageTables.frame(entry)
     let isWritable = leaf.isWritable && entry & PageTables.dirty != 0
     let rights = PageTables.present | PageTables.accessed | PageTables.writable | PageTables.noExecute
-    func isAlike(_ position: UInt64, _ wanted: UInt64) -> Bool {
-      guard let other = domain.frames.entry(leaf.table, position)?.pointee else { return false }
+    /// The frame of an entry that can be mapped with this one.
+    func alike(_ position: UInt64) -> UInt64? {
+      guard let other = domain.frames.entry(leaf.table, position)?.pointee else { return nil }
       let hasDirty = !isWritable || other & PageTables.dirty != 0
-      return other & rights == entry & rights && hasDirty && PageTables.frame(other) == wanted
+      return other & rights == entry & rights && hasDirty ? PageTables.frame(other) : nil
     }
     var (low, high) = (leaf.position, leaf.position)
-    if isWritable || entry & PageTables.writable == 0 {
-      while high < 511, high - leaf.position < Self.spread, isAlike(high + 1, frame &+ (high + 1 - leaf.position)) {
+    let mayHaveOthers = isWritable || entry & PageTables.writable == 0
+    if mayHaveOthers {
+      while high < 511, high - leaf.position < Self.spread, alike(high + 1) == frame &+ (high + 1 - leaf.position) {
         high += 1
       }
-      while low > 0, leaf.position - low < Self.spread, isAlike(low - 1, frame &- (leaf.position - (low - 1))) {
+      while low > 0, leaf.position - low < Self.spread, alike(low - 1) == frame &- (leaf.position - (low - 1)) {
         low -= 1
       }
     }
     guard let offset = domain.frames.fileOffset(frame &- (leaf.position - low)), domain.frames.isOwned(frame) else {
       return
     }
-    domain.pageFaultMappings &+= 1
-    domain.pagesMapped &+= high - low + 1
+    let start = (address & ~0xfff) &- leaf.position << 12
+    var runs = [GuestAddressSpace.Run(address: start &+ low << 12, count: high - low + 1, fileOffset: offset)]
+    var position = high + 1
+    while mayHaveOthers, position < min(512, high + 1 + Self.neighbours), let other = alike(position),
+      let offset = domain.frames.fileOffset(other), domain.frames.isOwned(other),
+      space.hostAddress(start &+ position << 12) < MappingChange.addressLimit
+    {
+      let last = runs[runs.count - 1]
+      if last.fileOffset + last.count << 12 == offset, last.address + last.count << 12 == start &+ position << 12 {
+        runs[runs.count - 1].count += 1
+      } else {
+        runs.append(.init(address: start &+ position << 12, count: 1, fileOffset: offset))
+      }
+      position += 1
+    }
+    domain.pageFaultMappings &+= UInt64(runs.count)
+    domain.pagesMapped &+= runs.reduce(0) { $0 + $1.count }
     do throws(MappingFailure) {
-      try space.map(
-        address &- (leaf.position - low) << 12, count: high - low + 1, fileOffset: offset, writable: isWritable,
-        executable: leaf.isExecutable)
+      try space.map(runs, writable: isWritable, executable: leaf.isExecutable)
     } catch {
       guard case .refused(let reason) = error else { throw error }
       let remedy =

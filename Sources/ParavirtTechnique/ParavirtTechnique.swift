@@ -10,6 +10,7 @@
 // `Domain` knows nothing of how guest code is executed: it sees registers and memory, and says which translations are
 // gone.
 
+import Glibc
 import Sandbox
 import VMM
 
@@ -28,16 +29,34 @@ public struct ParavirtTechnique: Technique {
         reason: "user code can't read and write its FS and GS base here",
         remedy: "use Linux 5.9 or later on a processor with FSGSBASE")
     }
-    do {
-      let memory = try GuestMemory(size: GuestMemory.pageSize)
-      let space = try GuestAddressSpace(memory: memory, threadCount: 1, is32Bit: true)
-      space.destroy()
-    } catch let failure as TechniqueFailure {
-      return .unavailable(reason: "\(failure.call) failed: \(failure.reason)", remedy: failure.remedy)
+    var notes = [
+      "runs 64-bit and 32-bit guests built for Xen's PV interface, natively",
+      "guest code sees the host's CPUID and selectors; breakpoints and CR0.TS can't be given to it",
+    ]
+    do throws(TechniqueFailure) {
+      try Self.makeSandbox(is32Bit: false)
     } catch {
-      return .unavailable(reason: "\(error)", remedy: "")
+      return .unavailable(reason: "\(error.call) failed: \(error.reason)", remedy: error.remedy)
     }
-    return .available(notes: ["runs 64-bit and 32-bit guests built for Xen's PV interface, natively"])
+    do throws(TechniqueFailure) {
+      try Self.makeSandbox(is32Bit: true)
+    } catch {
+      notes.append("this host's kernel has no segments for 32-bit guests (CONFIG_MODIFY_LDT_SYSCALL)")
+    }
+    if geteuid() != 0 {
+      notes.append("64-bit guests linked below 64 KiB, such as GRUB, need root here (vm.mmap_min_addr)")
+    }
+    return .available(notes: notes)
+  }
+
+  private static func makeSandbox(is32Bit: Bool) throws(TechniqueFailure) {
+    let memory: GuestMemory
+    do throws(GuestMemoryFailure) {
+      memory = try GuestMemory(size: GuestMemory.pageSize)
+    } catch {
+      throw TechniqueFailure(call: "guest memory", reason: error.description)
+    }
+    try GuestAddressSpace(memory: memory, threadCount: 1, is32Bit: is32Bit).destroy()
   }
 
   /// Nothing to say: guest kernel code runs natively.

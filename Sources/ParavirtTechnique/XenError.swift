@@ -7,6 +7,7 @@ enum XenError: Int64, Error {
   case badAddress = 14
   case busy = 16
   case exists = 17
+  case noDevice = 19
   case invalid = 22
   case noSpace = 28
   case notImplemented = 38

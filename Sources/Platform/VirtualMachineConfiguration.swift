@@ -46,6 +46,10 @@ public struct VirtualMachineConfiguration: Sendable {
     if storageDevices.count > most {
       findings.append(Finding("--disk", "\(storageDevices.count) disks can't be had: at most \(most)"))
     }
+    if technique.name == .paravirtual, !storageDevices.isEmpty {
+      findings.append(
+        Finding("--disk", "a paravirtual domain has no virtio devices, and Xen's block back end is not there yet"))
+    }
     return findings + technique.findings(for: machine)
   }
 }

@@ -14,8 +14,9 @@ struct GuestsCommand: ParsableCommand {
       """)
 
   func run() {
-    let width = EmbeddedGuest.all.map(\.name.count).max() ?? 0
-    for guest in EmbeddedGuest.all {
+    let guests = EmbeddedGuest.all + EmbeddedGuest.paravirtualOnly
+    let width = guests.map(\.name.count).max() ?? 0
+    for guest in guests {
       let name = "guest:" + guest.name + String(repeating: " ", count: width - guest.name.count)
       let arguments = guest.arguments.isEmpty ? "" : "  (--append \(guest.arguments))"
       Diagnostics.print("\(name)  \(guest.summary)\(arguments)")

@@ -34,7 +34,7 @@ struct EmbeddedGuestTests {
       #expect(EmbeddedGuest.named(String(run[1])) != nil, "\(run)")
       #expect(try !Data(contentsOf: folder.appending(path: String(run[0]))).isEmpty, "\(run)")
     }
-    #expect(Set(runs.map { String($0[1]) }) == Set(EmbeddedGuest.all.map(\.name)))
+    #expect(Set(runs.map { String($0[1]) }).isSuperset(of: EmbeddedGuest.all.map(\.name)))
   }
 
   @Test("summaries are one line of a list")

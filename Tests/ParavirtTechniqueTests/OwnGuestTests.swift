@@ -26,6 +26,9 @@ struct OwnGuestTests {
     try check("smp", "", "smp-\(processors).txt", .exited(code: 0), processors: processors)
   }
 
+  @Test("abi: what real Xen says, too")
+  func abi() throws { try check("abi", "", "abi.txt", .exited(code: 0)) }
+
   @Test("privileged: what traps, what became a hypercall, what goes through silently")
   func privileged() throws { try check("privileged", "", "privileged-xen.txt", .exited(code: 0)) }
 

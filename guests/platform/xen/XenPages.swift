@@ -133,6 +133,28 @@ extension Platform: PagePlatform {
     return true
   }
 
+  /// Makes a filled page the last-level table for the 2 MiB of the window from `address` on, in kernel mode.
+  static func setTable(_ address: UInt64, _ table: PageFrame, in space: AddressSpace) -> Bool {
+    guard address >> 30 == windowStart >> 30 else { return false }
+    let slot = (address >> 21 & 511) * 8
+    protect(table)
+    update(space.kernel.directory.address + slot, machineFrame(table.address) << 12 | Entry.forTable)
+    xen_store64(space.kernel.addresses.address + slot, table.address)
+    return true
+  }
+
+  /// All 512 entries of the table for `address` in one call, each for the same page. The list takes two pages, one behind
+  /// the other.
+  static func updateMany(_ address: UInt64, _ frame: PageFrame, list: PageFrame, in space: AddressSpace) {
+    let table = xen_load64(space.kernel.addresses.address + (address >> 21 & 511) * 8)
+    let (target, value) = (machineFrame(table) << 12, machineFrame(frame.address) << 12 | Entry.readWrite)
+    for position in 0..<512 as Range<UInt64> {
+      xen_store64(list.address + position * 16, target + position * 8)
+      xen_store64(list.address + position * 16 + 8, value)
+    }
+    _ = xen_hypercall(xenUpdatePageTables, list.address, 512, 0, 0x7ff0)
+  }
+
   /// One entry, named by its machine address.
   private static func update(_ entry: UInt64, _ value: UInt64) {
     var request = XenPageTableUpdate(pointer: machineFrame(entry) << 12 | entry & 0xfff, value: value)

@@ -66,6 +66,9 @@ extension Platform: TrapPlatform {
     register(xenCallbackSystemCall, xen_system_call_address())
   }
 
+  /// Takes all events, whatever they are.
+  static func takeEvents() { XenTimer.acknowledge() }
+
   private static func register(_ type: UInt64, _ address: UInt64) {
     var callback = XenCallback(
       type: UInt16(truncatingIfNeeded: type), flags: UInt16(truncatingIfNeeded: xenCallbackMasksEvents), padding: 0,

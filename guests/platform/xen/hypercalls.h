@@ -14,12 +14,16 @@ void xen_call_on_stack(uint64_t top, void (*_Nonnull function)(void));
 enum : uint64_t {
   xenSetTrapTable = 0,
   xenUpdatePageTables = 1,
+  xenMulticall = 13,
+  xenMemoryOperation = 12,
+  xenGrantTable = 20,
   xenTaskSwitch = 5,
   xenSetDebugRegister = 8,
   xenGetDebugRegister = 9,
   xenSwitchStack = 3,
   xenUpdateVirtualAddressMapping = 14,
   xenSetTimer = 15,
+  xenVersion = 17,
   xenConsoleIO = 18,
   xenProcessorOperation = 24,
   xenSetSegmentBase = 25,
@@ -116,6 +120,8 @@ static inline uint64_t xen_read_msr(uint32_t number) {
   __asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(number));
   return (uint64_t)high << 32 | low;
 }
+
+static inline void cost_breakpoint(void) { __asm__ volatile("int3" : : : "memory"); }
 
 static inline uint64_t xen_timestamp(void) { return __builtin_ia32_rdtsc(); }
 static inline void xen_pause(void) { __builtin_ia32_pause(); }

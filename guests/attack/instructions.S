@@ -1,0 +1,157 @@
+// What Swift can't say of an attack on the sandbox: calls with chosen registers, forged signal frames, odd flags.
+
+  .text
+  .globl attack_call, attack_interrupt, attack_vsyscall, attack_compatibility, attack_sigreturn, attack_stack
+  .globl attack_flags, attack_jump, attack_trap_point, attack_user, attack_spin, attack_invalid
+  .globl attack_user_start, attack_user_end
+
+// uint64_t attack_call(number): SYSCALL with arguments that a host's call would like.
+attack_call:
+  mov %rdi, %rax
+  xor %edi, %edi
+  mov $4096, %esi
+  mov $7, %edx
+  mov $0x22, %r10d
+  mov $-1, %r8
+  xor %r9d, %r9d
+  syscall
+  ret
+
+attack_interrupt:
+  mov %rsp, attack_stack_pointer
+  mov %rdi, %rax
+  mov $4096, %ecx
+  mov $7, %edx
+  int $0x80
+  ret
+
+// Abandoned calls go on here.
+attack_trap_point:
+  mov attack_stack_pointer, %rsp
+  mov $-1, %rax
+  ret
+
+attack_vsyscall:
+  mov %rsp, attack_stack_pointer
+  mov %rdi, %rax
+  call *%rax
+  ret
+
+// 32-bit code by the host's selector for it; RDI: 0 for SYSCALL, 1 for SYSENTER, 2 for INT 80h.
+attack_compatibility:
+  mov %rsp, attack_stack_pointer
+  mov %edi, %eax
+  sub $16, %rsp
+  movl $compatible, (%rsp)
+  movl $0x23, 4(%rsp)
+  ljmpl *(%rsp)
+  .code32
+compatible:
+  cmp $1, %eax
+  mov $20, %eax
+  je 1f
+  ja 2f
+  syscall
+  jmp 3f
+1:
+  sysenter
+  jmp 3f
+2:
+  int $0x80
+3:
+  ud2
+  .code64
+
+// RDI: the address of a SYSCALL with the number 15 before it, RSI: a forged frame.
+attack_sigreturn:
+  mov %rsi, %rsp
+  mov $15, %eax
+  jmp *%rdi
+
+attack_spin:
+  jmp attack_spin
+
+attack_invalid:
+  ud2
+
+// RDI: a stack pointer.
+attack_stack:
+  mov %rdi, %rsp
+  mov $17, %eax
+  xor %edi, %edi
+  syscall
+  ud2
+
+// RDI: flags.
+attack_flags:
+  push %rbx
+  mov $17, %eax
+  push %rdi
+  xor %edi, %edi
+  xor %esi, %esi
+  popfq
+  syscall
+  pushfq
+  pop %rbx
+  pushq $2
+  popfq
+  mov %rbx, %rax
+  pop %rbx
+  ret
+
+// RDI: where, RSI: RAX, RDX: RDI.
+attack_jump:
+  mov %rsp, attack_stack_pointer
+  push %rbx
+  push %rbp
+  push %r12
+  push %r13
+  push %r14
+  push %r15
+  mov %rdi, %rcx
+  mov %rsi, %rax
+  mov %rdx, %rdi
+  mov $attack_jump_back, %r15
+  push %r15
+  jmp *%rcx
+attack_jump_back:
+  pop %r15
+  pop %r14
+  pop %r13
+  pop %r12
+  pop %rbp
+  pop %rbx
+  ret
+
+// RDI: a selector for ES.
+  .globl attack_load_selector
+attack_load_selector:
+  mov %rsp, attack_stack_pointer
+  mov %edi, %es
+  xor %eax, %eax
+  mov %eax, %es
+  ret
+
+  .data
+  .balign 8
+  .globl attack_stack_pointer
+attack_stack_pointer: .quad 0
+
+// User code: SYSCALL with the number in RDI, and back.
+  .section .user, "a"
+  .balign 4096
+  .globl user_program_start, user_program_end
+user_program_start:
+  mov %rdi, %rax
+  xor %edi, %edi
+  mov $4096, %esi
+  mov $7, %edx
+  syscall
+  int $4
+  ud2
+  .balign 64
+  mov %rdi, %rax
+  int $0x80
+  int $4
+  .balign 4096
+user_program_end:

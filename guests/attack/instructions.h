@@ -1,0 +1,25 @@
+#pragma once
+
+#include <stdint.h>
+
+uint64_t attack_call(uint64_t number);
+uint64_t attack_interrupt(uint64_t number);
+uint64_t attack_vsyscall(uint64_t address);
+uint64_t attack_compatibility(uint64_t way);
+uint64_t attack_sigreturn(uint64_t address, uint64_t frame);
+uint64_t attack_stack(uint64_t pointer);
+uint64_t attack_flags(uint64_t flags);
+uint64_t attack_load_selector(uint64_t selector);
+uint64_t attack_jump(uint64_t address, uint64_t rax, uint64_t rdi);
+
+#define ATTACK_ADDRESS(name) \
+  static inline uint64_t name##_address(void) { extern const char name[]; return (uint64_t)name; }
+ATTACK_ADDRESS(attack_trap_point)
+ATTACK_ADDRESS(attack_spin)
+ATTACK_ADDRESS(attack_invalid)
+#undef ATTACK_ADDRESS
+
+static inline uint64_t attackStackPointer(void) {
+  extern const uint64_t attack_stack_pointer;
+  return *(const volatile uint64_t *)&attack_stack_pointer;
+}
