@@ -13,7 +13,7 @@ struct DifferentialTests {
   func compares() throws {
     let environment = ProcessInfo.processInfo.environment
     let process = Process()
-    process.executableURL = Self.executable.appending(path: "DifferentialRunner")
+    process.executableURL = Self.executable.appending(path: "trivisor-differential")
     process.arguments = [
       "--cases", environment["TRIVISOR_DIFFERENTIAL_COUNT"] ?? "30000",
       "--seed", environment["TRIVISOR_DIFFERENTIAL_SEED"] ?? "\(UInt32.random(in: 0...999_999))",
