@@ -106,7 +106,9 @@ let package = Package(
     .target(name: "CTracedProcess", path: "Tests/CTracedProcess"),
     .testTarget(
       name: "RewritingTechniqueTests",
-      dependencies: ["CLinux", "CTracedProcess", "Conformance", "InstructionSet", "RewritingTechnique", "VMM"],
+      dependencies: [
+        "CLinux", "CTracedProcess", "Conformance", "DifferentialRunner", "InstructionSet", "RewritingTechnique", "VMM",
+      ],
       swiftSettings: strict),
     .testTarget(
       name: "ConformanceTests", dependencies: ["Conformance", "HardwareTechnique", "VMM"], swiftSettings: strict),

@@ -232,7 +232,10 @@ struct CaseGenerator {
       bytes += kind.prefixes
       let variant = kind.variants[random.below(kind.variants.count)]
       var modRM = variant.modRM
-      if kind.key.isMemory { modRM = modRM & 0x3f | [0x00, 0x40, 0x40, 0x80][random.below(4)] }
+      if kind.key.isMemory {
+        if random.chance(60) { modRM = modRM & 0x38 | UInt8(random.below(8)) }
+        modRM = modRM & 0x3f | [0x00, 0x40, 0x40, 0x80][random.below(4)]
+      }
       if let (map, last) = kind.vex {
         bytes += [0xc4, UInt8(random.below(8)) << 5 | map, last | UInt8(random.below(16)) << 3, variant.opcode]
       } else {

@@ -18,7 +18,7 @@ public final class DifferentialTester {
   /// What came of one case.
   public enum Verdict: Equatable {
     case same
-    /// Natively it did not end, or called the host.
+    /// Natively it did not end, or called the host; or it has made of itself what can't be compared.
     case skipped
     /// What the engine cannot run.
     case unsupported(String)
@@ -141,13 +141,29 @@ public final class DifferentialTester {
       case .exception(let vector, let errorCode, let address):
         let undefined = UInt64(test.undefinedFlags(at: native.pointee.rip).rawValue)
         let found = differences(vector, errorCode, address, undefined) + memory.differences()
-        verdict = found.isEmpty ? .same : .different(found)
+        verdict = found.isEmpty ? .same : hasBecomeIncomparable(test) ? .skipped : .different(found)
       }
     }
     for page in memory.reset() {
       probe.memoryChanged(at: TestMemory.physicalBase + UInt64(page) * 4096, count: 4096)
     }
     return verdict
+  }
+
+  /// The code has made something of itself that is left out of the comparison: a system call, an interrupt.
+  private func hasBecomeIncomparable(_ test: TestCase) -> Bool {
+    let code = test.code
+    let bytes = memory.nativeBytes(at: test.address, count: code.count + 15)
+    guard Array(bytes.prefix(code.count)) != code else { return false }
+    var offset = 0
+    var instruction = Instruction(mode: .bits64)
+    while offset < code.count {
+      let status = bytes[offset...].withUnsafeBytes { Decoder(mode: .bits64).decode($0, into: &instruction) }
+      guard status == .decoded, instruction.classification != .undefined else { return false }
+      if !KindCatalogue.isComparable(instruction) { return true }
+      offset += Int(instruction.length)
+    }
+    return false
   }
 
   private func runNatively(_ test: TestCase) {

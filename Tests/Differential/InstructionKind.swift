@@ -59,7 +59,8 @@ struct KindCatalogue {
   /// - Parameter announces: whether the guest has what an instruction needs.
   init(announces: @escaping (Instruction) -> Bool) {
     self.announces = announces
-    let modRMs: [UInt8] = (0...255).filter { $0 >= 0xc0 || $0 & 7 != 5 || $0 < 0x40 }
+    // Memory by register and by SIB, for each reg: the generator has others. And every register.
+    let modRMs: [UInt8] = (0...255).filter { $0 >= 0xc0 || ($0 < 0x40 && $0 & 3 == 0) }
     let legacyPrefixes: [[UInt8]] = [[], [0x66], [0xf3], [0xf2], [0x66, 0xf2], [0xf0], [0x66, 0xf0]]
     for escape in [[], [0x0f], [0x0f, 0x38], [0x0f, 0x3a]] as [[UInt8]] {
       for prefixes in legacyPrefixes {
@@ -107,7 +108,7 @@ struct KindCatalogue {
       guard bytes.withUnsafeBytes({ decoder.decode($0, into: &instruction) }) == .decoded else { continue }
       // Prefixes and escape bytes come by here as opcodes, too.
       guard instruction.length >= head.count, Int(instruction.opcodeOffset) == head.count - 1 else { return }
-      if isComparable(instruction), announces(instruction) {
+      if Self.isComparable(instruction), announces(instruction) {
         let key = InstructionKind.Key(instruction)
         if let place = places[key] {
           kinds[place].variants.append((opcode, modRM))
@@ -121,7 +122,7 @@ struct KindCatalogue {
   }
 
   /// Left out: what gives the host's or another moment's answer, what changes selectors, and what calls the host.
-  private func isComparable(_ instruction: Instruction) -> Bool {
+  static func isComparable(_ instruction: Instruction) -> Bool {
     switch instruction.classification {
     case .innocuous, .implicitMemory, .jump, .conditionalJump, .loop, .call, .nearReturn, .indirectJump, .indirectCall,
       .privileged:

@@ -113,6 +113,12 @@ final class TestMemory {
     return found
   }
 
+  /// What this process has in the region.
+  func nativeBytes(at address: UInt64, count: Int) -> [UInt8] {
+    let offset = Int(address - Region.base)
+    return (0..<min(count, Region.size - offset)).map { native.load(fromByteOffset: offset + $0, as: UInt8.self) }
+  }
+
   /// As in the beginning. - Returns: pages of code that had changed.
   func reset() -> [Int] {
     var changed: [Int] = []
