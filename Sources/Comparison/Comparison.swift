@@ -51,11 +51,18 @@ public struct Comparison: Sendable {
     let times = milliseconds.map { title, figure in
       Row(title: title, unit: "ms", values: ran.map { $0.spread(figure) })
     }
-    // Only where the technique can time its calls into guest code: then the rest of the guest's time is the monitor's.
+    // Where the technique can time its calls into guest code, the rest of the guest's time is the monitor's; some say what
+    // of it went where.
     var split: [Row] = []
-    if ran.contains(where: { $0.counter("nanosecondsInGuest") > 0 }) {
+    if ran.contains(where: { $0.spread(\.inGuest) != nil }) {
       split.append(Row(title: "in guest code", unit: "ms", values: ran.map { $0.spread(\.inGuest) }))
       split.append(Row(title: "in the monitor meanwhile", unit: "ms", values: ran.map { $0.spread(\.inMonitor) }))
+    }
+    let parts = Set(ran.flatMap(\.samples).flatMap { Array($0.counters.keys) }.filter { $0.hasPrefix("microseconds ") })
+    for name in parts.sorted() where name != "microseconds in guest code" {
+      let title = "– " + name.dropFirst("microseconds ".count)
+      split.append(
+        Row(title: title, unit: "ms", values: ran.map { $0.spread { $0.counters[name].map { Double($0) / 1e3 } } }))
     }
     return times + split + [
       Row(
@@ -68,7 +75,7 @@ public struct Comparison: Sendable {
   public var counterNames: [String] {
     var names: Set<String> = []
     for sample in ran.flatMap(\.samples) {
-      for (name, count) in sample.counters where count > 0 && name != "nanosecondsInGuest" { names.insert(name) }
+      for (name, count) in sample.counters where count > 0 && !RunSample.isTime(name) { names.insert(name) }
     }
     return names.sorted()
   }

@@ -142,11 +142,13 @@ public enum ComparisonPage {
       });
     }
     const rows = report.counters.rows;
-    if (rows.length) {
+    // What only one technique counts is in the table; side by side stands what all have a word for.
+    const common = rows.filter(r => !r.title.includes(' '));
+    if (common.length) {
       chart(card('Events by cause', 'Medians; each labelled line is ten times the one below it.', true), {
         type: 'bar',
-        data: { labels: rows.map(r => r.title), datasets: ran.map((t, i) => ({ label: t.name, backgroundColor: color(t.name),
-          maxBarThickness: 28, data: rows.map(r => r.values[i] && r.values[i].median > 0 ? r.values[i].median : null) })) },
+        data: { labels: common.map(r => r.title), datasets: ran.map((t, i) => ({ label: t.name, backgroundColor: color(t.name),
+          maxBarThickness: 28, data: common.map(r => r.values[i] && r.values[i].median > 0 ? r.values[i].median : null) })) },
         options: { plugins: { legend: { position: 'bottom' }, tooltip: { callbacks: {
             label: c => c.dataset.label + ': ' + number(c.parsed.y, 0) } } },
           scales: { x: { grid: { display: false } }, y: { type: 'logarithmic', min: 0.8, grid: grid, title: titled('events'),

@@ -24,7 +24,12 @@ public struct RunSample: Sendable, Encodable {
   public let measurements: [String: Double]
 
   /// Milliseconds in guest code, where the technique can tell.
-  var inGuest: Double? { counters["nanosecondsInGuest"].flatMap { $0 > 0 ? Double($0) / 1e6 : nil } }
+  var inGuest: Double? {
+    if let time = counters["nanosecondsInGuest"], time > 0 { return Double(time) / 1e6 }
+    return counters["microseconds in guest code"].map { Double($0) / 1e3 }
+  }
+  /// Whether a counter is a time, and so no event.
+  static func isTime(_ name: String) -> Bool { name == "nanosecondsInGuest" || name.hasPrefix("microseconds ") }
   /// Milliseconds of `guest` that were not in guest code.
   var inMonitor: Double? { inGuest.map { max(guest - $0, 0) } }
 

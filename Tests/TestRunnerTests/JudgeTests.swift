@@ -6,9 +6,12 @@ import Testing
 
 @Suite("from what happened to a verdict")
 struct JudgeTests {
-  private func record(_ outcome: String, code: Int? = nil, detail: String? = nil) throws -> RunRecord {
+  private func record(
+    _ outcome: String, code: Int? = nil, detail: String? = nil, status: Int? = nil
+  ) throws -> RunRecord {
     var object: [String: Any] = [
-      "schemaVersion": 1, "technique": "rewriting", "techniqueReason": "asked for", "outcome": outcome, "status": 0,
+      "schemaVersion": 1, "technique": "rewriting", "techniqueReason": "asked for", "outcome": outcome,
+      "status": status ?? (outcome == "reset" ? 122 : 0),
       "times": ["setUp": 1, "guest": 1, "sinceCommand": 3, "firstInstruction": 5],
       "memory": ["peakResident": 1], "counters": ["exit": 1], "later": "member",
     ]
@@ -52,6 +55,11 @@ struct JudgeTests {
     #expect(try judge(record("tripleFault")) { $0.outcome = "tripleFault" }.0 == .passed)
     #expect(try judge(record("exited", code: 0)) { $0.outcome = "tripleFault" }.0 == .failed)
     #expect(try judge(record("halted")) { $0.outcome = "tripleFault" }.0 == .crashed)
+  }
+
+  @Test("a reset is good where --on-reset=success says so")
+  func goodReset() throws {
+    #expect(try judge(record("reset", status: 0)).0 == .passed)
   }
 
   @Test("a line that must be there, and one that must not")
