@@ -160,6 +160,9 @@ struct Site {
     /// Goes on at `rip`; the jump can be patched to the block that is there.
     /// Both are offsets in the code cache: of the jump's operand, and of where it goes unpatched.
     case chain(UInt32, unlinked: UInt32)
+    /// Goes on at `rip`, on another page; the word can be set to the block that is there. Offsets in the code cache: of the
+    /// word, and of what it holds unset.
+    case across(UInt32, unlinked: UInt32)
     /// Goes on at the RIP in the state block; RSP has grown by `released`, less for a call.
     case indirect(released: Int32)
     /// Goes on at `rip`, but not before an interrupt could come: STI ends the block.

@@ -18,6 +18,9 @@ final class BlockStore {
   @exclusivity(unchecked) private var caches: [JumpCache] = []
   /// Pages of the jump caches' entries, by their low bits: what is not here need not be looked for.
   @exclusivity(unchecked) private var cachedPages = [Bool](repeating: false, count: 4096)
+  /// Links to other pages, by whether a load of CR3 takes them away.
+  @exclusivity(unchecked) private var globalCrossings: [Crossing] = []
+  @exclusivity(unchecked) private var localCrossings: [Crossing] = []
   /// How often everything was thrown away.
   @exclusivity(unchecked) private(set) var generation = 0
   /// How many were dropped because their bytes changed.
@@ -75,6 +78,44 @@ final class BlockStore {
     target.incoming.append(site)
   }
 
+  /// A jump to another page that goes to its target directly.
+  private struct Crossing {
+    let place: UInt32
+    let unlinked: UInt32
+    let target: UInt64
+  }
+
+  /// Makes the jump of an `across` site go to `target` directly, until the translation of its page goes away.
+  /// - Parameter isGlobal: of the target's pages' translations.
+  func linkAcross(
+    _ site: Int, _ place: UInt32, unlinked: UInt32, from source: Block, to target: Block, isGlobal: Bool
+  ) {
+    guard source.isValid, target.isValid else { return }
+    translator.cache.set(place, to: target.host)
+    // It may have been here before a flush.
+    if !target.incoming.contains(site) { target.incoming.append(site) }
+    let crossing = Crossing(place: place, unlinked: unlinked, target: target.key.linear(target.key.rip))
+    if isGlobal { globalCrossings.append(crossing) } else { localCrossings.append(crossing) }
+    notePage(crossing.target)
+    if target.isStraddling { notePage(crossing.target &+ 4096) }
+  }
+
+  private func notePage(_ linear: UInt64) { cachedPages[Int(linear >> 12 & 4095)] = true }
+
+  private func unlink(_ crossing: Crossing) {
+    translator.cache.set(crossing.place, to: translator.cache.base + UInt64(crossing.unlinked))
+  }
+
+  private func unlinkCrossings(toPage page: UInt64) {
+    func isThere(_ crossing: Crossing) -> Bool {
+      crossing.target >> 12 == page || (crossing.target &+ 14) >> 12 == page
+    }
+    for crossing in globalCrossings where isThere(crossing) { unlink(crossing) }
+    globalCrossings.removeAll(where: isThere)
+    for crossing in localCrossings where isThere(crossing) { unlink(crossing) }
+    localCrossings.removeAll(where: isThere)
+  }
+
   /// Lets indirect jumps find it.
   /// - Parameter isGlobal: of its pages' translations.
   func remember(_ target: Block, isGlobal: Bool) {
@@ -87,6 +128,12 @@ final class BlockStore {
   /// After translations of addresses went away: all of them, or all that are not global.
   func forgetJumps(keepsGlobal: Bool = false) {
     for mode in caches.indices { caches[mode].removeAll(keepsGlobal: keepsGlobal) }
+    for crossing in localCrossings { unlink(crossing) }
+    localCrossings.removeAll(keepingCapacity: true)
+    if !keepsGlobal {
+      for crossing in globalCrossings { unlink(crossing) }
+      globalCrossings.removeAll(keepingCapacity: true)
+    }
     if !keepsGlobal {
       for index in cachedPages.indices { cachedPages[index] = false }
     }
@@ -96,6 +143,7 @@ final class BlockStore {
   func forgetJumps(toPage linear: UInt64) {
     guard cachedPages[Int(linear >> 12 & 4095)] else { return }
     for mode in caches.indices { caches[mode].remove(page: linear) }
+    unlinkCrossings(toPage: linear >> 12)
   }
 
   /// Drops the blocks that were made of any of these bytes.
@@ -138,8 +186,12 @@ final class BlockStore {
     if dead.isStraddling { codePages.record(dead.key.secondPage)?.blocks.removeAll { $0 === dead } }
     caches[Int(dead.key.mode)].remove(dead)
     for site in dead.incoming {
-      if case .chain(let place, let unlinked) = translator.sites[site].kind {
+      switch translator.sites[site].kind {
+      case .chain(let place, let unlinked):
         translator.cache.patch(place, to: translator.cache.base + UInt64(unlinked))
+      case .across(let place, let unlinked):
+        translator.cache.set(place, to: translator.cache.base + UInt64(unlinked))
+      default: break
       }
     }
     dead.incoming = []
@@ -151,7 +203,7 @@ final class BlockStore {
     table.removeAll()
     codePages.removeAllBlocks()
     inOrder.removeAll(keepingCapacity: true)
-    translator.removeAll()
     forgetJumps()
+    translator.removeAll()
   }
 }

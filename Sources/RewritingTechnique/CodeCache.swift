@@ -62,6 +62,11 @@ final class CodeCache: @unchecked Sendable {
     PatchPoint(place: writable + Int(place), next: base &+ UInt64(place) &+ 4).patch(to: target)
   }
 
+  /// Sets the word at `place`, which a jump goes through.
+  func set(_ place: UInt32, to target: UInt64) {
+    UnsafeMutableRawPointer(writable + Int(place)).storeBytes(of: target, as: UInt64.self)
+  }
+
   /// Keeps what was written.
   func commit(_ emitter: Emitter) { used = (emitter.cursor - writable + 15) & ~15 }
 

@@ -74,6 +74,11 @@ struct Emitter {
     cursor += 4
   }
 
+  /// Fills up to a multiple of `alignment`; what is there is never run.
+  mutating func align(_ alignment: UInt64) {
+    while address & (alignment - 1) != 0, !isFull { byte(0xcc) }
+  }
+
   mutating func immediate(_ value: Int64, size: UInt8) {
     for index in 0..<Int64(size) { byte(UInt8(truncatingIfNeeded: value >> (8 * index))) }
   }

@@ -228,6 +228,18 @@ final class RewritingProcessor: Processor {
         }
         target = next.host
         continue
+      case .across(let place, let unlinked):
+        counters.count(.exitJump)
+        rip = site.rip
+        isInShadow = false
+        let generation = store.generation
+        let next = try findBlock()
+        if generation == store.generation, partition.trace == nil {
+          store.linkAcross(
+            number, place, unlinked: unlinked, from: site.block, to: next, isGlobal: fetchedIsGlobal)
+        }
+        target = next.host
+        continue
       case .indirect(let released):
         counters.count(.exitJump)
         rip = block.state.pointee.rip

@@ -172,13 +172,15 @@ extension Translator {
       emitLeave(site: addSite(.raise(.general), rip: target))
       return
     }
-    // A target near the page's end may straddle it, and straddling blocks are never linked.
     let linear = key.linear(target)
-    if linear >> 12 != key.linear(key.rip) >> 12 || linear & 4095 > 4096 - 15 || block.isStraddling
-      || mode.isSingleStepping
-    {
+    if mode.isSingleStepping || !key.isFlat || (is64 && !GuestMMU.isCanonical(target)) {
       emitter.loadConstant(Host.t1, target)
       emitIndirect()
+      return
+    }
+    // A target near the page's end may straddle it.
+    if linear >> 12 != key.linear(key.rip) >> 12 || linear & 4095 > 4096 - 15 || block.isStraddling {
+      emitJumpAcross(to: target)
       return
     }
     requireHostFlags()
@@ -190,6 +192,25 @@ extension Translator {
       emitLeave(
         site: addSite(
           .chain(cache.offset(jump.next) - 4, unlinked: cache.offset(unlinked)), rip: target))
+    }
+  }
+
+  /// A jump to another page goes through a word behind the block, which holds the target's address as long as the
+  /// translation of the target's page is as it was, and else that of the way out.
+  private func emitJumpAcross(to target: UInt64) {
+    requireHostFlags()
+    emitter.byte(0xff)  // jmp *disp(%rip)
+    emitter.byte(0x25)
+    emitter.word32(0)
+    let operand = emitter.address &- 4
+    appendCold { [unowned self] in
+      emitter.align(8)
+      let slot = emitter.address
+      cache.patch(cache.offset(operand), to: slot)
+      let unlinked = slot &+ 8
+      emitter.immediate(Int64(bitPattern: unlinked), size: 8)
+      flags = .host
+      emitLeave(site: addSite(.across(cache.offset(slot), unlinked: cache.offset(unlinked)), rip: target))
     }
   }
 
