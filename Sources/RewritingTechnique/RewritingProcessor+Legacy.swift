@@ -15,11 +15,10 @@ extension RewritingProcessor {
       let order: [GeneralRegister] = [.rax, .rcx, .rdx, .rbx, .rsp, .rbp, .rsi, .rdi]
       try push(order.map { general($0, size: size) }, size: size)
     case 0x61:
-      // SP is read over.
+      // SP is read over. What was popped before a fault stays, as processors leave it.
       let order: [GeneralRegister?] = [.rdi, .rsi, .rbp, nil, .rbx, .rdx, .rcx, .rax]
-      var values: [UInt64] = []
-      for index in 0..<order.count { values.append(try peek(UInt64(index * size), size: size)) }
-      for (register, value) in zip(order, values) {
+      for (index, register) in order.enumerated() {
+        let value = try peek(UInt64(index * size), size: size)
         if let register { setGeneral(register, value, size: size) }
       }
       stackPointer = stackPointer &+ UInt64(8 * size)

@@ -132,17 +132,13 @@ extension RewritingProcessor {
     return try load(try address(.ss, offset, size: size, isWrite: false), size: size, isStack: true)
   }
 
-  /// Pushes values in this order. All are checked before any is stored.
+  /// Pushes values in this order. Those before a fault stay in memory, below the pointer, as processors leave them.
   func push(_ values: [UInt64], size: Int) throws(Interruption) {
-    var places: [UInt64] = []
     var offset = stackPointer
-    for _ in values {
+    for value in values {
       offset = Self.cut(offset &- UInt64(size), to: stackSize)
-      let place = try address(.ss, offset, size: size, isWrite: true)
-      if values.count > 1 { _ = try locate(place, count: size, .write, isStack: true) }
-      places.append(place)
+      try save(try address(.ss, offset, size: size, isWrite: true), value, size: size, isStack: true)
     }
-    for (place, value) in zip(places, values) { try save(place, value, size: size, isStack: true) }
     stackPointer = offset
   }
 

@@ -118,10 +118,7 @@ struct LegacyCodeTests {
     for part in parts where expected.0.floating[part] != found.0.floating[part] {
       texts.append("FXSAVE at \(part): \(expected.0.floating[part]) and \(found.0.floating[part])")
     }
-    // These may have pushed something before the fault.
-    let mayPushSome =
-      !["pusha", "enter", "far call"].allSatisfy { !test.mnemonics.contains($0) } && expected.1.signal != SIGTRAP
-    if let memory, !mayPushSome { texts.append(memory) }
+    if let memory { texts.append(memory) }
     return texts.isEmpty ? nil : texts.joined(separator: "; ")
   }
 }
