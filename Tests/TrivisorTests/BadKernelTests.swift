@@ -59,7 +59,7 @@ final class BadKernelTests {
   }
 
   @Test(
-    "cut off at the boundary of every structure", arguments: [0x1ff, 0x202, 0x206, 0x230, 0x263, 0x3ff, 0x400, 0x13ff])
+    "cut off at the boundary of every structure", arguments: [0x1ff, 0x202, 0x206, 0x230, 0x263, 0x3ff, 0x400, 0x1300])
   func truncated(size: Int) throws {
     try expectRefusal(Array(BareKernel().bytes.prefix(size)), saying: "kernel")
   }
