@@ -53,9 +53,9 @@ struct BadInputTests {
 
   @Test("what a technique can't honour")
   func techniques() throws {
-    let kernel = ["run", "guest:compute", "--technique", "paravirtual"]
+    let kernel = ["run", "guest:hello-real", "--technique", "paravirtual"]
     try expectRefusal(kernel, status: 127, saying: "no paravirtual build")
-    let processors = ["run", "guest:hello", "--technique", "paravirtual", "--cpus", "2"]
-    try expectRefusal(processors, status: 64, saying: "one processor")
+    let processors = ["run", "guest:hello", "--technique", "paravirtual", "--cpus", "33"]
+    try expectRefusal(processors, status: 64, saying: "at most 32 processors")
   }
 }
