@@ -4,8 +4,9 @@ import VMM
 /// How other threads reach one virtual processor: to stop it, or because something is to be done before guest code goes
 /// on. It may be in guest code, in a hypercall or asleep.
 final class Doorbell: StopHandle {
-  /// How long guest code may take no notice of being interrupted: it can block signals by a forged frame.
-  private static let patience: UInt64 = 1_000_000_000
+  /// How long guest code may take no notice of being interrupted: it can block signals by a forged frame. On a host with
+  /// far more work than processors an honest guest may need seconds to be scheduled at all.
+  private static let patience: UInt64 = 5_000_000_000
 
   private struct State {
     var stopRequested = false
