@@ -133,6 +133,10 @@ int cnr_prepare(uint32_t region, uint32_t size) {
   sigaddset(&action.sa_mask, SIGALRM);
   for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
     if (sigaction(signals[i], &action, &previous[signals[i]]) != 0) return errno;
+  // Whoever started this process may have had the signals blocked.
+  sigset_t none;
+  sigemptyset(&none);
+  if (sigprocmask(SIG_SETMASK, &none, NULL) != 0) return errno;
   struct itimerval every = {.it_interval = {.tv_usec = 20000}, .it_value = {.tv_usec = 20000}};
   if (setitimer(ITIMER_REAL, &every, NULL) != 0) return errno;
   return refuse_system_calls(region, size);
