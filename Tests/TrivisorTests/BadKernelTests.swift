@@ -51,7 +51,8 @@ final class BadKernelTests {
     _ kernel: [UInt8], _ arguments: [String] = [], saying words: String,
     sourceLocation: SourceLocation = #_sourceLocation
   ) throws {
-    let result = try Command.run(["run", file("kernel", kernel), "--memory", "64M", "--kind", "linux", "--timeout", "20s"] + arguments)
+    let result = try Command.run(
+      ["run", file("kernel", kernel), "--memory", "64M", "--kind", "linux", "--timeout", "20s"] + arguments)
     #expect(result.status == 127, "\(result.errors)", sourceLocation: sourceLocation)
     #expect(result.output.isEmpty, sourceLocation: sourceLocation)
     #expect(result.complaints.count == 1, "\(result.errors)", sourceLocation: sourceLocation)
