@@ -7,6 +7,8 @@
 //     ok 3 # SKIP no such device
 //     Bail out! the machine is on fire
 //
+// TODO and SKIP are the protocol's directives: a point that may fail, and one that was not tried.
+//
 // Lines that are no TAP are somebody else's, as the protocol says. Indented lines are subtests, for which their parent's
 // line speaks. Linux' own tests put the kernel's time stamp in front of each line; it is taken off.
 
