@@ -150,21 +150,40 @@ public final class DifferentialTester {
     return verdict
   }
 
-  /// The code has made something of itself that is left out of the comparison: a system call, an interrupt.
+  /// The code has made something of itself, or jumped into the middle of an instruction and found something there, that is left
+  /// out of the comparison: a system call, an interrupt, flags without a value.
   private func hasBecomeIncomparable(_ test: TestCase) -> Bool {
     let code = test.code
     let bytes = memory.nativeBytes(at: test.address, count: code.count + 15)
-    guard Array(bytes.prefix(code.count)) != code else { return false }
-    var offset = 0
+    let hasChanged = Array(bytes.prefix(code.count)) != code
     var instruction = Instruction(mode: .bits64)
+    // Where it ended there may be an instruction that none of the case's begins at; INT3 is a byte before its RIP. An
+    // undefined one at a page's end may be fetched in part only.
+    let end = native.pointee.rip &- (native.pointee.vector == 3 ? 1 : 0)
+    if end >= test.address, end &- test.address < UInt64(bytes.count) {
+      let last = bytes[Int(end &- test.address)...]
+      let status = last.withUnsafeBytes { Decoder(mode: .bits64).decode($0, into: &instruction) }
+      if status == .decoded,
+        instruction.classification == .undefined
+          ? hasChanged && end & 4095 > 4096 - 15 : !isComparable(instruction)
+      {
+        return true
+      }
+    }
+    guard hasChanged else { return false }
+    // A repeated instruction goes on with its old bytes until the host interrupts it.
+    if test.elements.contains(where: { generator.kinds[$0.kind].key.isRepeated }) { return true }
+    var offset = 0
     while offset < code.count {
       let status = bytes[offset...].withUnsafeBytes { Decoder(mode: .bits64).decode($0, into: &instruction) }
       guard status == .decoded, instruction.classification != .undefined else { return false }
-      if !KindCatalogue.isComparable(instruction) { return true }
+      if !isComparable(instruction) || !instruction.effects.flags.undefined.isEmpty { return true }
       offset += Int(instruction.length)
     }
     return false
   }
+
+  private func isComparable(_ instruction: Instruction) -> Bool { KindCatalogue.isComparable(instruction) }
 
   private func runNatively(_ test: TestCase) {
     let words = UnsafeMutableRawPointer(native).assumingMemoryBound(to: UInt64.self)

@@ -15,8 +15,8 @@ struct DifferentialTests {
     let process = Process()
     process.executableURL = Self.executable.appending(path: "trivisor-differential")
     process.arguments = [
-      "--cases", environment["TRIVISOR_DIFFERENTIAL_COUNT"] ?? "15000",
-      "--seed", environment["TRIVISOR_DIFFERENTIAL_SEED"] ?? "78",
+      "--cases", environment["TRIVISOR_DIFFERENTIAL_COUNT"] ?? "30000",
+      "--seed", environment["TRIVISOR_DIFFERENTIAL_SEED"] ?? "\(UInt32.random(in: 0...999_999))",
     ]
     let output = Pipe()
     process.standardOutput = output
