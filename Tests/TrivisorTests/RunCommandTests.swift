@@ -65,7 +65,9 @@ struct RunCommandTests {
     #expect(object["schemaVersion"] as? Int == 1)
     #expect(object["outcome"] as? String == "exited")
     #expect(object["guestCode"] as? Int == 0)
-    #expect(["hardware", "rewriting"].contains(object["technique"] as? String ?? ""))
+    let technique = try #require(object["technique"] as? String)
+    #expect(["hardware", "rewriting"].contains(technique))
+    #expect(result.errors.contains("technique \(technique) ("))
   }
 
   @Test("QEMU's exit codes are given when they are asked for")
