@@ -24,9 +24,24 @@ cws_enter:
   mov %rsp, HOST_RSP(%rdi)
   stmxcsr HOST_MXCSR(%rdi)
   ldmxcsr MXCSR(%rdi)
+  // Upper halves that hold nothing must be known to the processor as such: else each SSE instruction, which leaves them as
+  // they are, waits for its destination's old value (measured: loops of SSE code take up to seven times as long).
+  vmovups VECTOR + 16(%rdi), %xmm0
+  .irp n, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+  vorps VECTOR + 16 + 32 * \n(%rdi), %xmm0, %xmm0
+  .endr
+  vptest %xmm0, %xmm0
+  jnz 1f
+  .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+  vmovups VECTOR + 32 * \n(%rdi), %xmm\n
+  .endr
+  vzeroupper
+  jmp 2f
+1:
   .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
   vmovups VECTOR + 32 * \n(%rdi), %ymm\n
   .endr
+2:
   mov GENERAL(0)(%rdi), %r11
   mov GENERAL(1)(%rdi), %rcx
   mov GENERAL(2)(%rdi), %rdx
