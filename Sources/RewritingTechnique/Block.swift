@@ -97,6 +97,8 @@ struct FaultRange {
   var hasOwnRegisters = false
   /// The register whose value is in the second scratch word.
   var spare: UInt8?
+  /// The flags are nowhere, and come out of this.
+  var recipe: FlagRecipe?
 }
 
 /// A memory access in translated code.
@@ -174,11 +176,13 @@ struct Site {
     case unsupported(Int32)
   }
 
-  let kind: Kind
+  var kind: Kind
   /// Lives as long as the site.
   let owner: Unmanaged<Block>
   /// The instruction's, or the target of `chain`.
   let rip: UInt64
+  /// The flags are nowhere, and come out of this.
+  var recipe: FlagRecipe?
 
   var block: Block { owner._withUnsafeGuaranteedRef { $0 } }
 }

@@ -60,9 +60,10 @@ extension RewritingProcessor {
         usesSource = true
       case 0xa6, 0xae:
         let isCompare = instruction.opcode & ~1 == 0xa6
-        // AMD's processors read ES:rDI first.
+        var left = general(.rax, size: size)
+        if isCompare, comparesSourceFirst { left = try load(try source(), size: size) }
         let right = try load(try destination(isWrite: false), size: size)
-        let left = isCompare ? try load(try source(), size: size) : general(.rax, size: size)
+        if isCompare, !comparesSourceFirst { left = try load(try source(), size: size) }
         setFlags(comparing: left, with: right, size: size)
         (usesSource, usesDestination) = (isCompare, true)
         isFinished = (left == right) != comparesWhileEqual

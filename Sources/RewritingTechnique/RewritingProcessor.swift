@@ -27,6 +27,9 @@ final class RewritingProcessor: Processor {
   @exclusivity(unchecked) var alarm: ProcessorAlarm
   /// The local APIC's page; all ones if there is none.
   @exclusivity(unchecked) var localPage: UInt64 = 0xfee0_0000
+  /// Which operand of CMPS is read first, and so faults first, is the processor's affair: AMD's families up to 19h begin with
+  /// ES:rDI, family 1Ah with the source. Guests get the same on every host; comparisons with a host set it.
+  var comparesSourceFirst = false
   /// One instruction is run by itself, because an event waits behind it.
   @exclusivity(unchecked) var stepsOnce = false
   /// Of the clock in guest memory.
@@ -81,6 +84,8 @@ final class RewritingProcessor: Processor {
   /// Of the page that `fetch` found.
   @exclusivity(unchecked) private var fetchedIsGlobal = false
   private static let fetchEntries = 256
+  /// How much of the second page a block may have that begins with an instruction that straddles.
+  private static let bytesBehindPage = 256
 
   init(partition: RewritingPartition) throws(TechniqueFailure) {
     self.partition = partition
@@ -189,6 +194,7 @@ final class RewritingProcessor: Processor {
       if block.state.pointee.signal_vector != CWS_NO_SIGNAL { throw takeSignal() }
       let number = Int(block.state.pointee.site)
       let site = store.translator.sites[number]
+      if let recipe = site.recipe { setArithmeticFlags(recipe.flags(block.general)) }
       let isStepping = mode.isSingleStepping
       let isTrapping = systemFlags & 0x100 != 0
       switch site.kind {
@@ -292,7 +298,11 @@ final class RewritingProcessor: Processor {
       setGeneral(.rax, state.pointee.flags)
     }
     if let spare = fault.spare { block.general[Int(spare)] = state.pointee.scratch.1 }
-    if !fault.flagsAreInRAX { setArithmeticFlags(state.pointee.signal_flags) }
+    if let recipe = fault.recipe {
+      setArithmeticFlags(recipe.flags(block.general))
+    } else if !fault.flagsAreInRAX {
+      setArithmeticFlags(state.pointee.signal_flags)
+    }
     let poll = block.pollAddress
     if vector == 14, (poll..<poll + 4096).contains(state.pointee.signal_address) {
       rip = owner.key.rip
@@ -357,7 +367,7 @@ final class RewritingProcessor: Processor {
     if let found = store.find(straddling) { return entered(found) }
     guard let secondHost = mmu.host(second & ~4095, count: 4096) else { throw .unsupported("code in device memory") }
     watchStores(to: second, secondHost)
-    let more = UnsafeRawBufferPointer(start: secondHost, count: min(16, room - rest.count))
+    let more = UnsafeRawBufferPointer(start: secondHost, count: min(Self.bytesBehindPage, room - rest.count))
     let bytes = Array(rest) + Array(more)
     let made = bytes.withUnsafeBytes { store.make($0, key: straddling, mode: mode) }
     guard let made else { throw .exception(.general) }

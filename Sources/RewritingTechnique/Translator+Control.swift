@@ -16,11 +16,17 @@ extension Translator {
       emitBranch(to: target(instruction))
     case .conditionalJump:
       requireHostFlags()
+      let target = target(instruction)
+      if isLinked(to: target) {
+        emitLinked(emitter.jump32(condition: instruction.opcode & 15), to: target)
+        emitJump(to: nextRIP)
+        return nil
+      }
       let taken = emitter.jump32(condition: instruction.opcode & 15)
       emitJump(to: nextRIP)
       taken.patch(to: emitter.address)
       flags = .host
-      emitBranch(to: target(instruction))
+      emitBranch(to: target)
     case .loop:
       emitLoop(instruction)
     case .call:
@@ -172,19 +178,30 @@ extension Translator {
       emitLeave(site: addSite(.raise(.general), rip: target))
       return
     }
-    let linear = key.linear(target)
     if mode.isSingleStepping || !key.isFlat || (is64 && !GuestMMU.isCanonical(target)) {
       emitter.loadConstant(Host.t1, target)
       emitIndirect()
       return
     }
-    // A target near the page's end may straddle it.
-    if linear >> 12 != key.linear(key.rip) >> 12 || linear & 4095 > 4096 - 15 || block.isStraddling {
+    if !isLinked(to: target) {
       emitJumpAcross(to: target)
       return
     }
     requireHostFlags()
-    let jump = emitter.jump32()
+    emitLinked(emitter.jump32(), to: target)
+  }
+
+  /// Whether a jump to `target` can be patched to go there: it is in the page, and not so near its end that it may straddle
+  /// it.
+  private func isLinked(to target: UInt64) -> Bool {
+    let key = block.key
+    let linear = key.linear(target)
+    return !mode.isSingleStepping && key.isFlat && target <= key.limit && (!is64 || GuestMMU.isCanonical(target))
+      && linear >> 12 == key.linear(key.rip) >> 12 && linear & 4095 <= 4096 - 15 && !block.isStraddling
+  }
+
+  /// A jump within the page that goes to Swift until it is patched; the flags are the host's.
+  private func emitLinked(_ jump: PatchPoint, to target: UInt64) {
     appendCold { [unowned self] in
       let unlinked = emitter.address
       jump.patch(to: unlinked)

@@ -68,9 +68,10 @@ extension Translator {
     emitter.legacy(size == 2 ? .operandSize : [], w: size == 8, opcode, reg: register, place)
   }
 
-  /// Leaves the linear address of a place on the stack in T1, the flags in RAX. The offset has the stack's width.
+  /// Leaves the linear address of a place on the stack in T1; the host's flags have been given up. The offset has the
+  /// stack's width.
   func emitStackAddress(base: UInt8 = Host.rsp, displacement: Int32 = 0, size: Int, isWrite: Bool) {
-    requireSavedFlags()
+    giveUpHostFlags()
     emitter.lea(Host.t1, .memory(base: base, displacement: displacement), w: mode.stackSize == 8)
     if mode.stackSize == 2 {
       emitter.legacy(map: 1, 0xb7, reg: Host.t1, .register(Host.t1))  // movzwl

@@ -34,12 +34,14 @@ struct ColdAccess {
   let miss: PatchPoint
   let rip: UInt64
   let nextRIP: UInt64
+  let flagsBefore: FlagsHome
+  let recipe: FlagRecipe?
   let flagsBehind: FlagsHome
   let operation: AccessOperation
 }
 
 extension Translator {
-  /// Leaves the linear address of an access in T1; clobbers T2, and the host's flags, which must be in RAX.
+  /// Leaves the linear address of an access in T1; clobbers T2, and the host's flags, which must have been given up.
   /// - Parameters:
   ///   - size: of the access, unless the operand says it.
   ///   - displacement: is added to the operand's.
@@ -60,7 +62,7 @@ extension Translator {
       if isOwn {
         let base = segment == .fs ? StateLayout.fsBase : StateLayout.gsBase
         emitter.legacy(w: true, 0x03, reg: Host.t1, .state(base))
-        flags = .rax
+        flags.remove(.host)
       }
       return
     }
@@ -134,7 +136,7 @@ extension Translator {
     size: Int, reads: Bool, writes: Bool, mustBeAligned: Bool = false, isStack: Bool = false,
     waitsForX87: Bool = false, _ operation: AccessOperation
   ) {
-    // The address is in T1, the flags are in RAX.
+    // The address is in T1, the flags have been given up.
     var access = AccessSite(
       size: UInt16(size), isWrite: writes, isRead: reads, mustBeAligned: mustBeAligned, isStack: isStack,
       view: UInt8(mode.view),
@@ -150,7 +152,9 @@ extension Translator {
     emitter.word32(Int32(4096 - size))
     let miss = emitter.jump32(condition: 7)
     emitter.load(Host.t2, .stateIndexed(Host.t2, scale: 0, offset: table + 8))
-    flags = .rax
+    flags.remove(.host)
+    let flagsBefore = flags
+    let recipe = recipe
     let place = Place.memory(base: Host.t2, index: Host.t1)
     emit(operation, on: place)
     let flagsBehind = flags
@@ -158,7 +162,8 @@ extension Translator {
     cold.append(
       .access(
         ColdAccess(
-          access: access, miss: miss, rip: rip, nextRIP: nextRIP, flagsBehind: flagsBehind, operation: operation)))
+          access: access, miss: miss, rip: rip, nextRIP: nextRIP, flagsBefore: flagsBefore, recipe: recipe,
+          flagsBehind: flagsBehind, operation: operation)))
   }
 
   private func emit(_ operation: AccessOperation, on place: Place) {
@@ -176,7 +181,8 @@ extension Translator {
     rip = part.rip
     nextRIP = part.nextRIP
     part.miss.patch(to: emitter.address)
-    flags = .rax
+    flags = part.flagsBefore
+    recipe = part.recipe
     let tag = Place.stateIndexed(
       Host.t2, scale: 0, offset: StateLayout.tlbTable(view: Int(access.view), isWrite: access.isWrite))
     emitter.legacy(w: true, 0x33, reg: Host.t1, tag)
@@ -184,10 +190,10 @@ extension Translator {
     let leave = addSite(.miss(access), rip: rip)
     emitLeave(site: leave)
     access.bounce = cache.offset(emitter.address)
-    flags = .rax
+    flags = part.flagsBefore
     emit(part.operation, on: .memory(base: Host.t2, index: Host.t1))
     if access.isWrite {
-      requireSavedFlags()
+      if flags != .recipe { requireSavedFlags() }
       emitLeave(site: addSite(.stored(access), rip: nextRIP))
     } else {
       if part.flagsBehind == .host {
@@ -197,6 +203,6 @@ extension Translator {
       }
       emitter.jump32().patch(to: cache.base + UInt64(access.next))
     }
-    replaceSite(leave, .miss(access), rip: rip)
+    replaceSite(leave, .miss(access))
   }
 }

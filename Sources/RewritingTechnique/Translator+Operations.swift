@@ -168,7 +168,7 @@ extension Translator {
     if instruction.addressesBitString, case .general(let register)? = instruction.operand(at: 1)?.kind {
       return translateBitString(instruction, offset: register)
     }
-    effects = instruction.effects
+    effects = decoded[position].effects
     let rexR = instruction.rex << 1 & 8
     let rexB = instruction.rex << 3 & 8
     var described = OperationShape(
@@ -180,7 +180,7 @@ extension Translator {
       emitOperation(instruction, shape, nil)
       return nil
     }
-    requireSavedFlags()
+    giveUpHostFlags()
     if let failure = emitAddress(memory) { return failure }
     emitAccess(
       size: Int(memory.size), reads: memory.access.mayRead, writes: memory.access.mayWrite,
@@ -310,56 +310,6 @@ extension Translator {
     return nil
   }
 
-  private func needsHostFlags(_ instruction: Instruction) -> Bool {
-    let use = effects.flags
-    if !use.tested.isDisjoint(with: .arithmetic) { return true }
-    if use.changed.isDisjoint(with: .arithmetic) || overwritesFlags(instruction, use) { return false }
-    // What it leaves as it is matters, unless nobody can see it.
-    return flags.contains(.host) || !flagsDieBehind()
-  }
-
-  /// Whether nothing is left of the arithmetic flags.
-  private func overwritesFlags(_ instruction: Instruction, _ use: FlagUse) -> Bool {
-    use.changed.isSuperset(of: .arithmetic) && !use.isConditional && !shiftsByNothing(instruction)
-  }
-
-  /// Whether the next instructions of this block overwrite all arithmetic flags before anything can read them, fault or
-  /// leave.
-  private func flagsDieBehind() -> Bool {
-    var ahead = Instruction(mode: mode.bits)
-    var rest = following
-    for _ in 0..<min(remaining, 8) {
-      guard !rest.isEmpty, case .decoded = decoder.decode(rest, into: &ahead), cannotFault(ahead) else { return false }
-      let use = ahead.effects.flags
-      if !use.tested.isDisjoint(with: .arithmetic) { return false }
-      if overwritesFlags(ahead, use) { return true }
-      rest = UnsafeRawBufferPointer(rebasing: rest[Int(ahead.length)...])
-    }
-    return false
-  }
-
-  /// Only registers, and no division.
-  private func cannotFault(_ instruction: Instruction) -> Bool {
-    guard instruction.classification == .innocuous, instruction.encoding == .legacy, instruction.feature == .base,
-      !instruction.hasModRMMemory, !instruction.setsDirection, !instruction.prefixes.contains(.lock)
-    else { return false }
-    switch (instruction.opcodeMap, instruction.opcode) {
-    case (Instruction.OpcodeMap.oneByte, 0xf6), (Instruction.OpcodeMap.oneByte, 0xf7): return instruction.reg < 6
-    // AAM and AAD are other classes; WAIT looks at the x87.
-    case (Instruction.OpcodeMap.oneByte, 0x9b): return false
-    default: return true
-    }
-  }
-
-  private func shiftsByNothing(_ instruction: Instruction) -> Bool {
-    guard instruction.encoding == .legacy, instruction.immediateSize == 1 else { return false }
-    let isShift =
-      instruction.opcodeMap == Instruction.OpcodeMap.oneByte
-      ? instruction.opcode == 0xc0 || instruction.opcode == 0xc1
-      : instruction.opcode == 0xa4 || instruction.opcode == 0xac
-    return isShift && instruction.immediate & (instruction.operandSize == 8 ? 63 : 31) == 0
-  }
-
   private func isHomeless(_ slot: RegisterSlot) -> Bool {
     switch slot {
     case .fixed: false
@@ -384,7 +334,9 @@ extension Translator {
       return temporaries.host(slot) ?? slot.register.flatMap(home) ?? 0
     }
     let use = effects.flags
-    if needsHostFlags(instruction) || shape.usesRAX || temporaries.borrowRAX { requireHostFlags() }
+    if needsHostFlags(instruction) || (flags != .recipe && (shape.usesRAX || temporaries.borrowRAX)) {
+      requireHostFlags()
+    }
     var memory = place
     if place != nil, temporaries.count > 0 {
       emitter.lea(Host.t1, .memory(base: Host.t2, index: Host.t1))

@@ -7,8 +7,9 @@
 //   guest R10, R11 and R15 live in the state block at %gs.
 // - Memory. Every access first looks its page up in the software TLB (`Translator+Memory`).
 // - Flags. Checks destroy the host's flags, so the guest's are put into RAX (`lahf; seto %al`) before one, and brought
-//   back (`add $0x7f, %al; sahf`) where an instruction reads flags or leaves some unchanged. `flags` says where they
-//   are at the moment; between blocks they are in the host's flags.
+//   back (`add $0x7f, %al; sahf`) where an instruction reads flags or leaves some unchanged. Flags that will only be
+//   overwritten are not kept at all if they can be made again (`FlagRecipe`). `flags` says where they are at the moment;
+//   between blocks they are in the host's flags.
 // - What is not innocuous (`Instruction.classification`). Jumps become jumps between blocks (`Translator+Control`);
 //   system instructions end the block in a call-out to Swift.
 //
@@ -23,6 +24,8 @@ struct FlagsHome: OptionSet {
   let rawValue: UInt8
   static let host = FlagsHome(rawValue: 1)
   static let rax = FlagsHome(rawValue: 2)
+  /// Nowhere else than in the translator's recipe.
+  static let recipe = FlagsHome(rawValue: 4)
 }
 
 /// Translates one block after another into the code cache.
@@ -37,6 +40,8 @@ final class Translator {
   private(set) var reasons: [String] = []
   @exclusivity(unchecked) var emitter: Emitter
   @exclusivity(unchecked) var flags: FlagsHome = .host
+  /// How the guest's flags can be made again, wherever they are now.
+  @exclusivity(unchecked) var recipe: FlagRecipe?
   @exclusivity(unchecked) var cold: [ColdPart] = []
   /// Of the instruction in work, if it is innocuous.
   @exclusivity(unchecked) var effects = Instruction(mode: .bits64).effects
@@ -46,9 +51,9 @@ final class Translator {
   /// Of the instruction in work, and behind it.
   @exclusivity(unchecked) var rip: UInt64 = 0
   @exclusivity(unchecked) var nextRIP: UInt64 = 0
-  /// The bytes behind the instruction in work, and how many instructions of them the block may still have.
-  @exclusivity(unchecked) var following = UnsafeRawBufferPointer(start: nil, count: 0)
-  @exclusivity(unchecked) var remaining = 0
+  /// The block's instructions, and perhaps some behind its end, with what they do; and which one is in work.
+  @exclusivity(unchecked) private(set) var decoded: [(instruction: Instruction, effects: Effects)] = []
+  @exclusivity(unchecked) private(set) var position = 0
   /// The instruction before was STI.
   @exclusivity(unchecked) var isInShadow = false
   /// The instruction in work is a call: behind its store comes a jump.
@@ -98,56 +103,71 @@ final class Translator {
     cold.removeAll(keepingCapacity: true)
     let firstFault = faults.count
     block = Block(key: key, host: emitter.address)
-    let decoder = decoder
-    var offset = 0
-    var count = 0
-    let limit = mode.isSingleStepping || key.secondPage != .max ? 1 : Self.instructionLimit
-    var instruction = Instruction(mode: mode.bits)
+    recipe = nil
+    guard let ending = decode(bytes, limit: mode.isSingleStepping ? 1 : Self.instructionLimit) else { return nil }
     // A load from the page that a stop request makes unreadable: no flags, no registers but a temporary.
     emitter.load(Host.t1, .state(StateLayout.poll))
     rip = key.rip
     faults.append(
       FaultRange(start: cache.offset(block.host), end: cache.offset(emitter.address), rip: rip, flagsAreInRAX: false))
+    var offset = 0
     var hasEnded = false
-    while !hasEnded {
-      rip = wrap(key.rip &+ UInt64(offset))
-      if count == limit {
-        emitCut()
-        break
+    position = 0
+    while !hasEnded, position < decoded.count {
+      let instruction = decoded[position].instruction
+      offset += Int(instruction.length)
+      nextRIP = wrap(key.rip &+ UInt64(offset))
+      isCalling = false
+      isInShadow = false
+      keepRecipeGood()
+      hasEnded = translate(instruction)
+      if !hasEnded { renewRecipe() }
+      rip = nextRIP
+      position += 1
+    }
+    if !hasEnded {
+      switch ending {
+      case .cut: emitCut()
+      case .tooLong: emitExit(.raise(.general))
       }
-      let rest = UnsafeRawBufferPointer(rebasing: bytes[offset...])
-      switch rest.isEmpty ? .needsMoreBytes : decoder.decode(rest, into: &instruction) {
-      case .needsMoreBytes:
-        if count == 0 { return nil }
-        emitCut()
-        hasEnded = true
-      case .tooLong:
-        emitExit(.raise(.general))
-        hasEnded = true
-      case .decoded:
-        nextRIP = wrap(rip &+ UInt64(instruction.length))
-        isCalling = false
-        isInShadow = false
-        offset += Int(instruction.length)
-        following = UnsafeRawBufferPointer(rebasing: bytes[offset...])
-        remaining = limit - count - 1
-        hasEnded = translate(instruction)
-      }
-      count += 1
     }
     // What follows an instruction is not known in its cold part. Cold parts may ask for more of them.
-    remaining = 0
-    var position = 0
-    while position < cold.count {
-      switch cold[position] {
-      case .access(let part): emitCold(part)
+    position = decoded.count
+    var part = 0
+    while part < cold.count {
+      switch cold[part] {
+      case .access(let access): emitCold(access)
       case .custom(let body): body()
       }
-      position += 1
+      part += 1
     }
     block.finish(hostEnd: emitter.address, length: max(offset, 1), faults: firstFault..<faults.count)
     cache.commit(emitter)
     return block
+  }
+
+  /// What follows the last decoded instruction if nothing ends the block before: more code, or an instruction that is too long.
+  private enum Ending { case cut, tooLong }
+
+  /// Fills `decoded`.
+  /// - Returns: `nil` if the first instruction needs more bytes.
+  private func decode(_ bytes: UnsafeRawBufferPointer, limit: Int) -> Ending? {
+    decoded.removeAll(keepingCapacity: true)
+    let decoder = decoder
+    var instruction = Instruction(mode: mode.bits)
+    var offset = 0
+    while decoded.count < limit {
+      let rest = UnsafeRawBufferPointer(rebasing: bytes[offset...])
+      switch rest.isEmpty ? .needsMoreBytes : decoder.decode(rest, into: &instruction) {
+      case .needsMoreBytes: return decoded.isEmpty ? nil : .cut
+      case .tooLong: return .tooLong
+      case .decoded:
+        decoded.append((instruction, instruction.effects))
+        offset += Int(instruction.length)
+        if instruction.classification.isControlTransfer || instruction.classification == .undefined { return .cut }
+      }
+    }
+    return .cut
   }
 
   /// Whether the first instruction in `bytes` goes on behind them.
@@ -256,19 +276,7 @@ final class Translator {
       && (instruction.reg == 2 || instruction.reg == 3) && instruction.hasModRMMemory
   }
 
-  // MARK: Flags and exits
-
-  /// Brings the flags to the host's.
-  func requireHostFlags() {
-    if !flags.contains(.host) { emitter.restoreFlags() }
-    flags = .host
-  }
-
-  /// Puts a copy into RAX.
-  func requireSavedFlags() {
-    if !flags.contains(.rax) { emitter.saveFlags() }
-    flags.insert(.rax)
-  }
+  // MARK: Exits
 
   /// Where a fault of the host belongs to the instruction in work.
   func faulting(ownRegisters: Bool = false, spare: UInt8? = nil, _ body: () -> Void) {
@@ -277,7 +285,7 @@ final class Translator {
     faults.append(
       FaultRange(
         start: cache.offset(start), end: cache.offset(emitter.address), rip: rip, flagsAreInRAX: !flags.contains(.host),
-        hasOwnRegisters: ownRegisters, spare: spare))
+        hasOwnRegisters: ownRegisters, spare: spare, recipe: flags == .recipe ? recipe : nil))
   }
 
   /// Puts off what `body` writes until the block's main line is done.
@@ -288,14 +296,15 @@ final class Translator {
     return .callOut(Int32(truncatingIfNeeded: instructions.count - 1))
   }
 
+  /// A place that is left with the flags where they are now.
   func addSite(_ kind: Site.Kind, rip: UInt64) -> Int {
-    sites.append(Site(kind: kind, owner: Unmanaged.passUnretained(block), rip: rip))
+    sites.append(
+      Site(
+        kind: kind, owner: Unmanaged.passUnretained(block), rip: rip, recipe: flags == .recipe ? recipe : nil))
     return sites.count - 1
   }
 
-  func replaceSite(_ index: Int, _ kind: Site.Kind, rip: UInt64) {
-    sites[index] = Site(kind: kind, owner: Unmanaged.passUnretained(block), rip: rip)
-  }
+  func replaceSite(_ index: Int, _ kind: Site.Kind) { sites[index].kind = kind }
 
   /// Leaves translated code, with the flags wherever they are.
   func emitExit(_ kind: Site.Kind) {
@@ -304,7 +313,7 @@ final class Translator {
 
   func emitLeave(site: Int) {
     emitter.storeConstant32(UInt32(truncatingIfNeeded: site), .state(StateLayout.site))
-    emitter.jump(.state(flags.contains(.rax) ? StateLayout.exitRAXFlags : StateLayout.exitHostFlags))
+    emitter.jump(.state(flags.contains(.host) && !flags.contains(.rax) ? StateLayout.exitHostFlags : StateLayout.exitRAXFlags))
   }
 
   // MARK: Registers

@@ -59,6 +59,7 @@ public final class DifferentialTester {
     ])
     let probe = try CodeProbe(MachineConfiguration(memorySize: memory.guest.size), memory: memory.guest, bus: bus)
     self.probe = probe
+    probe.comparesSourceFirst = cnr_compares_source_first() == 1
     let root = memory.root
     try probe.begin { state in
       state.system.cr0 = 0x8005_0033

@@ -1,0 +1,104 @@
+// Flags that nobody will read, and that are therefore nowhere.
+//
+// A memory check destroys the host's flags. Most flags are overwritten before anything reads them, but until then the guest
+// may still see them: in the frame of a page fault. So they need not be kept if they can be made again in that rare case.
+// After `add %rbx, %rcx`, for instance, they can, as long as neither register changes: RCX − RBX was there before.
+
+import InstructionSet
+
+/// How the arithmetic flags come out of registers that still hold what the instruction that set them left.
+struct FlagRecipe {
+  enum Operation: UInt8 {
+    /// The left register is a sum to which the right operand was added.
+    case sum
+    /// The left register is a difference from which the right operand was taken.
+    case difference
+    case comparison
+    /// Of the AND of both.
+    case test
+    /// The left register is the result of AND, OR or XOR.
+    case result
+  }
+
+  let operation: Operation
+  /// 64 bits, or else 32.
+  let isWide: Bool
+  let left: GeneralRegister
+  /// `nil` for an immediate, and where there is no right operand.
+  let right: GeneralRegister?
+  let immediate: Int32
+
+  /// - Returns: `nil` if the instruction's flags can't be made again from registers.
+  init?(_ instruction: Instruction) {
+    guard instruction.encoding == .legacy, instruction.opcodeMap == Instruction.OpcodeMap.oneByte,
+      instruction.classification == .innocuous, !instruction.hasModRMMemory,
+      instruction.operandSize == 8 || instruction.operandSize == 4,
+      case .general(let left)? = instruction.operand(at: 0)?.kind, let second = instruction.operand(at: 1)
+    else { return nil }
+    let number: UInt8
+    switch instruction.opcode {
+    case 0x00...0x3f where instruction.opcode & 7 < 6 && instruction.opcode & 1 != 0: number = instruction.opcode >> 3
+    case 0x81, 0x83: number = instruction.reg
+    case 0x85, 0xa9: number = 8
+    case 0xf7 where instruction.reg < 2: number = 8
+    default: return nil
+    }
+    switch number {
+    case 0: operation = .sum
+    case 5: operation = .difference
+    case 7: operation = .comparison
+    case 8: operation = .test
+    case 1, 4, 6: operation = .result
+    default: return nil
+    }
+    self.left = left
+    isWide = instruction.operandSize == 8
+    switch second.kind {
+    case .general(let register):
+      right = operation == .result ? nil : register
+      immediate = 0
+      // What was there before is lost.
+      if register == left, operation == .sum || operation == .difference { return nil }
+    case .immediate(let value):
+      right = nil
+      immediate = Int32(truncatingIfNeeded: value)
+    default: return nil
+    }
+  }
+
+  /// What must not change as long as the recipe is to be good.
+  var registers: RegisterSet {
+    let left = RegisterSet(number: left.rawValue)
+    return right.map { left.union(RegisterSet(number: $0.rawValue)) } ?? left
+  }
+
+  /// The six flags at their places in RFLAGS.
+  func flags(_ general: UnsafePointer<UInt64>) -> UInt64 {
+    let mask: UInt64 = isWide ? .max : 0xffff_ffff
+    let sign: UInt64 = isWide ? 1 << 63 : 1 << 31
+    let l = general[Int(left.rawValue)] & mask
+    let r = (right.map { general[Int($0.rawValue)] } ?? UInt64(bitPattern: Int64(immediate))) & mask
+    let result: UInt64
+    var flags: UInt64 = 0
+    switch operation {
+    case .sum:
+      result = l
+      let before = (l &- r) & mask
+      if result < r { flags |= 1 }
+      if (before ^ result) & (r ^ result) & sign != 0 { flags |= 0x800 }
+      flags |= (before ^ r ^ result) & 0x10
+    case .difference, .comparison:
+      let before = operation == .comparison ? l : (l &+ r) & mask
+      result = (before &- r) & mask
+      if before < r { flags |= 1 }
+      if (before ^ r) & (before ^ result) & sign != 0 { flags |= 0x800 }
+      flags |= (before ^ r ^ result) & 0x10
+    case .test: result = l & r
+    case .result: result = l
+    }
+    if result == 0 { flags |= 0x40 }
+    if result & sign != 0 { flags |= 0x80 }
+    if (result & 0xff).nonzeroBitCount & 1 == 0 { flags |= 4 }
+    return flags
+  }
+}
