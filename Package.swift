@@ -107,7 +107,8 @@ let package = Package(
     .testTarget(
       name: "RewritingTechniqueTests",
       dependencies: [
-        "CLinux", "CNativeRun", "CTracedProcess", "Conformance", "DifferentialRunner", "InstructionSet", "RewritingTechnique", "VMM",
+        "CLinux", "CNativeRun", "CTracedProcess", "Conformance", "DifferentialRunner", "InstructionSet",
+        "RewritingTechnique", "VMM",
       ],
       swiftSettings: strict),
     .testTarget(

@@ -71,7 +71,8 @@ extension Translator {
     let (instruction, effects) = decoded[position]
     if !isPlain(instruction) {
       requireHostFlags()
-    } else if !effects.general.written.isDisjoint(with: recipe.registers), !overwritesFlags(instruction, effects.flags) {
+    } else if !effects.general.written.isDisjoint(with: recipe.registers), !overwritesFlags(instruction, effects.flags)
+    {
       requireSavedFlags()
     }
   }

@@ -313,7 +313,8 @@ final class Translator {
 
   func emitLeave(site: Int) {
     emitter.storeConstant32(UInt32(truncatingIfNeeded: site), .state(StateLayout.site))
-    emitter.jump(.state(flags.contains(.host) && !flags.contains(.rax) ? StateLayout.exitHostFlags : StateLayout.exitRAXFlags))
+    let isInHost = flags.contains(.host) && !flags.contains(.rax)
+    emitter.jump(.state(isInHost ? StateLayout.exitHostFlags : StateLayout.exitRAXFlags))
   }
 
   // MARK: Registers

@@ -8,19 +8,35 @@ import InstructionSet
 
 struct CaseGenerator {
   let kinds: [InstructionKind]
+  /// Kinds that set all arithmetic flags from registers, and kinds that access memory.
+  private let settingFlags: [Int]
+  private let accessing: [Int]
   private let decoder = Decoder(mode: .bits64)
 
-  init(kinds: [InstructionKind]) { self.kinds = kinds }
+  init(kinds: [InstructionKind]) {
+    self.kinds = kinds
+    let arithmetic: Set = ["add", "sub", "cmp", "and", "or", "xor", "test"]
+    settingFlags = kinds.indices.filter { arithmetic.contains(kinds[$0].mnemonic) && !kinds[$0].key.isMemory }
+    accessing = kinds.indices.filter { kinds[$0].key.isMemory }
+  }
 
   /// Case `index` begins with an instruction of kind `index` modulo their number.
   func make(seed: UInt64, index: UInt64) -> TestCase {
     var random = RandomNumbers(seed: seed, index: index)
     var test = TestCase()
     fillState(&test, &random)
-    let count = random.chance(40) ? 1 : 1 + random.below(5)
+    // Now and then flags are set, memory is accessed, and flags are set again: what a translator need not keep.
+    let isAboutFlags = random.chance(15)
+    let count = isAboutFlags ? 5 : random.chance(40) ? 1 : 1 + random.below(5)
     var decoded: [Instruction] = []
     for position in 0..<count {
-      let kind = position == 0 ? Int(index % UInt64(kinds.count)) : random.below(kinds.count)
+      let kind =
+        switch position {
+        case 0: Int(index % UInt64(kinds.count))
+        case 1 where isAboutFlags, 4 where isAboutFlags: settingFlags[random.below(settingFlags.count)]
+        case 2 where isAboutFlags: accessing[random.below(accessing.count)]
+        default: random.below(kinds.count)
+        }
       guard let (element, instruction) = makeInstruction(kind, &random, position: position, count: count) else {
         continue
       }
