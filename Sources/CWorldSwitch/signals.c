@@ -28,13 +28,18 @@ _Static_assert(offsetof(struct cws_state, target) == 144, "switch.S");
 _Static_assert(offsetof(struct cws_state, mxcsr) == 224, "switch.S");
 _Static_assert(offsetof(struct cws_state, t1) == 280, "switch.S");
 _Static_assert(offsetof(struct cws_state, t2) == 288, "switch.S");
+_Static_assert(offsetof(struct cws_state, helper) == 296, "switch.S");
+_Static_assert(offsetof(struct cws_state, own) == 312, "switch.S");
 _Static_assert(offsetof(struct cws_state, vector) == 320, "switch.S");
+_Static_assert(CWS_SYSTEM + sizeof(struct cws_system) <= 4096, "the poll page is behind it");
 
 extern void cws_exit_host_flags(void);
 extern void cws_exit_rax_flags(void);
+extern void cws_call(void);
 
 uint64_t cws_exit_host_flags_address(void) { return (uint64_t)&cws_exit_host_flags; }
 uint64_t cws_exit_rax_flags_address(void) { return (uint64_t)&cws_exit_rax_flags; }
+uint64_t cws_call_address(void) { return (uint64_t)&cws_call; }
 
 static __thread struct cws_state *current __attribute__((tls_model("initial-exec")));
 static __thread void *stack __attribute__((tls_model("initial-exec")));

@@ -9,7 +9,27 @@
 #define HOST_MXCSR 228
 #define T1 280
 #define T2 288
+#define HELPER 296
+#define OWN 312
 #define VECTOR 320
+
+  .macro SAVE_GENERAL
+  mov %rax, %gs:FLAGS
+  mov %r11, %gs:GENERAL(0)
+  mov %rcx, %gs:GENERAL(1)
+  mov %rdx, %gs:GENERAL(2)
+  mov %rbx, %gs:GENERAL(3)
+  mov %rsp, %gs:GENERAL(4)
+  mov %rbp, %gs:GENERAL(5)
+  mov %rsi, %gs:GENERAL(6)
+  mov %rdi, %gs:GENERAL(7)
+  mov %r8, %gs:GENERAL(8)
+  mov %r9, %gs:GENERAL(9)
+  mov %r12, %gs:GENERAL(12)
+  mov %r13, %gs:GENERAL(13)
+  mov %r14, %gs:GENERAL(14)
+  mov %gs:HOST_RSP, %rsp
+  .endm
 
   .text
   .globl cws_enter
@@ -42,6 +62,7 @@ cws_enter:
   vmovups VECTOR + 32 * \n(%rdi), %ymm\n
   .endr
 2:
+cws_load:
   mov GENERAL(0)(%rdi), %r11
   mov GENERAL(1)(%rdi), %rcx
   mov GENERAL(2)(%rdi), %rdx
@@ -71,21 +92,8 @@ cws_exit_host_flags:
   lahf
   seto %al
 cws_exit_rax_flags:
-  mov %rax, %gs:FLAGS
-  mov %r11, %gs:GENERAL(0)
-  mov %rcx, %gs:GENERAL(1)
-  mov %rdx, %gs:GENERAL(2)
-  mov %rbx, %gs:GENERAL(3)
-  mov %rsp, %gs:GENERAL(4)
-  mov %rbp, %gs:GENERAL(5)
-  mov %rsi, %gs:GENERAL(6)
-  mov %rdi, %gs:GENERAL(7)
-  mov %r8, %gs:GENERAL(8)
-  mov %r9, %gs:GENERAL(9)
-  mov %r12, %gs:GENERAL(12)
-  mov %r13, %gs:GENERAL(13)
-  mov %r14, %gs:GENERAL(14)
-  mov %gs:HOST_RSP, %rsp
+  SAVE_GENERAL
+cws_leave:
   .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
   vmovups %ymm\n, %gs:VECTOR + 32 * \n
   .endr
@@ -101,5 +109,23 @@ cws_exit_rax_flags:
   pop %rbx
   ret
   .size cws_exit_host_flags, . - cws_exit_host_flags
+
+  // From translated code to a helper that touches general registers only, and back to TARGET or out: the helper's number
+  // is in HELPER, where translated code goes on in T2, the flags in RAX.
+  .globl cws_call
+  .type cws_call, @function
+cws_call:
+  mov %r15, %gs:TARGET
+  SAVE_GENERAL
+  // As on entry to cws_enter's own calls: a multiple of 16.
+  sub $8, %rsp
+  mov %gs:OWN, %rdi
+  call cws_help
+  add $8, %rsp
+  test %eax, %eax
+  jz cws_leave
+  mov %gs:OWN, %rdi
+  jmp cws_load
+  .size cws_call, . - cws_call
 
   .section .note.GNU-stack, "", @progbits

@@ -77,8 +77,14 @@ extension RewritingProcessor {
     case ModelSpecific.longTarget, ModelSpecific.compatibilityTarget:
       guard GuestMMU.isCanonical(value) else { throw .exception(.general) }
       modelSpecific[index] = value
-    case ModelSpecific.flagMask, ModelSpecific.timestampAuxiliary: modelSpecific[index] = value & 0xffff_ffff
-    case ModelSpecific.star, ModelSpecific.systemEnter, ModelSpecific.machineCheckStatus: modelSpecific[index] = value
+      publishSystemCalls()
+    case ModelSpecific.flagMask, ModelSpecific.timestampAuxiliary:
+      modelSpecific[index] = value & 0xffff_ffff
+      publishSystemCalls()
+    case ModelSpecific.star:
+      modelSpecific[index] = value
+      publishSystemCalls()
+    case ModelSpecific.systemEnter, ModelSpecific.machineCheckStatus: modelSpecific[index] = value
     case ModelSpecific.microcode: break
     case ModelSpecific.pageAttributes:
       for field in 0..<8 {

@@ -109,6 +109,7 @@ extension RewritingProcessor {
     activity = state.activity
     pendingEvents = state.events
     isInShadow = state.events.stiShadow || state.events.movSSShadow
+    publishSystemCalls()
     controlChanged()
     if system.cr4 & 0x20 != 0, system.cr0 >> 31 != 0, system.efer & 0x400 == 0 {
       do throws(GuestException) {

@@ -88,7 +88,11 @@ extension RewritingProcessor {
       stackPointer = stackPointer &+ UInt64(size)
       applyReturnFlags(value, size: size, from: cpl, isReturn: false)
     case 0xcf:
+      let (number, from) = (modeNumber, mode)
       try farReturn(size: size, released: 0, isInterruptReturn: true)
+      if mode.bits == .bits64, cpl == 3, system.cs == returnSegments().0 {
+        try noteNeighbour(.returnToUser, of: number, from)
+      }
       return true
     case 0xca, 0xcb:
       let released = instruction.opcode == 0xca ? UInt64(bitPattern: instruction.immediate) & 0xffff : 0

@@ -18,9 +18,15 @@ extension RewritingProcessor {
     case 0x01:
       guard try emulateGroup7(instruction, next) else { return false }
     case 0x05:
-      return try systemCall(next)
+      let (number, from) = (modeNumber, mode)
+      guard try systemCall(next) else { return false }
+      try noteNeighbour(.systemCall, of: number, from)
+      return true
     case 0x07:
-      return try systemReturn(instruction)
+      let (number, from) = (modeNumber, mode)
+      guard try systemReturn(instruction) else { return false }
+      try noteNeighbour(.returnToUser, of: number, from)
+      return true
     case 0x06:
       system.cr0 &= ~8
       controlChanged()
@@ -104,8 +110,10 @@ extension RewritingProcessor {
     guard let memory = instruction.memoryOperand else {
       switch instruction.modRM {
       case 0xca, 0xcb:  // CLAC, STAC
+        let (number, from) = (modeNumber, mode)
         if instruction.modRM == 0xca { systemFlags &= ~0x4_0000 } else { systemFlags |= 0x4_0000 }
         modeChanged()
+        try noteNeighbour(.otherAccess, of: number, from)
       case 0xf8:
         guard mode.bits == .bits64 else { throw .exception(.invalidOpcode) }
         let base = system.gs.base
@@ -149,6 +157,7 @@ extension RewritingProcessor {
       } else {
         system.idt = DescriptorTable(base: base, limit: limit)
       }
+      modeChanged()
     case 4: try save(address, system.cr0 & 0xffff, size: 2)
     case 6: try loadStatusWord(try load(address, size: 2))
     case 7: flushTranslation(of: address)
@@ -198,16 +207,13 @@ extension RewritingProcessor {
       legacySystemCall(next)
       return true
     }
-    let star = modelSpecific[ModelSpecific.star] ?? 0
     let mask = modelSpecific[ModelSpecific.flagMask] ?? 0
     let flags = rflags
     setGeneral(.rcx, next)
     setGeneral(.r11, flags & ~0x1_0000)
     let target = modelSpecific[
       mode.bits == .bits64 ? ModelSpecific.longTarget : ModelSpecific.compatibilityTarget]
-    let selector = UInt16(truncatingIfNeeded: star >> 32) & 0xfffc
-    system.cs = .flatCode64(selector: selector)
-    system.ss = .flatData(selector: selector &+ 8)
+    (system.cs, system.ss) = callSegments()
     cpl = 0
     rflags = flags & ~mask & ~0x1_0000
     rip = target ?? 0
@@ -217,22 +223,16 @@ extension RewritingProcessor {
   private func systemReturn(_ instruction: Instruction) throws(Interruption) -> Bool {
     guard system.efer & 1 != 0 else { throw .exception(.invalidOpcode) }
     guard system.cr0 & 1 != 0, cpl == 0 else { throw .exception(.general) }
-    let star = modelSpecific[ModelSpecific.star] ?? 0
-    let base = UInt16(truncatingIfNeeded: star >> 48)
     let wasIn64 = is64
+    (system.cs, system.ss) = returnSegments()
     if instruction.rexW {
-      system.cs = .flatCode64(selector: (base &+ 16) | 3)
       rip = general(.rcx)
     } else {
+      let base = UInt16(truncatingIfNeeded: (modelSpecific[ModelSpecific.star] ?? 0) >> 48)
       system.cs = .flatCode32(selector: base | 3)
+      system.cs.attributes |= 0x60
       rip = general(.rcx, size: 4)
     }
-    system.cs.attributes |= 0x60
-    system.ss.selector = (base &+ 8) | 3
-    system.ss.base = 0
-    system.ss.limit = .max
-    system.ss.attributes = 0xc0f3
-    system.ss.isUnusable = false
     cpl = 3
     rflags = wasIn64 ? general(.r11) & 0x3c_7fd7 | 2 : rflags & ~0x2_0000 | 0x200
     return true
@@ -283,7 +283,9 @@ extension RewritingProcessor {
   private func writeControl(_ number: Int, _ value: UInt64) throws(Interruption) {
     switch number {
     case 0: try writeCR0(value)
-    case 2: system.cr2 = value
+    case 2:
+      system.cr2 = value
+      modeChanged()
     case 3:
       guard value >> 40 & 0x7f_ffff == 0 else { throw .exception(.general) }
       if system.cr4 & 0x20 != 0, !isLongMode, system.cr0 >> 31 != 0 { try loadPointerTable(value) }

@@ -39,16 +39,16 @@ final class RewritingProcessor: Processor {
   @exclusivity(unchecked) var rip: UInt64 = 0xfff0
   /// Of RFLAGS all but the arithmetic flags, which are in the state block.
   var systemFlags: UInt64 {
-    get { block.words(at: StateLayout.systemFlags).pointee | block.words(at: StateLayout.interruptFlag).pointee }
+    get { block.system.pointee.flags | block.system.pointee.interrupt_flag }
     set {
-      block.words(at: StateLayout.systemFlags).pointee = newValue & ~0x200
-      block.words(at: StateLayout.interruptFlag).pointee = newValue & 0x200
+      block.system.pointee.flags = newValue & ~0x200
+      block.system.pointee.interrupt_flag = newValue & 0x200
     }
   }
   /// MSR 0xc000_0102.
   var kernelGSBase: UInt64 {
-    get { block.words(at: StateLayout.kernelGSBase).pointee }
-    set { block.words(at: StateLayout.kernelGSBase).pointee = newValue }
+    get { block.system.pointee.kernel_gs_base }
+    set { block.system.pointee.kernel_gs_base = newValue }
   }
   @exclusivity(unchecked) var system = SystemRegisters()
   @exclusivity(unchecked) var debug = DebugRegisters()
@@ -60,19 +60,23 @@ final class RewritingProcessor: Processor {
   var timestampOffset: UInt64 = 0 {
     didSet {
       interrupts.setTimestampOffset(timestampOffset)
-      block.words(at: StateLayout.timestampOffset).pointee = timestampOffset
+      block.system.pointee.timestamp_offset = timestampOffset
     }
   }
   /// Interrupts and single steps wait for one instruction.
   @exclusivity(unchecked) var isInShadow = false
   /// From `writeState`: to be delivered before the next instruction.
   @exclusivity(unchecked) var pendingEvents = PendingEvents()
-  @exclusivity(unchecked) private(set) var mode: CodeMode
-  @exclusivity(unchecked) private(set) var modeNumber: UInt8 = 0
+  @exclusivity(unchecked) var mode: CodeMode
+  @exclusivity(unchecked) var modeNumber: UInt8 = 0
   /// CS's limit and base, as in `BlockKey`.
   @exclusivity(unchecked) private var codeSegment = BlockKey.flat
-  @exclusivity(unchecked) private var modes: [CodeMode] = []
-  @exclusivity(unchecked) private var modeIsKnown = false
+  @exclusivity(unchecked) var modes: [CodeMode] = []
+  @exclusivity(unchecked) var modeIsKnown = false
+  /// CR0, CR4, EFER and XCR0 when the modes that lead to each other were noted.
+  @exclusivity(unchecked) var neighbourhood: (UInt64, UInt64, UInt64, UInt64) = (.max, .max, .max, .max)
+  /// A return to CPL 3 makes a data segment null.
+  @exclusivity(unchecked) var hasInnerDataSegments = false
   /// The instruction in work reaches memory by elements that a mask selects.
   var selectsElements = false
   /// The breakpoints that accesses of the instruction in work have hit, as in DR6.
@@ -117,6 +121,7 @@ final class RewritingProcessor: Processor {
     systemFlags = 2
     mmu.entryChanged = { [unowned store] place in store.invalidate(place, count: 8) }
     store.translator.tracesSensitive = partition.trace?.subject == .sensitive
+    publishSystemCalls()
     controlChanged()
     let stop = stop
     interrupts.connect { stop.kick() }
@@ -185,13 +190,28 @@ final class RewritingProcessor: Processor {
     var target = try findBlock().host
     while true {
       block.state.pointee.target = target
-      block.words(at: StateLayout.eventPending).pointee = interrupts.pending.isEmpty ? 0 : 1
+      block.system.pointee.event_pending = interrupts.pending.isEmpty ? 0 : 1
+      block.system.pointee.return_is_special =
+        pendingEvents.nonMaskableBlocked || hasInnerDataSegments ? 1 : 0
       let began = cws_timestamp()
       cws_enter(block.state)
       ledger.guest &+= cws_timestamp() &- began
+      system.fs.base = block.state.pointee.fs_base
       system.gs.base = block.state.pointee.gs_base
       counters.count(.exit)
+      if block.system.pointee.mode != UInt64(modeNumber) || block.system.pointee.segments != CWS_SEGMENTS_KEPT {
+        adoptMode()
+      }
       if block.state.pointee.signal_vector != CWS_NO_SIGNAL { throw takeSignal() }
+      if block.state.pointee.site == CWS_SITE_COMPLETE {
+        counters.count(.exitJump)
+        rip = block.state.pointee.rip
+        isInShadow = false
+        let next = try findBlock()
+        if partition.trace == nil { store.remember(next, isGlobal: fetchedIsGlobal) }
+        target = next.host
+        continue
+      }
       let number = Int(block.state.pointee.site)
       let site = store.translator.sites[number]
       if let recipe = site.recipe { setArithmeticFlags(recipe.flags(block.general)) }
@@ -445,7 +465,7 @@ final class RewritingProcessor: Processor {
   /// To be called when CS, SS, CPL or RFLAGS change.
   func modeChanged() { modeIsKnown = false }
 
-  private func establishMode() throws(Interruption) {
+  func establishMode() throws(Interruption) {
     let isLong = system.efer & 0x400 != 0
     let bits: CPUMode =
       isLong && system.cs.attributes & 0x2000 != 0 ? .bits64 : system.cs.attributes & 0x4000 != 0 ? .bits32 : .bits16
@@ -474,8 +494,7 @@ final class RewritingProcessor: Processor {
     }
     mode = wanted
     modeIsKnown = true
-    block.state.pointee.fs_base = system.fs.base
-    block.state.pointee.gs_base = system.gs.base
+    publishSystem()
     codeSegment = BlockKey.flat
     if bits != .bits64 {
       codeSegment = UInt64(system.cs.limit) << 32 | system.cs.base & 0xffff_ffff

@@ -18,6 +18,8 @@ enum StateLayout {
   static let rip: Int32 = 200
   static let fsBase: Int32 = 208
   static let gsBase: Int32 = 216
+  static let helper: Int32 = 296
+  static let call: Int32 = 304
 
   /// Outside 64-bit mode, for each segment register: its base, and one more than the last offset that may be read or
   /// written, or 0 where that is not a simple question.
@@ -27,32 +29,35 @@ enum StateLayout {
     segments + (isWrite ? 128 : 64) + 8 * Int32(register.rawValue)
   }
 
-  /// RFLAGS but for the arithmetic flags: IF by itself, as 0 or 0x200, and the others.
-  static let interruptFlag: Int32 = 2304
-  static let systemFlags: Int32 = 2312
-  /// Not 0 if the chips have something that only RFLAGS.IF may hold back.
-  static let eventPending: Int32 = 2320
-  /// What SWAPGS exchanges with the base of GS.
-  static let kernelGSBase: Int32 = 2328
-  /// The guest's time stamp counter less the host's.
-  static let timestampOffset: Int32 = 2336
+  /// System registers, as in `cws_system`.
+  private static func system(_ field: PartialKeyPath<cws_system>) -> Int32 {
+    CWS_SYSTEM + Int32(MemoryLayout<cws_system>.offset(of: field) ?? 0)
+  }
+  static let interruptFlag = system(\.interrupt_flag)
+  static let systemFlags = system(\.flags)
+  static let eventPending = system(\.event_pending)
+  static let kernelGSBase = system(\.kernel_gs_base)
+  static let timestampOffset = system(\.timestamp_offset)
+  static let timestampAuxiliary = system(\.timestamp_auxiliary)
+  static func selector(_ register: SegmentRegister) -> Int32 { system(\.selectors) + 8 * Int32(register.rawValue) }
+  static func control(_ number: Int) -> Int32 { system(\.controls) + 8 * Int32(number) }
 
   static let poll: Int32 = 4096
   static let bounce: Int32 = 8192
   /// By view (user, supervisor, supervisor with SMAP overridden, everything checked) and kind of access: pairs of a tag
   /// and the host address of a page.
-  static let tlb: Int32 = 16384
-  static let tlbEntries = 8192
+  static let tlb = CWS_TLB
+  static let tlbEntries = Int(CWS_TLB_ENTRIES)
   static let tlbTableSize = Int32(tlbEntries * 16)
-  static let viewCount = 4
+  static let viewCount = Int(CWS_TLB_VIEWS)
   static func tlbTable(view: Int, isWrite: Bool) -> Int32 { tlb + Int32(view * 2 + (isWrite ? 1 : 0)) * tlbTableSize }
   /// By the mode's number: pairs of linear RIP and host address.
-  static let jumpCache = tlb + Int32(viewCount * 2) * tlbTableSize
-  static let jumpCacheEntries = 4096
+  static let jumpCache = CWS_JUMP_CACHE
+  static let jumpCacheEntries = Int(CWS_JUMP_CACHE_ENTRIES)
   /// An index is made of a linear RIP and itself shifted by this.
-  static let jumpCacheShift: UInt8 = 5
+  static let jumpCacheShift = UInt8(CWS_JUMP_CACHE_SHIFT)
   static let jumpCacheSize = Int32(jumpCacheEntries * 16)
-  static let modeLimit = 16
+  static let modeLimit = Int(CWS_MODES)
   static let size = Int(jumpCache) + modeLimit * Int(jumpCacheSize)
 }
 
@@ -69,6 +74,8 @@ final class StateBlock: @unchecked Sendable {
     base = mapping
     state.pointee.exit_host_flags = cws_exit_host_flags_address()
     state.pointee.exit_rax_flags = cws_exit_rax_flags_address()
+    state.pointee.call = cws_call_address()
+    state.pointee.own = state
     state.pointee.signal_vector = CWS_NO_SIGNAL
     state.pointee.mxcsr = 0x1f80
     // FCW after RESET is 0x40, MXCSR 0x1f80.
@@ -77,6 +84,10 @@ final class StateBlock: @unchecked Sendable {
   }
 
   deinit { munmap(base, StateLayout.size) }
+
+  var system: UnsafeMutablePointer<cws_system> {
+    (base + Int(CWS_SYSTEM)).assumingMemoryBound(to: cws_system.self)
+  }
 
   /// The FXSAVE area.
   var x87: UnsafeMutablePointer<UInt8> {

@@ -58,6 +58,8 @@ extension Translator {
         }
       }
       return .done
+    case 0xa4, 0xa5, 0xaa, 0xab:
+      return translateString(instruction) ? .done : .callOut
     default:
       return .callOut
     }

@@ -14,6 +14,7 @@ extension Translator {
       emitEnableInterrupts(instruction)
     case (Instruction.OpcodeMap.oneByte, 0x9c) where is64 && instruction.operandSize == 8:
       emitPushFlags()
+    case (Instruction.OpcodeMap.oneByte, 0x9d): return translatePopFlags(instruction)
     case (Instruction.OpcodeMap.escape0F, 0x31) where is64 && !mode.restrictsTimestamp:
       emitTimestamp()
     case (Instruction.OpcodeMap.escape0F, 0x01) where is64 && instruction.modRM == 0xf8 && mode.isKernel:
@@ -21,9 +22,75 @@ extension Translator {
       emitter.load(Host.t2, .state(StateLayout.kernelGSBase))
       emitter.store(Host.t1, .state(StateLayout.kernelGSBase))
       emitter.store(Host.t2, .state(StateLayout.gsBase))
+    case (Instruction.OpcodeMap.escape0F, 0x01) where is64 && instruction.modRM == 0xf9 && !mode.restrictsTimestamp:
+      emitTimestamp()
+      emitter.load(Host.rcx, .state(StateLayout.timestampAuxiliary))
+    case (Instruction.OpcodeMap.oneByte, 0x8c) where !instruction.hasModRMMemory:
+      guard let segment = SegmentRegister(rawValue: instruction.reg) else { return false }
+      emitter.load(Host.t1, .state(StateLayout.selector(segment)))
+      emitSet(registerOfRM(instruction), size: Int(instruction.operandSize))
+    case (Instruction.OpcodeMap.escape0F, 0x20) where is64 && mode.isKernel:
+      let number = Int(instruction.reg)
+      guard instruction.rex & 4 == 0, !instruction.prefixes.contains(.lock), [0, 2, 3, 4].contains(number) else {
+        return false
+      }
+      emitter.load(Host.t1, .state(StateLayout.control(number)))
+      emitSet(registerOfRM(instruction), size: 8)
+    case (Instruction.OpcodeMap.escape0F, 0xae)
+    where is64 && instruction.simdPrefix == 2 && !instruction.hasModRMMemory && instruction.reg < 4:
+      emitSegmentBase(instruction)
     default: return false
     }
     return true
+  }
+
+  private func registerOfRM(_ instruction: Instruction) -> GeneralRegister {
+    GeneralRegister(rawValue: instruction.rm | instruction.rex << 3 & 8) ?? .rax
+  }
+
+  /// Writes T1, of which no more than `size` bytes are not 0, as the processor writes a register.
+  private func emitSet(_ register: GeneralRegister, size: Int) {
+    if let home = home(register) {
+      emitMove(size, 0x89, Host.t1, .register(home))
+    } else {
+      emitMove(size == 2 ? 2 : 8, 0x89, Host.t1, .state(StateLayout.general(register.rawValue)))
+    }
+  }
+
+  /// RDFSBASE, RDGSBASE, WRFSBASE, WRGSBASE: undefined unless CR4 says otherwise.
+  private func emitSegmentBase(_ instruction: Instruction) {
+    let size = Int(instruction.operandSize)
+    let base = Place.state(instruction.reg & 1 == 0 ? StateLayout.fsBase : StateLayout.gsBase)
+    let register = registerOfRM(instruction)
+    var unusual: [PatchPoint] = []
+    requireSavedFlags()
+    emitter.legacy(0xf7, reg: 0, .state(StateLayout.control(4)))  // test
+    emitter.word32(0x1_0000)
+    unusual.append(emitter.jump32(condition: 4))
+    if instruction.reg < 2 {
+      emitMove(size, 0x8b, Host.t1, base)
+      emitSet(register, size: size)
+    } else {
+      emitMove(size, 0x89, fetch(register, into: Host.t1), .register(Host.t1))
+      if size == 8 {
+        emitter.move(Host.t2, Host.t1)
+        emitter.legacy(w: true, 0xc1, reg: 7, .register(Host.t2))  // sar
+        emitter.byte(47)
+        emitter.legacy(w: true, 0x83, reg: 0, .register(Host.t2))  // add
+        emitter.byte(1)
+        emitter.legacy(w: true, 0x83, reg: 7, .register(Host.t2))  // cmp
+        emitter.byte(1)
+        unusual.append(emitter.jump32(condition: 7))
+      }
+      emitter.store(Host.t1, base)
+    }
+    flags = .rax
+    let rip = rip
+    appendCold { [unowned self] in
+      for jump in unusual { jump.patch(to: emitter.address) }
+      flags = .rax
+      emitLeave(site: addSite(callOut(instruction), rip: rip))
+    }
   }
 
   private func emitStoreConstant(_ value: Int32, _ place: Place) {

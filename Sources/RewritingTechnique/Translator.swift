@@ -202,6 +202,10 @@ final class Translator {
       emitExit(.raise(.invalidOpcode))
       return true
     case .innocuous:
+      if instruction.setsDirection, !tracesSensitive {
+        emitDirection(instruction)
+        return false
+      }
       if instruction.setsDirection || instruction.isMaskedMove {
         emitExit(callOut(instruction))
         return true
@@ -224,6 +228,9 @@ final class Translator {
       return refuse(instruction, failure)
     case .privileged where translateSensitive(instruction), .sensitive where translateSensitive(instruction):
       return false
+    case .systemCall where translateModeChange(instruction), .interruptReturn where translateModeChange(instruction),
+      .privileged where translateModeChange(instruction):
+      return true
     case .legacyOnly, .farJump, .farCall, .farReturn, .interruptReturn, .softwareInterrupt, .systemCall, .privileged,
       .sensitive:
       emitExit(callOut(instruction))

@@ -89,6 +89,8 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   case canonicalRegisterChecks
   /// SYSCALL keeps the status flags (6.1.1).
   case systemCallFlags
+  /// An IRET to a stack segment that is not present is #SS, not #NP (AMD64 APM vol. 3, "IRET").
+  case returnStackFaults
   /// CR8 has four bits.
   case taskPriorityChecks
   /// Unmasked SSE exceptions are raised (8.2.19).

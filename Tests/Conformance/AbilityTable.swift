@@ -22,7 +22,7 @@ extension Ability {
       exception-breakpoint exception-overflow exception-debug-instruction exception-gate-not-present
       exception-gate-beyond descriptor-questions privilege-far-return real-bound protected-traps protected-bound
       protected-adjust-privilege protected-instructions protected-task-refused protected-privilege
-      protected-call-gate memory-exchange16 memory-stack memory-newer
+      protected-call-gate memory-exchange16 memory-stack memory-newer repeated-interrupt-return
       """
     ),
     (
@@ -69,6 +69,7 @@ extension Ability {
       .userSegments,
       """
       descriptor-questions-user flags-by-privilege privilege-iret
+      repeated-flags-user
       """
     ),
     (
@@ -87,7 +88,7 @@ extension Ability {
     (
       .segmentBaseControl,
       """
-      modes-segment-bases-refused modes-segment-bases-refused-user
+      modes-segment-bases-refused modes-segment-bases-refused-user repeated-bases
       """
     ),
     (
@@ -99,7 +100,8 @@ extension Ability {
     (
       .systemCalls,
       """
-      privilege-syscall privilege-syscall-flags privilege-syscall-disabled
+      privilege-syscall privilege-syscall-flags privilege-syscall-disabled repeated-system-call
+      repeated-system-call-selectors repeated-return-refused
       """
     ),
     (
@@ -129,7 +131,7 @@ extension Ability {
     (
       .supervisorAccessPrevention,
       """
-      paging-smap
+      paging-smap repeated-access
       """
     ),
     (
@@ -221,13 +223,19 @@ extension Ability {
     (
       .canonicalRegisterChecks,
       """
-      msr-noncanonical modes-segment-bases-noncanonical modes-segment-bases-noncanonical-user
+      msr-noncanonical modes-segment-bases-noncanonical modes-segment-bases-noncanonical-user repeated-bases
       """
     ),
     (
       .systemCallFlags,
       """
-      privilege-syscall-flags
+      privilege-syscall-flags repeated-system-call
+      """
+    ),
+    (
+      .returnStackFaults,
+      """
+      repeated-return-refused
       """
     ),
     (

@@ -27,12 +27,82 @@ struct cws_state {
   uint64_t signal_rip, signal_flags, signal_address;
   uint64_t cache_base, cache_size;
   uint64_t t1, t2;          // the check temporaries, host R10 and R15, on entry
-  uint64_t reserved[3];
+  uint64_t helper;          // which, and what else it must know
+  uint64_t call;            // address of cws_call
+  struct cws_state *_Nullable own;  // its own address
   uint8_t vector[16][32];   // YMM0 to YMM15
   uint8_t x87[512];         // FXSAVE layout; the block begins on a page, so this is aligned
 };
 
 enum : uint64_t { CWS_NO_SIGNAL = ~0ull };
+
+// What lies behind that: offsets from %gs.
+enum : int32_t {
+  CWS_SYSTEM = 2304,
+  // Software TLB: by view and kind of access (read, write), pairs of a tag and the host address of a page. An address
+  // exclusive-or the tag of its page's entry is the offset in the page on a hit, and more on a miss.
+  CWS_TLB = 16384,
+  CWS_TLB_ENTRIES = 8192,
+  CWS_TLB_VIEWS = 4,
+  // Jump caches: by mode, pairs of linear RIP and host address. An index is made of a RIP and itself shifted.
+  CWS_JUMP_CACHE = CWS_TLB + CWS_TLB_VIEWS * 2 * CWS_TLB_ENTRIES * 16,
+  CWS_JUMP_CACHE_ENTRIES = 4096,
+  CWS_JUMP_CACHE_SHIFT = 5,
+  CWS_MODES = 16,
+};
+
+// Which tables of the TLB an access goes through.
+enum : uint8_t { CWS_VIEW_USER, CWS_VIEW_SUPERVISOR, CWS_VIEW_OVERRIDE, CWS_VIEW_NONE };
+
+// A mode to which the number is not known yet.
+enum : uint8_t { CWS_NO_MODE = 0xff };
+
+// How translated code has set CS and SS since Swift last looked: as SYSCALL does, or as SYSRET to 64-bit mode.
+enum : uint64_t { CWS_SEGMENTS_KEPT, CWS_SEGMENTS_OF_CALL, CWS_SEGMENTS_OF_RETURN };
+
+// The site of an instruction that is complete: the guest goes on at `rip` in the state block's mode.
+enum : uint64_t { CWS_SITE_COMPLETE = 0xffffffff };
+
+// System state that translated code and the helpers below work on, at CWS_SYSTEM.
+struct cws_system {
+  // RFLAGS but for the arithmetic flags: IF by itself, as 0 or 0x200, and the others.
+  uint64_t interrupt_flag, flags;
+  // Not 0 if the chips have something that only RFLAGS.IF may hold back.
+  uint64_t event_pending;
+  // What SWAPGS exchanges with the base of GS.
+  uint64_t kernel_gs_base;
+  // The guest's time stamp counter less the host's.
+  uint64_t timestamp_offset;
+  // TSC_AUX.
+  uint64_t timestamp_auxiliary;
+  // The selectors of ES, CS, SS, DS, FS, GS.
+  uint64_t selectors[6];
+  // CR0, CR2, CR3, CR4, for reading.
+  uint64_t controls[5];
+  // The mode that the code in work is of, and CWS_SEGMENTS_….
+  uint64_t mode, segments;
+  // LSTAR, what SFMASK leaves, and the selectors by STAR: CS and SS of SYSCALL, and of SYSRET to 64-bit mode.
+  uint64_t call_target, call_flags;
+  uint64_t call_selectors[2], return_selectors[2];
+  uint64_t gdt_base, gdt_limit;
+  // IRET must be left to Swift: it ends the blocking of NMIs, or takes data segments away.
+  uint64_t return_is_special;
+  // CS and SS are at CPL 0 what flat 64-bit descriptors, or a null SS, would make of them.
+  uint64_t segments_are_plain;
+  // By mode: the numbers of the modes that SYSCALL, SYSRET and a change of AC lead to.
+  struct cws_neighbours {
+    uint8_t kernel, user, other_access, reserved;
+  } neighbours[CWS_MODES];
+};
+
+// Instructions that translated code carries out without leaving: called through `cws_call`, with all registers of the
+// guest in the state block but for the vector and x87 registers, which they do not touch. Each says whether the guest
+// goes on at `target`; if not, `site` is CWS_SITE_COMPLETE, or Swift has to carry out the instruction, or what is left of it.
+enum : uint32_t {
+  CWS_HELP_SYSTEM_CALL, CWS_HELP_SYSTEM_RETURN, CWS_HELP_INTERRUPT_RETURN, CWS_HELP_SET_ACCESS, CWS_HELP_CLEAR_ACCESS,
+  CWS_HELP_MOVE_STRING, CWS_HELP_STORE_STRING, CWS_HELP_POP_FLAGS,
+};
+uint64_t cws_call_address(void);
 
 // Runs translated code from `state->target` until it takes an exit. The thread must have been prepared.
 void cws_enter(struct cws_state *_Nonnull state);
