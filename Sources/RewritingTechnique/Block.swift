@@ -40,12 +40,17 @@ struct BlockKey: Hashable {
   /// Of an instruction that straddles two pages: the second one's, else all ones.
   let secondPage: UInt64
   let rip: UInt64
+  /// A mode's number, and whether each access checks for itself (`Translator+Sharing`).
   let mode: UInt8
   /// Limit and base of CS, in the upper and the lower half.
   var codeSegment = BlockKey.flat
 
   /// From 0 to 4 GiB, or 64-bit code.
   static let flat: UInt64 = 0xffff_ffff_0000_0000
+
+  static let separate: UInt8 = 0x80
+  var modeNumber: Int { Int(mode & ~Self.separate) }
+  var sharesChecks: Bool { mode & Self.separate == 0 }
 
   var isFlat: Bool { codeSegment == Self.flat }
   /// The last offset in CS.
@@ -124,6 +129,8 @@ struct AccessSite {
   let waitsForX87: Bool
   /// The instruction goes on with a jump behind the store: a block that the store invalidates must still run to there.
   let isCall: Bool
+  /// Others rely on its check: it can't run on the bounce buffer.
+  var isShared = false
 }
 
 /// An access whose offset is not simply inside its segment.
@@ -162,6 +169,8 @@ struct Site {
     /// Goes on at `rip`; the jump can be patched to the block that is there.
     /// Both are offsets in the code cache: of the jump's operand, and of where it goes unpatched.
     case chain(UInt32, unlinked: UInt32)
+    /// Goes on at `rip`, in a translation in which each access checks for itself; otherwise as `chain`.
+    case separate(UInt32, unlinked: UInt32)
     /// Goes on at `rip`, on another page; the word can be set to the block that is there. Offsets in the code cache: of the
     /// word, and of what it holds unset.
     case across(UInt32, unlinked: UInt32)

@@ -71,7 +71,7 @@ final class BlockStore {
     return nil
   }
 
-  /// Makes the jump of a `chain` site go to `target` directly.
+  /// Makes the jump of a `chain` or `separate` site go to `target` directly.
   func link(_ site: Int, _ place: UInt32, from source: Block, to target: Block) {
     guard source.isValid, target.isValid, !target.isStraddling, source.key.page == target.key.page else { return }
     translator.cache.patch(place, to: target.host)
@@ -120,7 +120,7 @@ final class BlockStore {
   /// - Parameter isGlobal: of its pages' translations.
   func remember(_ target: Block, isGlobal: Bool) {
     guard target.isValid, target.key.isFlat else { return }
-    caches[Int(target.key.mode)].insert(target, isGlobal: isGlobal)
+    caches[target.key.modeNumber].insert(target, isGlobal: isGlobal)
     cachedPages[Int(target.key.rip >> 12 & 4095)] = true
     if target.isStraddling { cachedPages[Int((target.key.rip >> 12 + 1) & 4095)] = true }
   }
@@ -184,10 +184,10 @@ final class BlockStore {
     table.remove(dead)
     codePages.record(dead.key.page)?.blocks.removeAll { $0 === dead }
     if dead.isStraddling { codePages.record(dead.key.secondPage)?.blocks.removeAll { $0 === dead } }
-    caches[Int(dead.key.mode)].remove(dead)
+    caches[dead.key.modeNumber].remove(dead)
     for site in dead.incoming {
       switch translator.sites[site].kind {
-      case .chain(let place, let unlinked):
+      case .chain(let place, let unlinked), .separate(let place, let unlinked):
         translator.cache.patch(place, to: translator.cache.base + UInt64(unlinked))
       case .across(let place, let unlinked):
         translator.cache.set(place, to: translator.cache.base + UInt64(unlinked))

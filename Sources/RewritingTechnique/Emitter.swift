@@ -223,6 +223,11 @@ extension Place {
     }
   }
 
+  /// Two registers form the address.
+  var isIndexed: Bool {
+    if case .memory(_, let index, _, _) = self { index != 4 } else { false }
+  }
+
   /// REX.X and REX.B.
   fileprivate var extensions: (x: UInt8, b: UInt8) {
     switch self {

@@ -10,8 +10,9 @@ extension RewritingProcessor {
   var overridesSMAP: Bool { systemFlags & 0x4_0000 != 0 }
 
   /// Answers a TLB miss.
-  /// - Returns: where translated code goes on: at the check once more, or at its copy for the bounce buffer.
-  func resolve(_ access: AccessSite) throws(Interruption) -> UInt64 {
+  /// - Returns: where translated code goes on: at the check once more, or at its copy for the bounce buffer; `nil` if the
+  ///   check is one for several accesses, and this one can't use RAM in one page.
+  func resolve(_ access: AccessSite) throws(Interruption) -> UInt64? {
     let state = block.state
     let linear = state.pointee.address
     if access.waitsForX87, cws_x87_status() & 0x80 != 0 {
@@ -34,6 +35,7 @@ extension RewritingProcessor {
         return store.translator.cache.base &+ UInt64(access.retry)
       }
     }
+    if access.isShared { return nil }
     let place = block.bounce + Int(linear & 63)
     // An x87 store that raises an exception may leave memory as it is.
     if access.isRead || (access.waitsForX87 && isRAM(pieces)) {

@@ -221,7 +221,11 @@ final class RewritingProcessor: Processor {
       case .miss(let access):
         counters.count(.exitMemory)
         rip = site.rip
-        target = try resolve(access)
+        if let place = try resolve(access) {
+          target = place
+        } else {
+          target = try findBlock(separately: true).host
+        }
         // A device that was read may have interrupted; this thread does not kick itself.
         if hasEvent { stop.kickFromOutside() }
         continue
@@ -249,6 +253,16 @@ final class RewritingProcessor: Processor {
         isInShadow = false
         let generation = store.generation
         let next = try findBlock()
+        if generation == store.generation, partition.trace == nil {
+          store.link(number, place, from: site.block, to: next)
+        }
+        target = next.host
+        continue
+      case .separate(let place, _):
+        counters.count(.exitJump)
+        rip = site.rip
+        let generation = store.generation
+        let next = try findBlock(separately: true)
         if generation == store.generation, partition.trace == nil {
           store.link(number, place, from: site.block, to: next)
         }
@@ -345,7 +359,8 @@ final class RewritingProcessor: Processor {
   // MARK: Blocks
 
   /// The block at RIP, translated if need be.
-  private func findBlock() throws(Interruption) -> Block {
+  /// - Parameter separately: each of its accesses is to check for itself.
+  private func findBlock(separately: Bool = false) throws(Interruption) -> Block {
     if !modeIsKnown { try establishMode() }
     if mode.isSingleStepping { try beginStep() }
     if mode.bits == .bits64, !GuestMMU.isCanonical(rip) { throw .exception(.general) }
@@ -358,8 +373,9 @@ final class RewritingProcessor: Processor {
       linear = (rip &+ codeSegment) & 0xffff_ffff
     }
     let physical = try fetch(linear)
+    let number = separately ? modeNumber | BlockKey.separate : modeNumber
     let key = BlockKey(
-      page: physical >> 12, secondPage: .max, rip: rip, mode: modeNumber, codeSegment: codeSegment)
+      page: physical >> 12, secondPage: .max, rip: rip, mode: number, codeSegment: codeSegment)
     if let found = store.find(key) { return entered(found) }
     if store.translator.cache.isFull {
       store.removeAll()
@@ -382,7 +398,7 @@ final class RewritingProcessor: Processor {
     let second = try fetch(nextPage)
     fetchedIsGlobal = fetchedIsGlobal && firstIsGlobal
     let straddling = BlockKey(
-      page: physical >> 12, secondPage: second >> 12, rip: rip, mode: modeNumber,
+      page: physical >> 12, secondPage: second >> 12, rip: rip, mode: number,
       codeSegment: codeSegment)
     if let found = store.find(straddling) { return entered(found) }
     guard let secondHost = mmu.host(second & ~4095, count: 4096) else { throw .unsupported("code in device memory") }

@@ -42,6 +42,10 @@ enum StateLayout {
   static func selector(_ register: SegmentRegister) -> Int32 { system(\.selectors) + 8 * Int32(register.rawValue) }
   static func control(_ number: Int) -> Int32 { system(\.controls) + 8 * Int32(number) }
 
+  /// Host addresses that accesses of a block share.
+  static let sharedSlots = 8
+  static func shared(_ slot: Int) -> Int32 { 3072 + 8 * Int32(slot) }
+
   static let poll: Int32 = 4096
   static let bounce: Int32 = 8192
   /// By view (user, supervisor, supervisor with SMAP overridden, everything checked) and kind of access: pairs of a tag

@@ -40,8 +40,7 @@ extension Translator {
       emitJump(to: target)
     case .nearReturn:
       let released = Int32(truncatingIfNeeded: instruction.immediateSize == 0 ? 0 : instruction.immediate & 0xffff)
-      emitStackAddress(size: size, isWrite: false)
-      emitAccess(size: size, reads: true, writes: false, isStack: true) { [unowned self] place in
+      emitStackAccess(size: size, isWrite: false) { [unowned self] place in
         faulting { emitZeroExtended(size, Host.t1, place) }
         emitStackPointer(displacement: Int32(size) + released)
       }
@@ -247,7 +246,7 @@ extension Translator {
     emitter.word32(Int32(StateLayout.jumpCacheEntries - 1))
     emitter.legacy(0xc1, reg: 4, .register(Host.t2))  // shl
     emitter.byte(4)
-    let entry = StateLayout.jumpCache + Int32(block.key.mode) * StateLayout.jumpCacheSize
+    let entry = StateLayout.jumpCache + Int32(block.key.modeNumber) * StateLayout.jumpCacheSize
     emitter.legacy(w: true, 0x3b, reg: Host.t1, .stateIndexed(Host.t2, scale: 0, offset: entry))  // cmp
     let miss = emitter.jump32(condition: 5)
     emitter.restoreFlags()

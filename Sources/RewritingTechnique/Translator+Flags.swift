@@ -80,7 +80,9 @@ extension Translator {
   /// Behind an instruction: what is known of its flags, or still known of older ones.
   func renewRecipe() {
     let (instruction, effects) = decoded[position]
-    if !effects.flags.changed.isDisjoint(with: .arithmetic) {
+    if !isPlain(instruction) {
+      recipe = nil
+    } else if !effects.flags.changed.isDisjoint(with: .arithmetic) {
       recipe = overwritesFlags(instruction, effects.flags) ? FlagRecipe(instruction) : nil
     } else if let known = recipe, !effects.general.written.isDisjoint(with: known.registers) {
       recipe = nil
@@ -102,7 +104,7 @@ extension Translator {
   }
 
   /// Translated in place, and all that it does is in its effects.
-  private func isPlain(_ instruction: Instruction) -> Bool {
+  func isPlain(_ instruction: Instruction) -> Bool {
     switch instruction.classification {
     case .innocuous: !instruction.setsDirection && !instruction.isMaskedMove
     case .implicitMemory:

@@ -74,7 +74,8 @@ extension Translator {
   /// stack's width.
   func emitStackAddress(base: UInt8 = Host.rsp, displacement: Int32 = 0, size: Int, isWrite: Bool) {
     giveUpHostFlags()
-    emitter.lea(Host.t1, .memory(base: base, displacement: displacement), w: mode.stackSize == 8)
+    let low = Int32(truncatingIfNeeded: shareBelow)
+    emitter.lea(Host.t1, .memory(base: base, displacement: displacement &+ low), w: mode.stackSize == 8)
     if mode.stackSize == 2 {
       emitter.legacy(map: 1, 0xb7, reg: Host.t1, .register(Host.t1))  // movzwl
     }
@@ -88,11 +89,20 @@ extension Translator {
 
   /// Checks the place below RSP, stores there, then moves RSP.
   func emitPush(size: Int, _ store: @escaping (Place) -> Void) {
-    emitStackAddress(displacement: -Int32(size), size: size, isWrite: true)
-    emitAccess(size: size, reads: false, writes: true, isStack: true) { [unowned self] place in
+    emitStackAccess(displacement: -Int32(size), size: size, isWrite: true) { [unowned self] place in
       store(place)
       emitStackPointer(displacement: -Int32(size))
     }
+  }
+
+  /// An access at a distance from RSP.
+  func emitStackAccess(displacement: Int32 = 0, size: Int, isWrite: Bool, _ operation: @escaping (Place) -> Void) {
+    if let share = shareOfAnother {
+      emitSharing(share, .custom(operation))
+      return
+    }
+    emitStackAddress(displacement: displacement, size: size, isWrite: isWrite)
+    emitAccess(size: size, reads: !isWrite, writes: isWrite, isStack: true, operation)
   }
 
   private func storeRegister(_ register: GeneralRegister, size: Int, _ place: Place) {
@@ -109,8 +119,7 @@ extension Translator {
   }
 
   private func emitPop(_ register: GeneralRegister, size: Int) -> ImplicitOutcome {
-    emitStackAddress(size: size, isWrite: false)
-    emitAccess(size: size, reads: true, writes: false, isStack: true) { [unowned self] place in
+    emitStackAccess(size: size, isWrite: false) { [unowned self] place in
       if register == .rsp {
         // What is popped replaces as much of the moved pointer as it has bytes.
         faulting { emitMove(size, 0x8b, Host.t2, place) }

@@ -90,7 +90,7 @@ extension Translator {
   func emitOffset(_ memory: MemoryOperand, displacement extra: Int64 = 0) -> String? {
     let isWide = memory.addressSize == 8
     if memory.isRIPRelative {
-      let address = nextRIP &+ UInt64(bitPattern: memory.displacement)
+      let address = nextRIP &+ UInt64(bitPattern: memory.displacement &+ extra)
       emitter.loadConstant(Host.t1, isWide ? address : address & 0xffff_ffff)
     } else if memory.base == nil, memory.index == nil {
       let address = UInt64(bitPattern: memory.displacement)
@@ -142,15 +142,12 @@ extension Translator {
       view: UInt8(mode.view),
       waitsForX87: waitsForX87, isCall: isCalling)
     access.retry = cache.offset(emitter.address)
+    if let share {
+      emitAnchor(share, access: access, operation)
+      return
+    }
     let table = StateLayout.tlbTable(view: mode.view, isWrite: writes)
-    let tag = Place.stateIndexed(Host.t2, scale: 0, offset: table)
-    emitter.rotateRight(Host.t2, Host.t1, by: 8)
-    emitter.legacy(0x81, reg: 4, .register(Host.t2))  // and
-    emitter.word32(Int32(StateLayout.tlbEntries - 1) << 4)
-    emitter.legacy(w: true, 0x33, reg: Host.t1, tag)  // xor
-    emitter.legacy(w: true, 0x81, reg: 7, .register(Host.t1))  // cmp
-    emitter.word32(Int32(4096 - size))
-    let miss = emitter.jump32(condition: 7)
+    let miss = emitCheck(view: mode.view, isWrite: writes, size: size)
     emitter.load(Host.t2, .stateIndexed(Host.t2, scale: 0, offset: table + 8))
     flags.remove(.host)
     let flagsBefore = flags
@@ -166,7 +163,19 @@ extension Translator {
           flagsBehind: flagsBehind, operation: operation)))
   }
 
-  private func emit(_ operation: AccessOperation, on place: Place) {
+  /// Leaves the offset in the page in T1 and the entry's place in T2, and jumps if the TLB does not have all of the access.
+  func emitCheck(view: Int, isWrite: Bool, size: Int) -> PatchPoint {
+    emitter.rotateRight(Host.t2, Host.t1, by: 8)
+    emitter.legacy(0x81, reg: 4, .register(Host.t2))  // and
+    emitter.word32(Int32(StateLayout.tlbEntries - 1) << 4)
+    let table = StateLayout.tlbTable(view: view, isWrite: isWrite)
+    emitter.legacy(w: true, 0x33, reg: Host.t1, .stateIndexed(Host.t2, scale: 0, offset: table))  // xor
+    emitter.legacy(w: true, 0x81, reg: 7, .register(Host.t1))  // cmp
+    emitter.word32(Int32(4096 - size))
+    return emitter.jump32(condition: 7)
+  }
+
+  func emit(_ operation: AccessOperation, on place: Place) {
     switch operation {
     case .operation(let instruction, let shape, let effects):
       self.effects = effects

@@ -131,6 +131,11 @@ extension Instruction {
     return false
   }
 
+  /// Prefetches and long NOPs.
+  var isHint: Bool {
+    encoding == .legacy && opcodeMap == OpcodeMap.escape0F && (0x18...0x1f ~= opcode || opcode == 0x0d)
+  }
+
   /// VMASKMOV and VPMASKMOV with memory: what the mask leaves out must not fault.
   var isMaskedMove: Bool {
     guard encoding == .vex, opcodeMap == OpcodeMap.escape0F38, hasModRMMemory else { return false }
@@ -141,6 +146,7 @@ extension Instruction {
 extension Translator {
   /// - Returns: what stands in the way, or `nil`.
   func translateInnocuous(_ instruction: Instruction) -> String? {
+    if instruction.isHint { return nil }
     if instruction.encoding == .legacy {
       switch (instruction.opcodeMap, instruction.opcode) {
       case (Instruction.OpcodeMap.oneByte, 0x90) where instruction.rex & 1 == 0:
@@ -149,8 +155,6 @@ extension Translator {
           emitter.byte(0x90)
         }
         return nil
-      case (Instruction.OpcodeMap.escape0F, 0x18...0x1f), (Instruction.OpcodeMap.escape0F, 0x0d):
-        return nil  // hints
       case (Instruction.OpcodeMap.oneByte, 0x8d):
         return translateLEA(instruction)
       case (Instruction.OpcodeMap.oneByte, 0xb8...0xbf) where instruction.immediateSize == 8:
@@ -180,8 +184,12 @@ extension Translator {
       emitOperation(instruction, shape, nil)
       return nil
     }
+    if let share = shareOfAnother {
+      emitSharing(share, .operation(instruction, shape, effects))
+      return nil
+    }
     giveUpHostFlags()
-    if let failure = emitAddress(memory) { return failure }
+    if let failure = emitAddress(memory, displacement: shareBelow) { return failure }
     emitAccess(
       size: Int(memory.size), reads: memory.access.mayRead, writes: memory.access.mayWrite,
       mustBeAligned: memory.mustBeAligned, isStack: memory.segment == .ss, waitsForX87: instruction.waitsForX87,
@@ -318,7 +326,7 @@ extension Translator {
     }
   }
 
-  /// Writes the operation itself; on memory, `place` is (T2,T1). `effects` are the instruction's.
+  /// Writes the operation itself; on memory, `place` is (T2,T1), or something off T1 alone. `effects` are the instruction's.
   func emitOperation(_ instruction: Instruction, _ shape: OperationShape, _ place: Place?) {
     if shape.needsOwnRegisters {
       emitWithOwnRegisters(instruction, shape, place)
@@ -338,8 +346,8 @@ extension Translator {
       requireHostFlags()
     }
     var memory = place
-    if place != nil, temporaries.count > 0 {
-      emitter.lea(Host.t1, .memory(base: Host.t2, index: Host.t1))
+    if let place, place.isIndexed, temporaries.count > 0 {
+      emitter.lea(Host.t1, place)
       memory = .memory(base: Host.t1)
     }
     for index in 0..<temporaries.count {

@@ -54,6 +54,9 @@ final class Translator {
   /// The block's instructions, and perhaps some behind its end, with what they do; and which one is in work.
   @exclusivity(unchecked) private(set) var decoded: [(instruction: Instruction, effects: Effects)] = []
   @exclusivity(unchecked) private(set) var position = 0
+  /// Accesses of the block that one check serves, and for each instruction which.
+  @exclusivity(unchecked) var groups: [SharedCheck] = []
+  @exclusivity(unchecked) var shares: [Share?] = []
   /// The instruction before was STI.
   @exclusivity(unchecked) var isInShadow = false
   /// The instruction in work is a call: behind its store comes a jump.
@@ -105,6 +108,7 @@ final class Translator {
     block = Block(key: key, host: emitter.address)
     recipe = nil
     guard let ending = decode(bytes, limit: mode.isSingleStepping ? 1 : Self.instructionLimit) else { return nil }
+    planSharing()
     // A load from the page that a stop request makes unreadable: no flags, no registers but a temporary.
     emitter.load(Host.t1, .state(StateLayout.poll))
     rip = key.rip

@@ -27,17 +27,21 @@ struct CaseGenerator {
     fillState(&test, &random)
     // Now and then flags are set, memory is accessed, and flags are set again: what a translator need not keep.
     let isAboutFlags = random.chance(15)
-    let count = isAboutFlags ? 5 : random.chance(40) ? 1 : 1 + random.below(5)
+    // Or several accesses go by one register: what a translator may check at once.
+    let base = !isAboutFlags && random.chance(15) ? [UInt8(3), 5, 6, 7][random.below(4)] : nil
+    let count = isAboutFlags || base != nil ? 5 : random.chance(40) ? 1 : 1 + random.below(5)
     var decoded: [Instruction] = []
     for position in 0..<count {
       let kind =
         switch position {
         case 0: Int(index % UInt64(kinds.count))
         case 1 where isAboutFlags, 4 where isAboutFlags: settingFlags[random.below(settingFlags.count)]
-        case 2 where isAboutFlags: accessing[random.below(accessing.count)]
+        case 2 where isAboutFlags, 1 where base != nil, 2 where base != nil, 4 where base != nil:
+          accessing[random.below(accessing.count)]
         default: random.below(kinds.count)
         }
-      guard let (element, instruction) = makeInstruction(kind, &random, position: position, count: count) else {
+      guard let (element, instruction) = makeInstruction(kind, &random, position: position, count: count, base: base)
+      else {
         continue
       }
       // What depends on a flag without a defined value has none either.
@@ -236,12 +240,12 @@ struct CaseGenerator {
   // MARK: Instructions
 
   private func makeInstruction(
-    _ number: Int, _ random: inout RandomNumbers, position: Int, count: Int
+    _ number: Int, _ random: inout RandomNumbers, position: Int, count: Int, base: UInt8? = nil
   ) -> (TestCase.Element, Instruction)? {
     let kind = kinds[number]
     for _ in 0..<20 {
       var bytes: [UInt8] = []
-      if kind.key.isMemory || kind.classification == .implicitMemory {
+      if kind.key.isMemory || kind.classification == .implicitMemory, base == nil {
         if random.chance(6) { bytes.append(0x67) }
         if random.chance(12) { bytes.append(random.chance(50) ? 0x64 : 0x65) }
       }
@@ -251,12 +255,15 @@ struct CaseGenerator {
       if kind.key.isMemory {
         if random.chance(60) { modRM = modRM & 0x38 | UInt8(random.below(8)) }
         modRM = modRM & 0x3f | [0x00, 0x40, 0x40, 0x80][random.below(4)]
+        if let base { modRM = modRM & 0x38 | 0x40 | base }
       }
+      // R, X and B.
+      let extensions = UInt8(random.below(8)) & (base == nil ? 7 : 4)
       if let (map, last) = kind.vex {
-        bytes += [0xc4, UInt8(random.below(8)) << 5 | map, last | UInt8(random.below(16)) << 3, variant.opcode]
+        bytes += [0xc4, (extensions ^ 7) << 5 | map, last | UInt8(random.below(16)) << 3, variant.opcode]
       } else {
         if kind.needsREXW || random.chance(50) {
-          bytes.append((kind.needsREXW ? 0x48 : 0x40) | UInt8(random.below(8)))
+          bytes.append((kind.needsREXW ? 0x48 : 0x40) | extensions)
         }
         bytes += kind.escape + [variant.opcode]
       }
