@@ -192,7 +192,7 @@ extension Translator {
 
   /// Whether a jump to `target` can be patched to go there: it is in the page, and not so near its end that it may straddle
   /// it.
-  private func isLinked(to target: UInt64) -> Bool {
+  func isLinked(to target: UInt64) -> Bool {
     let key = block.key
     let linear = key.linear(target)
     return !mode.isSingleStepping && key.isFlat && target <= key.limit && (!is64 || GuestMMU.isCanonical(target))
@@ -200,7 +200,7 @@ extension Translator {
   }
 
   /// A jump within the page that goes to Swift until it is patched; the flags are the host's.
-  private func emitLinked(_ jump: PatchPoint, to target: UInt64) {
+  func emitLinked(_ jump: PatchPoint, to target: UInt64) {
     appendCold { [unowned self] in
       let unlinked = emitter.address
       jump.patch(to: unlinked)

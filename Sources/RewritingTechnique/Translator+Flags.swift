@@ -68,7 +68,7 @@ extension Translator {
   /// Before an instruction: the flags are taken out of a recipe that it would spoil.
   func keepRecipeGood() {
     guard flags == .recipe, let recipe else { return }
-    let (instruction, effects) = decoded[position]
+    let (instruction, effects) = (decoded[position].instruction, decoded[position].effects)
     if !isPlain(instruction) {
       requireHostFlags()
     } else if !effects.general.written.isDisjoint(with: recipe.registers), !overwritesFlags(instruction, effects.flags)
@@ -79,7 +79,8 @@ extension Translator {
 
   /// Behind an instruction: what is known of its flags, or still known of older ones.
   func renewRecipe() {
-    let (instruction, effects) = decoded[position]
+    let (instruction, effects) = (decoded[position].instruction, decoded[position].effects)
+    if decoded[position].goesRound { return }
     if !isPlain(instruction) {
       recipe = nil
     } else if !effects.flags.changed.isDisjoint(with: .arithmetic) {
@@ -93,7 +94,7 @@ extension Translator {
   /// leaves the block or spoils the recipe.
   private func dieBehind(_ recipe: FlagRecipe) -> Bool {
     for index in position..<min(position + 12, decoded.count) {
-      let (instruction, effects) = decoded[index]
+      let (instruction, effects) = (decoded[index].instruction, decoded[index].effects)
       guard isPlain(instruction), effects.flags.tested.isDisjoint(with: .arithmetic) else { return false }
       if overwritesFlags(instruction, effects.flags) { return true }
       guard effects.flags.changed.isDisjoint(with: .arithmetic),
@@ -132,7 +133,7 @@ extension Translator {
   /// leave.
   private func flagsDieBehind() -> Bool {
     for index in min(position + 1, decoded.count)..<min(position + 9, decoded.count) {
-      let (ahead, effects) = decoded[index]
+      let (ahead, effects) = (decoded[index].instruction, decoded[index].effects)
       guard cannotFault(ahead) else { return false }
       if !effects.flags.tested.isDisjoint(with: .arithmetic) { return false }
       if overwritesFlags(ahead, effects.flags) { return true }

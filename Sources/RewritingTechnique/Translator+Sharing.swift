@@ -58,7 +58,7 @@ extension Translator {
   private struct ActiveStream {
     let stream: Stream
     var group: Int
-    /// What the base register has more than at the anchor, less what the anchor's displacement was.
+    /// What the registers have added since the anchor, less what the anchor's displacement was.
     var moved: Int64
   }
 
@@ -71,25 +71,22 @@ extension Translator {
     shares.removeAll(keepingCapacity: true)
     guard is64, !mode.isSingleStepping, !mode.checksAccesses, block.key.sharesChecks, decoded.count > 1 else { return }
     var active: [ActiveStream] = []
-    var next = block.key.rip
     for position in decoded.indices {
-      let (instruction, effects) = decoded[position]
-      next &+= UInt64(instruction.length)
+      let element = decoded[position]
       shares.append(nil)
+      if element.goesRound { continue }
+      let instruction = element.instruction
       guard isPlain(instruction) || isStackTransfer(instruction) else {
         active.removeAll(keepingCapacity: true)
         continue
       }
-      if let access = access(of: instruction, behind: next) { join(access, position, &active) }
-      let written = effects.general.written
-      active.removeAll { candidate in
-        if let index = candidate.stream.index, written.contains(index) { return true }
-        guard let base = candidate.stream.base, written.contains(base) else { return false }
-        return change(of: base, by: instruction) == nil
+      if let access = access(of: instruction, behind: block.key.rip &+ UInt64(element.end)) {
+        join(access, position, &active)
       }
+      let written = element.effects.general.written
+      active.removeAll { move(of: $0.stream, by: instruction, written) == nil }
       for number in active.indices {
-        guard let base = active[number].stream.base, written.contains(base) else { continue }
-        active[number].moved &+= change(of: base, by: instruction) ?? 0
+        active[number].moved &+= move(of: active[number].stream, by: instruction, written) ?? 0
       }
     }
     var slot = 0
@@ -148,6 +145,20 @@ extension Translator {
       return nil
     }
     return access
+  }
+
+  /// By how much an instruction moves the addresses of a stream, if that is a constant.
+  private func move(of stream: Stream, by instruction: Instruction, _ written: RegisterSet) -> Int64? {
+    var distance: Int64 = 0
+    if let base = stream.base, written.contains(base) {
+      guard let change = change(of: base, by: instruction) else { return nil }
+      distance = change
+    }
+    if let index = stream.index, written.contains(index) {
+      guard let change = change(of: index, by: instruction) else { return nil }
+      distance &+= change &* Int64(stream.scale)
+    }
+    return distance
   }
 
   /// By how much an instruction changes a register that it writes, if that is a constant.

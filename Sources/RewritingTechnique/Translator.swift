@@ -28,6 +28,18 @@ struct FlagsHome: OptionSet {
   static let recipe = FlagsHome(rawValue: 4)
 }
 
+/// An instruction of the block in work, and what it does.
+struct DecodedInstruction {
+  let instruction: Instruction
+  let effects: Effects
+  /// From the block's first byte.
+  let offset: Int
+  /// A jump to the loop's head, whose next round follows (`Translator+Loops`).
+  var goesRound = false
+
+  var end: Int { offset + Int(instruction.length) }
+}
+
 /// Translates one block after another into the code cache.
 final class Translator {
   static let instructionLimit = 32
@@ -51,8 +63,8 @@ final class Translator {
   /// Of the instruction in work, and behind it.
   @exclusivity(unchecked) var rip: UInt64 = 0
   @exclusivity(unchecked) var nextRIP: UInt64 = 0
-  /// The block's instructions, and perhaps some behind its end, with what they do; and which one is in work.
-  @exclusivity(unchecked) private(set) var decoded: [(instruction: Instruction, effects: Effects)] = []
+  /// The block's instructions, and perhaps some behind its end; and which one is in work.
+  @exclusivity(unchecked) var decoded: [DecodedInstruction] = []
   @exclusivity(unchecked) private(set) var position = 0
   /// Accesses of the block that one check serves, and for each instruction which.
   @exclusivity(unchecked) var groups: [SharedCheck] = []
@@ -114,13 +126,14 @@ final class Translator {
     rip = key.rip
     faults.append(
       FaultRange(start: cache.offset(block.host), end: cache.offset(emitter.address), rip: rip, flagsAreInRAX: false))
-    var offset = 0
+    var length = 1
     var hasEnded = false
     position = 0
     while !hasEnded, position < decoded.count {
-      let instruction = decoded[position].instruction
-      offset += Int(instruction.length)
-      nextRIP = wrap(key.rip &+ UInt64(offset))
+      let (instruction, end) = (decoded[position].instruction, decoded[position].end)
+      length = max(length, end)
+      rip = wrap(key.rip &+ UInt64(decoded[position].offset))
+      nextRIP = wrap(key.rip &+ UInt64(end))
       isCalling = false
       isInShadow = false
       keepRecipeGood()
@@ -145,7 +158,7 @@ final class Translator {
       }
       part += 1
     }
-    block.finish(hostEnd: emitter.address, length: max(offset, 1), faults: firstFault..<faults.count)
+    block.finish(hostEnd: emitter.address, length: length, faults: firstFault..<faults.count)
     cache.commit(emitter)
     return block
   }
@@ -166,8 +179,9 @@ final class Translator {
       case .needsMoreBytes: return decoded.isEmpty ? nil : .cut
       case .tooLong: return .tooLong
       case .decoded:
-        decoded.append((instruction, instruction.effects))
+        decoded.append(DecodedInstruction(instruction: instruction, effects: instruction.effects, offset: offset))
         offset += Int(instruction.length)
+        if instruction.classification == .conditionalJump { unroll() }
         if instruction.classification.isControlTransfer || instruction.classification == .undefined { return .cut }
       }
     }
@@ -224,6 +238,9 @@ final class Translator {
         return true
       case .refused(let reason): return refuse(instruction, reason)
       }
+    case .conditionalJump where decoded[position].goesRound:
+      emitLoopExit(instruction)
+      return false
     case .jump, .conditionalJump, .loop, .call, .nearReturn, .indirectJump, .indirectCall:
       if let failure = translateTransfer(instruction) { _ = refuse(instruction, failure) }
       return true

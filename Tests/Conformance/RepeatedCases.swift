@@ -54,9 +54,11 @@ extension ConformanceSuite {
         [3, 2, 1].flatMap { (round: UInt64) -> [UInt64] in
           Case.frame(14, error: 1, cr2: Layout.data) + Case.frame(6, flags: 0x4_0000) + [round]
         }),
-    Case("repeated-string", .long, "REP MOVS and STOS over pages, downwards, overlapping, into a page that is not there")
-      .reporting(stringRound + stringRound)
-      .prepared { _, tables in try tables.map(0x2_8000, to: 0x2_8000, flags: 0) },
+    Case(
+      "repeated-string", .long, "REP MOVS and STOS over pages, downwards, overlapping, into a page that is not there"
+    )
+    .reporting(stringRound + stringRound)
+    .prepared { _, tables in try tables.map(0x2_8000, to: 0x2_8000, flags: 0) },
     Case("repeated-reads", .long, "control registers and selectors read as they are now")
       .reporting(
         [3, 2, 1].flatMap { (round: UInt64) -> [UInt64] in

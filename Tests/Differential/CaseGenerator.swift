@@ -50,6 +50,8 @@ struct CaseGenerator {
       test.elements.append(element)
       decoded.append(instruction)
     }
+    // Some of these in a loop, whose accesses move on.
+    if let base, random.chance(50) { appendLoopEnd(&test, &decoded, base: base, &random) }
     placeCode(&test, &random)
     var place = test.address
     var nextAddresses: [UInt64] = []
@@ -61,6 +63,30 @@ struct CaseGenerator {
       fit(&test, position, decoded[position], next: nextAddresses[position], &random)
     }
     return test
+  }
+
+  /// `add $step, base; sub $1, counter; jnz` back to one of the elements.
+  private func appendLoopEnd(
+    _ test: inout TestCase, _ decoded: inout [Instruction], base: UInt8, _ random: inout RandomNumbers
+  ) {
+    let counter = UInt8([1, 2, 3, 6][random.below(4)])
+    let target = random.below(min(2, test.elements.count))
+    let step = UInt8(truncatingIfNeeded: [8, 16, 4, -8, 1, 64][random.below(6)])
+    test.general[Int(counter)] = UInt64(1 + random.below(12))
+    for bytes in [[0x48, 0x83, 0xc0 | base, step], [0x48, 0x83, 0xe8 | counter, 1], [0x75, 0]] as [[UInt8]] {
+      var instruction = Instruction(mode: .bits64)
+      guard bytes.withUnsafeBytes({ decoder.decode($0, into: &instruction) }) == .decoded,
+        let kind = kinds.firstIndex(where: { $0.key == InstructionKind.Key(instruction) })
+      else { return }
+      var element = TestCase.Element(
+        bytes: bytes, kind: kind, mnemonic: instruction.mnemonic, flags: instruction.effects.flags)
+      if instruction.branchOffset != nil {
+        element.target = target
+        element.branchOffset = (Int(instruction.immediateOffset), Int(instruction.immediateSize))
+      }
+      test.elements.append(element)
+      decoded.append(instruction)
+    }
   }
 
   // MARK: State

@@ -18,7 +18,8 @@ extension DifferentialTester {
         if position == 0 { candidate.address += UInt64(removed.bytes.count) }
         for index in candidate.elements.indices {
           if let target = candidate.elements[index].target, target > position {
-            candidate.elements[index].target = max(target - 1, index + 1)
+            let isBackward = target <= (index < position ? index : index + 1)
+            candidate.elements[index].target = isBackward ? target - 1 : max(target - 1, index + 1)
           }
         }
         if differs(candidate) {

@@ -1,0 +1,43 @@
+// Short loops.
+//
+// A block that ends with a jump back into itself goes on with the loop's next rounds, a few of them, as if the code had been
+// written down so often. The jump becomes one out of the loop, and what one round knows, the next one uses: one check
+// serves the accesses of all of them (`Translator+Sharing`), and flags that a round's end compared need not be kept.
+
+import InstructionSet
+
+extension Translator {
+  /// How many instructions a block may have by rounds, and how many rounds.
+  private static let unrolledLimit = 48
+  private static let roundLimit = 4
+
+  /// Appends further rounds if the last decoded instruction jumps back into the block.
+  func unroll() {
+    guard is64, !mode.isSingleStepping, !mode.checksAccesses, block.key.sharesChecks, let last = decoded.last else {
+      return
+    }
+    let next = block.key.rip &+ UInt64(last.end)
+    let target = next &+ UInt64(bitPattern: last.instruction.immediate)
+    guard last.instruction.operandSize == 8, isLinked(to: next), isLinked(to: target), target < next,
+      let head = decoded.firstIndex(where: { block.key.rip &+ UInt64($0.offset) == target })
+    else { return }
+    let body = decoded[head..<decoded.count]
+    guard body.dropLast().allSatisfy({ isPlain($0.instruction) }),
+      body.contains(where: { $0.instruction.hasModRMMemory && !$0.instruction.isHint })
+    else { return }
+    let rounds = min(Self.roundLimit, (Self.unrolledLimit - head) / body.count)
+    guard rounds > 1 else { return }
+    let round = Array(body)
+    for _ in 1..<rounds {
+      decoded[decoded.count - 1].goesRound = true
+      decoded.append(contentsOf: round)
+    }
+  }
+
+  /// The jump at the end of a round behind which the next one follows: leaves where the loop's jump is not taken.
+  func emitLoopExit(_ instruction: Instruction) {
+    requireHostFlags()
+    emitLinked(emitter.jump32(condition: instruction.opcode & 15 ^ 1), to: nextRIP)
+    flags = .host
+  }
+}
