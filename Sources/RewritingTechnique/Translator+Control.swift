@@ -33,14 +33,14 @@ extension Translator {
       let target = target(instruction)
       if target > block.key.limit {
         // The stack is looked at first, and not changed.
-        emitPush(size: size) { [unowned self] _ in emitExit(.raise(.general)) }
+        emitPush(size: size) { [unowned(unsafe) self] _ in emitExit(.raise(.general)) }
         return nil
       }
       emitPushReturnAddress(size: size)
       emitJump(to: target)
     case .nearReturn:
       let released = Int32(truncatingIfNeeded: instruction.immediateSize == 0 ? 0 : instruction.immediate & 0xffff)
-      emitStackAccess(size: size, isWrite: false) { [unowned self] place in
+      emitStackAccess(size: size, isWrite: false) { [unowned(unsafe) self] place in
         faulting { emitZeroExtended(size, Host.t1, place) }
         emitStackPointer(displacement: Int32(size) + released)
       }
@@ -84,7 +84,7 @@ extension Translator {
     flags = .rax
     let beyond = emitter.jump32(condition: 7)
     let rip = rip
-    appendCold { [unowned self] in
+    appendCold { [unowned(unsafe) self] in
       beyond.patch(to: emitter.address)
       flags = .rax
       emitLeave(site: addSite(.raise(.general), rip: rip))
@@ -137,7 +137,7 @@ extension Translator {
     let beyond = emitter.jump32(condition: 7)
     flags = .rax
     let rip = rip
-    appendCold { [unowned self] in
+    appendCold { [unowned(unsafe) self] in
       beyond.patch(to: emitter.address)
       flags = .rax
       emitLeave(site: addSite(.raise(.general), rip: rip))
@@ -153,7 +153,7 @@ extension Translator {
   private func emitPushReturnAddress(size: Int, isIndirect: Bool = false) {
     let address = nextRIP
     isCalling = true
-    emitPush(size: size) { [unowned self] place in
+    emitPush(size: size) { [unowned(unsafe) self] place in
       emitter.lea(Host.t1, place)
       if isIndirect, size == 8 {
         emitTargetCheck()
@@ -201,7 +201,7 @@ extension Translator {
 
   /// A jump within the page that goes to Swift until it is patched; the flags are the host's.
   func emitLinked(_ jump: PatchPoint, to target: UInt64) {
-    appendCold { [unowned self] in
+    appendCold { [unowned(unsafe) self] in
       let unlinked = emitter.address
       jump.patch(to: unlinked)
       flags = .host
@@ -219,7 +219,7 @@ extension Translator {
     emitter.byte(0x25)
     emitter.word32(0)
     let operand = emitter.address &- 4
-    appendCold { [unowned self] in
+    appendCold { [unowned(unsafe) self] in
       emitter.align(8)
       let slot = emitter.address
       cache.patch(cache.offset(operand), to: slot)
@@ -252,7 +252,7 @@ extension Translator {
     emitter.restoreFlags()
     emitter.jump(.stateIndexed(Host.t2, scale: 0, offset: entry + 8))
     let rip = rip
-    appendCold { [unowned self] in
+    appendCold { [unowned(unsafe) self] in
       miss.patch(to: emitter.address)
       flags = .rax
       emitLeave(site: addSite(.indirect(released: released), rip: rip))

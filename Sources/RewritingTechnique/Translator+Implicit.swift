@@ -19,10 +19,10 @@ extension Translator {
     switch instruction.opcode {
     case 0x50...0x57:
       guard case .general(let register)? = instruction.operand(at: 0)?.kind else { return .refused("operand") }
-      emitPush(size: size) { [unowned self] place in storeRegister(register, size: size, place) }
+      emitPush(size: size) { [unowned(unsafe) self] place in storeRegister(register, size: size, place) }
       return .done
     case 0x68, 0x6a:
-      emitPush(size: size) { [unowned self] place in
+      emitPush(size: size) { [unowned(unsafe) self] place in
         faulting {
           emitter.legacy(size == 2 ? .operandSize : [], w: size == 8, 0xc7, reg: 0, place)
           emitter.immediate(instruction.immediate, size: size == 2 ? 2 : 4)
@@ -38,7 +38,7 @@ extension Translator {
       return translatePopRM(instruction, size: size)
     case 0xc9:
       emitStackAddress(base: Host.rbp, size: size, isWrite: false)
-      emitAccess(size: size, reads: true, writes: false, isStack: true) { [unowned self] place in
+      emitAccess(size: size, reads: true, writes: false, isStack: true) { [unowned(unsafe) self] place in
         faulting { emitMove(size, 0x8b, Host.t2, place) }
         emitStackPointer(base: Host.rbp, displacement: Int32(size))
         emitMove(size, 0x89, Host.t2, .register(Host.rbp))
@@ -50,7 +50,7 @@ extension Translator {
       let width = instruction.opcode & 1 == 0 ? 1 : size
       requireSavedFlags()
       if let failure = emitAddress(memory, size: width) { return .refused(failure) }
-      emitAccess(size: width, reads: !writes, writes: writes) { [unowned self] place in
+      emitAccess(size: width, reads: !writes, writes: writes) { [unowned(unsafe) self] place in
         faulting {
           emitter.legacy(
             width == 2 ? .operandSize : [], w: width == 8, (writes ? 0x88 : 0x8a) | (width == 1 ? 0 : 1),
@@ -89,7 +89,7 @@ extension Translator {
 
   /// Checks the place below RSP, stores there, then moves RSP.
   func emitPush(size: Int, _ store: @escaping (Place) -> Void) {
-    emitStackAccess(displacement: -Int32(size), size: size, isWrite: true) { [unowned self] place in
+    emitStackAccess(displacement: -Int32(size), size: size, isWrite: true) { [unowned(unsafe) self] place in
       store(place)
       emitStackPointer(displacement: -Int32(size))
     }
@@ -119,7 +119,7 @@ extension Translator {
   }
 
   private func emitPop(_ register: GeneralRegister, size: Int) -> ImplicitOutcome {
-    emitStackAccess(size: size, isWrite: false) { [unowned self] place in
+    emitStackAccess(size: size, isWrite: false) { [unowned(unsafe) self] place in
       if register == .rsp {
         // What is popped replaces as much of the moved pointer as it has bytes.
         faulting { emitMove(size, 0x8b, Host.t2, place) }
@@ -141,11 +141,11 @@ extension Translator {
   private func translatePushRM(_ instruction: Instruction, size: Int) -> ImplicitOutcome {
     guard let memory = instruction.memoryOperand else {
       guard case .general(let register)? = instruction.operand(at: 0)?.kind else { return .refused("operand") }
-      emitPush(size: size) { [unowned self] place in storeRegister(register, size: size, place) }
+      emitPush(size: size) { [unowned(unsafe) self] place in storeRegister(register, size: size, place) }
       return .done
     }
     if let failure = emitLoadToScratch(memory, size: size) { return .refused(failure) }
-    emitPush(size: size) { [unowned self] place in
+    emitPush(size: size) { [unowned(unsafe) self] place in
       emitter.lea(Host.t1, place)
       emitter.load(Host.t2, .state(StateLayout.scratch))
       faulting { emitMove(size, 0x89, Host.t2, .memory(base: Host.t1)) }
@@ -157,7 +157,7 @@ extension Translator {
   func emitLoadToScratch(_ memory: MemoryOperand, size: Int) -> String? {
     requireSavedFlags()
     if let failure = emitAddress(memory, size: size) { return failure }
-    emitAccess(size: size, reads: true, writes: false, isStack: memory.segment == .ss) { [unowned self] place in
+    emitAccess(size: size, reads: true, writes: false, isStack: memory.segment == .ss) { [unowned(unsafe) self] place in
       faulting { emitZeroExtended(size, Host.t2, place) }
       emitter.store(Host.t2, .state(StateLayout.scratch))
     }
@@ -183,13 +183,13 @@ extension Translator {
     // There SP moves without a carry into ESP.
     if isByStackPointer, mode.stackSize == 2 { return .callOut }
     emitStackAddress(size: size, isWrite: false)
-    emitAccess(size: size, reads: true, writes: false, isStack: true) { [unowned self] place in
+    emitAccess(size: size, reads: true, writes: false, isStack: true) { [unowned(unsafe) self] place in
       faulting { emitZeroExtended(size, Host.t2, place) }
       emitter.store(Host.t2, .state(StateLayout.scratch))
     }
     let failure = emitAddress(memory, size: size, displacement: isByStackPointer ? Int64(size) : 0)
     if let failure { return .refused(failure) }
-    emitAccess(size: size, reads: false, writes: true, isStack: memory.segment == .ss) { [unowned self] place in
+    emitAccess(size: size, reads: false, writes: true, isStack: memory.segment == .ss) { [unowned(unsafe) self] place in
       emitter.lea(Host.t1, place)
       emitter.load(Host.t2, .state(StateLayout.scratch))
       faulting { emitMove(size, 0x89, Host.t2, .memory(base: Host.t1)) }

@@ -76,7 +76,7 @@ extension Translator {
     emitter.legacy(0x03, reg: Host.t1, .state(StateLayout.segmentBase(segment)))
     flags = .rax
     let rip = rip
-    appendCold { [unowned self] in
+    appendCold { [unowned(unsafe) self] in
       self.rip = rip
       beyond.patch(to: emitter.address)
       flags = .rax
@@ -113,7 +113,12 @@ extension Translator {
       } else {
         return "address"
       }
-      emitter.lea(Host.t1, place, w: isWide)
+      if case .memory(let base, 4, _, 0) = place {
+        // A move costs nothing but its place.
+        emitter.legacy(w: isWide, 0x8b, reg: Host.t1, .register(base))
+      } else {
+        emitter.lea(Host.t1, place, w: isWide)
+      }
       if memory.addressSize == 2 {
         // movzwl
         emitter.legacy(map: 1, 0xb7, reg: Host.t1, .register(Host.t1))

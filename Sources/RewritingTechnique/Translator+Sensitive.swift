@@ -86,7 +86,7 @@ extension Translator {
     }
     flags = .rax
     let rip = rip
-    appendCold { [unowned self] in
+    appendCold { [unowned(unsafe) self] in
       for jump in unusual { jump.patch(to: emitter.address) }
       flags = .rax
       emitLeave(site: addSite(callOut(instruction), rip: rip))
@@ -106,7 +106,7 @@ extension Translator {
     emitter.byte(0)
     let pending = emitter.jump32(condition: 5)
     let rip = rip
-    appendCold { [unowned self] in
+    appendCold { [unowned(unsafe) self] in
       pending.patch(to: emitter.address)
       flags = .rax
       emitLeave(site: addSite(callOut(instruction), rip: rip))
@@ -118,7 +118,7 @@ extension Translator {
 
   /// PUSHFQ: the arithmetic flags as LAHF and SETO left them, and the rest; RF and VM are pushed as 0.
   private func emitPushFlags() {
-    emitPush(size: 8) { [unowned self] place in
+    emitPush(size: 8) { [unowned(unsafe) self] place in
       requireSavedFlags()
       emitter.lea(Host.t1, place)
       emitter.store(Host.rax, .state(StateLayout.scratch))

@@ -222,7 +222,7 @@ extension Translator {
     flags.remove(.host)
     let (flagsBefore, recipe, rip) = (flags, recipe, rip)
     let low = Int32(truncatingIfNeeded: group.low)
-    appendCold { [unowned self] in
+    appendCold { [unowned(unsafe) self] in
       self.rip = rip
       flags = flagsBefore
       self.recipe = recipe

@@ -54,6 +54,7 @@ final class Translator {
   @exclusivity(unchecked) var flags: FlagsHome = .host
   /// How the guest's flags can be made again, wherever they are now.
   @exclusivity(unchecked) var recipe: FlagRecipe?
+  /// Closures in it refer to the translator without counting: they do not outlive the call that makes them.
   @exclusivity(unchecked) var cold: [ColdPart] = []
   /// Of the instruction in work, if it is innocuous.
   @exclusivity(unchecked) var effects = Instruction(mode: .bits64).effects
