@@ -470,7 +470,8 @@ extension Translator {
     }
     let writes = instruction.opcode != 0xa3
     emitSegment(memory.segment, size: Int(size), isWrite: writes)
-    emitAccess(size: Int(size), reads: true, writes: writes, isStack: memory.segment == .ss) { [unowned(unsafe) self] place in
+    emitAccess(size: Int(size), reads: true, writes: writes, isStack: memory.segment == .ss) {
+      [unowned(unsafe) self] place in
       emitter.lea(Host.t1, place)
       let source = fetch(register, into: Host.t2)
       if source != Host.t2 { emitter.move(Host.t2, source) }
