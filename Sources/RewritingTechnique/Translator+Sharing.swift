@@ -232,6 +232,7 @@ extension Translator {
       if low != 0 { emitter.lea(Host.t1, .memory(base: Host.t1, displacement: 0 &- low)) }
       emitAnchorMiss(access, low: low, start: start)
     }
+    resident = share.group
     emit(operation, on: .memory(base: Host.t1, displacement: 0 &- low))
   }
 
@@ -261,7 +262,38 @@ extension Translator {
   /// Does the access of another than the anchor. Touches no flags but the operation's own.
   func emitSharing(_ share: Share, _ operation: AccessOperation) {
     let group = groups[share.group]
-    emitter.load(Host.t1, .state(StateLayout.shared(group.slot ?? 0)))
+    if resident != share.group {
+      emitter.load(Host.t1, .state(StateLayout.shared(group.slot ?? 0)))
+      resident = share.group
+    }
     emit(operation, on: .memory(base: Host.t1, displacement: Int32(truncatingIfNeeded: share.distance &- group.low)))
+  }
+
+  /// Whether T1 is behind the instruction in work what it was, or what `emitAnchor` and `emitSharing` have made of it.
+  func leavesAddress() -> Bool {
+    let element = decoded[position]
+    if element.goesRound { return true }
+    let (instruction, general) = (element.instruction, element.effects.general)
+    guard resident != nil, isPlain(instruction) else { return false }
+    let used = general.read.union(general.written)
+    let homeless: RegisterSet = [
+      .init(number: GeneralRegister.r10.rawValue), .init(number: GeneralRegister.r11.rawValue),
+      .init(number: GeneralRegister.r15.rawValue),
+    ]
+    guard used.isDisjoint(with: homeless) else { return false }
+    if instruction.classification == .implicitMemory {
+      if case .general(.rsp)? = instruction.operand(at: 0)?.kind { return false }
+      return share != nil
+    }
+    if instruction.hasModRMMemory, share == nil { return false }
+    // What has RAX as an operand may need registers of its own (`Translator+Swapped`), and high bytes need a temporary.
+    if instruction.feature == .base {
+      let isLEA = instruction.opcodeMap == Instruction.OpcodeMap.oneByte && instruction.opcode == 0x8d
+      if isLEA || used.contains(.rax) { return false }
+    }
+    for index in 0..<instruction.operandCount {
+      if case .highByte? = instruction.operand(at: index)?.kind { return false }
+    }
+    return true
   }
 }

@@ -70,6 +70,8 @@ final class Translator {
   /// Accesses of the block that one check serves, and for each instruction which.
   @exclusivity(unchecked) var groups: [SharedCheck] = []
   @exclusivity(unchecked) var shares: [Share?] = []
+  /// The group whose range's host address is in T1.
+  @exclusivity(unchecked) var resident: Int?
   /// The instruction before was STI.
   @exclusivity(unchecked) var isInShadow = false
   /// The instruction in work is a call: behind its store comes a jump.
@@ -130,6 +132,7 @@ final class Translator {
     var length = 1
     var hasEnded = false
     position = 0
+    resident = nil
     while !hasEnded, position < decoded.count {
       let (instruction, end) = (decoded[position].instruction, decoded[position].end)
       length = max(length, end)
@@ -139,7 +142,10 @@ final class Translator {
       isInShadow = false
       keepRecipeGood()
       hasEnded = translate(instruction)
-      if !hasEnded { renewRecipe() }
+      if !hasEnded {
+        renewRecipe()
+        if !leavesAddress() { resident = nil }
+      }
       rip = nextRIP
       position += 1
     }
@@ -151,6 +157,7 @@ final class Translator {
     }
     // What follows an instruction is not known in its cold part. Cold parts may ask for more of them.
     position = decoded.count
+    resident = nil
     var part = 0
     while part < cold.count {
       switch cold[part] {
