@@ -36,7 +36,7 @@ let package = Package(
     .target(name: "Boot", dependencies: ["CCompression", "VMM", system], swiftSettings: strict),
     .target(name: "Devices", dependencies: ["VMM", "CLinux", system], swiftSettings: strict),
     .target(
-      name: "HardwareTechnique", dependencies: ["CKVM", "CLinux", "VMM", system], swiftSettings: strict),
+      name: "HardwareTechnique", dependencies: ["CKVM", "CLinux", "Devices", "VMM", system], swiftSettings: strict),
     .target(name: "CWorldSwitch"),
     .target(
       name: "RewritingTechnique", dependencies: ["CLinux", "CWorldSwitch", "Devices", "InstructionSet", "VMM"],

@@ -129,6 +129,10 @@ static inline int kvm_get_lapic(int fd, struct kvm_lapic_state *argument) {
 static inline int kvm_set_lapic(int fd, const struct kvm_lapic_state *argument) {
   return ckvm_result(ioctl(fd, KVM_SET_LAPIC, argument));
 }
+static inline int kvm_interrupt(int fd, const struct kvm_interrupt *argument) {
+  return ckvm_result(ioctl(fd, KVM_INTERRUPT, argument));
+}
+static inline int kvm_nmi(int fd) { return ckvm_result(ioctl(fd, KVM_NMI, 0)); }
 static inline int kvm_translate(int fd, struct kvm_translation *argument) {
   return ckvm_result(ioctl(fd, KVM_TRANSLATE, argument));
 }

@@ -61,7 +61,13 @@ public struct HardwareTechnique: Technique {
       findings.append(
         Finding("--cpus", "this host's KVM runs at most \(most) processors, not \(configuration.processorCount)"))
     }
-    let missing = missingFeatures(of: configuration.processorModel, system: system)
+    if configuration.interruptChips == .software, configuration.processorCount > 1 {
+      findings.append(
+        Finding(
+          "--interrupt-chips",
+          "in software they serve one processor, not \(configuration.processorCount): ask for --cpus 1"))
+    }
+    let missing = missingFeatures(of: configuration, system: system)
     if configuration.processorModel.isRequired, !missing.isEmpty {
       findings.append(
         Finding(
@@ -75,7 +81,7 @@ public struct HardwareTechnique: Technique {
   /// What of the default model the guest will not see here; empty where the host offers all or the model was named.
   public func reductions(for configuration: MachineConfiguration) -> [ProcessorFeature] {
     guard let system = try? host.system() else { return [] }
-    return missingFeatures(of: configuration.processorModel, system: system)
+    return missingFeatures(of: configuration, system: system)
   }
 
   /// KVM maps what this process has mapped.
@@ -86,20 +92,21 @@ public struct HardwareTechnique: Technique {
     _ configuration: MachineConfiguration, memory: GuestMemory, bus: Bus
   ) throws(TechniqueFailure) -> any Partition {
     let system = try host.system()
-    let announcement = try announcement(configuration.processorModel, system: system)
+    let announcement = try announcement(configuration, system: system)
     return try KVMPartition(
       system: system, configuration: configuration, announcement: announcement, memory: memory, bus: bus)
   }
 
   private func announcement(
-    _ model: ProcessorModel, system: KVMSystem
+    _ configuration: MachineConfiguration, system: KVMSystem
   ) throws(TechniqueFailure) -> ProcessorAnnouncement {
     ProcessorAnnouncement(
-      model, supported: try system.supportedCPUID(),
-      hasDeadlineTimer: system.check(KVM_CAP_TSC_DEADLINE_TIMER) > 0)
+      configuration.processorModel, supported: try system.supportedCPUID(),
+      hasDeadlineTimer: system.check(KVM_CAP_TSC_DEADLINE_TIMER) > 0,
+      hasKernelChips: configuration.interruptChips != .software)
   }
 
-  private func missingFeatures(of model: ProcessorModel, system: KVMSystem) -> [ProcessorFeature] {
-    (try? announcement(model, system: system).missing) ?? []
+  private func missingFeatures(of configuration: MachineConfiguration, system: KVMSystem) -> [ProcessorFeature] {
+    (try? announcement(configuration, system: system).missing) ?? []
   }
 }

@@ -7,14 +7,18 @@
 //       → KVM_CREATE_IRQCHIP → KVM_CREATE_PIT2 → on each processor's thread: KVM_CREATE_VCPU → KVM_SET_CPUID2 → KVM_RUN
 
 import CKVM
+import Devices
 import VMM
 
-/// A machine under KVM: its descriptor, its memory slots, its in-kernel interrupt chips.
+/// A machine under KVM: its descriptor, its memory slots, its interrupt chips, which are in the kernel unless they are asked
+/// for in software.
 final class KVMPartition: Partition {
   let interrupts: any InterruptController
   let eventBinding: (any EventBinding)?
   let machine: OwnedDescriptor
   let bus: Bus
+  /// The chips, if they are in software.
+  let chipset: Chipset?
   let memory: GuestMemory
   /// MSRs that `MachineState` carries and this KVM has.
   let modelSpecificRegisters: [UInt32]
@@ -37,7 +41,6 @@ final class KVMPartition: Partition {
     self.system = system
     self.announcement = announcement
     self.memory = memory
-    self.bus = bus
     processorCount = configuration.processorCount
     let offered = try system.modelSpecificRegisterIndices()
     modelSpecificRegisters = KVMProcessor.carriedModelSpecificRegisters.filter(offered.contains)
@@ -54,14 +57,28 @@ final class KVMPartition: Partition {
       _ = try kvm(
         "KVM_SET_USER_MEMORY_REGION", kvm_set_user_memory_region(machine.raw, &slotDescription))
     }
-    _ = try kvm("KVM_CREATE_IRQCHIP", kvm_create_irqchip(machine.raw))
-    var timer = kvm_pit_config()
-    timer.flags = UInt32(KVM_PIT_SPEAKER_DUMMY)
-    _ = try kvm("KVM_CREATE_PIT2", kvm_create_pit2(machine.raw, &timer))
+    if configuration.interruptChips == .software {
+      let chipset = Chipset(processorCount: 1)
+      do throws(BusConflict) {
+        self.bus = try bus.adding(ports: chipset.portClaims, memory: chipset.memoryClaims)
+      } catch {
+        throw TechniqueFailure(call: "machine assembly", reason: error.description)
+      }
+      self.chipset = chipset
+      interrupts = chipset
+      eventBinding = nil
+    } else {
+      self.bus = bus
+      chipset = nil
+      _ = try kvm("KVM_CREATE_IRQCHIP", kvm_create_irqchip(machine.raw))
+      var timer = kvm_pit_config()
+      timer.flags = UInt32(KVM_PIT_SPEAKER_DUMMY)
+      _ = try kvm("KVM_CREATE_PIT2", kvm_create_pit2(machine.raw, &timer))
+      interrupts = KVMInterruptController(machine: machine)
+      eventBinding = KVMEventBinding.isAvailable(system) ? KVMEventBinding(machine: machine) : nil
+    }
     extendedStateSize = max(
       MemoryLayout<kvm_xsave>.size, Int(kvm_check_extension(machine.raw, UInt(KVM_CAP_XSAVE2))))
-    interrupts = KVMInterruptController(machine: machine)
-    eventBinding = KVMEventBinding.isAvailable(system) ? KVMEventBinding(machine: machine) : nil
   }
 
   func makeProcessor(index: Int) throws(TechniqueFailure) -> any Processor {

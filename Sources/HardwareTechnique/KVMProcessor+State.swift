@@ -42,9 +42,13 @@ extension KVMProcessor {
     var activity = kvm_mp_state()
     _ = try kvm("KVM_GET_MP_STATE", kvm_get_mp_state(fd, &activity))
     state.activity = Activity(activity, startupVector: events.sipi_vector)
-    var apic = kvm_lapic_state()
-    _ = try kvm("KVM_GET_LAPIC", kvm_get_lapic(fd, &apic))
-    state.localAPIC = withUnsafeBytes(of: &apic) { Array($0) }
+    if let chips {
+      if chips.isHalted { state.activity = .halted }
+    } else {
+      var apic = kvm_lapic_state()
+      _ = try kvm("KVM_GET_LAPIC", kvm_get_lapic(fd, &apic))
+      state.localAPIC = withUnsafeBytes(of: &apic) { Array($0) }
+    }
     lastRead = state
     return state
   }
@@ -76,12 +80,13 @@ extension KVMProcessor {
     if state.modelSpecific != known?.modelSpecific {
       try writeModelSpecificRegisters(state.modelSpecific.filter { !(known?.modelSpecific.contains($0) ?? false) })
     }
-    if !state.localAPIC.isEmpty, state.localAPIC != known?.localAPIC {
+    restoreChips(state)
+    if chips == nil, !state.localAPIC.isEmpty, state.localAPIC != known?.localAPIC {
       var apic = kvm_lapic_state()
       withUnsafeMutableBytes(of: &apic) { $0.copyBytes(from: state.localAPIC.prefix($0.count)) }
       _ = try kvm("KVM_SET_LAPIC", kvm_set_lapic(fd, &apic))
     }
-    if state.activity != known?.activity {
+    if chips == nil, state.activity != known?.activity {
       var activity = kvm_mp_state(mp_state: state.activity.kvm)
       _ = try kvm("KVM_SET_MP_STATE", kvm_set_mp_state(fd, &activity))
     }
@@ -95,11 +100,13 @@ extension KVMProcessor {
   }
 
   var isHaltedForGood: Bool {
+    if let chips, !chips.isHalted { return false }
     var activity = kvm_mp_state()
     guard kvm_get_mp_state(descriptor.raw, &activity) == 0 else { return false }
     switch Int32(bitPattern: activity.mp_state) {
     case KVM_MP_STATE_UNINITIALIZED, KVM_MP_STATE_INIT_RECEIVED: return true
     case KVM_MP_STATE_HALTED: break
+    case KVM_MP_STATE_RUNNABLE where chips != nil: break
     default: return false
     }
     var regs = kvm_regs()

@@ -12,6 +12,7 @@
 // Nothing on that way allocates memory or takes a lock of ours.
 
 import CKVM
+import Devices
 import Glibc
 import SystemPackage
 import VMM
@@ -24,9 +25,11 @@ final class KVMProcessor: Processor {
   /// What `readState` gave, while nothing has run since: `writeState` then writes only what differs.
   var lastRead: MachineState?
 
-  private let shared: UnsafeMutablePointer<kvm_run>
+  let shared: UnsafeMutablePointer<kvm_run>
   private let runSize: Int
-  private let stop: KVMStopHandle
+  let stop: KVMStopHandle
+  /// The side of the chips, if they are in software (`KVMProcessor+SoftwareChips`).
+  var chips: SoftwareChips?
   private let bus: Bus
 
   /// Must be made on the thread that runs it.
@@ -41,9 +44,11 @@ final class KVMProcessor: Processor {
     bus = partition.bus
     shared = mapping.bindMemory(to: kvm_run.self, capacity: 1)
     stop = KVMStopHandle(run: shared)
+    if let chipset = partition.chipset { chips = SoftwareChips(chipset.processor(0), stop) }
   }
 
   deinit {
+    chips?.interrupts.connect(nil)
     stop.invalidate()
     munmap(shared, runSize)
   }
@@ -53,10 +58,12 @@ final class KVMProcessor: Processor {
   func run() throws(TechniqueFailure) -> StopReason {
     lastRead = nil
     while true {
+      if chips != nil, let reason = serveChips() { return reason }
       let entered = monotonicNanoseconds()
       let result = kvm_run(descriptor.raw)
       counters.count(.nanosecondsInGuest, monotonicNanoseconds() &- entered)
       counters.count(.exit)
+      if chips != nil { noteExit() }
       if result < 0 {
         switch -result {
         case EINTR, EAGAIN:
@@ -100,7 +107,9 @@ final class KVMProcessor: Processor {
       return stop.takeRequest() ? .stopRequested : nil
     case KVM_EXIT_HLT:
       counters.count(.exitHalt)
-      return .halted
+      guard chips != nil else { return .halted }
+      chips?.isHalted = true
+      return nil
     case KVM_EXIT_SHUTDOWN:
       counters.count(.exitOther)
       return .tripleFault
@@ -152,6 +161,7 @@ final class KVMProcessor: Processor {
     let address = GuestPhysicalAddress(shared.pointee.mmio.phys_addr)
     let isWrite = shared.pointee.mmio.is_write != 0
     counters.count(isWrite ? .memoryWrite : .memoryRead)
+    if let chips, address.rawValue & ~4095 == chips.page { return accessLocal(chips, address, length, isWrite) }
     return withUnsafeMutableBytes(of: &shared.pointee.mmio.data) { data in
       guard let width = AccessWidth(rawValue: length) else {
         for byte in 0..<length {
@@ -199,7 +209,7 @@ final class KVMProcessor: Processor {
   }
 
   /// Everything that can still be read of the processor.
-  private func crashReport(_ summary: String) -> CrashReport {
+  func crashReport(_ summary: String) -> CrashReport {
     let state = try? readState()
     return CrashReport(summary: summary, state: state, instruction: state.map(instructionBytes) ?? [])
   }

@@ -23,6 +23,8 @@ final class KVMStopHandle: StopHandle {
 
   private let target: Mutex<Target?>
   private let requested = Atomic(false)
+  /// Whether a processor that sleeps outside of KVM is to look again.
+  private let isAwakened = Monitor(false)
 
   /// Must be made on the processor's thread.
   init(run: UnsafeMutablePointer<kvm_run>) {
@@ -38,6 +40,17 @@ final class KVMStopHandle: StopHandle {
 
   func requestStop() {
     requested.store(true, ordering: .sequentiallyConsistent)
+    interrupt()
+  }
+
+  /// Chips in software have something for the processor: it is to leave KVM_RUN, or to wake up. Its own thread looks by itself.
+  func kick() {
+    let isOwn = target.withLock { target in target.map { pthread_equal($0.thread, pthread_self()) != 0 } ?? true }
+    if !isOwn { interrupt() }
+  }
+
+  private func interrupt() {
+    isAwakened.with { $0 = true }
     target.withLock { target in
       guard let target else { return }
       target.run.pointee.immediate_exit = 1
@@ -51,6 +64,17 @@ final class KVMStopHandle: StopHandle {
     target.withLock { $0?.run.pointee.immediate_exit = 0 }
     return requested.exchange(false, ordering: .sequentiallyConsistent)
   }
+
+  /// On the processor's thread: sleeps until `requestStop` or `kick`, which stay in force, or until `deadline` on the monotonic
+  /// clock.
+  func sleep(until deadline: UInt64) {
+    _ = isAwakened.wait(until: deadline) { isAwakened -> Void? in
+      defer { isAwakened = false }
+      return isAwakened ? () : nil
+    }
+  }
+
+  var isRequested: Bool { requested.load(ordering: .sequentiallyConsistent) }
 
   /// On the processor's thread: a KVM_RUN in `body` returns before it runs guest code. A request that comes meanwhile is
   /// kept for the next run.

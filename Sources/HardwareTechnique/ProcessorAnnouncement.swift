@@ -9,15 +9,26 @@ struct ProcessorAnnouncement: Sendable {
   /// Features of the model that this host's KVM does not offer, in CPUID's order.
   let missing: [ProcessorFeature]
 
-  /// - Parameter supported: what KVM_GET_SUPPORTED_CPUID gave.
-  init(_ model: ProcessorModel, supported: CPUIDTable, hasDeadlineTimer: Bool) {
+  /// - Parameters:
+  ///   - supported: what KVM_GET_SUPPORTED_CPUID gave.
+  ///   - hasKernelChips: the local APIC is KVM's. Only then are its MSRs, which KVM does not hand out.
+  init(_ model: ProcessorModel, supported: CPUIDTable, hasDeadlineTimer: Bool, hasKernelChips: Bool) {
+    let withChips: Set<ProcessorFeature> = [.x2apic, .tsc_deadline_timer]
     self.model = model
+    var supported = supported
+    if !hasKernelChips {
+      for position in supported.leaves.indices where supported.leaves[position].function == 1 {
+        supported.leaves[position].ecx &= ~(1 << 21 | 1 << 24)
+      }
+    }
     self.supported = supported
+    let offered = supported
     missing = model.features.filter { feature in
+      if !hasKernelChips, withChips.contains(feature) { return true }
       // Older KVMs have the timer as a capability only.
       if feature == .tsc_deadline_timer, hasDeadlineTimer { return false }
       // The guest is under a hypervisor whatever KVM says.
-      return feature != .hypervisor && !supported.has(feature)
+      return feature != .hypervisor && !offered.has(feature)
     }.sorted()
   }
 

@@ -65,6 +65,10 @@ public struct ParavirtTechnique: Technique {
   /// What native execution can't honour: another processor than the host's. Nor more processors than shared_info has room for.
   public func findings(for configuration: MachineConfiguration) -> [Finding] {
     var findings: [Finding] = []
+    if configuration.interruptChips != .automatic {
+      findings.append(
+        Finding("--interrupt-chips", "a paravirtual domain has event channels and no such chips: leave the option out"))
+    }
     if configuration.processorCount > 32 {
       findings.append(Finding("--cpus", "a paravirtual domain has at most 32 processors: ask for fewer"))
     }

@@ -13,31 +13,6 @@ import Glibc
 import InstructionSet
 import VMM
 
-/// A timer of the host that kicks a processor.
-struct ProcessorAlarm {
-  private let timer: HostTimer
-  /// What it is set to, unless that has passed.
-  private var time = UInt64.max
-
-  init(_ stop: RewritingStopHandle) {
-    timer = HostTimer { stop.kickFromOutside() }
-  }
-
-  /// Makes sure of a kick at `deadline` or before.
-  mutating func set(_ deadline: UInt64, now: UInt64) {
-    guard deadline != .max, !(time > now && time <= deadline) else { return }
-    time = deadline
-    timer.set(nanoseconds: Int64(clamping: deadline > now ? deadline &- now : 1))
-  }
-
-  /// No kick is wanted: the thread waits by itself.
-  mutating func clear() {
-    guard time != .max else { return }
-    time = .max
-    timer.set(nanoseconds: nil)
-  }
-}
-
 extension RewritingProcessor {
   /// Whether the chips have something that the processor may take at this point, but for a shadow.
   var hasEvent: Bool {

@@ -104,7 +104,7 @@ final class RewritingProcessor: Processor {
     stop = RewritingStopHandle(block)
     deviceStores = DeviceStores(store.codePages, stop, partition.memory)
     interrupts = partition.chipset.processor(0)
-    alarm = ProcessorAlarm(stop)
+    alarm = ProcessorAlarm { [stop] in stop.kickFromOutside() }
     mode = CodeMode(
       bits: .bits16, isUser: false, overridesSMAP: false, monitorsCoprocessor: false, emulatesCoprocessor: false,
       taskSwitched: false,

@@ -43,6 +43,10 @@ public struct RewritingTechnique: Technique {
       findings.append(
         Finding("--cpus", "the rewriting technique runs one processor, not \(configuration.processorCount)"))
     }
+    if configuration.interruptChips == .kernel {
+      findings.append(
+        Finding("--interrupt-chips", "the rewriting technique has them in software: leave the option out"))
+    }
     let missing = reductions(for: configuration)
     if configuration.processorModel.isRequired, !missing.isEmpty, !configuration.processorModel.isHost {
       findings.append(

@@ -8,6 +8,8 @@ public struct MachineConfiguration: Sendable, Equatable {
   public var memorySize: UInt64
   /// What CPUID says.
   public var processorModel: ProcessorModel
+  /// Local APICs, I/O APIC, 8259s and 8254.
+  public var interruptChips = InterruptChips.automatic
 
   /// Any values; `findings()` judges them.
   public init(processorCount: Int = 1, memorySize: UInt64 = 128 << 20, processorModel: ProcessorModel = .default) {

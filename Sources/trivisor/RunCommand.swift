@@ -43,6 +43,12 @@ struct RunCommand: ParsableCommand {
   var cpus = 1
 
   @Option(
+    help: ArgumentHelp(
+      "Where interrupt controllers and timers are: auto, kernel (KVM's own) or software (Trivisor's, as under rewriting).",
+      valueName: "place"))
+  var interruptChips: InterruptChips = .automatic
+
+  @Option(
     help: "Guest memory: 512 or 512M is in MiB, 2G in GiB. Default: 128M; with --exec or --root what these need.")
   var memory: MemorySize?
 
@@ -200,6 +206,7 @@ struct RunCommand: ParsableCommand {
     request.entry = entry?.value.rawValue
     var configuration = VirtualMachineConfiguration(boot: request)
     configuration.machine.processorCount = cpus
+    configuration.machine.interruptChips = interruptChips
     configuration.machine.memorySize = (memory ?? memoryNeeded).bytes
     if let cpu {
       guard let model = ProcessorModel.named(cpu) else {
@@ -234,6 +241,7 @@ enum ConsoleArgument: String, ExpressibleByArgument, CaseIterable {
 }
 
 extension ResetPolicy: ExpressibleByArgument {}
+extension InterruptChips: ExpressibleByArgument {}
 extension ImageKind: ExpressibleByArgument {}
 extension LinuxEntry: ExpressibleByArgument {}
 
