@@ -8,6 +8,8 @@ extension ImageKind {
   /// The largest floppy: what carries a boot sector's signature and is larger is a disk.
   private static let largestFloppy: UInt64 = 1440 << 10
 
+  private static let efiProgram = Array("MZ".utf8)
+
   /// What the image is.
   /// - Throws: `BootFailure` that tells what was found instead of a known kind.
   static func detect(_ image: BootImage) throws(BootFailure) -> ImageKind {
@@ -25,7 +27,8 @@ extension ImageKind {
     let hasBootSignature = head.holds([0x55, 0xaa], at: 510)
     if head.holds(Array("HdrS".utf8), at: 0x202) { return .linux }
     if MultibootHeader.offset(in: head) != nil { return .multiboot }
-    if hasBootSignature, image.size <= largestFloppy { return .flat16 }
+    // A Linux kernel begins as an EFI program and a boot sector at once; cut off before its own signature it is neither.
+    if hasBootSignature, image.size <= largestFloppy, !head.holds(efiProgram, at: 0) { return .flat16 }
     throw BootFailure(image.name, .unknownKind(found: appearance(head, hasBootSignature: hasBootSignature)))
   }
 
@@ -43,7 +46,7 @@ extension ImageKind {
       (Array("CD001".utf8), 0x8001, "is an ISO 9660 image, which needs firmware: give the kernel that is in it"),
       (Array("!<arch>\n".utf8), 0, "is an archive of object files or a Debian package: give the kernel that is in it"),
       (Array("#!".utf8), 0, "is a script"),
-      (Array("MZ".utf8), 0, "is an EFI or Windows program, which needs firmware"),
+      (efiProgram, 0, "is an EFI or Windows program, which needs firmware, or a Linux kernel cut off at its beginning"),
     ]
     if let match = known.first(where: { head.holds($0.signature, at: $0.offset) }) { return match.what }
     if hasBootSignature { return "looks like a disk image with a boot sector, which needs firmware" }

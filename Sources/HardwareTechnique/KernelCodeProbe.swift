@@ -7,8 +7,8 @@
 //
 // How much is much depends on the host, which may be a simulator or busy with other work: so the same loop is run by this
 // process, too, and it is their ratio that counts. The two differ by at most a few times where guest code runs on the
-// processor, and by a thousand where it is emulated. A busy host can only make a measurement worse, so of several the
-// best counts, and measuring ends with the first that is good.
+// processor, and by a thousand where it is emulated. A busy host can only make a run longer, so of several runs of each
+// loop the shortest counts: not of several differences, which a delayed short run makes smaller.
 
 import CKVM
 import CLinux
@@ -27,25 +27,37 @@ enum KernelCodeProbe {
   /// Nanoseconds for one guest kernel instruction if this KVM emulates them; `nil` if it doesn't, or can't be measured.
   static func priceOfEmulation(system: KVMSystem) -> Double? {
     guard let machine = try? Machine(system) else { return nil }
-    var (guest, host) = (Double.infinity, Double.infinity)
+    var (guest, host) = (LoopTimes(), LoopTimes())
     for _ in 0..<attempts {
-      guard let price = machine.price() else { return nil }
-      guest = min(guest, price)
-      host = min(host, hostPrice())
-      if guest < max(Self.resolution, host * emulationRatio) { return nil }
+      guard let short = machine.time(iterations.short), let long = machine.time(iterations.long) else { return nil }
+      guest.record(short: short, long: long)
+      if guest.mostPrice < resolution { return nil }
+      host.record(short: hostTime(iterations.short), long: hostTime(iterations.long))
     }
-    return guest
+    return guest.price < max(resolution, host.price * emulationRatio) ? nil : guest.price
   }
 
-  /// Nanoseconds for one instruction of the same loop in this process.
-  private static func hostPrice() -> Double {
+  /// The shortest times of the two loops that were seen, in nanoseconds.
+  struct LoopTimes {
+    private var short = Double.infinity
+    private var long = Double.infinity
+
+    mutating func record(short: Double, long: Double) {
+      self.short = min(self.short, short)
+      self.long = min(self.long, long)
+    }
+
+    /// Nanoseconds for one instruction.
+    var price: Double { max(0, long - short) / Double(2 * (iterations.long - iterations.short)) }
+    /// No instruction took more, whatever entry and exit did.
+    var mostPrice: Double { long / Double(2 * iterations.long) }
+  }
+
+  /// Nanoseconds for the same loop in this process.
+  private static func hostTime(_ iterations: UInt64) -> Double {
     let before = monotonicNanoseconds()
-    clinux_count_down(iterations.short)
-    let between = monotonicNanoseconds()
-    clinux_count_down(iterations.long)
-    let after = monotonicNanoseconds()
-    let difference = Double(after - between) - Double(between - before)
-    return max(0, difference) / Double(2 * (iterations.long - iterations.short))
+    clinux_count_down(iterations)
+    return Double(monotonicNanoseconds() - before)
   }
 
   /// A machine whose only processor stands before the loop.
@@ -73,14 +85,8 @@ enum KernelCodeProbe {
       try memory.copy([0x48, 0xff, 0xc9, 0x75, 0xfb, 0xe6, 0x80, 0xeb, 0xfe], to: GuestPhysicalAddress(Self.code))
     }
 
-    /// Nanoseconds for one instruction.
-    func price() -> Double? {
-      guard let short = time(iterations.short), let long = time(iterations.long) else { return nil }
-      return max(0, long - short) / Double(2 * (iterations.long - iterations.short))
-    }
-
     /// Nanoseconds to run the loop.
-    private func time(_ iterations: UInt64) -> Double? {
+    func time(_ iterations: UInt64) -> Double? {
       var sregs = kvm_sregs()
       guard kvm_get_sregs(processor.raw, &sregs) == 0 else { return nil }
       var system = SystemRegisters(sregs)

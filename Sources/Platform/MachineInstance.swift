@@ -39,6 +39,7 @@ final class MachineInstance: Sendable {
   /// When there was memory, and when the image was in it.
   private let setUpTimes: (memory: UInt64, image: UInt64)
   private let consoleWatches: [ConsoleWatch]
+  private let serialPorts: [SerialPort16550]
 
   private struct Wishes {
     var stopCause: StopCause?
@@ -89,6 +90,7 @@ final class MachineInstance: Sendable {
     }
     console = virtioConsole ?? serialPorts.first
     self.consoleWatches = consoleWatches
+    self.serialPorts = serialPorts
     do throws(DeviceFailure) {
       virtioDevices = try Self.makeVirtioDevices(
         configuration, console: virtioConsole, memory: memory, router: router)
@@ -169,7 +171,9 @@ final class MachineInstance: Sendable {
   func timeline(firstInstruction: UInt64) -> Timeline {
     Timeline(
       memory: setUpTimes.memory, image: setUpTimes.image, firstInstruction: firstInstruction,
-      firstOutput: consoleWatches.compactMap(\.firstOutput).min(), milestones: milestonePort.milestones)
+      firstOutput: consoleWatches.compactMap(\.firstOutput).min(),
+      firstInterruptDrivenOutput: serialPorts.compactMap(\.firstInterruptDrivenOutput).min(),
+      milestones: milestonePort.milestones)
   }
 
   /// Devices that a hostile or broken driver made stop, a sentence each.

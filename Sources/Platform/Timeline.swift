@@ -9,8 +9,10 @@ public struct Timeline: Sendable {
   /// Devices and processors are made, and the first instruction runs. Of a kernel that was unpacked on the host this is
   /// its own entry; one that is entered as packaged begins to unpack itself.
   public var firstInstruction: UInt64 = 0
-  /// The guest's first byte on a console. With `quiet`, that is its init's.
+  /// The guest's first byte on a console.
   public var firstOutput: UInt64?
+  /// The first byte on a serial port that the guest's driver serves by interrupts: of a Linux guest, its init's.
+  public var firstInterruptDrivenOutput: UInt64?
   /// What the guest wrote to the milestone port.
   public var milestones: [MilestonePort.Milestone] = []
 }

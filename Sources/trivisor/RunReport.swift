@@ -20,6 +20,7 @@ struct RunReport: Encodable {
     let image: Double
     let firstInstruction: Double
     let firstOutput: Double?
+    let firstInterruptDrivenOutput: Double?
     let milestones: [Milestone]
   }
 
@@ -88,6 +89,7 @@ struct RunReport: Encodable {
       memory: milliseconds(timeline.memory), image: milliseconds(timeline.image),
       firstInstruction: milliseconds(timeline.firstInstruction),
       firstOutput: timeline.firstOutput.map(milliseconds),
+      firstInterruptDrivenOutput: timeline.firstInterruptDrivenOutput.map(milliseconds),
       milestones: timeline.milestones.map { Milestone(value: $0.value, at: milliseconds($0.time)) })
   }
 

@@ -25,6 +25,7 @@ enum StatisticsText {
       ("memory", timeline.memory), ("image", timeline.image), ("first instruction", timeline.firstInstruction),
     ]
     if let output = timeline.firstOutput { moments.append(("first output", output)) }
+    if let output = timeline.firstInterruptDrivenOutput { moments.append(("first output by interrupt", output)) }
     for milestone in timeline.milestones { moments.append(("milestone \(milestone.value)", milestone.time)) }
     let texts = moments.map { "\($0.0) at \(milliseconds($0.1 &- execution)) ms" }
     return "since exec: " + texts.joined(separator: ", ")

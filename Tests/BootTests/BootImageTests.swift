@@ -77,6 +77,15 @@ struct BootImageTests {
     #expect(message.contains("--kind"))
   }
 
+  @Test("a Linux kernel that is cut off before its signature is no boot sector", arguments: [512, 514, 517])
+  func beginningOfLinux(size: Int) throws {
+    var image = ImageBuilder()
+    image.grow(to: size)
+    image.put(Array("MZ".utf8), at: 0)
+    image.put([0x55, 0xaa], at: 510)
+    #expect(try failure(image.bytes)?.description.contains("Linux kernel cut off") == true)
+  }
+
   @Test("a disk image with a boot sector is no boot sector")
   func disk() throws {
     var image = ImageBuilder()

@@ -34,6 +34,8 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   case floatingPointControl
   /// CR4.FSGSBASE decides whether RDFSBASE runs.
   case segmentBaseControl
+  /// XGETBV gives the guest's XCR0 (11.5.2). Some KVM-PVMs leave the host's own in place.
+  case userExtendedControl
   /// Compatibility and 64-bit code enter the kernel by SYSCALL as LSTAR, STAR and SFMASK say (6.1.1).
   case systemCalls
 

@@ -92,6 +92,12 @@ extension Ability {
       """
     ),
     (
+      .userExtendedControl,
+      """
+      xgetbv-user
+      """
+    ),
+    (
       .userBreakpoints,
       """
       debug-user debug-user-instruction

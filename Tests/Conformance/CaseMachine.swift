@@ -186,6 +186,10 @@ final class CaseMachine: Sendable {
         return state.stopAsked
       }
       guard wasAsked else { continue }
+      if try conformanceCase.isTooEarly(processor) {
+        state.with { $0.later.append(5) }
+        continue
+      }
       guard let interlude = conformanceCase.interlude else { return .stopRequested }
       findings += try interlude(processor)
     }

@@ -41,6 +41,9 @@ public struct ConformanceCase: Sendable, CustomStringConvertible {
   var prepare: @Sendable (inout MachineState, TableWriter) throws -> Void = { _, _ in }
   /// Runs at each stop that the guest asked for; without it, the stop ends the case.
   var interlude: Interlude?
+  /// Whether a stop that the guest asked for came before what it is to interrupt had begun, as it may on a busy host: then
+  /// another one follows.
+  var isTooEarly: @Sendable (any Processor) throws -> Bool = { _ in false }
   /// Looks at what is left; one sentence for each finding.
   var check: @Sendable (Observation) throws -> [String] = { _ in [] }
 

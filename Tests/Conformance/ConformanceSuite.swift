@@ -30,12 +30,27 @@ public struct ConformanceSuite: Sendable {
     conformanceCase.needs.intersection(host.lacking.subtracting(host.defects)).min()
   }
 
-  /// Runs one case, whatever it needs if `isForced`.
-  public func run(_ conformanceCase: ConformanceCase, isForced: Bool = false) -> ConformanceVerdict {
-    if isForced { return judge(conformanceCase) }
-    if let ability = obstacle(for: conformanceCase) { return .skipped(ability) }
+  /// What a run does about cases that this host is known not to allow.
+  public enum Caution: Sendable {
+    /// Those that would harm the host are skipped; those that only fail are told as known defects.
+    case careful
+    /// All run, and those that fail are told as known defects: for a host that nothing else needs afterwards.
+    case expendableHost
+    /// All run, and nothing is excused.
+    case none
+  }
+
+  /// Runs one case.
+  public func run(_ conformanceCase: ConformanceCase, caution: Caution = .careful) -> ConformanceVerdict {
+    if caution == .careful, let ability = obstacle(for: conformanceCase) { return .skipped(ability) }
     let verdict = judge(conformanceCase)
-    if case .failed = verdict, let defect = conformanceCase.needs.intersection(host.defects).min() {
+    let excuses =
+      switch caution {
+      case .careful: host.defects
+      case .expendableHost: host.lacking
+      case .none: Set<Ability>()
+      }
+    if case .failed = verdict, let defect = conformanceCase.needs.intersection(excuses).min() {
       return .knownDefect(defect)
     }
     return verdict

@@ -10,11 +10,14 @@ import VMM
 @main
 struct ConformanceRunner {
   private static let usage = """
-    Usage: trivisor-conformance [--technique hardware|rewriting] [--filter TEXT] [--force] [--list]
+    Usage: trivisor-conformance [--technique hardware|rewriting] [--filter TEXT | --case NAME] [--expendable-host | --force]
+                                [--list]
 
       --technique NAME  under which technique the guests run (default: hardware)
       --filter TEXT     only cases whose name contains TEXT
-      --force           run also what this host is known not to allow, and excuse nothing
+      --case NAME       only the case of that name
+      --expendable-host run also what may end or change this host; known defects are told as such
+      --force           the same, and excuse nothing
       --list            print the cases and end
 
     Prints TAP. Ends with 0 if nothing failed, 1 if something did, 64 on a wrong option.
@@ -23,7 +26,8 @@ struct ConformanceRunner {
   static func main() {
     var techniqueName = TechniqueName.hardware
     var filter = ""
-    var isForced = false
+    var name: String?
+    var caution = ConformanceSuite.Caution.careful
     var isListing = false
     var arguments = CommandLine.arguments.dropFirst()
     while let argument = arguments.popFirst() {
@@ -34,7 +38,11 @@ struct ConformanceRunner {
       case "--filter":
         guard let text = arguments.popFirst() else { refuse() }
         filter = text
-      case "--force": isForced = true
+      case "--case":
+        guard let text = arguments.popFirst() else { refuse() }
+        name = text
+      case "--expendable-host": caution = .expendableHost
+      case "--force": caution = .none
       case "--list": isListing = true
       case "--help", "-h":
         print(usage)
@@ -42,7 +50,13 @@ struct ConformanceRunner {
       default: refuse()
       }
     }
-    let cases = ConformanceSuite.cases.filter { filter.isEmpty || $0.name.contains(filter) }
+    let cases = ConformanceSuite.cases.filter { conformanceCase in
+      (filter.isEmpty || conformanceCase.name.contains(filter)) && (name == nil || conformanceCase.name == name)
+    }
+    if let name, cases.isEmpty {
+      complain("trivisor-conformance: there is no case \(name); --list prints all")
+      exit(64)
+    }
     if isListing {
       for conformanceCase in cases { print("\(conformanceCase.name): \(conformanceCase.summary)") }
       return
@@ -55,11 +69,13 @@ struct ConformanceRunner {
       complain("trivisor-conformance: there is no technique \(techniqueName.rawValue) in this build")
       exit(64)
     }
-    exit(run(cases, under: technique, isForced: isForced) ? 0 : 1)
+    exit(run(cases, under: technique, caution: caution) ? 0 : 1)
   }
 
   /// Whether nothing failed.
-  private static func run(_ cases: [ConformanceCase], under technique: any Technique, isForced: Bool) -> Bool {
+  private static func run(
+    _ cases: [ConformanceCase], under technique: any Technique, caution: ConformanceSuite.Caution
+  ) -> Bool {
     if case .unavailable(let reason, let remedy) = technique.probe() {
       print("Bail out! \(reason); \(remedy)")
       return false
@@ -71,7 +87,7 @@ struct ConformanceRunner {
     var (failures, skips, defects) = (0, 0, 0)
     for (number, conformanceCase) in cases.enumerated() {
       let label = "\(number + 1) - \(conformanceCase.name)"
-      switch suite.run(conformanceCase, isForced: isForced) {
+      switch suite.run(conformanceCase, caution: caution) {
       case .passed: print("ok \(label)")
       case .knownDefect(let ability):
         defects += 1

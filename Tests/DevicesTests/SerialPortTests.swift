@@ -42,6 +42,22 @@ struct SerialPortTests {
     #expect(serial.sink.text == "hello\n")
   }
 
+  @Test("the first output with the transmitter's interrupt enabled is noted, what is polled before is not")
+  func firstInterruptDrivenOutput() throws {
+    let serial = try Fixture()
+    serial.open(interrupts: 0x05)
+    serial.write(0, UInt8(ascii: "a"))
+    #expect(serial.port.firstInterruptDrivenOutput == nil)
+    let before = monotonicNanoseconds()
+    serial.write(1, 0x07)
+    #expect(serial.port.firstInterruptDrivenOutput == nil)
+    serial.write(0, UInt8(ascii: "b"))
+    let time = try #require(serial.port.firstInterruptDrivenOutput)
+    #expect((before...monotonicNanoseconds()).contains(time))
+    serial.write(0, UInt8(ascii: "c"))
+    #expect(serial.port.firstInterruptDrivenOutput == time)
+  }
+
   @Test("the divisor hides data and interrupt enable while DLAB is set")
   func divisorLatch() throws {
     let serial = try Fixture()

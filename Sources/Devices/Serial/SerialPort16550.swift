@@ -37,6 +37,7 @@ public final class SerialPort16550: ByteWidePortDevice, ConsoleInput {
     /// The host has bytes that were not taken.
     var hasRefusedInput = false
     var whenRoomForInput: (@Sendable () -> Void)?
+    var firstInterruptDrivenOutput: UInt64?
 
     /// Whether bytes would find a reader.
     var acceptsInput: Bool {
@@ -67,6 +68,11 @@ public final class SerialPort16550: ByteWidePortDevice, ConsoleInput {
       state.hasReadInput || state.isPolled || state.registers.interruptEnable & SerialInterruptEnable.received != 0
     }
   }
+
+  /// When the guest first transmitted with the transmitter's interrupt enabled, on the host's CLOCK_MONOTONIC, in
+  /// nanoseconds. Kernels print their own messages by polling, with that interrupt off, because they must get out in any
+  /// state; a driver that serves programs enables it. So under Linux this is the first process's first write.
+  public var firstInterruptDrivenOutput: UInt64? { state.withLock { $0.firstInterruptDrivenOutput } }
 
   /// Calls `hook` each time when bytes will be taken again after `receive` took fewer than offered. On the thread of a
   /// processor, so it should only wake somebody.
@@ -168,6 +174,11 @@ public final class SerialPort16550: ByteWidePortDevice, ConsoleInput {
       // While the sink has the byte the line stays as it is: lowering it only to raise it again right after would
       // cost two calls into the interrupt controller for each byte.
       if !goesToSink { updateLine(&state) }
+      if goesToSink, state.firstInterruptDrivenOutput == nil,
+        state.registers.interruptEnable & SerialInterruptEnable.holdingRegisterEmpty != 0
+      {
+        state.firstInterruptDrivenOutput = monotonicNanoseconds()
+      }
       return goesToSink
     }
     guard goesToSink else { return }

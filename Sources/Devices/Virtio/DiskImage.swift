@@ -71,7 +71,10 @@ public final class DiskImage: Sendable {
     }
     let size = lseek(descriptor, 0, SEEK_END)
     guard size >= 0 else { throw DeviceFailure(call: "lseek \(path)", Errno(rawValue: errno)) }
-    guard size > 0, size % sectorSize == 0 else {
+    guard size > 0 else {
+      throw DeviceFailure(call: "open \(path)", reason: "it is empty", remedy: "give it a size with truncate -s 1G")
+    }
+    guard size % sectorSize == 0 else {
       throw DeviceFailure(
         call: "open \(path)", reason: "its \(size) bytes are not a whole number of sectors of \(sectorSize)",
         remedy: "extend it with truncate -s %\(sectorSize), or convert it to a raw image")

@@ -225,9 +225,9 @@ struct DiskImageTests {
     #expect(try #require(failure("/nonexistent/disk")).contains("check the path"))
     #expect(try #require(failure("/tmp", isReadOnly: true)).contains("neither a file nor a block device"))
     #expect(try #require(failure("/dev/null")).contains("neither a file nor a block device"))
-    for content: [UInt8] in [[], [1, 2, 3]] {
+    for (content, words) in [([], "empty"), ([1, 2, 3], "whole number of sectors")] as [([UInt8], String)] {
       let file = try TemporaryFile(content)
-      #expect(try #require(failure(file.path)).contains("whole number of sectors"))
+      #expect(try #require(failure(file.path)).contains(words))
       withExtendedLifetime(file) {}
     }
   }
