@@ -31,7 +31,7 @@ extension Ability {
       floating-initial floating-arithmetic floating-control floating-control-refused floating-exits vector-exits
       vector-upper xsave-restore xsave-refused xgetbv xsave-disabled fxsave-restore exception-floating
       exception-vector-floating exception-device-not-available exception-emulation exception-sse-disabled
-      exception-wait exception-wait-without-mp exception-vector-unmasked-unannounced state-vector
+      exception-wait exception-wait-without-mp exception-vector-unmasked-unannounced state-vector code-sizes-vector
       """
     ),
     (
