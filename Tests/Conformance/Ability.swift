@@ -32,6 +32,8 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   case exactCPUID
   /// CR0.TS, MP and EM, CR4.OSFXSR, OSXMMEXCPT and OSXSAVE decide what runs (11.3).
   case floatingPointControl
+  /// XGETBV answers what the guest's system has set, and not what the host's has.
+  case userExtendedControl
   /// CR4.FSGSBASE decides whether RDFSBASE runs.
   case segmentBaseControl
   /// Compatibility and 64-bit code enter the kernel by SYSCALL as LSTAR, STAR and SFMASK say (6.1.1).

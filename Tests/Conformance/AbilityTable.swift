@@ -86,6 +86,12 @@ extension Ability {
       """
     ),
     (
+      .userExtendedControl,
+      """
+      xgetbv-user
+      """
+    ),
+    (
       .segmentBaseControl,
       """
       modes-segment-bases-refused modes-segment-bases-refused-user repeated-bases
