@@ -31,7 +31,7 @@ _Static_assert(offsetof(struct cws_state, t2) == 288, "switch.S");
 _Static_assert(offsetof(struct cws_state, helper) == 296, "switch.S");
 _Static_assert(offsetof(struct cws_state, own) == 312, "switch.S");
 _Static_assert(offsetof(struct cws_state, vector) == 320, "switch.S");
-_Static_assert(CWS_SYSTEM + sizeof(struct cws_system) <= 4096, "the poll page is behind it");
+_Static_assert(CWS_SYSTEM + sizeof(struct cws_system) <= 3072, "StateLayout.shared");
 
 extern void cws_exit_host_flags(void);
 extern void cws_exit_rax_flags(void);

@@ -160,6 +160,8 @@ public final class ProcessorThreads: Sendable {
     pthread_sigmask(SIG_SETMASK, &blocked, nil)
     var counters = Counters()
     var details: [String: UInt64] = [:]
+    let began = monotonicNanoseconds()
+    var running: UInt64 = 0
     do throws(TechniqueFailure) {
       let processor = try partition.makeProcessor(index: index)
       if index == 0 {
@@ -173,13 +175,16 @@ public final class ProcessorThreads: Sendable {
         state.made += 1
       }
       state.wait { $0.made == count || $0.phase == .ending ? () : nil }
+      let started = monotonicNanoseconds()
       let ending = try run(processor)
+      running = monotonicNanoseconds() - started
       counters = processor.counters
       details = processor.details
       finish(index, ending: ending)
     } catch {
       finish(index, ending: .failed(error))
     }
+    details["microseconds making the processor and letting it go"] = (monotonicNanoseconds() - began - running) / 1000
     leave(counters: counters, details: details)
   }
 

@@ -32,6 +32,8 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   case exactCPUID
   /// CR0.TS, MP and EM, CR4.OSFXSR, OSXMMEXCPT and OSXSAVE decide what runs (11.3).
   case floatingPointControl
+  /// XGETBV answers what the guest's system has set, and not what the host's has.
+  case userExtendedControl
   /// CR4.FSGSBASE decides whether RDFSBASE runs.
   case segmentBaseControl
   /// XGETBV gives the guest's XCR0 (11.5.2). Some KVM-PVMs leave the host's own in place.

@@ -23,6 +23,7 @@ extension Ability {
       exception-gate-beyond descriptor-questions privilege-far-return real-bound protected-traps protected-bound
       protected-adjust-privilege protected-instructions protected-task-refused protected-privilege
       protected-call-gate memory-exchange16 memory-stack memory-newer repeated-interrupt-return
+      every-exception-protected every-exception-compatibility every-exception-task-switched
       """
     ),
     (
@@ -31,7 +32,7 @@ extension Ability {
       floating-initial floating-arithmetic floating-control floating-control-refused floating-exits vector-exits
       vector-upper xsave-restore xsave-refused xgetbv xsave-disabled fxsave-restore exception-floating
       exception-vector-floating exception-device-not-available exception-emulation exception-sse-disabled
-      exception-wait exception-wait-without-mp exception-vector-unmasked-unannounced state-vector
+      exception-wait exception-wait-without-mp exception-vector-unmasked-unannounced state-vector code-sizes-vector
       """
     ),
     (
@@ -57,6 +58,7 @@ extension Ability {
       .userSoftwareInterrupts,
       """
       exception-gate-not-present-user exception-gate-beyond-user exception-gate-privilege-user privilege-gate
+      every-exception-compatibility-user
       """
     ),
     (
@@ -83,6 +85,13 @@ extension Ability {
       """
       xsave-disabled-user exception-device-not-available-user exception-emulation-user exception-sse-disabled-user
       exception-wait-user exception-vector-unmasked-unannounced-user
+      every-exception-task-switched-user
+      """
+    ),
+    (
+      .userExtendedControl,
+      """
+      xgetbv-user
       """
     ),
     (
@@ -254,7 +263,8 @@ extension Ability {
       .vectorExceptions,
       """
       exception-vector-floating exception-vector-floating-user exception-vector-unmasked-unannounced
-      exception-vector-unmasked-unannounced-user
+      exception-vector-unmasked-unannounced-user every-exception-protected every-exception-compatibility
+      every-exception-compatibility-user
       """
     ),
     (

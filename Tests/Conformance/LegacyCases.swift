@@ -5,6 +5,20 @@ import VMM
 extension ConformanceSuite {
   private typealias Case = ConformanceCase
 
+  /// - Parameter frame: of a vector, an error code and flags.
+  private static func everyException(
+    _ name: String, _ mode: GuestMode, notPresent: UInt64 = 11, frame: (UInt64, UInt64, UInt64) -> [UInt64]
+  ) -> ConformanceCase {
+    let frames: [[UInt64]] = [
+      frame(0, 0, 0), frame(3, 0, 0), frame(4, 0, 0), frame(5, 0, 0), frame(6, 0, 0), frame(notPresent, 0x50, 0),
+      frame(13, 0xfff8, 0), frame(1, 0, 0x100), frame(16, 0, 0), frame(19, 0, 0),
+    ]
+    return Case(
+      "every-exception-\(name)", mode, "#DE, #BP, #OF, #BR, #UD, #NP, #GP, #DB, #MF and #XM of 32-bit code",
+      guest: "every_exception"
+    ).reporting(frames.flatMap { $0 })
+  }
+
   static let legacyCases: [ConformanceCase] = realCases + protectedCases + protectedPrivilegeCases
 
   private static let realCases: [ConformanceCase] = [
@@ -27,6 +41,23 @@ extension ConformanceSuite {
     Case("protected-traps", .protected, "#BP and #OF in protected mode")
       .reporting(Case.frame32(3) + Case.frame32(4)),
     Case("protected-bound", .protected, "#BR in protected mode").reporting(Case.frame32(5)),
+    everyException("protected", .protected) { Case.frame32($0, error: $1, flags: $2) },
+    everyException("compatibility", .compatibility) { Case.frame($0, error: $1, cs: 0x18, flags: $2) },
+    // The segment that is not present is not for CPL 3 either.
+    everyException("compatibility-user", .compatibilityUser, notPresent: 13) {
+      Case.frame($0, error: $1, cs: 0x33, flags: $2, stack: Layout.userStack, ss: 0x3b, top: Layout.rsp0)
+    },
+    Case("every-exception-task-switched", .protected, "#NM for x87 and SSE instructions of 32-bit code")
+      .reporting(Case.frame32(7) + Case.frame32(7)).prepared { state, _ in state.system.cr0 |= 8 },
+    Case(
+      "every-exception-task-switched-user", .compatibilityUser, "the same in compatibility mode at CPL 3",
+      guest: "every_exception_task_switched"
+    )
+    .reporting(
+      [7, 7].flatMap { (vector: UInt64) -> [UInt64] in
+        Case.frame(vector, cs: 0x33, stack: Layout.userStack, ss: 0x3b, top: Layout.rsp0)
+      }
+    ).prepared { state, _ in state.system.cr0 |= 8 },
     Case("protected-adjust-privilege", .protected, "ARPL raises the RPL").reporting([0x23]),
     Case("protected-instructions", .protected, "PUSHA, POPA, DAA, AAM, AAD, LES and SALC")
       .reporting([0x1111_1111, 0x2222_2222, 0x47, 0x701, 0x47, 0x123_4567, 0xff]),

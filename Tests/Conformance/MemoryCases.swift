@@ -5,6 +5,11 @@ import VMM
 extension ConformanceSuite {
   private typealias Case = ConformanceCase
 
+  private static let codeSizes: [UInt64] = [
+    0x1111_1111, 0x1111_1122, 0x1133_3322, 0x4444_4444, 0x5555_5555, 0x6666_6666, 0x6666_6667, 0xe666_6667, 0x7777_7777,
+    0x8888_8888, 0x9999_9999, 0xaaaa_aaaa, 0xbbbb_bbbb,
+  ]
+
   static let memoryCases: [ConformanceCase] = [
     Case.both("memory-move", "MOVS in both directions, overlapping, across a page") {
       $0.reporting([
@@ -47,6 +52,20 @@ extension ConformanceSuite {
     Case.both("code-string", "REP STOSB over the code that follows it") { $0.reporting([0]) },
     Case.both("code-alias", "a store to code through another linear address") {
       $0.reporting([0x10, 0x77]).prepared { _, tables in try tables.map(0x3_0000, to: Layout.guest, flags: 7) }
+    },
+    Case.both("code-sizes", "code written by stores of each size, PUSH, LOCK, XCHG, STOS and MOVS after it has run") {
+      $0.reporting(codeSizes.flatMap { [$0, $0] })
+    },
+    Case.both("code-sizes-vector", "the same by stores of vector registers") {
+      $0.reporting([0x1111_1111, 0x2222_2222, 0x3333_3333, 0x1111_1111].flatMap { (value: UInt64) in [value, value] })
+    },
+    Case.both("code-move", "REP MOVSB over the code that follows it, also through another linear address") {
+      $0.reporting([0x23, 0x24, 0x25, 0x26]).prepared { _, tables in
+        try tables.map(0x3_0000, to: Layout.guest, flags: 7)
+      }
+    },
+    Case.both("code-overlapping", "jumps into the middle of instructions that have run as others before") {
+      $0.reporting([5, 0x5b8, 0x77, 5, 0x5b8, 0x77, 5, 0x5b8, 0x77])
     },
     Case.both("code-crossing", "an instruction on two pages, of which one or both change") {
       $0.reporting([0x1122_3344, 0x9922_3344, 0x9a])

@@ -85,6 +85,17 @@ extension ConformanceSuite {
         .prepared(entry(page | 5, withWriteProtect: false)),
       Case("paging-smep", .long, "CR4.SMEP: CPL 0 does not run user pages")
         .reporting([1] + Case.frame(14, error: 0x11, cr2: page) + [2]),
+      Case("paging-onto-itself", .long, "a page table that maps itself, changed through that mapping")
+        .reporting(
+          [1, 2, 3].flatMap { (_: Int) -> [UInt64] in
+            [0x1111_0000, 0x2222_0000, 0x3333_0000] + Case.frame(14, error: 3, cr2: 0x6_0100) + [0x2_0007]
+          }),
+      Case("paging-flips", .long, "rights that are taken and given, and another page of code behind an address")
+        .reporting(
+          [4, 3, 2, 1].flatMap { (round: UInt64) -> [UInt64] in
+            Case.frame(14, error: 3, cr2: 0x2_0000) + [round] + Case.frame(14, cr2: 0x2_0000) + [round, 2 * round]
+              + [0x55, 0x11, 0x22, 0x22, 0x11, 0x11]
+          }),
       Case("paging-smap", .long, "CR4.SMAP: CPL 0 does not touch user pages unless RFLAGS.AC")
         .reporting(Case.frame(14, error: 1, cr2: page) + [7] + Case.frame(14, error: 3, cr2: page)),
       Case("paging-legacy", .protected, "32-bit paging with pages of 4 KiB and 4 MiB")

@@ -423,3 +423,69 @@ guest protected_stack16, 32
   emit_value 0xfc
   finish
 endguest protected_stack16
+
+.macro faulting_at code:vararg
+  arm 1f, 2f
+1:
+  \code
+2:
+.endm
+
+// Every exception that an instruction of 32 bits can raise by itself, in each mode that has such code.
+guest every_exception, 32
+  movl $7, %eax
+  xorl %edx, %edx
+  xorl %ecx, %ecx
+  faulting_at divl %ecx
+  arm 3f, 3f
+  int3
+3:
+  movb $0x7f, %al
+  addb $1, %al
+  arm 4f, 4f
+  into
+4:
+  movl $5, DATA
+  movl $9, DATA + 4
+  movl $10, %eax
+  faulting_at bound %eax, DATA
+  faulting_at ud2
+  movl $NOT_PRESENT, %eax
+  faulting_at movl %eax, %es
+  movl $0xfff8, %eax
+  faulting_at movl %eax, %es
+  // Behind the instruction that follows the POPF.
+  pushfl
+  orl $0x100, (%esp)
+  arm 5f, 6f
+  popfl
+  nop
+5:
+  nop
+6:
+  // Division by zero, not masked.
+  movl $0x360, DATA
+  fninit
+  fldcw DATA
+  fld1
+  fldz
+  fdivrp
+  faulting_at fwait
+  fninit
+  movl $0x1d80, DATA
+  ldmxcsr DATA
+  movl $0x3f800000, DATA
+  movss DATA, %xmm0
+  xorps %xmm1, %xmm1
+  faulting_at divss %xmm1, %xmm0
+  movl $0x1f80, DATA
+  ldmxcsr DATA
+  user_finish
+endguest every_exception
+
+// And with CR0.TS.
+guest every_exception_task_switched, 32
+  faulting_at fld1
+  faulting_at xorps %xmm0, %xmm0
+  user_finish
+endguest every_exception_task_switched
