@@ -23,6 +23,9 @@ public struct Comparison: Sendable {
   /// Those that have runs that count.
   public var ran: [TechniqueRuns] { techniques.filter { !$0.samples.isEmpty } }
 
+  /// Whether a technique took longer than it may.
+  public var isOverdue: Bool { techniques.contains(where: \.isOverdue) }
+
   /// Where results differ that must not, a sentence each.
   public var differences: [String] {
     var found: [String] = []

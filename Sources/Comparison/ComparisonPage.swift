@@ -78,6 +78,7 @@ public enum ComparisonPage {
     };
     const number = (value, digits) => value.toLocaleString('en', { maximumFractionDigits: digits });
     const short = value => value >= 100 ? number(value, 0) : number(value, 1);
+    const ratio = value => value < 0.1 ? value.toLocaleString('en', { maximumSignificantDigits: 2 }) : number(value, 2);
 
     element('span', report.guest + ' under ' + (ran.length === 1 ? 'one technique' : ran.length + ' techniques'),
       document.getElementById('title'));
@@ -120,11 +121,20 @@ public enum ComparisonPage {
     const titled = text => ({ display: true, text: text, color: '#5b6675' });
 
     if (ran.length) {
-      const parts = [['start', 'to the first instruction', '#9aa5b1'], ['guest', 'guest', '#33658a'], ['end', 'tear-down', '#f2a541']];
+      // Not every technique can tell its own time from the guest's.
+      const inGuest = report.costs.rows.find(r => r.title === 'in guest code');
+      const guestCode = i => inGuest && inGuest.values[i] ? Math.min(inGuest.values[i].median, ran[i].medians.guest) : null;
+      const parts = [
+        ['to the first instruction', '#9aa5b1', i => ran[i].medians.start],
+        ['in guest code', '#33658a', i => guestCode(i)],
+        ['in the monitor meanwhile', '#8fb8d0', i => guestCode(i) === null ? null : ran[i].medians.guest - guestCode(i)],
+        ['guest and monitor together', '#5c7f99', i => guestCode(i) === null ? ran[i].medians.guest : null],
+        ['tear-down', '#f2a541', i => ran[i].medians.end]
+      ].map(([label, fill, value]) => ({ label: label, data: ran.map((t, i) => value(i)), backgroundColor: fill, maxBarThickness: 44 }))
+        .filter(part => part.data.some(value => value !== null));
       chart(card('Where the time went', 'Medians, from starting the process until it is gone.'), {
         type: 'bar',
-        data: { labels: ran.map(t => t.name), datasets: parts.map(([name, label, fill]) => (
-          { label: label, data: ran.map(t => t.medians[name]), backgroundColor: fill, maxBarThickness: 44 })) },
+        data: { labels: ran.map(t => t.name), datasets: parts },
         options: { indexAxis: 'y', plugins: { legend: { position: 'bottom' }, tooltip: { callbacks: {
             label: c => c.dataset.label + ': ' + number(c.parsed.x, 2) + ' ms' } } },
           scales: { x: { stacked: true, grid: grid, title: titled('milliseconds') }, y: { stacked: true, grid: { display: false } } } }
@@ -154,6 +164,21 @@ public enum ComparisonPage {
           scales: { x: { grid: { display: false } }, y: { type: 'logarithmic', min: 0.8, grid: grid, title: titled('events'),
             ticks: { callback: v => Number.isInteger(Math.log10(v)) ? number(v, 0) : null } } } }
       }, 300);
+    }
+    // Call-outs, hypercalls and traps by cause: each is one technique's own word.
+    const greatest = r => Math.max(...r.values.map(v => v ? v.median : 0));
+    const causes = rows.filter(r => /^(call-out|hypercall|trap): /.test(r.title)).sort((a, b) => greatest(b) - greatest(a)).slice(0, 20);
+    if (causes.length) {
+      chart(card('Why guest code was left', 'The ' + causes.length + ' most frequent causes that only one technique has a word for, medians; each labelled line is ten times the one before it.', true), {
+        type: 'bar',
+        data: { labels: causes.map(r => r.title), datasets: ran.map((t, i) => ({ label: t.name, backgroundColor: color(t.name),
+          maxBarThickness: 14, grouped: false, data: causes.map(r => r.values[i] && r.values[i].median > 0 ? r.values[i].median : null) }))
+          .filter(set => set.data.some(value => value !== null)) },
+        options: { indexAxis: 'y', plugins: { legend: { position: 'bottom' }, tooltip: { callbacks: {
+            label: c => c.dataset.label + ': ' + number(c.parsed.x, 0) } } },
+          scales: { y: { grid: { display: false }, ticks: { autoSkip: false } }, x: { type: 'logarithmic', min: 0.8, grid: grid,
+            title: titled('times'), ticks: { callback: v => Number.isInteger(Math.log10(v)) ? number(v, 0) : null } } } }
+      }, 90 + 24 * causes.length);
     }
     const measured = report.measurements.rows;
     if (measured.length) {
@@ -194,7 +219,7 @@ public enum ComparisonPage {
       }
     };
     table('Measured by the guest', 'Cycles an operation, and how many times as many as under the first technique.', measured,
-      (value, row, index) => [short(value.median), index > 0 && row.values[0] ? '×' + number(value.median / row.values[0].median, 2) : '']);
+      (value, row, index) => [short(value.median), index > 0 && row.values[0] ? '×' + ratio(value.median / row.values[0].median) : '']);
     table('Times and memory', 'Median, smallest to largest.', report.costs.rows, (value, row) =>
       [short(value.median) + ' ' + row.unit, short(value.minimum) + '–' + short(value.maximum)]);
     table('Events', 'Median.', rows, value => [number(value.median, 0), '']);

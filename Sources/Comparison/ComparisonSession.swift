@@ -14,6 +14,8 @@ public struct ComparisonPlan: Sendable {
   public var runArguments: [String]
   /// In this order.
   public var techniques: [String]
+  /// Why some of them need not be tried, by name.
+  public var obstacles: [String: String] = [:]
   /// How many runs count.
   public var repetitions = 5
   /// How many runs before them don't.
@@ -45,7 +47,11 @@ public final class ComparisonSession {
   /// - Parameter plan: what to compare.
   public init(_ plan: ComparisonPlan) {
     self.plan = plan
-    techniques = plan.techniques.map { TechniqueRuns($0) }
+    techniques = plan.techniques.map { name in
+      var runs = TechniqueRuns(name)
+      runs.obstacle = plan.obstacles[name]
+      return runs
+    }
   }
 
   /// Runs everything, on the process's first thread.
@@ -73,9 +79,14 @@ public final class ComparisonSession {
 
   private func take(_ job: ComparisonJob, _ ending: GuestEnding, into index: Int, counts: Bool) {
     guard ending.reason != .interrupted else { return }
+    if ending.reason == .overdue || ending.record?.outcome == "timedOut" {
+      // How far it would have come in the time of another technique says nothing, and another run would not either.
+      let seconds = ComparisonText.decimal(Double(plan.timeLimit) / 1e9, 1)
+      techniques[index].giveUp("it did not end within \(seconds) s (--timeout)")
+      return
+    }
     guard let record = ending.record, record.outcome != "failed", record.outcome != "signalled" else {
-      let complaint = ending.record?.detail ?? ending.lastComplaint ?? "Trivisor gave no result"
-      techniques[index].obstacle = ending.reason == .overdue ? "it did not end in time" : complaint
+      techniques[index].obstacle = ending.record?.detail ?? ending.lastComplaint ?? "Trivisor gave no result"
       return
     }
     let result = GuestResult(

@@ -36,7 +36,7 @@ public enum ComparisonText {
                 + row.values.enumerated().map { index, value in
                   guard let value else { return "–" }
                   guard index > 0, let first, first > 0 else { return count(value.median) }
-                  return "\(count(value.median)) (×\(decimal(value.median / first, 2)))"
+                  return "\(count(value.median)) (×\(ratio(value.median / first)))"
                 }
             }
         ))
@@ -61,9 +61,16 @@ public enum ComparisonText {
     return ([Substring(digits)] + groups).joined(separator: " ")
   }
 
+  /// With two decimals, or as many as it takes for two digits.
+  static func ratio(_ value: Double) -> String {
+    guard value > 0, value < 0.1 else { return decimal(value, 2) }
+    return decimal(value, value < 0.001 ? 5 : value < 0.01 ? 4 : 3)
+  }
+
   /// With this many decimals, whatever the locale.
   static func decimal(_ value: Double, _ places: Int) -> String {
-    let scale = places == 2 ? 100.0 : 10.0
+    var scale = 1.0
+    for _ in 0..<places { scale *= 10 }
     guard value.isFinite, abs(value) < 1e15 else { return "\(value)" }
     let scaled = UInt64((abs(value) * scale).rounded())
     let fraction = String(scaled % UInt64(scale))

@@ -4,6 +4,8 @@ public struct TechniqueRuns: Sendable {
   public let name: String
   /// Why there are no runs, if there are none.
   public internal(set) var obstacle: String?
+  /// A run took longer than it may.
+  public internal(set) var isOverdue = false
   /// Without those for warming up.
   public internal(set) var samples: [RunSample] = []
   /// Of the first run.
@@ -14,6 +16,14 @@ public struct TechniqueRuns: Sendable {
   public internal(set) var instability: String?
 
   init(_ name: String) { self.name = name }
+
+  /// A run took too long: those before it don't count either.
+  mutating func giveUp(_ reason: String) {
+    obstacle = reason
+    isOverdue = true
+    samples = []
+    result = nil
+  }
 
   /// The spread of one of the figures.
   public func spread(_ figure: (RunSample) -> Double?) -> Spread? { Spread(samples.compactMap(figure)) }

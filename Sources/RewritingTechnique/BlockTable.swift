@@ -13,8 +13,9 @@ struct BlockTable {
   /// Slots that are not empty.
   private var used = 0
 
+  /// Small, because a guest may have little code, and memory that is touched costs its start.
   init() {
-    mask = (1 << 14) - 1
+    mask = (1 << 10) - 1
     slots = Self.allocate(mask + 1)
   }
 

@@ -1,18 +1,14 @@
 /// Where jumps of one mode find their targets without Swift: pairs of linear RIP and host address in the state block.
 struct JumpCache {
-  private let entries: UnsafeMutablePointer<UInt64>
-  /// Entries that go when translations that are not global do; too many to list is more than the capacity.
-  private var locals: [UInt16] = []
-  private var hasTooManyLocals = false
-  private var isEmpty = true
-  private static let localLimit = 512
-  /// What nothing is found by: not canonical, and not at home in this entry, so that a jump to just there does not hit.
-  private static func nowhere(_ entry: Int) -> UInt64 { index(1 << 63) == entry ? 1 << 63 | 1 : 1 << 63 }
+  private var table: TaggedTable
 
+  /// - Parameter block: fresh, all zero.
   init(_ block: StateBlock, mode: Int) {
-    entries = block.words(at: StateLayout.jumpCache + Int32(mode) * StateLayout.jumpCacheSize)
-    locals.reserveCapacity(Self.localLimit)
-    clear()
+    // RIP 1 is at home in entry 1.
+    table = TaggedTable(
+      block.words(at: StateLayout.jumpCache + Int32(mode) * StateLayout.jumpCacheSize),
+      count: StateLayout.jumpCacheEntries,
+      emptyAtZero: 1, listLimit: 512)
   }
 
   /// The translator emits the same (`Translator+Control`).
@@ -22,47 +18,23 @@ struct JumpCache {
   }
 
   mutating func insert(_ target: Block, isGlobal: Bool) {
-    let index = Self.index(target.key.rip)
-    entries[2 * index] = target.key.rip
-    entries[2 * index + 1] = target.host
-    isEmpty = false
-    guard !isGlobal, !hasTooManyLocals else { return }
-    if locals.count < Self.localLimit {
-      locals.append(UInt16(index))
-    } else {
-      hasTooManyLocals = true
-    }
+    table.set(Self.index(target.key.rip), tag: target.key.rip, word: target.host, isGlobal: isGlobal)
   }
 
-  mutating func removeAll(keepsGlobal: Bool) {
-    guard !isEmpty else { return }
-    if keepsGlobal, !hasTooManyLocals {
-      for index in locals { entries[2 * Int(index)] = Self.nowhere(Int(index)) }
-      locals.removeAll(keepingCapacity: true)
-    } else {
-      clear()
-    }
-  }
-
-  mutating private func clear() {
-    for index in 0..<StateLayout.jumpCacheEntries { entries[2 * index] = Self.nowhere(index) }
-    locals.removeAll(keepingCapacity: true)
-    hasTooManyLocals = false
-    isEmpty = true
-  }
+  mutating func removeAll(keepsGlobal: Bool) { table.removeAll(keepsGlobal: keepsGlobal) }
 
   func remove(page linear: UInt64) {
-    guard !isEmpty else { return }
+    guard !table.isEmpty else { return }
     let page = linear >> 12
-    for index in 0..<StateLayout.jumpCacheEntries {
+    for index in 0..<table.count {
       // An instruction may begin in the page before.
-      let rip = entries[2 * index]
-      if rip >> 12 == page || (rip &+ 14) >> 12 == page { entries[2 * index] = Self.nowhere(index) }
+      let rip = table.tag(index)
+      if rip >> 12 == page || (rip &+ 14) >> 12 == page, table.isFilled(index) { table.clear(index) }
     }
   }
 
   func remove(_ block: Block) {
     let index = Self.index(block.key.rip)
-    if entries[2 * index] == block.key.rip { entries[2 * index] = Self.nowhere(index) }
+    if table.tag(index) == block.key.rip { table.clear(index) }
   }
 }

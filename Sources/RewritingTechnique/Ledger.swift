@@ -1,5 +1,5 @@
-import Devices
 import InstructionSet
+import VMM
 
 /// Where a processor's time went, in ticks of the host's time stamp counter, and what it had Swift do.
 struct Ledger {
@@ -33,6 +33,9 @@ struct Ledger {
 extension RewritingProcessor {
   /// What only this technique counts.
   var details: [String: UInt64] {
+    // A guest that ends at once does not wait for an exact measurement.
+    let frequency = Double(HostTimestamp.estimatedFrequency)
+    func microseconds(_ ticks: UInt64) -> UInt64 { UInt64(min(Double(ticks) / frequency * 1e6, 1e18).rounded()) }
     var details: [String: UInt64] = [
       "code dropped because it was overwritten, blocks": store.invalidated,
       "code cache emptied": UInt64(store.generation),
@@ -47,10 +50,5 @@ extension RewritingProcessor {
     ]
     for sample in ledger.samples { details["call-out: \(sample.mnemonic)", default: 0] += ledger.count(of: sample) }
     return details
-  }
-
-  private func microseconds(_ ticks: UInt64) -> UInt64 {
-    let frequency = max(partition.clock.timestampFrequency, 1)
-    return UInt64((Double(ticks) / Double(frequency) * 1e6).rounded())
   }
 }

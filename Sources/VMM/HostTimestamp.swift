@@ -20,17 +20,24 @@ public enum HostTimestamp {
       usleep(UInt32((leastNanoseconds &- (last.nanoseconds &- begin.nanoseconds)) / 1000 + 1))
       last = sample()
     }
-    let elapsed = last.nanoseconds &- begin.nanoseconds
-    let product = (last.timestamp &- begin.timestamp).multipliedFullWidth(by: 1_000_000_000)
+    return frequency(from: begin, to: last)
+  }()
+
+  private static func frequency(from begin: Sample, to end: Sample) -> UInt64 {
+    let elapsed = end.nanoseconds &- begin.nanoseconds
+    let product = (end.timestamp &- begin.timestamp).multipliedFullWidth(by: 1_000_000_000)
     guard product.high < elapsed else { return 1_000_000_000 }
     return max(elapsed.dividingFullWidth(product).quotient, 1)
-  }()
+  }
 
   /// RDTSC.
   public static var now: UInt64 { clinux_timestamp() }
 
   /// Ticks a second. Waits until there is a measurement, at most 20 ms; the same value ever after.
   public static var frequency: UInt64 { measured }
+
+  /// Ticks a second, as exactly as the time since the first look at the clocks allows: for reports, because it never waits.
+  public static var estimatedFrequency: UInt64 { frequency(from: first, to: sample()) }
 
   /// The first of the two looks at both clocks, unless it was there before.
   public static func beginMeasuring() { _ = first }

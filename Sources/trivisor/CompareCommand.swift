@@ -2,6 +2,7 @@ import ArgumentParser
 import Comparison
 import Glibc
 import GuestProcess
+import Platform
 import VMM
 
 /// `trivisor compare`.
@@ -21,14 +22,19 @@ struct CompareCommand: ParsableCommand {
         trivisor compare guest:nanobench                     what each operation costs, in cycles
         trivisor compare vmlinuz --initrd initrd.img --append trivisor.do=poweroff --html report.html
 
-      Ends with 0 if all gave the same result, with 1 if they did not, with 125 if nothing could be run.
+      Ends with 0 if all that ran gave the same result, with 1 if they did not, with 124 if one took longer than --timeout,
+      with 125 if nothing could be run.
       """)
 
   @Argument(help: "Guests: files, or guest:NAME.", completion: .file())
   var images: [String]
 
-  @Option(help: ArgumentHelp("Which techniques, with commas between them.", valueName: "names"))
-  var techniques = "hardware,rewriting,paravirtual"
+  @Option(
+    name: .customLong("techniques"),
+    help: ArgumentHelp(
+      "Which techniques, with commas between them. Default: all three, but of hardware only guests of Trivisor's own"
+        + " where the host's KVM emulates guest kernel code.", valueName: "names"))
+  var techniqueNames: String?
 
   @Option(help: "How many runs under each technique count.")
   var `repeat` = 5
@@ -36,7 +42,7 @@ struct CompareCommand: ParsableCommand {
   @Option(help: "How many runs under each come before them and don't count.")
   var warmUp = 1
 
-  @Option(help: "How long a run may take: 30s, 500ms, 5m.")
+  @Option(help: "How long a run may take: 30s, 500ms, 5m. Default: 2m.")
   var timeout: TimeLimit?
 
   @Flag(help: "What the guests write must be the same too.")
@@ -85,19 +91,34 @@ struct CompareCommand: ParsableCommand {
       }
       if let signal { Glibc.exit(128 + signal) }
       for difference in comparison.differences { Diagnostics.say("\(image): \(difference)") }
-      if comparison.ran.isEmpty {
+      // The worst of several guests': nothing is known, another result, no result in time.
+      if !comparison.differences.isEmpty {
+        if status != ExitStatus.failed.rawValue { status = 1 }
+      } else if comparison.isOverdue {
+        if status == 0 { status = ExitStatus.timedOut.rawValue }
+      } else if comparison.ran.isEmpty {
         Diagnostics.say("\(image): no technique could run it")
         status = ExitStatus.failed.rawValue
-      } else if !comparison.differences.isEmpty, status == 0 {
-        status = 1
       }
     }
     Glibc.exit(status)
   }
 
+  /// Techniques by which this host would take a thousand times as long: for a guest that is more than a few thousand
+  /// instructions of kernel code nobody wants to wait.
+  private static var cautions: [String: String] {
+    var found: [String: String] = [:]
+    for technique in techniques.techniques {
+      guard case .available = technique.probe(), let caution = technique.caution() else { continue }
+      found[technique.name.rawValue] = "\(caution); --techniques \(technique.name.rawValue),… runs it all the same"
+    }
+    return found
+  }
+
   private var names: [String] {
     var seen: [String] = []
-    for name in techniques.split(separator: ",").map(String.init) where !seen.contains(name) { seen.append(name) }
+    let named = techniqueNames?.split(separator: ",").map(String.init) ?? TechniqueName.allCases.map(\.rawValue)
+    for name in named where !seen.contains(name) { seen.append(name) }
     return seen
   }
 
@@ -107,6 +128,7 @@ struct CompareCommand: ParsableCommand {
     plan.warmUps = warmUp
     if let timeout { plan.timeLimit = timeout.nanoseconds }
     let isOwn = image.hasPrefix("guest:")
+    if techniqueNames == nil, !isOwn { plan.obstacles = Self.cautions }
     plan.comparesOutput = sameOutput || isOwn
     plan.ignoredLines = ignoreLines ?? (isOwn ? Self.ownVariableLines : nil)
     let session = ComparisonSession(plan)

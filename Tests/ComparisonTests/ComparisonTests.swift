@@ -74,6 +74,21 @@ struct ComparisonTests {
     #expect(same.differences.isEmpty)
   }
 
+  @Test("a technique that took too long has no figures and no result to compare")
+  func overdue() throws {
+    var slow = try runs("rewriting", guests: [1], result: GuestResult(outcome: "exited", code: 1, lines: []))
+    slow.giveUp("it did not end within 1.0 s")
+    let comparison = Comparison(plan, [try runs("hardware", guests: [1], result: good), slow])
+    #expect(comparison.isOverdue)
+    #expect(comparison.differences.isEmpty)
+    #expect(comparison.ran.map(\.name) == ["hardware"])
+  }
+
+  @Test(
+    "ratios have two digits at least",
+    arguments: [(23.5, "23.50"), (1, "1.00"), (0.123, "0.12"), (0.0456, "0.046"), (0.0023, "0.0023"), (0, "0.00")])
+  func ratios(value: Double, text: String) { #expect(ComparisonText.ratio(value) == text) }
+
   @Test("counters that nobody has are left out; ratios are to the first technique")
   func tables() throws {
     let first = try runs("hardware", guests: [1], result: good, measurements: ["syscall": 100])

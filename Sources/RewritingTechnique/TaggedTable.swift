@@ -1,0 +1,88 @@
+/// A table of pairs, a tag and a word, in which translated code looks by an index that the tag determines.
+///
+/// An empty entry holds a tag that is at home in another one, so nothing can hit it: 0, and in entry 0, where 0 is at home,
+/// something else. So fresh memory of the host's is empty but for one word, and a machine that starts need not touch
+/// tables that its guest never uses.
+///
+/// Loads of CR3 leave alone what belongs to global pages: so what was filled is listed, the one apart from the other, unless
+/// it is too much.
+struct TaggedTable {
+  /// Entries that were filled.
+  private struct List {
+    private(set) var indices: [UInt16] = []
+    private(set) var isComplete = true
+    let limit: Int
+
+    init(limit: Int) { self.limit = limit }
+
+    @inline(__always)
+    mutating func append(_ index: Int) {
+      guard isComplete else { return }
+      if indices.count < limit { indices.append(UInt16(truncatingIfNeeded: index)) } else { isComplete = false }
+    }
+
+    mutating func removeAll() {
+      indices.removeAll(keepingCapacity: true)
+      isComplete = true
+    }
+  }
+
+  private let entries: UnsafeMutablePointer<UInt64>
+  let count: Int
+  private let emptyAtZero: UInt64
+  private var locals: List
+  private var globals: List
+  private(set) var isEmpty = true
+
+  /// - Parameters:
+  ///   - entries: fresh, all zero.
+  ///   - emptyAtZero: a tag that is not at home in entry 0.
+  ///   - listLimit: how many entries are worth listing.
+  init(_ entries: UnsafeMutablePointer<UInt64>, count: Int, emptyAtZero: UInt64, listLimit: Int) {
+    self.entries = entries
+    self.count = count
+    self.emptyAtZero = emptyAtZero
+    locals = List(limit: listLimit)
+    globals = List(limit: listLimit)
+    clear(0)
+  }
+
+  @inline(__always)
+  func tag(_ index: Int) -> UInt64 { entries[2 * index] }
+
+  @inline(__always)
+  func word(_ index: Int) -> UInt64 { entries[2 * index + 1] }
+
+  @inline(__always)
+  func isFilled(_ index: Int) -> Bool { entries[2 * index] != (index == 0 ? emptyAtZero : 0) }
+
+  /// - Parameter tag: one that is at home in the entry.
+  @inline(__always)
+  mutating func set(_ index: Int, tag: UInt64, word: UInt64, isGlobal: Bool) {
+    entries[2 * index] = tag
+    entries[2 * index + 1] = word
+    isEmpty = false
+    if isGlobal { globals.append(index) } else { locals.append(index) }
+  }
+
+  @inline(__always)
+  func clear(_ index: Int) { entries[2 * index] = index == 0 ? emptyAtZero : 0 }
+
+  mutating func removeAll(keepsGlobal: Bool) {
+    guard !isEmpty else { return }
+    if keepsGlobal, locals.isComplete {
+      for index in locals.indices { clear(Int(index)) }
+      locals.removeAll()
+      return
+    }
+    if locals.isComplete, globals.isComplete {
+      for index in locals.indices { clear(Int(index)) }
+      for index in globals.indices { clear(Int(index)) }
+    } else {
+      for index in 0..<count { clear(index) }
+    }
+    locals.removeAll()
+    globals.removeAll()
+    isEmpty = true
+  }
+}
