@@ -55,6 +55,13 @@ extension Domain {
     registers.rax = answer
   }
 
+  /// Calls that the sandbox has answered by itself.
+  func countServed(_ count: UInt32, _ processor: VirtualProcessor) {
+    guard count > 0 else { return }
+    hypercallCounts[25] &+= UInt64(count)
+    processor.count("hypercall (SYSCALL), served in the sandbox", UInt64(count))
+  }
+
   private func result(_ number: UInt64, _ context: inout HypercallContext) -> UInt64 {
     let a = context.arguments
     do throws(XenError) {

@@ -45,7 +45,7 @@ final class ParavirtProcessor: Processor {
   private enum Plan {
     case stop(StopReason)
     case rest(until: UInt64)
-    case run(GuestAddressSpace, until: UInt64)
+    case run(GuestAddressSpace, until: UInt64, serving: Bool)
   }
 
   func run() throws(TechniqueFailure) -> StopReason {
@@ -65,8 +65,8 @@ final class ParavirtProcessor: Processor {
       switch plan {
       case .stop(let reason): return reason
       case .rest(let deadline): doorbell.sleep(until: deadline)
-      case .run(let space, let deadline):
-        if let reason = step(domain, space, until: deadline) { return reason }
+      case .run(let space, let deadline, let serving):
+        if let reason = step(domain, space, until: deadline, serving: serving) { return reason }
       }
     }
   }
@@ -91,11 +91,23 @@ final class ParavirtProcessor: Processor {
     if let reason = endingReason(domain) { return .stop(reason) }
     var inUse: Set<UInt64> = []
     for other in domain.processors where other.isUp { inUse.insert(other.root) }
-    return .run(try spaces.space(for: processor.root, inUse: inUse), until: processor.deadline)
+    let space = try spaces.space(for: processor.root, inUse: inUse)
+    // The guest may open its mask without a call, and Xen delivers what is pending at its next return to the guest, for
+    // whatever reason. So one is not far away here either, and the sandbox doesn't answer calls by itself meanwhile.
+    guard processor.hasPendingUpcall else {
+      let serves = domain.layout == .bits64 && processor.mode == .kernel
+      return .run(space, until: processor.deadline, serving: serves)
+    }
+    return .run(space, until: min(processor.deadline, monotonicNanoseconds() &+ Self.glance), serving: false)
   }
 
+  /// How long guest code may run with an upcall pending until its mask is looked at again.
+  private static let glance: UInt64 = 10_000_000
+
   /// Runs guest code up to its next trap and answers it.
-  private func step(_ domain: Domain, _ space: GuestAddressSpace, until deadline: UInt64) -> StopReason? {
+  private func step(
+    _ domain: Domain, _ space: GuestAddressSpace, until deadline: UInt64, serving: Bool
+  ) -> StopReason? {
     do {
       let thread = try thread(in: space, domain)
       if let lastThread, lastThread !== thread {
@@ -105,11 +117,13 @@ final class ParavirtProcessor: Processor {
       lastThread = thread
       guard doorbell.enter(space) else { return nil }
       defer { doorbell.leave() }
+      thread.setServesSegmentBases(serving)
       let entered = monotonicNanoseconds()
       let trap = try thread.run(&registers, until: deadline)
       counters.count(.nanosecondsInGuest, monotonicNanoseconds() &- entered)
       counters.count(.exit)
       try domain.lock.withLock { _ in
+        domain.countServed(thread.takeServedCount(), domain.processors[number])
         guard domain.ending == nil else { return }
         try answer(trap, domain, domain.processors[number], space)
       }

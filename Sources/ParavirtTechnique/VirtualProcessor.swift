@@ -106,7 +106,7 @@ final class VirtualProcessor {
     return timer
   }
 
-  func count(_ cause: String) { trapCounts[cause, default: 0] &+= 1 }
+  func count(_ cause: String, _ times: UInt64 = 1) { trapCounts[cause, default: 0] &+= times }
 }
 
 /// How long a processor was in each state (`struct vcpu_runstate_info`).

@@ -121,6 +121,18 @@ static inline uint64_t xen_read_msr(uint32_t number) {
   return (uint64_t)high << 32 | low;
 }
 
+// Without the hypercall page, as GRUB and Linux make their calls.
+static inline uint64_t xen_bare_hypercall(uint64_t number, uint64_t first, uint64_t second) {
+  __asm__ volatile("syscall" : "+a"(number) : "D"(first), "S"(second) : "rcx", "r11", "memory");
+  return number;
+}
+
+// A load of two bytes of code.
+static inline void cost_load(uint64_t address) {
+  uint8_t value;
+  __asm__ volatile("movb (%1), %0" : "=a"(value) : "D"(address) : "memory");
+}
+
 static inline void cost_breakpoint(void) { __asm__ volatile("int3" : : : "memory"); }
 
 static inline uint64_t xen_timestamp(void) { return __builtin_ia32_rdtsc(); }
