@@ -42,6 +42,10 @@ final class Domain: @unchecked Sendable {
   /// The machine-to-physical table, by frame from `XenMachine.firstFrame` on.
   var pseudoPhysical: [UInt64]
   var grants = GrantTable()
+  /// When the domain ends unless it says before then that it is alive (SCHEDOP_watchdog).
+  var watchdogs: [UInt64?] = [nil, nil]
+  /// VM_ASSIST: bits by type.
+  var assists: UInt64 = 0
   let sharedInfo: UnsafeMutableRawPointer
   /// Input has come in at the console's port.
   let inputArrived = Atomic<Bool>(false)
@@ -72,7 +76,7 @@ final class Domain: @unchecked Sendable {
       let consolePage = frames.bytes(Self.word(start, isWide ? 72 : 52, isWide))
     else { return nil }
     self.sharedInfo = sharedInfo
-    store = XenStore(page: storePage, domain: 1)
+    store = XenStore(page: storePage, domain: Int(Self.ownNumber))
     console = ConsoleRing(page: consolePage, bus: bus)
     processors = doorbells.enumerated().map { number, doorbell in
       let info = sharedInfo + 64 * number
@@ -107,6 +111,14 @@ final class Domain: @unchecked Sendable {
     for root in tables.releasedRoots { translations?.forget(root: root) }
     tables.releasedRoots = []
   }
+
+  /// DOMID_SELF, and the number of the only domain that there is.
+  static let self16: UInt16 = 0x7ff0
+  static let ownNumber: UInt16 = 1
+
+  func isSelf(_ domain: UInt16) -> Bool { domain == Self.self16 || domain == Self.ownNumber }
+
+  var nextWatchdog: UInt64 { watchdogs.reduce(.max) { min($0, $1 ?? .max) } }
 
   func end(_ ending: Ending) {
     guard self.ending == nil else { return }

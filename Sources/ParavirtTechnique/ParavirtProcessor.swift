@@ -76,12 +76,15 @@ final class ParavirtProcessor: Processor {
   ) throws(TechniqueFailure) -> Plan {
     if let reason = endingReason(domain) { return .stop(reason) }
     domain.lookAround(processor)
-    guard processor.isUp else { return .rest(until: .max) }
+    if let reason = endingReason(domain) { return .stop(reason) }
+    guard processor.isUp else { return .rest(until: number == 0 ? domain.nextWatchdog : .max) }
     if let start = processor.start {
       registers = start
       processor.start = nil
     }
-    guard processor.rest == .none else { return .rest(until: processor.deadline) }
+    guard processor.rest == .none else {
+      return .rest(until: min(processor.deadline, number == 0 ? domain.nextWatchdog : .max))
+    }
     if processor.isYielding {
       processor.isYielding = false
       sched_yield()
@@ -92,13 +95,15 @@ final class ParavirtProcessor: Processor {
     var inUse: Set<UInt64> = []
     for other in domain.processors where other.isUp { inUse.insert(other.root) }
     let space = try spaces.space(for: processor.root, inUse: inUse)
+    domain.updateRunState(processor)
+    let deadline = min(processor.deadline, number == 0 ? domain.nextWatchdog : .max)
     // The guest may open its mask without a call, and Xen delivers what is pending at its next return to the guest, for
     // whatever reason. So one is not far away here either, and the sandbox doesn't answer calls by itself meanwhile.
     guard processor.hasPendingUpcall else {
       let serves = domain.layout == .bits64 && processor.mode == .kernel
-      return .run(space, until: processor.deadline, serving: serves)
+      return .run(space, until: deadline, serving: serves)
     }
-    return .run(space, until: min(processor.deadline, monotonicNanoseconds() &+ Self.glance), serving: false)
+    return .run(space, until: min(deadline, monotonicNanoseconds() &+ Self.glance), serving: false)
   }
 
   /// How long guest code may run with an upcall pending until its mask is looked at again.
@@ -320,6 +325,7 @@ final class ParavirtProcessor: Processor {
       case 0: return domain.store.exitCode.map { .exited(code: $0) } ?? .shutdown
       case 1: return domain.store.exitCode.map { .exited(code: $0) } ?? .reset
       case 3: return .crashed(crashReport("the guest says that it crashed (SHUTDOWN_crash)", domain))
+      case 4: return .crashed(crashReport("the guest's watchdog has run out (SHUTDOWN_watchdog)", domain))
       default: return .crashed(crashReport("the guest shut down for reason \(reason), which is not done here", domain))
       }
     }

@@ -64,7 +64,8 @@ extension Domain {
     _ bytes: [UInt8], _ processor: VirtualProcessor, _ registers: inout UserRegisters
   ) -> Bool {
     guard var instruction = GuestInstruction(bytes) else { return false }
-    let mayUsePorts = processor.ioPrivilege >= 1
+    // The kernel counts as level 1, unless it has said that it wants to be level 0 in this.
+    let mayUsePorts = showsIOPrivilege || processor.ioPrivilege >= 1
     switch instruction.opcode {
     case 0xfa, 0xfb:
       guard mayUsePorts else { return false }
@@ -235,23 +236,33 @@ extension Domain {
         } else {
           value = registers.general(instruction.baseRegister) & 0xffff
         }
-        guard value == Selectors.data64 else { return false }
-        if instruction.register == 4 { registers.fsBase = 0 }
-        if instruction.register == 5 { registers.gsBase = 0 }
+        // CS can't be loaded so. SS must be writable, and its base counts as little as those of DS and ES.
+        guard instruction.register != 1, instruction.register < 6,
+          let segment = dataSegment(UInt16(truncatingIfNeeded: value), processor),
+          instruction.register != 2 || segment.isWritable
+        else { return false }
+        if instruction.register == 4 { registers.fsBase = UInt64(segment.base) }
+        if instruction.register == 5 { registers.gsBase = UInt64(segment.base) }
         registers.rip &+= UInt64(instruction.position)
       case 0xcf where instruction.isWide:
         var words: [UInt64] = []
         for position in 0..<5 as Range<UInt64> {
           words.append(try read(UInt64.self, registers.rsp &+ 8 &* position, root: root))
         }
-        guard words[1] == Selectors.code64, words[4] == Selectors.data64 else { return false }
+        guard let code = hostCodeSelector(UInt16(truncatingIfNeeded: words[1]), processor), words[1] & 3 == 3,
+          words[4] & 3 == 3, let stack = dataSegment(UInt16(truncatingIfNeeded: words[4]), processor), stack.isWritable
+        else { return false }
+        registers.cs = code
         registers.rip = words[0]
         registers.rflags = words[2] & ~(Flags.ioPrivilege | Flags.virtual8086) | Flags.interrupt
         registers.rsp = words[3]
       case 0xcb:
         let size: UInt64 = instruction.isWide ? 8 : 4
         let (rip, selector) = try farPointer(registers.rsp, size, root)
-        guard selector & 0xffff == Selectors.code64 else { return false }
+        guard selector & 3 == 3, let code = hostCodeSelector(UInt16(truncatingIfNeeded: selector), processor) else {
+          return false
+        }
+        registers.cs = code
         registers.rip = rip
         registers.rsp &+= 2 &* size
       case 0xff:
@@ -265,7 +276,9 @@ extension Domain {
         let size: UInt64 = instruction.isWide ? 8 : 4
         let rip =
           size == 8 ? try read(UInt64.self, address, root: root) : UInt64(try read(UInt32.self, address, root: root))
-        guard UInt64(try read(UInt16.self, address &+ size, root: root)) == Selectors.code64 else { return false }
+        guard let code = hostCodeSelector(try read(UInt16.self, address &+ size, root: root), processor) else {
+          return false
+        }
         if isCall {
           let back = registers.rip &+ UInt64(instruction.position)
           let stack = registers.rsp &- 2 &* size
@@ -278,6 +291,7 @@ extension Domain {
           }
           registers.rsp = stack
         }
+        registers.cs = code
         registers.rip = rip
       default: return false
       }

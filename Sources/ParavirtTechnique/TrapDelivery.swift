@@ -56,17 +56,19 @@ extension Domain {
   }
 
   /// Pushes a frame and goes on at a callback. From user mode the frame goes to the stack that stack_switch named.
+  /// - Parameter selectors: of code and stack where they are not those that the host has.
   /// - Throws: `badAddress` when there is no stack: the domain can't go on.
   func bounce(
     _ processor: VirtualProcessor, _ registers: inout UserRegisters, to callback: VirtualProcessor.Callback,
-    errorCode: UInt64?
+    errorCode: UInt64?, selectors: (code: UInt64, stack: UInt64)? = nil
   ) throws(XenError) {
     guard callback.address != 0 else { throw .badAddress }
     let mask: UInt64 = processor.upcallsAreMasked ? 1 : 0
     let flags =
       registers.rflags & ~(Flags.resume | Flags.interrupt | Flags.ioPrivilege) | (mask == 0 ? Flags.interrupt : 0)
-    var codeSelector = codeSelector(registers)
-    let stackSelector = stackSelector(registers)
+      | (showsIOPrivilege ? UInt64(processor.ioPrivilege) << 12 : 0)
+    var codeSelector = selectors?.code ?? codeSelector(registers)
+    let stackSelector = selectors?.stack ?? stackSelector(registers)
     let (oldRSP, oldRIP) = (registers.rsp, registers.rip)
     let (oldRCX, oldR11) = (registers.rcx, registers.r11)
     var stack = registers.rsp
@@ -106,7 +108,8 @@ extension Domain {
 
   /// Gives an exception to the guest.
   func raise(
-    vector: UInt8, errorCode: UInt64?, _ processor: VirtualProcessor, _ registers: inout UserRegisters
+    vector: UInt8, errorCode: UInt64?, _ processor: VirtualProcessor, _ registers: inout UserRegisters,
+    selectors: (code: UInt64, stack: UInt64)? = nil
   ) {
     let entry = processor.traps[Int(vector)]
     let what = "exception \(vector) at \(hexadecimal(registers.rip))"
@@ -115,7 +118,7 @@ extension Domain {
     }
     let callback = VirtualProcessor.Callback(address: entry.address, masksUpcalls: entry.masksUpcalls)
     do throws(XenError) {
-      try bounce(processor, &registers, to: callback, errorCode: errorCode)
+      try bounce(processor, &registers, to: callback, errorCode: errorCode, selectors: selectors)
     } catch {
       end(.crashed("\(what), and the guest has no stack for it at \(hexadecimal(registers.rsp))"))
     }
@@ -192,12 +195,9 @@ extension Domain {
       }
       switchMode(processor, &registers)
     }
+    if showsIOPrivilege { processor.ioPrivilege = UInt8(words[6] >> 12 & 3) }
     registers.rax = words[0]
     registers.rip = words[4]
-    registers.cs =
-      UInt16(truncatingIfNeeded: words[5]) | 3 == UInt16(Selectors.code32)
-      ? Selectors.hostCode32 : Selectors.hostCode64
-    registers.ss = Selectors.hostData
     registers.rflags = words[6] & ~(Flags.ioPrivilege | Flags.virtual8086) | Flags.interrupt
     registers.rsp = words[7]
     if words[3] & cameBySystemCall == 0 {
@@ -209,6 +209,15 @@ extension Domain {
       registers.rcx = registers.rip
     }
     processor.upcallsAreMasked = words[6] & Flags.interrupt == 0
+    // What the processor would say of selectors that can't be loaded, at the instruction that was to be next.
+    let selectors = (code: words[5] & 0xffff | 3, stack: words[8] & 0xffff | 3)
+    guard let code = hostCodeSelector(UInt16(selectors.code), processor) else {
+      return raise(vector: 13, errorCode: selectors.code & ~3, processor, &registers, selectors: selectors)
+    }
+    guard dataSegment(UInt16(selectors.stack), processor)?.isWritable ?? false else {
+      return raise(vector: 13, errorCode: selectors.stack & ~3, processor, &registers, selectors: selectors)
+    }
+    (registers.cs, registers.ss) = (code, Selectors.hostData)
   }
 
   /// eax, eip, cs, eflags: within the kernel, which is all that 32-bit domains have here.
@@ -220,6 +229,7 @@ extension Domain {
     guard words[2] & 3 != 3 else {
       return end(.crashed("a 32-bit guest enters user mode, which is not done here"))
     }
+    if showsIOPrivilege { processor.ioPrivilege = UInt8(words[3] >> 12 & 3) }
     registers.rax = words[0]
     registers.rip = words[1]
     registers.rflags = words[3] & ~(Flags.ioPrivilege | Flags.virtual8086) | Flags.interrupt

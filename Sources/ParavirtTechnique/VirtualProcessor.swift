@@ -66,6 +66,12 @@ final class VirtualProcessor {
   /// The GS base of the mode that it is not in.
   var otherGSBase: UInt64 = 0
 
+  /// The guest's descriptor table (set_gdt), and its local one (MMUEXT_SET_LDT).
+  var descriptorFrames: [UInt64] = []
+  var descriptorCount: UInt64 = 0
+  var localDescriptors: UInt64 = 0
+  var localDescriptorCount: UInt64 = 0
+
   /// When VIRQ_TIMER is due, in the host's monotonic time.
   var timer: UInt64 = .max
   /// And how long after that again; 0 for once.
@@ -120,9 +126,12 @@ struct RunState {
   private(set) var times: [UInt64] = [0, 0, 0, 0]
   /// Where the guest wants to see it; 0 where it does not.
   var area: UInt64 = 0
+  /// Whether what the guest sees there is old.
+  var isStale = false
 
   mutating func change(to new: Kind, at now: UInt64) {
     guard new != kind else { return }
+    isStale = true
     times[Int(kind.rawValue)] &+= now &- since
     (kind, since) = (new, now)
   }
