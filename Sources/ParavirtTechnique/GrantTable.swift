@@ -213,8 +213,8 @@ extension Domain {
     for (part, isGrant, readOnly) in [
       (source, flags & Flag.copiesFromGrant != 0, true), (target, flags & Flag.copiesToGrant != 0, false),
     ] {
-      guard isGrant || part.domain == Self.self16 else { return .permissionDenied }
       guard isSelf(part.domain) else { return .badDomain }
+      guard isGrant || part.domain == Self.self16 else { return .permissionDenied }
       if isGrant {
         switch grantedFrame(UInt32(truncatingIfNeeded: part.name), readOnly: readOnly, maps: false) {
         case .success(let frame): found.append(frame)

@@ -22,7 +22,7 @@ extension Domain {
   /// As above, or an ordinary store where the frame is no page table.
   private func changeOrStore(_ frame: UInt64, _ position: UInt64, to value: UInt64) throws(XenError) {
     if tables.use(frame).level != nil { return try change(frame, position, to: value) }
-    guard tables.frames.isOwned(frame), let entry = frames.entry(frame, position) else { throw .invalid }
+    guard tables.isWritable(frame), let entry = frames.entry(frame, position) else { throw .invalid }
     entry.pointee = value
   }
 

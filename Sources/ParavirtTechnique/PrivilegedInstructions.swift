@@ -39,6 +39,10 @@ extension Domain {
         processor.count("segment selector, emulated")
         return
       }
+      if let vector = absentSegmentVector(bytes, errorCode, processor) {
+        processor.count("exception \(vector)")
+        return raise(vector: vector, errorCode: errorCode, processor, &registers)
+      }
     }
     processor.count("exception 13")
     raise(vector: 13, errorCode: errorCode, processor, &registers)
@@ -297,6 +301,15 @@ extension Domain {
       }
       return true
     } catch { return false }
+  }
+
+  /// A load of a selector whose segment is one, but not present: the host's table doesn't have it at all.
+  private func absentSegmentVector(_ bytes: [UInt8], _ errorCode: UInt64, _ processor: VirtualProcessor) -> UInt8? {
+    guard errorCode > 3, var instruction = GuestInstruction(bytes), instruction.opcode == 0x8e, instruction.readModRM(),
+      let segment = descriptor(UInt16(truncatingIfNeeded: errorCode), processor), !segment.isPresent, segment.isSegment,
+      instruction.register == 2 ? segment.isWritable : segment.isReadable, segment.privilegeLevel == 3
+    else { return nil }
+    return instruction.register == 2 ? 12 : 11
   }
 
   private func farPointer(_ address: UInt64, _ size: UInt64, _ root: UInt64) throws(XenError) -> (UInt64, UInt64) {

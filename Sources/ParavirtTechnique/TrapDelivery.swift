@@ -117,10 +117,11 @@ extension Domain {
       return end(.crashed("\(what), and the guest has no handler for it"))
     }
     let callback = VirtualProcessor.Callback(address: entry.address, masksUpcalls: entry.masksUpcalls)
+    let stack = processor.mode == .user ? processor.kernelStack : registers.rsp
     do throws(XenError) {
       try bounce(processor, &registers, to: callback, errorCode: errorCode, selectors: selectors)
     } catch {
-      end(.crashed("\(what), and the guest has no stack for it at \(hexadecimal(registers.rsp))"))
+      end(.crashed("\(what), and the guest has no stack for it at \(hexadecimal(stack))"))
     }
   }
 

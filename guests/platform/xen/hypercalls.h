@@ -14,6 +14,9 @@ void xen_call_on_stack(uint64_t top, void (*_Nonnull function)(void));
 enum : uint64_t {
   xenSetTrapTable = 0,
   xenUpdatePageTables = 1,
+  xenSetDescriptorTable = 2,
+  xenUpdateDescriptor = 10,
+  xenAssist = 21,
   xenMulticall = 13,
   xenMemoryOperation = 12,
   xenGrantTable = 20,
