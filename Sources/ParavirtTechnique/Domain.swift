@@ -52,6 +52,8 @@ final class Domain: @unchecked Sendable {
   /// How often each hypercall was made, and how often each was refused as not implemented.
   var hypercallCounts = [UInt64](repeating: 0, count: 64)
   var notImplementedCounts: [String: UInt64] = [:]
+  /// What the guest asked for and natively run code can't have, by what it is.
+  private(set) var notHonouredCounts: [NotHonoured: UInt64] = [:]
   var pageFaultMappings: UInt64 = 0
   var pagesMapped: UInt64 = 0
 
@@ -111,6 +113,16 @@ final class Domain: @unchecked Sendable {
     for root in tables.releasedRoots { translations?.forget(root: root) }
     tables.releasedRoots = []
   }
+
+  /// What a guest may ask for without being refused, though it has no effect here.
+  enum NotHonoured: String {
+    case taskSwitched = "CR0.TS (no #NM follows)"
+    case breakpointAddresses = "debug registers (breakpoints can't be switched on)"
+    case control4 = "CR4.TSD, CR4.DE, CR4.PCE"
+    case nestedTask = "RFLAGS.NT at a trap (it is lost)"
+  }
+
+  func countNotHonoured(_ what: NotHonoured) { notHonouredCounts[what, default: 0] &+= 1 }
 
   /// DOMID_SELF, and the number of the only domain that there is.
   static let self16: UInt16 = 0x7ff0

@@ -81,6 +81,12 @@ extension Domain {
     }
   }
 
+  /// HYPERVISOR_fpu_taskswitch, CLTS and MOV to CR0: kept and told, but user code can't have #NM of it.
+  func setTaskSwitched(_ isSet: Bool, _ processor: VirtualProcessor) {
+    processor.isTaskSwitched = isSet
+    if isSet { countNotHonoured(.taskSwitched) }
+  }
+
   /// HYPERVISOR_set_debugreg: kept, but native execution has no breakpoints to set.
   func setDebugRegister(_ context: HypercallContext) throws(XenError) {
     let (number, value) = (context.arguments[0], context.arguments[1])
@@ -91,6 +97,7 @@ extension Domain {
         throw .notPermitted
       }
       processor.debugRegisters[Int(number)] = value
+      if value != 0 { countNotHonoured(.breakpointAddresses) }
     case 4...7:
       guard number >= 6 || !hasDebuggingExtensions(processor) else { throw .noDevice }
       guard value <= UInt64(UInt32.max) else { throw .invalid }

@@ -71,7 +71,7 @@ extension Domain {
       case 2: try setDescriptorTable(context)
       case 3: switchStack(context)
       case 4: setCallbacks(context)
-      case 5: context.processor.isTaskSwitched = a[0] != 0
+      case 5: setTaskSwitched(a[0] & 0xffff_ffff != 0, context.processor)
       case 8: try setDebugRegister(context)
       case 9: return try debugRegister(context)
       case 10: try updateDescriptor(context)

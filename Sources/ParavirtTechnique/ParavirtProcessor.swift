@@ -376,6 +376,7 @@ final class ParavirtProcessor: Processor {
         details["hypercall: \(HypercallName.of(UInt64(number)))"] = count
       }
       for (name, count) in domain.notImplementedCounts { details["hypercall refused with -ENOSYS: \(name)"] = count }
+      for (what, count) in domain.notHonouredCounts { details["not honoured: \(what.rawValue)"] = count }
       details["page-table entries written"] = domain.tables.updateCount
       details["page tables validated"] = domain.tables.validationCount
       details["mappings made"] = domain.pageFaultMappings

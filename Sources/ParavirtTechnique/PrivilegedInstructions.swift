@@ -54,8 +54,9 @@ extension Domain {
   ) {
     processor.count("software interrupt")
     let entry = processor.traps[vector & 0xff]
-    // The kernel of a 64-bit domain counts as level 0 here, its user code as level 3.
-    let isAllowed = processor.mode == .kernel || entry.privilegeLevel == 3
+    // The kernel counts as level 1, unless it wants to be level 0 in this; its user code as level 3.
+    let level: UInt8 = processor.mode == .user ? 3 : showsIOPrivilege ? 0 : 1
+    let isAllowed = entry.privilegeLevel >= level
     guard entry.address != 0, isAllowed else {
       return raise(vector: 13, errorCode: errorCode, processor, &registers)
     }
@@ -162,14 +163,16 @@ extension Domain {
     switch instruction.register {
     case 0:
       guard (value ^ Self.control0) & ~Self.taskSwitched == 0 else { return false }
-      processor.isTaskSwitched = value & Self.taskSwitched != 0
+      setTaskSwitched(value & Self.taskSwitched != 0, processor)
     case 2:
       processor.faultAddress = value
       processor.info.storeBytes(of: value, toByteOffset: layout.faultAddress, as: UInt64.self)
     case 3:
       guard (try? setKernelRoot(value >> 12, processor)) != nil else { return false }
     // What the guest may change of it (time stamps, debugging, performance counters) has no effect here.
-    case 4: processor.control4 = processor.control4 & ~0x10c | value & 0x10c
+    case 4:
+      if (processor.control4 ^ value) & 0x10c != 0 { countNotHonoured(.control4) }
+      processor.control4 = processor.control4 & ~0x10c | value & 0x10c
     default: return false
     }
     return true

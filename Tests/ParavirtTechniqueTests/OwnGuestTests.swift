@@ -26,6 +26,11 @@ struct OwnGuestTests {
     try check("smp", "", "smp-\(processors).txt", .exited(code: 0), processors: processors)
   }
 
+  @Test("nanobench: each operation, once", arguments: ["check", "check syscall"])
+  func nanobench(commandLine: String) throws {
+    try check("nanobench", commandLine, "nanobench-check-xen.txt", .exited(code: 0))
+  }
+
   @Test("abi: what real Xen says, too")
   func abi() throws { try check("abi", "", "abi.txt", .exited(code: 0)) }
 
