@@ -84,7 +84,7 @@ final class Domain: @unchecked Sendable {
       let info = sharedInfo + 64 * number
       // Upcalls are masked until the guest is ready for them.
       info.storeBytes(of: 1, toByteOffset: 1, as: UInt8.self)
-      return VirtualProcessor(number: number, info: info, doorbell: doorbell)
+      return VirtualProcessor(number: number, info: info, doorbell: doorbell, sharesRoot: !isWide)
     }
     pseudoPhysical = (0..<UInt64(frames.all.count)).map { $0 }
     processors[0].kernelRoot = root

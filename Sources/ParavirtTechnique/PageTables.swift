@@ -35,7 +35,7 @@ struct PageTables {
     let table, position: UInt64
     let entry: UInt64
     /// Whether all levels allow it.
-    let isWritable, isExecutable: Bool
+    let isWritable, isExecutable, isUsers: Bool
 
     var isPresent: Bool { entry & PageTables.present != 0 }
   }
@@ -228,6 +228,7 @@ struct PageTables {
     var table = root
     var isWritable = true
     var isExecutable = true
+    var isUsers = true
     guard levels == 4 || address < 1 << 32 else { return nil }
     for level in stride(from: levels, to: 1, by: -1) {
       let position = address >> UInt64(12 + 9 * (level - 1)) & 511
@@ -236,6 +237,7 @@ struct PageTables {
       if levels == 4 || level < 3 {
         isWritable = isWritable && entry & Self.writable != 0
         isExecutable = isExecutable && entry & Self.noExecute == 0
+        isUsers = isUsers && entry & Self.user != 0
       }
       table = Self.frame(entry)
     }
@@ -243,7 +245,7 @@ struct PageTables {
     guard let entry = frames.entry(table, position)?.pointee else { return nil }
     return Leaf(
       table: table, position: position, entry: entry, isWritable: isWritable && entry & Self.writable != 0,
-      isExecutable: isExecutable && entry & Self.noExecute == 0)
+      isExecutable: isExecutable && entry & Self.noExecute == 0, isUsers: isUsers && entry & Self.user != 0)
   }
 
   /// Whether the frame may be written: nothing else is made of it.

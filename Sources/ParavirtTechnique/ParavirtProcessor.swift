@@ -92,9 +92,9 @@ final class ParavirtProcessor: Processor {
     domain.deliverUpcall(processor, &registers)
     domain.removeStaleTranslations()
     if let reason = endingReason(domain) { return .stop(reason) }
-    var inUse: Set<UInt64> = []
-    for other in domain.processors where other.isUp { inUse.insert(other.root) }
-    let space = try spaces.space(for: processor.root, inUse: inUse)
+    var inUse: Set<AddressView> = []
+    for other in domain.processors where other.isUp { inUse.insert(other.view) }
+    let space = try spaces.space(for: processor.view, inUse: inUse)
     domain.updateRunState(processor)
     let deadline = min(processor.deadline, number == 0 ? domain.nextWatchdog : .max)
     // The guest may open its mask without a call, and Xen delivers what is pending at its next return to the guest, for
@@ -232,7 +232,8 @@ final class ParavirtProcessor: Processor {
     let leaf = domain.tables.leaf(address & 0xffff_ffff_ffff, root: processor.root)
     let isPresent = leaf?.isPresent ?? false
     if let leaf, isPresent, !isWrite || leaf.isWritable, !isFetch || leaf.isExecutable,
-      let entry = domain.frames.entry(leaf.table, leaf.position), domain.isCanonical(address)
+      leaf.isUsers || !processor.view.isUsers, let entry = domain.frames.entry(leaf.table, leaf.position),
+      domain.isCanonical(address)
     {
       guard hostAddress < MappingChange.addressLimit else {
         domain.end(
@@ -266,7 +267,8 @@ final class ParavirtProcessor: Processor {
     let entry = first.pointee
     let frame = PageTables.frame(entry)
     let isWritable = leaf.isWritable && entry & PageTables.dirty != 0
-    let rights = PageTables.present | PageTables.accessed | PageTables.writable | PageTables.noExecute
+    let rights =
+      PageTables.present | PageTables.accessed | PageTables.writable | PageTables.noExecute | PageTables.user
     /// The frame of an entry that can be mapped with this one.
     func alike(_ position: UInt64) -> UInt64? {
       guard let other = domain.frames.entry(leaf.table, position)?.pointee else { return nil }

@@ -29,12 +29,12 @@ extension Domain {
       }
       return softwareInterrupt(vector, length: 2, errorCode, processor, &registers)
     }
+    let bytes = instructionBytes(processor, registers)
+    if errorCode == 0, processor.mode == .kernel, emulate(bytes, processor, &registers) {
+      processor.count("privileged instruction, emulated")
+      return
+    }
     if layout == .bits64 {
-      let bytes = instructionBytes(processor, registers)
-      if errorCode == 0, processor.mode == .kernel, emulate(bytes, processor, &registers) {
-        processor.count("privileged instruction, emulated")
-        return
-      }
       if emulateSegments(bytes, processor, &registers) {
         processor.count("segment selector, emulated")
         return
@@ -68,7 +68,7 @@ extension Domain {
   private func emulate(
     _ bytes: [UInt8], _ processor: VirtualProcessor, _ registers: inout UserRegisters
   ) -> Bool {
-    guard var instruction = GuestInstruction(bytes) else { return false }
+    guard var instruction = GuestInstruction(bytes, is64Bit: layout == .bits64) else { return false }
     // The kernel counts as level 1, unless it has said that it wants to be level 0 in this.
     let mayUsePorts = showsIOPrivilege || processor.ioPrivilege >= 1
     switch instruction.opcode {
@@ -121,7 +121,7 @@ extension Domain {
     _ instruction: GuestInstruction, _ processor: VirtualProcessor, _ registers: inout UserRegisters
   ) -> Bool {
     let size: UInt64 = instruction.opcode & 1 == 0 ? 1 : instruction.operandPrefix ? 2 : 4
-    let wanted = instruction.repeats ? registers.rcx : 1
+    let wanted = instruction.repeats ? layout == .bits64 ? registers.rcx : registers.rcx & 0xffff_ffff : 1
     let count = min(wanted, 1024)
     let isDown = registers.rflags & Flags.direction != 0
     let step = isDown ? 0 &- size : size
@@ -166,7 +166,7 @@ extension Domain {
       setTaskSwitched(value & Self.taskSwitched != 0, processor)
     case 2:
       processor.faultAddress = value
-      processor.info.storeBytes(of: value, toByteOffset: layout.faultAddress, as: UInt64.self)
+      storeFaultAddress(value, processor)
     case 3:
       guard (try? setKernelRoot(value >> 12, processor)) != nil else { return false }
     // What the guest may change of it (time stamps, debugging, performance counters) has no effect here.
@@ -181,6 +181,8 @@ extension Domain {
   private func moveModelSpecificRegister(
     _ isWrite: Bool, _ processor: VirtualProcessor, _ registers: inout UserRegisters
   ) -> Bool {
+    // Bases, and what a processor of 64 bits is asked.
+    guard layout == .bits64 else { return false }
     let number = registers.rcx & 0xffff_ffff
     if isWrite {
       let value = registers.rax & 0xffff_ffff | registers.rdx << 32
@@ -210,7 +212,7 @@ extension Domain {
   /// UD2, "xen", CPUID: how a paravirtual kernel asks for the hypervisor's leaves, too.
   func emulateIdentification(_ processor: VirtualProcessor, _ registers: inout UserRegisters) -> Bool {
     let bytes = instructionBytes(processor, registers)
-    guard layout == .bits64, bytes.starts(with: [0x0f, 0x0b, 0x78, 0x65, 0x6e, 0x0f, 0xa2]) else { return false }
+    guard bytes.starts(with: [0x0f, 0x0b, 0x78, 0x65, 0x6e, 0x0f, 0xa2]) else { return false }
     let leaf = UInt32(truncatingIfNeeded: registers.rax)
     let words: (UInt32, UInt32, UInt32, UInt32)
     switch leaf {

@@ -45,7 +45,12 @@ final class VirtualProcessor {
   /// Registers to begin with, when another processor has set it up.
   var start: UserRegisters?
 
+  /// Whether user mode has the kernel's page tables: of 32 bits, where the kernel is at level 1 and the tables themselves
+  /// can tell it from user code.
+  let sharesRoot: Bool
   var mode = Mode.kernel
+  /// The selectors that user code of a 32-bit guest was entered with.
+  var userSelectors: (code: UInt64, stack: UInt64) = (Selectors.userCode32, Selectors.userData32)
   /// Machine frames of the roots; 0 for a user root that there is not.
   var kernelRoot: UInt64 = 0
   var userRoot: UInt64 = 0
@@ -88,13 +93,17 @@ final class VirtualProcessor {
   var modeSwitchCount: UInt64 = 0
   var upcallCount: UInt64 = 0
 
-  init(number: Int, info: UnsafeMutableRawPointer, doorbell: Doorbell) {
+  init(number: Int, info: UnsafeMutableRawPointer, doorbell: Doorbell, sharesRoot: Bool) {
     self.number = number
+    self.sharesRoot = sharesRoot
     self.info = info
     self.doorbell = doorbell
   }
 
-  var root: UInt64 { mode == .kernel ? kernelRoot : userRoot }
+  var root: UInt64 { mode == .kernel || sharesRoot ? kernelRoot : userRoot }
+
+  /// What guest code can reach now.
+  var view: AddressView { AddressView(root: root, isUsers: sharesRoot && mode == .user) }
 
   /// The virtual interrupt flag, inverted.
   var upcallsAreMasked: Bool {

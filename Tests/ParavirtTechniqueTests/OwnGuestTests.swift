@@ -34,6 +34,9 @@ struct OwnGuestTests {
   @Test("abi: what real Xen says, too")
   func abi() throws { try check("abi", "", "abi.txt", .exited(code: 0)) }
 
+  @Test("user32: a kernel of 32 bits and its user code, in one set of page tables")
+  func user32() throws { try check("user32", "", "user32.txt", .poweredOff) }
+
   @Test("privileged: what traps, what became a hypercall, what goes through silently")
   func privileged() throws { try check("privileged", "", "privileged-xen.txt", .exited(code: 0)) }
 
