@@ -96,6 +96,15 @@ xen_entry:
   mov $io_level, %ecx
   hypercall 33
   cli
+  mov $KERNEL_SS, %eax
+  mov %eax, %ds
+  mov %eax, %ss
+  mov %eax, %fs
+  mov %fs:io_level, %ebx
+  dec %ebx
+  jnz after_breakpoint
+  ljmp $KERNEL_CS, $1f
+1:
   mov %cr3, %eax
   and $0xfff, %eax
   mov $text_control, %esi

@@ -309,6 +309,8 @@ hand_over:
   jz 7f
   mov %eax, %ds
   mov %eax, %es
+  mov %eax, %fs
+  mov %eax, %gs
 7:
 resume:
   lea 8(%r13), %rsp

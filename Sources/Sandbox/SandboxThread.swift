@@ -102,7 +102,7 @@ public final class SandboxThread {
     return count &- servedBefore
   }
 
-  /// Which data segment guest code has in DS and ES from its next run on.
+  /// Which data segment guest code has in DS, ES, FS and GS from each run on.
   public func setDataSelector(_ selector: UInt16) {
     process.shared.area(index).storeBytes(
       of: UInt32(selector), toByteOffset: Int(CSTUB_AREA_DATA_SELECTOR), as: UInt32.self)
