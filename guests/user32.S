@@ -111,6 +111,7 @@ xen_entry:
   call print
   call print_number
   call end_line
+  call start_second
   int3
 after_breakpoint:
 
@@ -143,6 +144,50 @@ finish:
   mov $2, %ebx
   mov $zero, %ecx
   hypercall 29
+  ud2
+
+// Another processor, if there is one: it says so in memory and goes down.
+start_second:
+  mov $3, %ebx
+  mov $1, %ecx
+  hypercall 24
+  test %eax, %eax
+  js 2f
+  movl $4, context + 512
+  movl $second, context + 516 + 32
+  movl $KERNEL_CS, context + 516 + 36
+  movl $2, context + 516 + 40
+  movl $second_stack_end, context + 516 + 44
+  movl $KERNEL_SS, context + 516 + 48
+  mov %cr3, %eax
+  mov %eax, context + 2728
+  xor %ebx, %ebx
+  mov $1, %ecx
+  mov $context, %edx
+  hypercall 24
+  mov $1, %ebx
+  mov $1, %ecx
+  hypercall 24
+1:
+  xor %ebx, %ebx
+  hypercall 29
+  cmpl $0, second_runs
+  je 1b
+  mov $text_second, %esi
+  call print
+  mov second_runs, %eax
+  call print_number
+  call end_line
+2:
+  ret
+
+second:
+  mov %esp, %eax
+  sub $second_stack_end - 0x222, %eax
+  mov %eax, second_runs
+  mov $2, %ebx
+  mov $1, %ecx
+  hypercall 24
   ud2
 
 // VIRQ_TIMER, twenty milliseconds after the system time that shared_info had last.
@@ -344,6 +389,7 @@ wait_for_event:
 digits: .ascii "0123456789abcdef"
 text_kernel_reads: .asciz "the kernel reads "
 text_control: .asciz "cli is taken, cr3 ends in "
+text_second: .asciz "another processor says "
 text_vector: .asciz "vector "
 text_code: .asciz ", code "
 text_cs: .asciz ", cs "
@@ -384,6 +430,7 @@ position: .long 0
 saved: .long 0
 console_port: .long 0
 bind: .long 0, 0, 0
+second_runs: .long 0
   .balign 4096
 secret: .long 0x5ec2e7
   .fill 4092, 1, 0x90
@@ -397,3 +444,5 @@ kernel_stack_end:
   .fill 4096, 1, 0
 user_stack_end:
   .fill 4096, 1, 0
+second_stack_end:
+context: .fill 4096, 1, 0

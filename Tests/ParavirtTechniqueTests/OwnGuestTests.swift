@@ -35,7 +35,10 @@ struct OwnGuestTests {
   func abi() throws { try check("abi", "", "abi.txt", .exited(code: 0)) }
 
   @Test("user32: a kernel of 32 bits and its user code, in one set of page tables")
-  func user32() throws { try check("user32", "", "user32.txt", .poweredOff) }
+  func user32() throws {
+    try check("user32", "", "user32.txt", .poweredOff)
+    try check("user32", "", "user32-2.txt", .poweredOff, processors: 2)
+  }
 
   @Test("privileged: what traps, what became a hypercall, what goes through silently")
   func privileged() throws { try check("privileged", "", "privileged-xen.txt", .exited(code: 0)) }
