@@ -61,15 +61,15 @@ extension Domain {
   }
 
   /// HYPERVISOR_mmu_update: machine address of an entry with the kind in bits 0 and 1, and its value; on all widths.
-  func updatePageTables(_ context: HypercallContext) throws(XenError) -> UInt64 {
-    let (address, count, done) = (context.arguments[0], context.arguments[1], context.arguments[2])
-    guard count <= Self.batchLimit else { throw .invalid }
+  func updatePageTables(_ context: inout HypercallContext) throws(XenError) -> UInt64 {
+    let (address, done) = (context.arguments[0], context.arguments[2])
+    let (count, before) = try batch(context)
     // Whose page tables, plus one, and whose pages.
     let tableOwner = context.arguments[3] >> 16 & 0xffff
     guard tableOwner == 0 || tableOwner == Self.ownNumber + 1 else { throw .noSuchProcess }
     try checkPageOwner(context.arguments[3])
     var finished: UInt64 = 0
-    defer { report(finished, at: done, context) }
+    defer { report(before &+ finished, at: done, context) }
     while finished < count {
       let pointer = try quad(address &+ 16 &* finished, context)
       var value = try quad(address &+ 16 &* finished &+ 8, context)
@@ -90,17 +90,47 @@ extension Domain {
       }
       finished += 1
     }
-    return 0
+    return goOn(1, entrySize: 16, after: count, &context)
+  }
+
+  /// Set in the count of a call that goes on with a batch.
+  private static let goesOn: UInt64 = 1 << 31
+
+  /// How many entries of a batch are done now, and how many of it have been done before: a long one is executed again, so
+  /// that others have their turn and the processor can be stopped.
+  private func batch(_ context: HypercallContext) throws(XenError) -> (count: UInt64, before: UInt64) {
+    let said = context.arguments[1] & 0xffff_ffff
+    let total = said & ~Self.goesOn
+    guard !context.isInner || said <= Self.batchLimit else { throw .invalid }
+    let done = context.arguments[2]
+    let before = said == total || done == 0 ? 0 : UInt64((try? half(done, context)) ?? 0)
+    return (min(total, Self.batchLimit), before)
+  }
+
+  /// The result of a batch; where there is more of it, the call is made again with the rest.
+  private func goOn(_ number: UInt64, entrySize: UInt64, after count: UInt64, _ context: inout HypercallContext)
+    -> UInt64
+  {
+    let total = context.arguments[1] & 0xffff_ffff & ~Self.goesOn
+    guard total > count else { return 0 }
+    let (address, rest) = (context.arguments[0] &+ entrySize &* count, (total - count) | Self.goesOn)
+    switch layout {
+    case .bits64: (context.registers.rdi, context.registers.rsi) = (address, rest)
+    case .bits32: (context.registers.rbx, context.registers.rcx) = (address & 0xffff_ffff, rest)
+    }
+    // SYSCALL, or INT 82h.
+    context.registers.rip &-= 2
+    return number
   }
 
   /// HYPERVISOR_mmuext_op: command and two arguments.
-  func extendedPaging(_ context: HypercallContext) throws(XenError) {
-    let (address, count, done) = (context.arguments[0], context.arguments[1], context.arguments[2])
-    guard count <= Self.batchLimit else { throw .invalid }
+  func extendedPaging(_ context: inout HypercallContext) throws(XenError) -> UInt64 {
+    let (address, done) = (context.arguments[0], context.arguments[2])
+    let (count, before) = try batch(context)
     try checkPageOwner(context.arguments[3])
     let size: UInt64 = layout == .bits64 ? 24 : 12
     var finished: UInt64 = 0
-    defer { report(finished, at: done, context) }
+    defer { report(before &+ finished, at: done, context) }
     while finished < count {
       let entry = address &+ size &* finished
       let operation = try half(entry, context)
@@ -109,6 +139,7 @@ extension Domain {
       try extendedPaging(operation, argument, second, context.processor)
       finished += 1
     }
+    return goOn(26, entrySize: size, after: count, &context)
   }
 
   /// Whose pages a batch is about: this domain's, which is not to be named by its number.

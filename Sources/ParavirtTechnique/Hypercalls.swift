@@ -15,6 +15,8 @@ struct HypercallContext {
   let processor: VirtualProcessor
   let arguments: [UInt64]
   var registers: UserRegisters
+  /// Of a multicall: it can't be gone on with by executing it again.
+  var isInner = false
 
   var root: UInt64 { processor.kernelRoot }
 }
@@ -67,7 +69,7 @@ extension Domain {
     do throws(XenError) {
       switch number {
       case 0: try setTrapTable(context)
-      case 1: return try updatePageTables(context)
+      case 1: return try updatePageTables(&context)
       case 2: try setDescriptorTable(context)
       case 3: switchStack(context)
       case 4: setCallbacks(context)
@@ -86,7 +88,7 @@ extension Domain {
       case 21: try assist(context)
       case 24: return try processorOperation(context)
       case 25: try setSegmentBase(&context)
-      case 26: try extendedPaging(context)
+      case 26: return try extendedPaging(&context)
       case 29: return try schedule(context)
       case 30: try callbackOperation(context)
       case 32: try eventChannelOperation(context)
@@ -151,7 +153,8 @@ extension Domain {
         arguments.append(try long(entry &+ size &* (2 &+ argument), context))
       }
       if number < UInt64(hypercallCounts.count) { hypercallCounts[Int(number)] += 1 }
-      var inner = HypercallContext(processor: context.processor, arguments: arguments, registers: context.registers)
+      var inner = HypercallContext(
+        processor: context.processor, arguments: arguments, registers: context.registers, isInner: true)
       let answer =
         number == Self.multicallNumber || number == Self.iretNumber
         ? XenError.notImplemented.result : result(number, &inner)
