@@ -29,6 +29,9 @@ enum ABI {
     TimerTests.run()
     PagingTests.run()
     CallTests.run()
+    GrantTests.run()
+    DescriptorTests.run()
+    DetailTests.run(process)
     Console.print("Through.")
     Platform.exit(0)
   }

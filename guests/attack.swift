@@ -31,7 +31,10 @@ enum Attack {
     if Arguments.contains("flags") { flags() }
     if Arguments.contains("race") { race() }
     if Arguments.contains("jumps") { jumps() }
+    if let offset = Arguments.number("jump-at=") { jump(to: offset, Arguments.number("with=") ?? 0) }
     if Arguments.contains("frames") { foreignFrames() }
+    if Arguments.contains("tables") { TableAttack.run() }
+    if Arguments.contains("stale") { TableAttack.stale() }
     if Arguments.contains("descriptors") { descriptors() }
     if Arguments.contains("mappings") { mappings() }
     Console.print("Through.")
@@ -196,6 +199,14 @@ enum Attack {
     }
   }
 
+  /// To any byte of the stub's page, with all registers the same: somewhere in the frames, in the configuration, 0, -1.
+  static func jump(to offset: UInt64, _ way: UInt64) {
+    let values = [Stub.frames + Stub.areaSize + 0x4000, Stub.configuration, 0, .max] as InlineFlags
+    var value: UInt64 = 0
+    for (position, candidate) in values.enumerated() where UInt64(position) == way { value = candidate }
+    attack_jump_with(Stub.code + offset, value)
+  }
+
   static func foreignFrames() {
     let page = Platform.allocateFrame()?.address ?? 0
     for frame in [0, 1, 0xfff, 0x10_0000, 0xff_ffff_ffff] as InlineFlags {
@@ -211,9 +222,7 @@ enum Attack {
   }
 
   static func descriptors() {
-    for number in [2, 10] as InlineFlags {
-      judge("set_gdt and update_descriptor are refused", Int64(bitPattern: attack_call(number)) < 0)
-    }
+    TableAttack.descriptors()
     for selector in [0x08, 0x10, 0x33, 0x40, 0x4b, 0x53, 0x7f, 0xfff8] as InlineFlags {
       trapCount = 0
       _ = attack_load_selector(selector)

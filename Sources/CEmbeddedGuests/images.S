@@ -25,6 +25,7 @@ embedded_guest_\name\()_end:
   image attack_xen, "attack-xen"
   image cost_xen, "cost-xen"
   image abi_xen, "abi-xen"
+  image user32_xen, "user32-xen"
   image linux_init, "linux-init"
   image privileged_xen, "privileged-xen"
   image compute_xen, "compute-xen"

@@ -32,6 +32,17 @@
 #define SYS_seccomp 317
 #define SYS_close_range 436
 
+// ucontext_t and siginfo_t of x86-64 (Linux, arch/x86/include/uapi/asm/{ucontext,sigcontext}.h), and what is compared.
+#define CONTEXT_RDI 104
+#define CONTEXT_RSI 112
+#define CONTEXT_RAX 144
+#define CONTEXT_RIP 168
+#define INFO_CALL_ADDRESS 16
+#define INFO_ARCHITECTURE 28
+#define SIGSYS 31
+#define AUDIT_ARCH_X86_64 0xc000003e
+#define XEN_SET_SEGMENT_BASE 25
+
 #define MAP_SHARED_FIXED 0x11
 #define SIG_SETMASK 2
 // VM, FS, SIGHAND, THREAD, SYSVSEM, PARENT_SETTID; not FILES: each guest thread has a descriptor table of its own.
@@ -242,6 +253,9 @@ cstub_handler:
   mov %rsp, %r13
   mov %rsp, %rbx
   and $-CSTUB_AREA_SIZE, %rbx
+  cmp $SIGSYS, %edi
+  je system_call
+hand_over:
   mov %edi, CSTUB_AREA_SIGNAL(%rbx)
   mov %rsi, CSTUB_AREA_SIGINFO(%rbx)
   mov %rdx, CSTUB_AREA_CONTEXT(%rbx)
@@ -295,11 +309,44 @@ cstub_handler:
   jz 7f
   mov %eax, %ds
   mov %eax, %es
+  mov %eax, %fs
+  mov %eax, %gs
 7:
+resume:
   lea 8(%r13), %rsp
   mov $SYS_rt_sigreturn, %eax
   syscall
   ud2
+
+// A SYSCALL of guest code. One hypercall needs nobody else: set_segment_base for FS (0) and the kernel's GS (2), which is
+// one instruction that guest code could have executed itself. All else, and addresses of the upper half, are the monitor's.
+system_call:
+  cmpl $0, CSTUB_AREA_SERVES(%rbx)
+  je hand_over
+  cmpq $XEN_SET_SEGMENT_BASE, CONTEXT_RAX(%rdx)
+  jne hand_over
+  cmpl $AUDIT_ARCH_X86_64, INFO_ARCHITECTURE(%rsi)
+  jne hand_over
+  mov CONTEXT_RIP(%rdx), %rax
+  cmp %rax, INFO_CALL_ADDRESS(%rsi)
+  jne hand_over
+  mov CONTEXT_RDI(%rdx), %eax
+  mov CONTEXT_RSI(%rdx), %rcx
+  mov %rcx, %r8
+  shr $47, %r8
+  jnz hand_over
+  test %eax, %eax
+  jz 8f
+  cmp $2, %eax
+  jne hand_over
+  wrgsbase %rcx
+  jmp 9f
+8:
+  wrfsbase %rcx
+9:
+  movq $0, CONTEXT_RAX(%rdx)
+  incl CSTUB_AREA_SERVED(%rbx)
+  jmp resume
 cstub_code_end:
 
   .section .note.GNU-stack, "", @progbits

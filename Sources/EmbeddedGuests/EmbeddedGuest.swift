@@ -78,12 +78,15 @@ public struct EmbeddedGuest: Sendable {
       "abi", "what a paravirtual guest finds out about the interface below it", .elf64, embedded_guest_abi_xen(),
       paravirtual: embedded_guest_abi_xen()),
     EmbeddedGuest(
+      "user32", "a 32-bit paravirtual kernel and its user code", .elf32, embedded_guest_user32_xen(),
+      paravirtual: embedded_guest_user32_xen()),
+    EmbeddedGuest(
       "cost", "what calls, traps and page-table updates of a paravirtual guest cost", .elf64, embedded_guest_cost_xen(),
       paravirtual: embedded_guest_cost_xen()),
     EmbeddedGuest(
       "attack", "attacks the sandbox of the paravirtual technique", .elf64, embedded_guest_attack_xen(),
       arguments: "syscalls | int80 | vsyscall | compat-… | sigreturn-… | stack | flags | race | jumps | frames"
-        + " | descriptors | mappings", paravirtual: embedded_guest_attack_xen()),
+        + " | tables | stale | jump-at=N with=N | descriptors | mappings", paravirtual: embedded_guest_attack_xen()),
   ]
 
   /// The guest that the user calls `name`.

@@ -2,6 +2,12 @@ import Sandbox
 import Synchronization
 import VMM
 
+/// What guest code can reach: all that a root maps, or what of it user code may have.
+struct AddressView: Hashable {
+  let root: UInt64
+  let isUsers: Bool
+}
+
 /// The sandboxed processes of a domain, one for each root of page tables that was used lately. Making a process costs
 /// milliseconds, so one whose root is gone is kept for the next.
 final class AddressSpaceCache: TranslationKeeper, @unchecked Sendable {
@@ -17,7 +23,7 @@ final class AddressSpaceCache: TranslationKeeper, @unchecked Sendable {
     let space: GuestAddressSpace
     var lastUse: UInt64
   }
-  private var spaces: [UInt64: Entry] = [:]
+  private var spaces: [AddressView: Entry] = [:]
   private var spare: [GuestAddressSpace] = []
   private var uses: UInt64 = 0
   private(set) var createdCount: UInt64 = 0
@@ -34,11 +40,11 @@ final class AddressSpaceCache: TranslationKeeper, @unchecked Sendable {
   func add(_ space: GuestAddressSpace) { spare.append(space) }
 
   /// The process for a root.
-  /// - Parameter inUse: roots whose processes must stay.
-  func space(for root: UInt64, inUse: Set<UInt64>) throws(TechniqueFailure) -> GuestAddressSpace {
+  /// - Parameter inUse: those whose processes must stay.
+  func space(for view: AddressView, inUse: Set<AddressView>) throws(TechniqueFailure) -> GuestAddressSpace {
     uses &+= 1
-    if let entry = spaces[root] {
-      spaces[root]?.lastUse = uses
+    if let entry = spaces[view] {
+      spaces[view]?.lastUse = uses
       return entry.space
     }
     let space: GuestAddressSpace
@@ -54,7 +60,7 @@ final class AddressSpaceCache: TranslationKeeper, @unchecked Sendable {
       space = try GuestAddressSpace(memory: memory, threadCount: threadCount, is32Bit: is32Bit)
       createdCount &+= 1
     }
-    spaces[root] = Entry(space: space, lastUse: uses)
+    spaces[view] = Entry(space: space, lastUse: uses)
     return space
   }
 
@@ -65,9 +71,11 @@ final class AddressSpaceCache: TranslationKeeper, @unchecked Sendable {
   }
 
   func forget(root: UInt64) {
-    guard let entry = spaces.removeValue(forKey: root) else { return }
-    empty(entry.space)
-    spare.append(entry.space)
+    for isUsers in [false, true] {
+      guard let entry = spaces.removeValue(forKey: AddressView(root: root, isUsers: isUsers)) else { continue }
+      empty(entry.space)
+      spare.append(entry.space)
+    }
   }
 
   private func empty(_ space: GuestAddressSpace) {

@@ -42,12 +42,18 @@ final class Domain: @unchecked Sendable {
   /// The machine-to-physical table, by frame from `XenMachine.firstFrame` on.
   var pseudoPhysical: [UInt64]
   var grants = GrantTable()
+  /// When the domain ends unless it says before then that it is alive (SCHEDOP_watchdog).
+  var watchdogs: [UInt64?] = [nil, nil]
+  /// VM_ASSIST: bits by type.
+  var assists: UInt64 = 0
   let sharedInfo: UnsafeMutableRawPointer
   /// Input has come in at the console's port.
   let inputArrived = Atomic<Bool>(false)
   /// How often each hypercall was made, and how often each was refused as not implemented.
   var hypercallCounts = [UInt64](repeating: 0, count: 64)
   var notImplementedCounts: [String: UInt64] = [:]
+  /// What the guest asked for and natively run code can't have, by what it is.
+  private(set) var notHonouredCounts: [NotHonoured: UInt64] = [:]
   var pageFaultMappings: UInt64 = 0
   var pagesMapped: UInt64 = 0
 
@@ -72,13 +78,13 @@ final class Domain: @unchecked Sendable {
       let consolePage = frames.bytes(Self.word(start, isWide ? 72 : 52, isWide))
     else { return nil }
     self.sharedInfo = sharedInfo
-    store = XenStore(page: storePage, domain: 1)
+    store = XenStore(page: storePage, domain: Int(Self.ownNumber))
     console = ConsoleRing(page: consolePage, bus: bus)
     processors = doorbells.enumerated().map { number, doorbell in
       let info = sharedInfo + 64 * number
       // Upcalls are masked until the guest is ready for them.
       info.storeBytes(of: 1, toByteOffset: 1, as: UInt8.self)
-      return VirtualProcessor(number: number, info: info, doorbell: doorbell)
+      return VirtualProcessor(number: number, info: info, doorbell: doorbell, sharesRoot: !isWide)
     }
     pseudoPhysical = (0..<UInt64(frames.all.count)).map { $0 }
     processors[0].kernelRoot = root
@@ -107,6 +113,24 @@ final class Domain: @unchecked Sendable {
     for root in tables.releasedRoots { translations?.forget(root: root) }
     tables.releasedRoots = []
   }
+
+  /// What a guest may ask for without being refused, though it has no effect here.
+  enum NotHonoured: String {
+    case taskSwitched = "CR0.TS (no #NM follows)"
+    case breakpointAddresses = "debug registers (breakpoints can't be switched on)"
+    case control4 = "CR4.TSD, CR4.DE, CR4.PCE"
+    case nestedTask = "RFLAGS.NT at a trap (it is lost)"
+  }
+
+  func countNotHonoured(_ what: NotHonoured) { notHonouredCounts[what, default: 0] &+= 1 }
+
+  /// DOMID_SELF, and the number of the only domain that there is.
+  static let self16: UInt16 = 0x7ff0
+  static let ownNumber: UInt16 = 1
+
+  func isSelf(_ domain: UInt16) -> Bool { domain == Self.self16 || domain == Self.ownNumber }
+
+  var nextWatchdog: UInt64 { watchdogs.reduce(.max) { min($0, $1 ?? .max) } }
 
   func end(_ ending: Ending) {
     guard self.ending == nil else { return }

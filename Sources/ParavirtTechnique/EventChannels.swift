@@ -28,6 +28,13 @@ struct EventChannels {
   static let limit = 1024
 
   private(set) var channels: [Channel] = []
+  /// Ports come into being so many at a time, as Xen's do.
+  private static let group = 64
+
+  /// Whether the port can lead somewhere: one of those that came with another.
+  func isValid(_ port: UInt32) -> Bool {
+    Int(port) < max(1, (channels.count + Self.group - 1) / Self.group) * Self.group
+  }
 
   subscript(port: UInt32) -> Channel {
     channels.indices.contains(Int(port)) ? channels[Int(port)] : Channel()
@@ -78,6 +85,7 @@ extension Domain {
 
   /// The second level, and the processor's flag.
   private func markPending(_ port: UInt32) {
+    guard processors.indices.contains(channels[port].processor) else { return }
     let processor = processors[channels[port].processor]
     let selector = port / UInt32(8 * layout.wordSize)
     let bit: UInt32 = 1 << (selector & 31)
@@ -100,7 +108,7 @@ extension Domain {
 
   /// EVTCHNOP_unmask: clears the mask, and makes up for what came meanwhile.
   func unmask(_ port: UInt32) throws(XenError) {
-    guard port < layout.portLimit, channels[port].binding != .free else { throw .invalid }
+    guard port < layout.portLimit, channels.isValid(port) else { throw .invalid }
     let bit: UInt32 = 1 << (port & 31)
     guard cstub_clear_bits(word(sharedInfo, layout.mask, port), bit) & bit != 0, isPending(port) else { return }
     markPending(port)
@@ -110,7 +118,8 @@ extension Domain {
   func close(_ port: UInt32) throws(XenError) {
     switch channels[port].binding {
     case .free: throw .invalid
-    case .interdomain(let other): channels.bind(other, .unbound(remote: 0x7ff0), processor: channels[other].processor)
+    case .interdomain(let other):
+      channels.bind(other, .unbound(remote: Self.ownNumber), processor: channels[other].processor)
     case .virtualInterrupt(let number):
       for processor in processors where processor.virtualInterruptPorts[Int(number)] == port {
         processor.virtualInterruptPorts[Int(number)] = 0
@@ -154,6 +163,7 @@ extension Domain {
       time.update(processor.info)
       raise(virtualInterrupt: 0, processor)
     }
+    if watchdogs.contains(where: { $0.map { now >= $0 } ?? false }) { end(.shutdown(reason: 4)) }
     switch processor.rest {
     case .none: break
     case .blocked: if processor.hasPendingUpcall { processor.rest = .none }
@@ -171,7 +181,7 @@ extension Domain {
   /// Whether nothing can wake the processor any more: no timer, and every port masked that somebody else could raise.
   func isHaltedForGood(_ processor: VirtualProcessor) -> Bool {
     guard processor.isUp else { return true }
-    guard processor.rest != .none, processor.deadline == .max else { return false }
+    guard processor.rest != .none, processor.deadline == .max, nextWatchdog == .max else { return false }
     if case .polling = processor.rest { return false }
     return !channels.channels.indices.contains { index in
       let channel = channels.channels[index]

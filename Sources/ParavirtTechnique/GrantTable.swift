@@ -2,6 +2,7 @@
 // is one domain here, so what it grants it can map itself; back ends will look at the same entries.
 
 import Boot
+import Glibc
 import VMM
 
 /// What is mapped by grants.
@@ -11,6 +12,8 @@ struct GrantTable {
     let frame: UInt64
     let address: UInt64
     let isReadOnly: Bool
+    /// Whether the address is an entry's in the machine, and not one of the domain's.
+    let namesEntry: Bool
   }
 
   var mappings: [UInt32: Mapping] = [:]
@@ -18,18 +21,36 @@ struct GrantTable {
 }
 
 extension Domain {
-  private static let own: UInt16 = 1
-  private static let self16: UInt16 = 0x7ff0
+  /// Entries in the one frame.
+  private static let grantCount: UInt32 = 512
 
   /// What an operation's status says (GNTST_…).
-  private enum Status: Int16 {
+  private enum Status: Int16, Error {
     case okay = 0
     case generalError = -1
     case badDomain = -2
     case badReference = -3
     case badHandle = -4
-    case badAddress = -5
     case permissionDenied = -8
+    case badPage = -9
+    case badCopy = -10
+  }
+
+  /// Bits of a grant's flags (GTF_…), and of a mapping's (GNTMAP_…).
+  private enum Flag {
+    static let permitsAccess: UInt16 = 1
+    static let type: UInt16 = 3
+    static let readOnly: UInt16 = 4
+    static let reading: UInt16 = 8
+    static let writing: UInt16 = 16
+    static let subPage: UInt16 = 1 << 8
+    static let mapsDevice: UInt32 = 1
+    static let mapsHost: UInt32 = 2
+    static let mapsReadOnly: UInt32 = 4
+    static let mapsForUser: UInt32 = 8
+    static let namesEntry: UInt32 = 16
+    static let copiesFromGrant: UInt16 = 1
+    static let copiesToGrant: UInt16 = 2
   }
 
   /// HYPERVISOR_grant_table_op.
@@ -37,40 +58,72 @@ extension Domain {
     let (command, address, count) = (context.arguments[0], context.arguments[1], context.arguments[2])
     guard count <= Self.batchLimit else { throw .invalid }
     let isWide = layout == .bits64
-    for position in 0..<count {
-      switch command {
-      case 0:
+    switch command {
+    case 0:
+      for position in 0..<count {
         let entry = address &+ 32 &* position
         try put(try mapGrant(entry, context).rawValue, entry &+ 18, context)
-      case 1:
+      }
+    case 1:
+      for position in 0..<count {
         let entry = address &+ 24 &* position
         try put(try unmapGrant(entry, context).rawValue, entry &+ 20, context)
-      case 2:
-        // Domain, how many frames, status, where their numbers go: the one frame there is.
-        let entry = address &+ (isWide ? 24 : 16) &* position
-        let wanted = try half(entry &+ 4, context)
-        if wanted == 1 {
-          let list = try long(entry &+ (isWide ? 16 : 12), context)
-          try putLong(XenMachine.grantTableFrame(memory), list, context)
-        }
-        try put((wanted <= 1 ? Status.okay : .generalError).rawValue, entry &+ 8, context)
-      case 6:
-        let entry = address &+ 16 &* position
-        try put(UInt32(1), entry &+ 4, context)
-        try put(UInt32(1), entry &+ 8, context)
-        try put(Status.okay.rawValue, entry &+ 12, context)
-      case 8: guard try half(address, context) == 1 else { throw .invalid }
-      case 10: try put(UInt32(1), address &+ 4, context)
-      default: throw .notImplemented
       }
+    case 2:
+      guard count == 1 else { throw .invalid }
+      try setUpGrants(address, context)
+    case 5:
+      for position in 0..<count {
+        let entry = address &+ (isWide ? 40 : 24) &* position
+        try put(try copyGrant(entry, context).rawValue, entry &+ (isWide ? 36 : 20), context)
+      }
+    case 6:
+      guard count == 1 else { throw .invalid }
+      guard isSelf(try short(address, context)) else {
+        return try put(Status.badDomain.rawValue, address &+ 12, context)
+      }
+      try put(UInt32(1), address &+ 4, context)
+      try put(UInt32(1), address &+ 8, context)
+      try put(Status.okay.rawValue, address &+ 12, context)
+    // Version 2 is as unknown as before there was one.
+    case 8:
+      let wanted = try half(address, context)
+      try put(UInt32(1), address, context)
+      guard wanted == 1 else { throw wanted == 2 ? .notImplemented : .invalid }
+    case 10:
+      guard isSelf(try short(address, context)) else { throw .noSuchProcess }
+      try put(UInt32(1), address &+ 4, context)
+    default: throw .notImplemented
     }
   }
 
-  /// An entry of the table: flags, domain, frame. A copy: the guest can change it.
-  private func grant(_ reference: UInt32) -> (flags: UInt16, domain: UInt16, frame: UInt64)? {
-    guard reference < 512, let table = frames.bytes(XenMachine.grantTableFrame(memory)) else { return nil }
-    let word = (table + 8 * Int(reference)).load(as: UInt64.self)
-    return (UInt16(truncatingIfNeeded: word), UInt16(truncatingIfNeeded: word >> 16), word >> 32)
+  /// GNTTABOP_setup_table: domain, how many frames, status, where their numbers go: the one frame there is.
+  private func setUpGrants(_ entry: UInt64, _ context: HypercallContext) throws(XenError) {
+    let wanted = try half(entry &+ 4, context)
+    let status: Status =
+      !isSelf(try short(entry, context)) ? .badDomain : wanted <= 1 ? .okay : .generalError
+    if status == .okay, wanted == 1 {
+      let list = try long(entry &+ (layout == .bits64 ? 16 : 12), context)
+      try putLong(XenMachine.grantTableFrame(memory), list, context)
+    }
+    try put(status.rawValue, entry &+ 8, context)
+  }
+
+  private func grantEntry(_ reference: UInt32) -> UnsafeMutableRawPointer? {
+    guard reference < Self.grantCount else { return nil }
+    return frames.bytes(XenMachine.grantTableFrame(memory)).map { $0 + 8 * Int(reference) }
+  }
+
+  /// The frame that an entry grants. A copy is judged: the guest can change the entry meanwhile.
+  private func grantedFrame(_ reference: UInt32, readOnly: Bool, maps: Bool) -> Result<UInt64, Status> {
+    guard let entry = grantEntry(reference) else { return .failure(.badReference) }
+    let word = entry.load(as: UInt64.self)
+    let flags = UInt16(truncatingIfNeeded: word)
+    let mask = Flag.type | (maps ? Flag.subPage : 0)
+    guard flags & mask == Flag.permitsAccess, UInt16(truncatingIfNeeded: word >> 16) == Self.ownNumber,
+      readOnly || flags & Flag.readOnly == 0
+    else { return .failure(.generalError) }
+    return frames.isOwned(word >> 32) ? .success(word >> 32) : .failure(.badPage)
   }
 
   /// GNTTABOP_map_grant_ref: host_addr, flags, ref, dom; status, handle, dev_bus_addr.
@@ -78,30 +131,46 @@ extension Domain {
     let address = try quad(entry, context)
     let flags = try half(entry &+ 8, context)
     let reference = try half(entry &+ 12, context)
-    let domain = try short(entry &+ 16, context)
-    guard domain == Self.own || domain == Self.self16 else { return .badDomain }
-    // For the host's own address (GNTMAP_host_map), readable (4) or writable, by address and not by entry.
-    guard flags & ~7 == 2 || flags & ~7 == 0, flags & 2 != 0 else { return .generalError }
-    let isReadOnly = flags & 4 != 0
-    guard let grant = grant(reference), grant.flags & 3 == 1, grant.domain == Self.own else { return .badReference }
-    guard isReadOnly || grant.flags & 4 == 0 else { return .permissionDenied }
-    guard let leaf = tables.leaf(address, root: context.root) else { return .badAddress }
-    let bits: UInt64 = isReadOnly ? 0x25 : 0x67
-    do throws(XenError) {
-      try tables.update(table: leaf.table, position: leaf.position, to: grant.frame << 12 | bits)
-    } catch { return .generalError }
-    // GTF_reading and GTF_writing, for the guest to see that it is in use.
-    if let table = frames.bytes(XenMachine.grantTableFrame(memory)) {
-      let place = table + 8 * Int(reference)
-      place.storeBytes(of: place.load(as: UInt16.self) | (isReadOnly ? 8 : 0x18), as: UInt16.self)
+    guard flags & (Flag.mapsDevice | Flag.mapsHost) != 0 else { return .badReference }
+    guard try short(entry &+ 16, context) == Self.ownNumber else { return .badDomain }
+    let isReadOnly = flags & Flag.mapsReadOnly != 0
+    let frame: UInt64
+    switch grantedFrame(reference, readOnly: isReadOnly, maps: true) {
+    case .success(let granted): frame = granted
+    case .failure(let status): return status
+    }
+    let namesEntry = flags & Flag.namesEntry != 0
+    if flags & Flag.mapsHost != 0 {
+      guard let place = grantPlace(address, namesEntry: namesEntry, context) else { return .generalError }
+      let bits: UInt64 = 0x21 | (isReadOnly ? 0 : 0x42) | (flags & Flag.mapsForUser != 0 ? 4 : 0)
+      do throws(XenError) {
+        try tables.update(table: place.table, position: place.position, to: frame << 12 | bits)
+      } catch { return .generalError }
+    }
+    // For the guest to see that it is in use.
+    if let place = grantEntry(reference) {
+      let use = Flag.reading | (isReadOnly ? 0 : Flag.writing)
+      place.storeBytes(of: place.load(as: UInt16.self) | use, as: UInt16.self)
     }
     let handle = grants.nextHandle
     grants.nextHandle &+= 1
     grants.mappings[handle] = .init(
-      reference: reference, frame: grant.frame, address: address, isReadOnly: isReadOnly)
+      reference: reference, frame: frame, address: flags & Flag.mapsHost != 0 ? address : 0, isReadOnly: isReadOnly,
+      namesEntry: namesEntry)
     try put(handle, entry &+ 20, context)
-    try put(grant.frame << 12, entry &+ 24, context)
+    try put(frame << 12, entry &+ 24, context)
     return .okay
+  }
+
+  /// The last-level entry that a mapping's address names.
+  private func grantPlace(
+    _ address: UInt64, namesEntry: Bool, _ context: HypercallContext
+  ) -> (table: UInt64, position: UInt64)? {
+    if namesEntry {
+      guard address & 7 == 0, tables.use(address >> 12) == .table1 else { return nil }
+      return (address >> 12, address >> 3 & 511)
+    }
+    return tables.leaf(address, root: context.root).map { ($0.table, $0.position) }
   }
 
   /// GNTTABOP_unmap_grant_ref: host_addr, dev_bus_addr, handle; status.
@@ -109,16 +178,57 @@ extension Domain {
     let address = try quad(entry, context)
     let handle = try half(entry &+ 16, context)
     guard let mapping = grants.mappings[handle] else { return .badHandle }
-    guard mapping.address == address else { return .badAddress }
-    if let leaf = tables.leaf(address, root: context.root), PageTables.frame(leaf.entry) == mapping.frame {
-      try tables.update(table: leaf.table, position: leaf.position, to: 0)
+    if address != 0 {
+      guard mapping.address == address,
+        let place = grantPlace(address, namesEntry: mapping.namesEntry, context),
+        let mapped = frames.entry(place.table, place.position)?.pointee, PageTables.frame(mapped) == mapping.frame,
+        mapped & PageTables.present != 0, (mapped & PageTables.writable != 0) == !mapping.isReadOnly
+      else { return .generalError }
+      try tables.update(table: place.table, position: place.position, to: 0)
     }
     grants.mappings[handle] = nil
-    if !grants.mappings.values.contains(where: { $0.reference == mapping.reference }),
-      let table = frames.bytes(XenMachine.grantTableFrame(memory))
-    {
-      let place = table + 8 * Int(mapping.reference)
-      place.storeBytes(of: place.load(as: UInt16.self) & ~0x18, as: UInt16.self)
+    let others = grants.mappings.values.filter { $0.reference == mapping.reference }
+    if let place = grantEntry(mapping.reference) {
+      var ended = others.isEmpty ? Flag.reading : 0
+      if others.allSatisfy({ $0.isReadOnly }) { ended |= Flag.writing }
+      place.storeBytes(of: place.load(as: UInt16.self) & ~ended, as: UInt16.self)
+    }
+    return .okay
+  }
+
+  /// GNTTABOP_copy: source and destination (reference or frame, domain, offset), length, flags; status.
+  private func copyGrant(_ entry: UInt64, _ context: HypercallContext) throws(XenError) -> Status {
+    let isWide = layout == .bits64
+    let half: UInt64 = isWide ? 16 : 8
+    let flags = try short(entry &+ 2 &* half &+ 2, context)
+    let length = Int(try short(entry &+ 2 &* half, context))
+    func part(_ place: UInt64) throws(XenError) -> (name: UInt64, domain: UInt16, offset: Int) {
+      let word = layout.wordSize
+      return (
+        try long(place, context), try short(place &+ word, context), Int(try short(place &+ word &+ 2, context))
+      )
+    }
+    let (source, target) = (try part(entry), try part(entry &+ half))
+    var found: [UInt64] = []
+    for (part, isGrant, readOnly) in [
+      (source, flags & Flag.copiesFromGrant != 0, true), (target, flags & Flag.copiesToGrant != 0, false),
+    ] {
+      guard isSelf(part.domain) else { return .badDomain }
+      guard isGrant || part.domain == Self.self16 else { return .permissionDenied }
+      if isGrant {
+        switch grantedFrame(UInt32(truncatingIfNeeded: part.name), readOnly: readOnly, maps: false) {
+        case .success(let frame): found.append(frame)
+        case .failure(let status): return status
+        }
+      } else {
+        guard frames.isOwned(part.name) else { return .badPage }
+        found.append(part.name)
+      }
+      if !readOnly, !tables.isWritable(found[1]) { return .generalError }
+    }
+    guard source.offset + length <= 4096, target.offset + length <= 4096 else { return .badCopy }
+    if let from = frames.bytes(found[0]), let to = frames.bytes(found[1]) {
+      memmove(to + target.offset, from + source.offset, length)
     }
     return .okay
   }

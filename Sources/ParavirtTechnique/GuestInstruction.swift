@@ -1,7 +1,7 @@
 import Sandbox
 
 /// As much of an instruction as the hypervisor must understand: prefixes, opcode, ModRM with its address, immediates by
-/// whoever reads on. 64-bit code only.
+/// whoever reads on. Addresses of 64-bit code only.
 struct GuestInstruction {
   private let bytes: [UInt8]
   private(set) var position = 0
@@ -13,7 +13,7 @@ struct GuestInstruction {
   private(set) var modRM: UInt8 = 0
 
   /// - Parameter bytes: what could be read at RIP, at most 15.
-  init?(_ bytes: [UInt8]) {
+  init?(_ bytes: [UInt8], is64Bit: Bool = true) {
     self.bytes = bytes
     prefixes: while let byte = next() {
       switch byte {
@@ -22,7 +22,7 @@ struct GuestInstruction {
       case 0x26, 0x2e, 0x36, 0x3e, 0x67: break
       // FS and GS would change addresses, and no kernel needs them here.
       case 0x64, 0x65: return nil
-      case 0x40...0x4f:
+      case 0x40...0x4f where is64Bit:
         rex = byte
         guard let first = next() else { return nil }
         opcode = UInt16(first)

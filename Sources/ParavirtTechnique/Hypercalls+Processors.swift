@@ -40,18 +40,15 @@ extension Domain {
     }
   }
 
-  /// HYPERVISOR_callback_op: register (0) or unregister (1) a callback: type, flags, address.
+  /// HYPERVISOR_callback_op: register (0) a callback: type, flags, address. None of them can be unregistered (1).
   func callbackOperation(_ context: HypercallContext) throws(XenError) {
     let (argument, processor) = (context.arguments[1], context.processor)
     guard context.arguments[0] <= 1 else { throw .notImplemented }
     let isWide = layout == .bits64
     let type = try short(argument, context)
-    let masks = try short(argument &+ 2, context) & 1 != 0
-    var callback = VirtualProcessor.Callback()
-    if context.arguments[0] == 0 {
-      callback.address = try long(argument &+ 8, context)
-      callback.masksUpcalls = masks
-    }
+    guard context.arguments[0] == 0 else { throw type <= (isWide ? 2 : 1) ? .invalid : .notImplemented }
+    let callback = VirtualProcessor.Callback(
+      address: try long(argument &+ 8, context), masksUpcalls: try short(argument &+ 2, context) & 1 != 0)
     guard isCanonical(callback.address) else { throw .invalid }
     switch type {
     case 0: processor.eventCallback = callback
@@ -62,8 +59,7 @@ extension Domain {
   }
 
   /// HYPERVISOR_stack_switch.
-  func switchStack(_ context: HypercallContext) throws(XenError) {
-    guard isCanonical(context.arguments[1]) else { throw .invalid }
+  func switchStack(_ context: HypercallContext) {
     context.processor.kernelStack = context.arguments[1]
   }
 
@@ -71,40 +67,62 @@ extension Domain {
   func setSegmentBase(_ context: inout HypercallContext) throws(XenError) {
     guard layout == .bits64 else { throw .notImplemented }
     let base = context.arguments[1]
-    guard context.arguments[0] == 3 || isCanonical(base) else { throw .invalid }
-    switch context.arguments[0] {
+    let which = context.arguments[0] & 0xffff_ffff
+    guard which == 3 || isCanonical(base) else { throw .invalid }
+    switch which {
     case 0: context.registers.fsBase = base
     case 1: context.processor.otherGSBase = base
     case 2: context.registers.gsBase = base
     case 3:
-      // The null selector and Xen's flat data segment; there are no others.
-      guard base & ~3 == 0 || base | 3 == Selectors.data64 else { throw .invalid }
-      context.processor.otherGSBase = 0
+      // A selector that can't be loaded counts as the null selector.
+      let segment = dataSegment(UInt16(truncatingIfNeeded: base) | 3, context.processor)
+      context.processor.otherGSBase = UInt64(segment?.base ?? 0)
     default: throw .invalid
     }
+  }
+
+  /// HYPERVISOR_fpu_taskswitch, CLTS and MOV to CR0: kept and told, but user code can't have #NM of it.
+  func setTaskSwitched(_ isSet: Bool, _ processor: VirtualProcessor) {
+    processor.isTaskSwitched = isSet
+    if isSet { countNotHonoured(.taskSwitched) }
   }
 
   /// HYPERVISOR_set_debugreg: kept, but native execution has no breakpoints to set.
   func setDebugRegister(_ context: HypercallContext) throws(XenError) {
     let (number, value) = (context.arguments[0], context.arguments[1])
+    let processor = context.processor
     switch number {
     case 0...3:
-      guard isCanonical(value) else { throw .notPermitted }
-      context.processor.debugRegisters[Int(number)] = value
-    case 6: context.processor.debugRegisters[6] = value & 0xffff_efff | 0xffff_0ff0
-    case 7:
+      guard isCanonical(value), !(Self.machineToPhysical..<0xffff_8800_0000_0000).contains(value) else {
+        throw .notPermitted
+      }
+      processor.debugRegisters[Int(number)] = value
+      if value != 0 { countNotHonoured(.breakpointAddresses) }
+    case 4...7:
+      guard number >= 6 || !hasDebuggingExtensions(processor) else { throw .noDevice }
+      guard value <= UInt64(UInt32.max) else { throw .invalid }
+      if number & 1 == 0 {
+        processor.debugRegisters[6] = value & 0xffff_efff | 0xffff_0ff0
+        return
+      }
+      // GD, which traps accesses to the registers themselves; then breakpoints.
+      guard value & 1 << 13 == 0 else { throw .notPermitted }
       guard value & 0xff == 0 else { throw .notImplemented }
-      context.processor.debugRegisters[7] = value & 0xffff_2fff | 0x400
+      processor.debugRegisters[7] = value & 0xffff_2fff | 0x400
     default: throw .noDevice
     }
   }
 
+  /// CR4.DE: DR4 and DR5 are no other names for DR6 and DR7.
+  private func hasDebuggingExtensions(_ processor: VirtualProcessor) -> Bool { processor.control4 & 8 != 0 }
+
   func debugRegister(_ context: HypercallContext) throws(XenError) -> UInt64 {
     switch context.arguments[0] {
     case 0...3, 6, 7: return context.processor.debugRegisters[Int(context.arguments[0])]
-    case 4: return context.processor.debugRegisters[6]
-    case 5: return context.processor.debugRegisters[7]
-    default: throw .invalid
+    case 4, 5:
+      guard !hasDebuggingExtensions(context.processor) else { throw .noDevice }
+      return context.processor.debugRegisters[Int(context.arguments[0]) + 2]
+    default: throw .noDevice
     }
   }
 
@@ -113,7 +131,10 @@ extension Domain {
     let a = context.arguments
     let due = layout == .bits64 ? a[0] : a[0] | a[1] << 32
     context.processor.timer = due == 0 ? .max : time.hostTime(due)
-    context.processor.timerPeriod = 0
+    // Times that are none, or weeks away, come from guests whose arithmetic wraps: they get an event soon.
+    if due > 0, due >> 63 != 0 || due > time.now && (due - time.now) >> 50 != 0 {
+      context.processor.timer = monotonicNanoseconds() &+ 100_000_000
+    }
   }
 
   /// HYPERVISOR_vcpu_op.
@@ -143,7 +164,8 @@ extension Domain {
       try writeRunState(processor, area, context)
     case 6:
       let period = try quad(argument, context)
-      guard period >= 1_000_000 else { throw .invalid }
+      // At least a millisecond; at most what Xen can count.
+      guard period >= 1_000_000, period <= 1 << 61 else { throw .invalid }
       processor.timerPeriod = period
       processor.timer = monotonicNanoseconds() &+ period
       processor.doorbell.ring()
@@ -163,6 +185,15 @@ extension Domain {
     default: throw .notImplemented
     }
     return 0
+  }
+
+  /// Before the guest goes on: what it sees of its times is as new as it is.
+  func updateRunState(_ processor: VirtualProcessor) {
+    guard processor.runstate.isStale, processor.runstate.area != 0 else { return }
+    processor.runstate.isStale = false
+    let context = HypercallContext(processor: processor, arguments: [], registers: UserRegisters())
+    // The area was the guest's own idea, and may be gone.
+    try? writeRunState(processor, processor.runstate.area, context)
   }
 
   /// `struct vcpu_runstate_info`: state, since when, nanoseconds in each state.
@@ -185,8 +216,8 @@ extension Domain {
     _ processor: VirtualProcessor, _ argument: UInt64, _ context: HypercallContext
   ) throws(XenError) {
     let (frame, offset) = (try quad(argument, context), try half(argument &+ 8, context))
-    guard offset <= 4096 - 64, offset % 8 == 0,
-      processor.info == sharedInfo + 64 * processor.number
+    guard offset <= 4096 - 64, offset % UInt32(layout.wordSize) == 0 else { throw .noDeviceOrAddress }
+    guard processor.info == sharedInfo + 64 * processor.number, processor === context.processor || !processor.isUp
     else { throw .invalid }
     try tables.getWritable(frame)
     guard let page = frames.bytes(frame) else { throw .invalid }
@@ -201,66 +232,5 @@ extension Domain {
     let selectors = Int(layout.wordSize)
     (processor.info + layout.selector).initializeMemory(as: UInt8.self, repeating: 0xff, count: selectors)
     setPending(processor)
-  }
-
-  /// VCPUOP_initialise: `struct vcpu_guest_context` of 64 bits (arch-x86/xen.h).
-  private func initialise(
-    _ processor: VirtualProcessor, _ argument: UInt64, _ context: HypercallContext
-  ) throws(XenError) {
-    guard layout == .bits64 else { throw .notImplemented }
-    guard !processor.isInitialised else { throw .exists }
-    let bytes = try read(argument, count: 5168, root: context.root)
-    func quad(_ offset: Int) -> UInt64 {
-      bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: UInt64.self) }
-    }
-    let user = 520
-    var registers = UserRegisters()
-    registers.r15 = quad(user)
-    registers.r14 = quad(user + 8)
-    registers.r13 = quad(user + 16)
-    registers.r12 = quad(user + 24)
-    registers.rbp = quad(user + 32)
-    registers.rbx = quad(user + 40)
-    registers.r11 = quad(user + 48)
-    registers.r10 = quad(user + 56)
-    registers.r9 = quad(user + 64)
-    registers.r8 = quad(user + 72)
-    registers.rax = quad(user + 80)
-    registers.rcx = quad(user + 88)
-    registers.rdx = quad(user + 96)
-    registers.rsi = quad(user + 104)
-    registers.rdi = quad(user + 112)
-    registers.rip = quad(user + 128)
-    registers.rflags = quad(user + 144) & ~(Flags.ioPrivilege | Flags.virtual8086) | Flags.interrupt
-    registers.rsp = quad(user + 152)
-    registers.fsBase = quad(5144)
-    guard isCanonical(registers.fsBase), isCanonical(quad(5152)), isCanonical(quad(5160)), isCanonical(registers.rip)
-    else { throw .invalid }
-    let inKernel: UInt64 = 4
-    processor.mode = quad(512) & inKernel != 0 ? .kernel : .user
-    registers.gsBase = processor.mode == .kernel ? quad(5152) : quad(5160)
-    processor.otherGSBase = processor.mode == .kernel ? quad(5160) : quad(5152)
-    let userRoot = quad(4984 + 8) >> 12
-    guard processor.mode == .kernel || userRoot != 0 else { throw .invalid }
-    try setKernelRoot(quad(4984 + 24) >> 12, processor)
-    if userRoot != 0 {
-      try tables.getRoot(userRoot)
-      processor.userRoot = userRoot
-    }
-    for vector in 0..<256 {
-      let (head, address) = (quad(720 + 16 * vector), quad(720 + 16 * vector + 8))
-      processor.traps[vector] = .init(
-        flags: UInt8(truncatingIfNeeded: head >> 8), codeSelector: UInt16(truncatingIfNeeded: head >> 16),
-        address: isCanonical(address) ? address : 0)
-    }
-    processor.kernelStack = quad(4976)
-    processor.eventCallback = .init(address: quad(5112), masksUpcalls: true)
-    processor.failsafeCallback = .init(address: quad(5120), masksUpcalls: quad(512) & 8 != 0)
-    processor.systemCallCallback = .init(address: quad(5128), masksUpcalls: quad(512) & 16 != 0)
-    processor.start = registers
-    processor.isInitialised = true
-    // VGCF_online
-    processor.isUp = quad(512) & 32 != 0
-    processor.doorbell.ring()
   }
 }

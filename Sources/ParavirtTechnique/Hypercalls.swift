@@ -15,6 +15,8 @@ struct HypercallContext {
   let processor: VirtualProcessor
   let arguments: [UInt64]
   var registers: UserRegisters
+  /// Of a multicall: it can't be gone on with by executing it again.
+  var isInner = false
 
   var root: UInt64 { processor.kernelRoot }
 }
@@ -55,17 +57,26 @@ extension Domain {
     registers.rax = answer
   }
 
+  /// Calls that the sandbox has answered by itself.
+  func countServed(_ count: UInt32, _ processor: VirtualProcessor) {
+    guard count > 0 else { return }
+    hypercallCounts[25] &+= UInt64(count)
+    processor.count("hypercall (SYSCALL), served in the sandbox", UInt64(count))
+  }
+
   private func result(_ number: UInt64, _ context: inout HypercallContext) -> UInt64 {
     let a = context.arguments
     do throws(XenError) {
       switch number {
       case 0: try setTrapTable(context)
-      case 1: return try updatePageTables(context)
-      case 3: try switchStack(context)
+      case 1: return try updatePageTables(&context)
+      case 2: try setDescriptorTable(context)
+      case 3: switchStack(context)
       case 4: setCallbacks(context)
-      case 5: context.processor.isTaskSwitched = a[0] != 0
+      case 5: setTaskSwitched(a[0] & 0xffff_ffff != 0, context.processor)
       case 8: try setDebugRegister(context)
       case 9: return try debugRegister(context)
+      case 10: try updateDescriptor(context)
       case 12: return try memoryOperation(context)
       case Self.multicallNumber: try multicall(&context)
       case 14: try updateMapping(context)
@@ -77,8 +88,8 @@ extension Domain {
       case 21: try assist(context)
       case 24: return try processorOperation(context)
       case 25: try setSegmentBase(&context)
-      case 26: try extendedPaging(context)
-      case 29: try schedule(context)
+      case 26: return try extendedPaging(&context)
+      case 29: return try schedule(context)
       case 30: try callbackOperation(context)
       case 32: try eventChannelOperation(context)
       case 33: try physicalDevice(context)
@@ -142,7 +153,8 @@ extension Domain {
         arguments.append(try long(entry &+ size &* (2 &+ argument), context))
       }
       if number < UInt64(hypercallCounts.count) { hypercallCounts[Int(number)] += 1 }
-      var inner = HypercallContext(processor: context.processor, arguments: arguments, registers: context.registers)
+      var inner = HypercallContext(
+        processor: context.processor, arguments: arguments, registers: context.registers, isInner: true)
       let answer =
         number == Self.multicallNumber || number == Self.iretNumber
         ? XenError.notImplemented.result : result(number, &inner)
@@ -161,26 +173,44 @@ extension Domain {
     switch context.arguments[0] {
     case 0: return 4 << 16 | 17
     case 1: try put(text: ".trivisor", size: 16)
+    // Compiler, who compiled it where and when: 64, 16, 32 and 32 bytes.
+    case 2: try put(text: "", size: 144)
     case 3: try put(text: layout == .bits64 ? "xen-3.0-x86_64" : "xen-3.0-x86_32p", size: 1024)
     case 4: try put(text: "unavailable", size: 64)
     case 5: try putLong(layout == .bits64 ? Self.machineToPhysical : 0xf580_0000, argument, context)
     case 6:
-      // MMU_PT_UPDATE_PRESERVE_AD, and for 32 bits page-table roots above 4 GiB; nothing in the other submaps.
-      let features: UInt32 = try half(argument, context) == 0 ? 1 << 5 | (layout == .bits32 ? 1 << 4 : 0) : 0
+      // MMU_PT_UPDATE_PRESERVE_AD, clearing and copying pages, and page-table roots above 4 GiB where asked for.
+      guard try half(argument, context) == 0 else { throw .invalid }
+      let features: UInt32 = 1 << 5 | 1 << 6 | (assists & 1 << 3 != 0 ? 1 << 4 : 0)
       try self.put(features, argument &+ 4, context)
-    case 7: return 4096
+    case 7:
+      guard argument == 0 else { throw .invalid }
+      return 4096
+    // The domain's identifier: none was given.
+    case 8: try put(text: "", size: 16)
+    // The hypervisor's command line and build are not for guests.
+    case 9: try put(text: "<denied>", size: 9)
+    case 10: throw .notPermitted
     default: throw .notImplemented
     }
     return 0
   }
 
-  /// HYPERVISOR_vm_assist: what needs nothing here is taken, what would need something is refused.
+  /// HYPERVISOR_vm_assist, enable (0) or disable (1): segments of 4 GiB, and being told of them; stores into page tables,
+  /// which are always carried out; roots above 4 GiB; IOPL in frames; the flag in runstate updates. For 64 bits also the
+  /// machine-to-physical table hidden from user mode, where it never is.
   private func assist(_ context: HypercallContext) throws(XenError) {
     let (command, type) = (context.arguments[0], context.arguments[1])
-    guard command <= 1 else { throw .notImplemented }
-    // Segments of 4 GiB, roots above 4 GiB, the flag in runstate updates (which are atomic here).
-    guard [0, 3, 5].contains(type) else { throw .invalid }
+    guard type <= 5 || type == 32 && layout == .bits64 else { throw .invalid }
+    switch command {
+    case 0: assists |= 1 << type
+    case 1: assists &= ~(1 << type)
+    default: throw .notImplemented
+    }
   }
+
+  /// VMASST_TYPE_architectural_iopl: the guest has its I/O privilege level in RFLAGS, as on a bare machine.
+  var showsIOPrivilege: Bool { assists & 1 << 4 != 0 }
 
   /// HYPERVISOR_physdev_op: a domain without devices may set its own I/O privilege level.
   private func physicalDevice(_ context: HypercallContext) throws(XenError) {

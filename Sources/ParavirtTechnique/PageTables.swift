@@ -1,9 +1,9 @@
 // Direct paging: the guest's own page tables, with machine frames in them, kept safe by counting (Xen's arch/x86/mm.c is
 // where the idea comes from).
 //
-// Each frame has at most one use at a time: page table of one level, or writable. A frame becomes a page table only when
-// nothing maps it writable, all its entries are then checked, and as long as it is one, nothing can map it writable; so
-// what was checked stays true, and every change comes to `update`, where it is checked, too.
+// Each frame has at most one use at a time: page table of one level, segment descriptors, or writable. A frame becomes a
+// page table only when nothing maps it writable, all its entries are then checked, and as long as it is one, nothing can map
+// it writable; so what was checked stays true, and every change comes to `update`, where it is checked, too.
 //
 //     get(frame, use)   the first reference fixes the use and, for a table, takes references for all that its entries name
 //     put(frame)        the last one gives them back
@@ -16,7 +16,7 @@ import Boot
 struct PageTables {
   /// What a frame is used for while something refers to it in that way.
   enum Use: UInt8 {
-    case none, table1, table2, table3, table4, writable
+    case none, table1, table2, table3, table4, writable, descriptors
 
     /// 1–4 for page tables.
     var level: Int? { (1...4).contains(rawValue) ? Int(rawValue) : nil }
@@ -35,15 +35,19 @@ struct PageTables {
     let table, position: UInt64
     let entry: UInt64
     /// Whether all levels allow it.
-    let isWritable, isExecutable: Bool
+    let isWritable, isExecutable, isUsers: Bool
 
     var isPresent: Bool { entry & PageTables.present != 0 }
   }
 
   static let present: UInt64 = 1
   static let writable: UInt64 = 2
+  static let user: UInt64 = 1 << 2
   static let accessed: UInt64 = 1 << 5
   static let dirty: UInt64 = 1 << 6
+  private static let global: UInt64 = 1 << 8
+  /// Write-through, no caching; in last-level entries bit 7 belongs to them, too.
+  private static let cacheAttributes: UInt64 = 3 << 3
   private static let large: UInt64 = 1 << 7
   static let noExecute: UInt64 = 1 << 63
   private static let addressMask: UInt64 = 0x000f_ffff_ffff_f000
@@ -101,6 +105,9 @@ struct PageTables {
   /// One more reference that keeps a frame from becoming a page table.
   mutating func getWritable(_ frame: UInt64) throws(XenError) { try get(frame, .writable) }
 
+  /// One more reference that makes a frame a page of segment descriptors; they are checked, as Xen's `set_gdt` does.
+  mutating func getDescriptors(_ frame: UInt64) throws(XenError) { try get(frame, .descriptors) }
+
   /// How many entries of a table count: the root of a 32-bit domain has four.
   private func entryCount(_ level: Int) -> UInt64 { level == levels && levels == 3 ? 4 : 512 }
 
@@ -115,6 +122,7 @@ struct PageTables {
       return
     }
     guard use == .writable || !shared.contains(frame) else { throw .invalid }
+    if use == .descriptors { try checkDescriptors(frame) }
     uses[index] = use
     counts[index] = 1
     guard let level = use.level else { return }
@@ -124,7 +132,7 @@ struct PageTables {
       do throws(XenError) {
         guard let entry = frames.entry(frame, position) else { throw .invalid }
         try take(entry.pointee, level: level, position: position, within: places[index])
-        if level == 1 { entry.pointee = adjusted(entry.pointee) }
+        entry.pointee = adjusted(entry.pointee, level)
       } catch {
         for earlier in 0..<position { release(frames.entry(frame, earlier)?.pointee ?? 0, level: level) }
         counts[index] = 0
@@ -158,7 +166,7 @@ struct PageTables {
     let old = entry.pointee
     try take(new, level: level, position: position, within: places[index])
     updateCount &+= 1
-    entry.pointee = level == 1 ? adjusted(new) : new
+    entry.pointee = adjusted(new, level)
     release(old, level: level)
     guard old & Self.present != 0, old != new else { return }
     let span = UInt64(12 + 9 * (level - 1))
@@ -169,28 +177,42 @@ struct PageTables {
     }
   }
 
-  /// What Xen makes of a last-level entry of a 64-bit domain, for all to read: every page is the user's for the
-  /// processor, and two bits tell what the guest had said (`adjust_guest_l1e` in arch/x86/pv/mm.h).
-  private func adjusted(_ entry: UInt64) -> UInt64 {
+  /// What Xen makes of an entry of a 64-bit domain, for all to read: every page is the user's for the processor, and two
+  /// bits of last-level entries tell what the guest had said (`adjust_guest_l1e` and others in arch/x86/pv/mm.h).
+  private func adjusted(_ entry: UInt64, _ level: Int) -> UInt64 {
     guard levels == 4, entry & Self.present != 0 else { return entry }
-    let user: UInt64 = 4
-    let global: UInt64 = 1 << 8
     let guestKernel: UInt64 = 1 << 52
-    if entry & user == 0 { return entry | guestKernel | user }
-    return entry & guestKernel == 0 ? entry | global : entry
+    guard level == 1 else { return entry | Self.user }
+    if entry & Self.user == 0 { return entry | guestKernel | Self.user }
+    return entry & guestKernel == 0 ? entry | Self.global : entry
+  }
+
+  /// Each of the frame's 512 descriptors, as Xen would have it.
+  private func checkDescriptors(_ frame: UInt64) throws(XenError) {
+    for position in 0..<512 as Range<UInt64> {
+      guard let entry = frames.entry(frame, position),
+        let checked = SegmentDescriptor(entry.pointee).checked(is64Bit: levels == 4)
+      else { throw .invalid }
+      entry.pointee = checked.raw
+    }
   }
 
   /// The references that an entry stands for.
   private mutating func take(_ entry: UInt64, level: Int, position: UInt64, within place: Place) throws(XenError) {
     guard entry & Self.present != 0 else { return }
     let target = Self.frame(entry)
-    guard frames.index(target) != nil, frames.isOwned(target) else { throw .invalid }
     if level == 1 {
+      guard entry & (Self.cacheAttributes | Self.large) == 0 else { throw .invalid }
+      // Where no memory is: a device's, which is not given, or no frame at all.
+      guard frames.index(target) != nil else { throw target == Self.addressMask >> 12 ? .invalid : .notPermitted }
+      guard frames.isOwned(target) else { throw .busy }
       if entry & Self.writable != 0 { try get(target, .writable) }
       return
     }
+    guard frames.index(target) != nil, frames.isOwned(target) else { throw .invalid }
     // Large pages are not given; the part of the root that is the hypervisor's is not the guest's to fill.
-    guard entry & Self.large == 0 || level == 4, level < 4 || !(256..<272).contains(position) else { throw .invalid }
+    guard entry & (Self.cacheAttributes | Self.large | Self.global) == 0, level < 4 || !(256..<272).contains(position)
+    else { throw .invalid }
     let below: Place =
       if case .from(let start) = place { .from(start &+ position << UInt64(12 + 9 * (level - 1))) } else { .several }
     try get(target, .table(level - 1), at: below)
@@ -206,6 +228,7 @@ struct PageTables {
     var table = root
     var isWritable = true
     var isExecutable = true
+    var isUsers = true
     guard levels == 4 || address < 1 << 32 else { return nil }
     for level in stride(from: levels, to: 1, by: -1) {
       let position = address >> UInt64(12 + 9 * (level - 1)) & 511
@@ -214,6 +237,7 @@ struct PageTables {
       if levels == 4 || level < 3 {
         isWritable = isWritable && entry & Self.writable != 0
         isExecutable = isExecutable && entry & Self.noExecute == 0
+        isUsers = isUsers && entry & Self.user != 0
       }
       table = Self.frame(entry)
     }
@@ -221,8 +245,11 @@ struct PageTables {
     guard let entry = frames.entry(table, position)?.pointee else { return nil }
     return Leaf(
       table: table, position: position, entry: entry, isWritable: isWritable && entry & Self.writable != 0,
-      isExecutable: isExecutable && entry & Self.noExecute == 0)
+      isExecutable: isExecutable && entry & Self.noExecute == 0, isUsers: isUsers && entry & Self.user != 0)
   }
+
+  /// Whether the frame may be written: nothing else is made of it.
+  func isWritable(_ frame: UInt64) -> Bool { frames.isOwned(frame) && [.none, .writable].contains(use(frame)) }
 
   /// Whether something refers to the frame, and so fixes its use.
   func isReferenced(_ frame: UInt64) -> Bool { frames.index(frame).map { counts[$0] > 0 } ?? false }

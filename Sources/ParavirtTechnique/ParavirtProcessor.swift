@@ -45,7 +45,7 @@ final class ParavirtProcessor: Processor {
   private enum Plan {
     case stop(StopReason)
     case rest(until: UInt64)
-    case run(GuestAddressSpace, until: UInt64)
+    case run(GuestAddressSpace, until: UInt64, serving: Bool)
   }
 
   func run() throws(TechniqueFailure) -> StopReason {
@@ -65,8 +65,8 @@ final class ParavirtProcessor: Processor {
       switch plan {
       case .stop(let reason): return reason
       case .rest(let deadline): doorbell.sleep(until: deadline)
-      case .run(let space, let deadline):
-        if let reason = step(domain, space, until: deadline) { return reason }
+      case .run(let space, let deadline, let serving):
+        if let reason = step(domain, space, until: deadline, serving: serving) { return reason }
       }
     }
   }
@@ -76,12 +76,15 @@ final class ParavirtProcessor: Processor {
   ) throws(TechniqueFailure) -> Plan {
     if let reason = endingReason(domain) { return .stop(reason) }
     domain.lookAround(processor)
-    guard processor.isUp else { return .rest(until: .max) }
+    if let reason = endingReason(domain) { return .stop(reason) }
+    guard processor.isUp else { return .rest(until: number == 0 ? domain.nextWatchdog : .max) }
     if let start = processor.start {
       registers = start
       processor.start = nil
     }
-    guard processor.rest == .none else { return .rest(until: processor.deadline) }
+    guard processor.rest == .none else {
+      return .rest(until: min(processor.deadline, number == 0 ? domain.nextWatchdog : .max))
+    }
     if processor.isYielding {
       processor.isYielding = false
       sched_yield()
@@ -89,13 +92,27 @@ final class ParavirtProcessor: Processor {
     domain.deliverUpcall(processor, &registers)
     domain.removeStaleTranslations()
     if let reason = endingReason(domain) { return .stop(reason) }
-    var inUse: Set<UInt64> = []
-    for other in domain.processors where other.isUp { inUse.insert(other.root) }
-    return .run(try spaces.space(for: processor.root, inUse: inUse), until: processor.deadline)
+    var inUse: Set<AddressView> = []
+    for other in domain.processors where other.isUp { inUse.insert(other.view) }
+    let space = try spaces.space(for: processor.view, inUse: inUse)
+    domain.updateRunState(processor)
+    let deadline = min(processor.deadline, number == 0 ? domain.nextWatchdog : .max)
+    // The guest may open its mask without a call, and Xen delivers what is pending at its next return to the guest, for
+    // whatever reason. So one is not far away here either, and the sandbox doesn't answer calls by itself meanwhile.
+    guard processor.hasPendingUpcall else {
+      let serves = domain.layout == .bits64 && processor.mode == .kernel
+      return .run(space, until: deadline, serving: serves)
+    }
+    return .run(space, until: min(deadline, monotonicNanoseconds() &+ Self.glance), serving: false)
   }
 
+  /// How long guest code may run with an upcall pending until its mask is looked at again.
+  private static let glance: UInt64 = 10_000_000
+
   /// Runs guest code up to its next trap and answers it.
-  private func step(_ domain: Domain, _ space: GuestAddressSpace, until deadline: UInt64) -> StopReason? {
+  private func step(
+    _ domain: Domain, _ space: GuestAddressSpace, until deadline: UInt64, serving: Bool
+  ) -> StopReason? {
     do {
       let thread = try thread(in: space, domain)
       if let lastThread, lastThread !== thread {
@@ -105,11 +122,13 @@ final class ParavirtProcessor: Processor {
       lastThread = thread
       guard doorbell.enter(space) else { return nil }
       defer { doorbell.leave() }
+      thread.setServesSegmentBases(serving)
       let entered = monotonicNanoseconds()
       let trap = try thread.run(&registers, until: deadline)
       counters.count(.nanosecondsInGuest, monotonicNanoseconds() &- entered)
       counters.count(.exit)
       try domain.lock.withLock { _ in
+        domain.countServed(thread.takeServedCount(), domain.processors[number])
         guard domain.ending == nil else { return }
         try answer(trap, domain, domain.processors[number], space)
       }
@@ -213,7 +232,8 @@ final class ParavirtProcessor: Processor {
     let leaf = domain.tables.leaf(address & 0xffff_ffff_ffff, root: processor.root)
     let isPresent = leaf?.isPresent ?? false
     if let leaf, isPresent, !isWrite || leaf.isWritable, !isFetch || leaf.isExecutable,
-      let entry = domain.frames.entry(leaf.table, leaf.position), domain.isCanonical(address)
+      leaf.isUsers || !processor.view.isUsers, let entry = domain.frames.entry(leaf.table, leaf.position),
+      domain.isCanonical(address)
     {
       guard hostAddress < MappingChange.addressLimit else {
         domain.end(
@@ -247,7 +267,8 @@ final class ParavirtProcessor: Processor {
     let entry = first.pointee
     let frame = PageTables.frame(entry)
     let isWritable = leaf.isWritable && entry & PageTables.dirty != 0
-    let rights = PageTables.present | PageTables.accessed | PageTables.writable | PageTables.noExecute
+    let rights =
+      PageTables.present | PageTables.accessed | PageTables.writable | PageTables.noExecute | PageTables.user
     /// The frame of an entry that can be mapped with this one.
     func alike(_ position: UInt64) -> UInt64? {
       guard let other = domain.frames.entry(leaf.table, position)?.pointee else { return nil }
@@ -306,6 +327,7 @@ final class ParavirtProcessor: Processor {
       case 0: return domain.store.exitCode.map { .exited(code: $0) } ?? .shutdown
       case 1: return domain.store.exitCode.map { .exited(code: $0) } ?? .reset
       case 3: return .crashed(crashReport("the guest says that it crashed (SHUTDOWN_crash)", domain))
+      case 4: return .crashed(crashReport("the guest's watchdog has run out (SHUTDOWN_watchdog)", domain))
       default: return .crashed(crashReport("the guest shut down for reason \(reason), which is not done here", domain))
       }
     }
@@ -356,6 +378,7 @@ final class ParavirtProcessor: Processor {
         details["hypercall: \(HypercallName.of(UInt64(number)))"] = count
       }
       for (name, count) in domain.notImplementedCounts { details["hypercall refused with -ENOSYS: \(name)"] = count }
+      for (what, count) in domain.notHonouredCounts { details["not honoured: \(what.rawValue)"] = count }
       details["page-table entries written"] = domain.tables.updateCount
       details["page tables validated"] = domain.tables.validationCount
       details["mappings made"] = domain.pageFaultMappings

@@ -29,15 +29,23 @@ extension Domain {
       }
       return softwareInterrupt(vector, length: 2, errorCode, processor, &registers)
     }
+    let bytes = instructionBytes(processor, registers)
+    if errorCode == 0, processor.mode == .kernel, emulate(bytes, processor, &registers) {
+      processor.count("privileged instruction, emulated")
+      return
+    }
+    if layout == .bits32, emulateFlatSegments(bytes, processor, &registers) {
+      processor.count("segment selector, emulated")
+      return
+    }
     if layout == .bits64 {
-      let bytes = instructionBytes(processor, registers)
-      if errorCode == 0, processor.mode == .kernel, emulate(bytes, processor, &registers) {
-        processor.count("privileged instruction, emulated")
-        return
-      }
       if emulateSegments(bytes, processor, &registers) {
         processor.count("segment selector, emulated")
         return
+      }
+      if let vector = absentSegmentVector(bytes, errorCode, processor) {
+        processor.count("exception \(vector)")
+        return raise(vector: vector, errorCode: errorCode, processor, &registers)
       }
     }
     processor.count("exception 13")
@@ -50,8 +58,9 @@ extension Domain {
   ) {
     processor.count("software interrupt")
     let entry = processor.traps[vector & 0xff]
-    // The kernel of a 64-bit domain counts as level 0 here, its user code as level 3.
-    let isAllowed = processor.mode == .kernel || entry.privilegeLevel == 3
+    // The kernel counts as level 1, unless it wants to be level 0 in this; its user code as level 3.
+    let level: UInt8 = processor.mode == .user ? 3 : showsIOPrivilege ? 0 : 1
+    let isAllowed = entry.privilegeLevel >= level
     guard entry.address != 0, isAllowed else {
       return raise(vector: 13, errorCode: errorCode, processor, &registers)
     }
@@ -63,8 +72,9 @@ extension Domain {
   private func emulate(
     _ bytes: [UInt8], _ processor: VirtualProcessor, _ registers: inout UserRegisters
   ) -> Bool {
-    guard var instruction = GuestInstruction(bytes) else { return false }
-    let mayUsePorts = processor.ioPrivilege >= 1
+    guard var instruction = GuestInstruction(bytes, is64Bit: layout == .bits64) else { return false }
+    // The kernel counts as level 1, unless it has said that it wants to be level 0 in this.
+    let mayUsePorts = showsIOPrivilege || processor.ioPrivilege >= 1
     switch instruction.opcode {
     case 0xfa, 0xfb:
       guard mayUsePorts else { return false }
@@ -115,7 +125,7 @@ extension Domain {
     _ instruction: GuestInstruction, _ processor: VirtualProcessor, _ registers: inout UserRegisters
   ) -> Bool {
     let size: UInt64 = instruction.opcode & 1 == 0 ? 1 : instruction.operandPrefix ? 2 : 4
-    let wanted = instruction.repeats ? registers.rcx : 1
+    let wanted = instruction.repeats ? layout == .bits64 ? registers.rcx : registers.rcx & 0xffff_ffff : 1
     let count = min(wanted, 1024)
     let isDown = registers.rflags & Flags.direction != 0
     let step = isDown ? 0 &- size : size
@@ -157,14 +167,16 @@ extension Domain {
     switch instruction.register {
     case 0:
       guard (value ^ Self.control0) & ~Self.taskSwitched == 0 else { return false }
-      processor.isTaskSwitched = value & Self.taskSwitched != 0
+      setTaskSwitched(value & Self.taskSwitched != 0, processor)
     case 2:
       processor.faultAddress = value
-      processor.info.storeBytes(of: value, toByteOffset: layout.faultAddress, as: UInt64.self)
+      storeFaultAddress(value, processor)
     case 3:
       guard (try? setKernelRoot(value >> 12, processor)) != nil else { return false }
     // What the guest may change of it (time stamps, debugging, performance counters) has no effect here.
-    case 4: processor.control4 = processor.control4 & ~0x10c | value & 0x10c
+    case 4:
+      if (processor.control4 ^ value) & 0x10c != 0 { countNotHonoured(.control4) }
+      processor.control4 = processor.control4 & ~0x10c | value & 0x10c
     default: return false
     }
     return true
@@ -173,6 +185,8 @@ extension Domain {
   private func moveModelSpecificRegister(
     _ isWrite: Bool, _ processor: VirtualProcessor, _ registers: inout UserRegisters
   ) -> Bool {
+    // Bases, and what a processor of 64 bits is asked.
+    guard layout == .bits64 else { return false }
     let number = registers.rcx & 0xffff_ffff
     if isWrite {
       let value = registers.rax & 0xffff_ffff | registers.rdx << 32
@@ -202,7 +216,7 @@ extension Domain {
   /// UD2, "xen", CPUID: how a paravirtual kernel asks for the hypervisor's leaves, too.
   func emulateIdentification(_ processor: VirtualProcessor, _ registers: inout UserRegisters) -> Bool {
     let bytes = instructionBytes(processor, registers)
-    guard layout == .bits64, bytes.starts(with: [0x0f, 0x0b, 0x78, 0x65, 0x6e, 0x0f, 0xa2]) else { return false }
+    guard bytes.starts(with: [0x0f, 0x0b, 0x78, 0x65, 0x6e, 0x0f, 0xa2]) else { return false }
     let leaf = UInt32(truncatingIfNeeded: registers.rax)
     let words: (UInt32, UInt32, UInt32, UInt32)
     switch leaf {
@@ -235,23 +249,33 @@ extension Domain {
         } else {
           value = registers.general(instruction.baseRegister) & 0xffff
         }
-        guard value == Selectors.data64 else { return false }
-        if instruction.register == 4 { registers.fsBase = 0 }
-        if instruction.register == 5 { registers.gsBase = 0 }
+        // CS can't be loaded so. SS must be writable, and its base counts as little as those of DS and ES.
+        guard instruction.register != 1, instruction.register < 6,
+          let segment = dataSegment(UInt16(truncatingIfNeeded: value), processor),
+          instruction.register != 2 || segment.isWritable
+        else { return false }
+        if instruction.register == 4 { registers.fsBase = UInt64(segment.base) }
+        if instruction.register == 5 { registers.gsBase = UInt64(segment.base) }
         registers.rip &+= UInt64(instruction.position)
       case 0xcf where instruction.isWide:
         var words: [UInt64] = []
         for position in 0..<5 as Range<UInt64> {
           words.append(try read(UInt64.self, registers.rsp &+ 8 &* position, root: root))
         }
-        guard words[1] == Selectors.code64, words[4] == Selectors.data64 else { return false }
+        guard let code = hostCodeSelector(UInt16(truncatingIfNeeded: words[1]), processor), words[1] & 3 == 3,
+          words[4] & 3 == 3, let stack = dataSegment(UInt16(truncatingIfNeeded: words[4]), processor), stack.isWritable
+        else { return false }
+        registers.cs = code
         registers.rip = words[0]
         registers.rflags = words[2] & ~(Flags.ioPrivilege | Flags.virtual8086) | Flags.interrupt
         registers.rsp = words[3]
       case 0xcb:
         let size: UInt64 = instruction.isWide ? 8 : 4
         let (rip, selector) = try farPointer(registers.rsp, size, root)
-        guard selector & 0xffff == Selectors.code64 else { return false }
+        guard selector & 3 == 3, let code = hostCodeSelector(UInt16(truncatingIfNeeded: selector), processor) else {
+          return false
+        }
+        registers.cs = code
         registers.rip = rip
         registers.rsp &+= 2 &* size
       case 0xff:
@@ -265,7 +289,9 @@ extension Domain {
         let size: UInt64 = instruction.isWide ? 8 : 4
         let rip =
           size == 8 ? try read(UInt64.self, address, root: root) : UInt64(try read(UInt32.self, address, root: root))
-        guard UInt64(try read(UInt16.self, address &+ size, root: root)) == Selectors.code64 else { return false }
+        guard let code = hostCodeSelector(try read(UInt16.self, address &+ size, root: root), processor) else {
+          return false
+        }
         if isCall {
           let back = registers.rip &+ UInt64(instruction.position)
           let stack = registers.rsp &- 2 &* size
@@ -278,11 +304,68 @@ extension Domain {
           }
           registers.rsp = stack
         }
+        registers.cs = code
         registers.rip = rip
       default: return false
       }
       return true
     } catch { return false }
+  }
+
+  /// The same for 32-bit code: loads of data selectors from registers, far jumps and returns. All that is to be had is flat, and
+  /// what guest code goes on with.
+  private func emulateFlatSegments(
+    _ bytes: [UInt8], _ processor: VirtualProcessor, _ registers: inout UserRegisters
+  ) -> Bool {
+    guard var instruction = GuestInstruction(bytes, is64Bit: false), !instruction.operandPrefix else { return false }
+    switch instruction.opcode {
+    case 0x8e:
+      guard instruction.readModRM(), !instruction.namesMemory, instruction.register != 1, instruction.register < 6,
+        isFlat(registers.general(instruction.baseRegister) & 0xffff, isCode: false, processor)
+      else { return false }
+      registers.rip &+= UInt64(instruction.position)
+    case 0xea:
+      guard let target = instruction.immediate32(), let low = instruction.immediate(),
+        let high = instruction.immediate(),
+        isFlat(UInt64(low) | UInt64(high) << 8, isCode: true, processor)
+      else { return false }
+      registers.rip = UInt64(UInt32(bitPattern: target))
+    case 0xcb:
+      guard let words = try? farPointer32(registers.rsp, processor.root), isFlat(words.1, isCode: true, processor)
+      else {
+        return false
+      }
+      registers.rip = words.0
+      registers.rsp = (registers.rsp &+ 8) & 0xffff_ffff
+    default: return false
+    }
+    return true
+  }
+
+  private func farPointer32(_ address: UInt64, _ root: UInt64) throws(XenError) -> (UInt64, UInt64) {
+    let (offset, selector) = try farPointer(address, 4, root)
+    return (offset, selector & 0xffff)
+  }
+
+  /// Whether code of the current mode may have the selector, and what it names is all 4 GiB.
+  private func isFlat(_ selector: UInt64, isCode: Bool, _ processor: VirtualProcessor) -> Bool {
+    let kernel = isCode ? Selectors.kernelCode32 : Selectors.kernelData32
+    let user = isCode ? Selectors.userCode32 : Selectors.userData32
+    if selector == user { return !isCode || processor.mode == .user }
+    if selector == kernel { return processor.mode == .kernel }
+    guard let segment = descriptor(UInt16(truncatingIfNeeded: selector), processor) else { return false }
+    let level: UInt8 = processor.mode == .kernel ? 1 : 3
+    return segment.isPresent && segment.isSegment && segment.isFlat && segment.is32Bit && segment.isCode == isCode
+      && (isCode ? segment.privilegeLevel == level : segment.privilegeLevel >= level)
+  }
+
+  /// A load of a selector whose segment is one, but not present: the host's table doesn't have it at all.
+  private func absentSegmentVector(_ bytes: [UInt8], _ errorCode: UInt64, _ processor: VirtualProcessor) -> UInt8? {
+    guard errorCode > 3, var instruction = GuestInstruction(bytes), instruction.opcode == 0x8e, instruction.readModRM(),
+      let segment = descriptor(UInt16(truncatingIfNeeded: errorCode), processor), !segment.isPresent, segment.isSegment,
+      instruction.register == 2 ? segment.isWritable : segment.isReadable, segment.privilegeLevel == 3
+    else { return nil }
+    return instruction.register == 2 ? 12 : 11
   }
 
   private func farPointer(_ address: UInt64, _ size: UInt64, _ root: UInt64) throws(XenError) -> (UInt64, UInt64) {

@@ -24,6 +24,8 @@ enum Selectors {
   static let code32: UInt64 = 0xe023
   static let kernelCode32: UInt64 = 0xe019
   static let kernelData32: UInt64 = 0xe021
+  static let userCode32: UInt64 = 0xe02b
+  static let userData32: UInt64 = 0xe033
   static let hostCode64: UInt16 = 0x33
   static let hostData: UInt16 = 0x2b
   static let hostCode32: UInt16 = 0x23
@@ -52,25 +54,28 @@ extension Domain {
   func switchMode(_ processor: VirtualProcessor, _ registers: inout UserRegisters) {
     processor.mode = processor.mode == .kernel ? .user : .kernel
     processor.modeSwitchCount &+= 1
-    swap(&registers.gsBase, &processor.otherGSBase)
+    if layout == .bits64 { swap(&registers.gsBase, &processor.otherGSBase) }
   }
 
   /// Pushes a frame and goes on at a callback. From user mode the frame goes to the stack that stack_switch named.
+  /// - Parameter selectors: of code and stack where they are not those that the host has.
   /// - Throws: `badAddress` when there is no stack: the domain can't go on.
   func bounce(
     _ processor: VirtualProcessor, _ registers: inout UserRegisters, to callback: VirtualProcessor.Callback,
-    errorCode: UInt64?
+    errorCode: UInt64?, selectors: (code: UInt64, stack: UInt64)? = nil
   ) throws(XenError) {
     guard callback.address != 0 else { throw .badAddress }
     let mask: UInt64 = processor.upcallsAreMasked ? 1 : 0
     let flags =
       registers.rflags & ~(Flags.resume | Flags.interrupt | Flags.ioPrivilege) | (mask == 0 ? Flags.interrupt : 0)
-    var codeSelector = codeSelector(registers)
-    let stackSelector = stackSelector(registers)
+      | (showsIOPrivilege ? UInt64(processor.ioPrivilege) << 12 : 0)
+    var codeSelector = selectors?.code ?? codeSelector(registers)
+    let stackSelector = selectors?.stack ?? stackSelector(registers)
     let (oldRSP, oldRIP) = (registers.rsp, registers.rip)
     let (oldRCX, oldR11) = (registers.rcx, registers.r11)
     var stack = registers.rsp
-    if processor.mode == .user {
+    let isFromUser = processor.mode == .user
+    if isFromUser {
       switchMode(processor, &registers)
       stack = processor.kernelStack
     } else {
@@ -88,8 +93,13 @@ extension Domain {
       }
       (registers.cs, registers.ss) = (Selectors.hostCode64, Selectors.hostData)
     case .bits32:
-      // Error code, EIP, CS with the mask in its upper half, EFLAGS: within the kernel no stack is named.
+      // Error code, EIP, CS with the mask in its upper half, EFLAGS, and of user code ESP and SS.
       var frame = [oldRIP, codeSelector | mask << 16, flags]
+      if isFromUser {
+        let own = selectors ?? processor.userSelectors
+        frame[1] = own.code | mask << 16
+        frame += [oldRSP, own.stack]
+      }
       if let errorCode { frame.insert(errorCode, at: 0) }
       stack = stack &- UInt64(4 * frame.count) & 0xffff_ffff
       for (position, word) in frame.enumerated() {
@@ -106,7 +116,8 @@ extension Domain {
 
   /// Gives an exception to the guest.
   func raise(
-    vector: UInt8, errorCode: UInt64?, _ processor: VirtualProcessor, _ registers: inout UserRegisters
+    vector: UInt8, errorCode: UInt64?, _ processor: VirtualProcessor, _ registers: inout UserRegisters,
+    selectors: (code: UInt64, stack: UInt64)? = nil
   ) {
     let entry = processor.traps[Int(vector)]
     let what = "exception \(vector) at \(hexadecimal(registers.rip))"
@@ -114,10 +125,11 @@ extension Domain {
       return end(.crashed("\(what), and the guest has no handler for it"))
     }
     let callback = VirtualProcessor.Callback(address: entry.address, masksUpcalls: entry.masksUpcalls)
+    let stack = processor.mode == .user ? processor.kernelStack : registers.rsp
     do throws(XenError) {
-      try bounce(processor, &registers, to: callback, errorCode: errorCode)
+      try bounce(processor, &registers, to: callback, errorCode: errorCode, selectors: selectors)
     } catch {
-      end(.crashed("\(what), and the guest has no stack for it at \(hexadecimal(registers.rsp))"))
+      end(.crashed("\(what), and the guest has no stack for it at \(hexadecimal(stack))"))
     }
   }
 
@@ -126,12 +138,7 @@ extension Domain {
     _ address: UInt64, errorCode: UInt64, _ processor: VirtualProcessor, _ registers: inout UserRegisters
   ) {
     processor.faultAddress = address
-    switch layout {
-    case .bits64: processor.info.storeBytes(of: address, toByteOffset: layout.faultAddress, as: UInt64.self)
-    case .bits32:
-      processor.info.storeBytes(
-        of: UInt32(truncatingIfNeeded: address), toByteOffset: layout.faultAddress, as: UInt32.self)
-    }
+    storeFaultAddress(address, processor)
     guard processor.traps[14].address != 0 else {
       return end(
         .crashed(
@@ -139,6 +146,16 @@ extension Domain {
             + " for it"))
     }
     raise(vector: 14, errorCode: errorCode, processor, &registers)
+  }
+
+  /// Where the guest looks for CR2.
+  func storeFaultAddress(_ address: UInt64, _ processor: VirtualProcessor) {
+    switch layout {
+    case .bits64: processor.info.storeBytes(of: address, toByteOffset: layout.faultAddress, as: UInt64.self)
+    case .bits32:
+      processor.info.storeBytes(
+        of: UInt32(truncatingIfNeeded: address), toByteOffset: layout.faultAddress, as: UInt32.self)
+    }
   }
 
   /// SYSCALL in user mode: the guest kernel's own system call. Without a callback for it the instruction is invalid.
@@ -192,13 +209,11 @@ extension Domain {
       }
       switchMode(processor, &registers)
     }
+    if showsIOPrivilege { processor.ioPrivilege = UInt8(words[6] >> 12 & 3) }
     registers.rax = words[0]
     registers.rip = words[4]
-    registers.cs =
-      UInt16(truncatingIfNeeded: words[5]) | 3 == UInt16(Selectors.code32)
-      ? Selectors.hostCode32 : Selectors.hostCode64
-    registers.ss = Selectors.hostData
     registers.rflags = words[6] & ~(Flags.ioPrivilege | Flags.virtual8086) | Flags.interrupt
+    if registers.rflags & Flags.nestedTask != 0 { countNotHonoured(.nestedTask) }
     registers.rsp = words[7]
     if words[3] & cameBySystemCall == 0 {
       registers.r11 = words[1]
@@ -209,21 +224,63 @@ extension Domain {
       registers.rcx = registers.rip
     }
     processor.upcallsAreMasked = words[6] & Flags.interrupt == 0
+    // What the processor would say of selectors that can't be loaded, at the instruction that was to be next.
+    let selectors = (code: words[5] & 0xffff | 3, stack: words[8] & 0xffff | 3)
+    guard let code = hostCodeSelector(UInt16(selectors.code), processor) else {
+      return raise(vector: 13, errorCode: selectors.code & ~3, processor, &registers, selectors: selectors)
+    }
+    guard dataSegment(UInt16(selectors.stack), processor)?.isWritable ?? false else {
+      return raise(vector: 13, errorCode: selectors.stack & ~3, processor, &registers, selectors: selectors)
+    }
+    (registers.cs, registers.ss) = (code, Selectors.hostData)
   }
 
-  /// eax, eip, cs, eflags: within the kernel, which is all that 32-bit domains have here.
+  /// eax, eip, cs, eflags, and for user code esp and ss.
   private func returnFromTrap32(_ processor: VirtualProcessor, _ registers: inout UserRegisters) throws(XenError) {
-    var words: [UInt64] = []
-    for position in 0..<4 as Range<UInt64> {
-      words.append(UInt64(try read(UInt32.self, registers.rsp &+ 4 &* position, root: processor.kernelRoot)))
+    func word(_ position: UInt64) throws(XenError) -> UInt64 {
+      UInt64(try read(UInt32.self, registers.rsp &+ 4 &* position & 0xffff_ffff, root: processor.kernelRoot))
     }
-    guard words[2] & 3 != 3 else {
-      return end(.crashed("a 32-bit guest enters user mode, which is not done here"))
+    let (eax, eip, code, flags) = (try word(0), try word(1), try word(2) & 0xffff, try word(3))
+    guard code & 3 != 0 else { return end(.crashed("iret to privilege level 0, which is the hypervisor's")) }
+    guard flags & Flags.virtual8086 == 0 else {
+      return end(.crashed("iret to virtual-8086 mode, which is not done here"))
     }
-    registers.rax = words[0]
-    registers.rip = words[1]
-    registers.rflags = words[3] & ~(Flags.ioPrivilege | Flags.virtual8086) | Flags.interrupt
-    registers.rsp = (registers.rsp &+ 16) & 0xffff_ffff
-    processor.upcallsAreMasked = words[3] & Flags.interrupt == 0
+    if code & 3 == 1 {
+      registers.rsp = (registers.rsp &+ 16) & 0xffff_ffff
+    } else {
+      let (stack, stackSelector) = (try word(4), try word(5) & 0xffff)
+      registers.rsp = stack
+      processor.userSelectors = (code, stackSelector)
+      switchMode(processor, &registers)
+    }
+    if showsIOPrivilege { processor.ioPrivilege = UInt8(flags >> 12 & 3) }
+    registers.rax = eax
+    registers.rip = eip
+    registers.rflags = flags & ~(Flags.ioPrivilege | Flags.virtual8086) | Flags.interrupt
+    processor.upcallsAreMasked = flags & Flags.interrupt == 0
+    guard processor.mode == .user else { return }
+    for (selector, isCode) in [(processor.userSelectors.code, true), (processor.userSelectors.stack, false)] {
+      switch userSegment(selector, isCode: isCode, processor) {
+      case .flat: break
+      case .none: return raise(vector: 13, errorCode: selector & ~3, processor, &registers)
+      case .other:
+        return end(
+          .crashed("user code in segment \(hexadecimal(selector)) with a base or a limit, which is not done here"))
+      }
+    }
+  }
+
+  private enum UserSegment {
+    case flat, other, none
+  }
+
+  /// What 32-bit user code may have as its code or stack: Xen's flat segments or such of its own table.
+  private func userSegment(_ selector: UInt64, isCode: Bool, _ processor: VirtualProcessor) -> UserSegment {
+    if selector == (isCode ? Selectors.userCode32 : Selectors.userData32) { return .flat }
+    guard selector & 3 == 3, let segment = descriptor(UInt16(truncatingIfNeeded: selector), processor),
+      segment.isPresent, segment.isSegment, segment.privilegeLevel == 3, segment.isCode == isCode,
+      isCode || segment.isWritable
+    else { return .none }
+    return segment.isFlat && segment.is32Bit ? .flat : .other
   }
 }

@@ -45,7 +45,12 @@ final class VirtualProcessor {
   /// Registers to begin with, when another processor has set it up.
   var start: UserRegisters?
 
+  /// Whether user mode has the kernel's page tables: of 32 bits, where the kernel is at level 1 and the tables themselves
+  /// can tell it from user code.
+  let sharesRoot: Bool
   var mode = Mode.kernel
+  /// The selectors that user code of a 32-bit guest was entered with.
+  var userSelectors: (code: UInt64, stack: UInt64) = (Selectors.userCode32, Selectors.userData32)
   /// Machine frames of the roots; 0 for a user root that there is not.
   var kernelRoot: UInt64 = 0
   var userRoot: UInt64 = 0
@@ -66,6 +71,12 @@ final class VirtualProcessor {
   /// The GS base of the mode that it is not in.
   var otherGSBase: UInt64 = 0
 
+  /// The guest's descriptor table (set_gdt), and its local one (MMUEXT_SET_LDT).
+  var descriptorFrames: [UInt64] = []
+  var descriptorCount: UInt64 = 0
+  var localDescriptors: UInt64 = 0
+  var localDescriptorCount: UInt64 = 0
+
   /// When VIRQ_TIMER is due, in the host's monotonic time.
   var timer: UInt64 = .max
   /// And how long after that again; 0 for once.
@@ -82,13 +93,17 @@ final class VirtualProcessor {
   var modeSwitchCount: UInt64 = 0
   var upcallCount: UInt64 = 0
 
-  init(number: Int, info: UnsafeMutableRawPointer, doorbell: Doorbell) {
+  init(number: Int, info: UnsafeMutableRawPointer, doorbell: Doorbell, sharesRoot: Bool) {
     self.number = number
+    self.sharesRoot = sharesRoot
     self.info = info
     self.doorbell = doorbell
   }
 
-  var root: UInt64 { mode == .kernel ? kernelRoot : userRoot }
+  var root: UInt64 { mode == .kernel || sharesRoot ? kernelRoot : userRoot }
+
+  /// What guest code can reach now.
+  var view: AddressView { AddressView(root: root, isUsers: sharesRoot && mode == .user) }
 
   /// The virtual interrupt flag, inverted.
   var upcallsAreMasked: Bool {
@@ -106,7 +121,7 @@ final class VirtualProcessor {
     return timer
   }
 
-  func count(_ cause: String) { trapCounts[cause, default: 0] &+= 1 }
+  func count(_ cause: String, _ times: UInt64 = 1) { trapCounts[cause, default: 0] &+= times }
 }
 
 /// How long a processor was in each state (`struct vcpu_runstate_info`).
@@ -120,9 +135,12 @@ struct RunState {
   private(set) var times: [UInt64] = [0, 0, 0, 0]
   /// Where the guest wants to see it; 0 where it does not.
   var area: UInt64 = 0
+  /// Whether what the guest sees there is old.
+  var isStale = false
 
   mutating func change(to new: Kind, at now: UInt64) {
     guard new != kind else { return }
+    isStale = true
     times[Int(kind.rawValue)] &+= now &- since
     (kind, since) = (new, now)
   }

@@ -3,7 +3,9 @@ enum XenError: Int64, Error {
   case notPermitted = 1
   case noEntry = 2
   case noSuchProcess = 3
+  case noDeviceOrAddress = 6
   case noMemory = 12
+  case accessDenied = 13
   case badAddress = 14
   case busy = 16
   case exists = 17
@@ -11,6 +13,7 @@ enum XenError: Int64, Error {
   case invalid = 22
   case noSpace = 28
   case notImplemented = 38
+  case notSupported = 95
 
   /// As RAX shows it.
   var result: UInt64 { UInt64(bitPattern: -rawValue) }

@@ -42,7 +42,8 @@ public final class SandboxProcess: Sendable {
   private let life = Monitor(Life())
   private let request: Int32
   private let done: Int32
-  private let mapperLock = Mutex(())
+  /// The processor of the host that the mapper is on; -1 before it is put on one.
+  private let mapperProcessor = Mutex<Int32>(-1)
 
   /// Starts the process; its threads wait for their first registers.
   /// - Parameters:
@@ -146,7 +147,16 @@ public final class SandboxProcess: Sendable {
   /// Carries out changes in order. Guest threads may run meanwhile.
   /// - Throws: `MappingFailure` when the host refuses one, the rest is then not done; `SandboxEnded`.
   public func apply(_ changes: [MappingChange]) throws(MappingFailure) {
-    let failure: MappingFailure? = mapperLock.withLock { _ in
+    let failure: MappingFailure? = mapperProcessor.withLock { processor in
+      if ending != nil { return .ended }
+      // As with guest threads: a hand-over on one processor costs least. Sleeping, the mapper moves at no cost.
+      let current = Self.currentProcessor
+      if processor != current {
+        processor = current
+        life.with { life in
+          if let process = life.process { _ = cstub_pin(process, current) }
+        }
+      }
       var rest = changes[...]
       while !rest.isEmpty {
         let batch = rest.prefix(SharedFrames.requestLimit)
@@ -167,18 +177,17 @@ public final class SandboxProcess: Sendable {
     if let failure { throw failure }
   }
 
-  /// What the mapper answered; `nil` when the process has ended.
+  /// What the mapper answered; `nil` when the process has ended, which its keeper tells by the same descriptor.
   private func waitForMapper() -> UInt64? {
-    while true {
-      var descriptor = pollfd(fd: done, events: Int16(POLLIN), revents: 0)
-      let count = poll(&descriptor, 1, 100)
-      if count > 0 {
-        var value: eventfd_t = 0
-        return eventfd_read(done, &value) == 0 ? value : nil
-      }
-      if ending != nil { return nil }
+    var value: eventfd_t = 0
+    while eventfd_read(done, &value) != 0 {
+      guard errno == EINTR else { return nil }
     }
+    return value < Self.endMark ? value : nil
   }
+
+  /// More than any answer of the mapper's.
+  fileprivate static let endMark: eventfd_t = 1 << 32
 
   /// Whether the thread has stopped; `false` after the time, or when the process has ended.
   func waitForStop(_ index: Int, nanoseconds: UInt64, spin: Int = 0) -> Bool {
@@ -238,6 +247,7 @@ public final class SandboxProcess: Sendable {
         life.status = cstub_reap(process)
         life.process = nil
       }
+      eventfd_write(done, SandboxProcess.endMark)
       shared.wakeAll()
     }
   }

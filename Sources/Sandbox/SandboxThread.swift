@@ -15,6 +15,7 @@ public final class SandboxThread {
   private let spin: Int
   /// Where in the area the current frame's `ucontext_t` is; checked.
   private var context = 0
+  private var servedBefore: UInt32 = 0
 
   /// - Parameters:
   ///   - index: below the process's `threadCount`, and no other object's.
@@ -87,7 +88,21 @@ public final class SandboxThread {
     return UnsafeMutableRawBufferPointer(start: area + place, count: max(512, Int(size)))
   }
 
-  /// Which data segment guest code has in DS and ES from its next run on.
+  /// Whether SYSCALL for Xen's hypercall set_segment_base (FS, or GS as it is; an address of the lower half) is carried out
+  /// in the process itself, from the next run on: one instruction, without a hand-over.
+  public func setServesSegmentBases(_ serves: Bool) {
+    process.shared.area(index).storeBytes(
+      of: serves ? 1 : 0, toByteOffset: Int(CSTUB_AREA_SERVES), as: UInt32.self)
+  }
+
+  /// How often that was done since it was asked last. Guest code can forge it.
+  public func takeServedCount() -> UInt32 {
+    let count = process.shared.area(index).load(fromByteOffset: Int(CSTUB_AREA_SERVED), as: UInt32.self)
+    defer { servedBefore = count }
+    return count &- servedBefore
+  }
+
+  /// Which data segment guest code has in DS, ES, FS and GS from each run on.
   public func setDataSelector(_ selector: UInt16) {
     process.shared.area(index).storeBytes(
       of: UInt32(selector), toByteOffset: Int(CSTUB_AREA_DATA_SELECTOR), as: UInt32.self)

@@ -8,8 +8,8 @@ struct AttackTests {
   @Test(
     "what a guest may try and survives",
     arguments: [
-      "syscalls", "int80", "vsyscall", "compat-sysenter", "compat-int80", "flags", "jumps", "frames", "descriptors",
-      "mappings",
+      "syscalls", "int80", "vsyscall", "compat-sysenter", "compat-int80", "flags", "jumps", "frames", "tables",
+      "descriptors", "mappings",
     ])
   func survives(attack: String) throws {
     var runner = GuestRunner()
@@ -49,6 +49,26 @@ struct AttackTests {
     default: Issue.record("\(result.outcome)")
     }
     #expect(monotonicNanoseconds() - began < 15_000_000_000)
+  }
+
+  @Test("a page table can't be written by a processor that may still believe it can")
+  func staleTranslations() throws {
+    var runner = GuestRunner()
+    runner.processors = 2
+    let result = try runner.run("attack", commandLine: "stale")
+    #expect(result.outcome == .exited(code: 0), "\(result.output)")
+    #expect(!result.output.contains(": no"))
+  }
+
+  @Test("jumps to any byte of the stub's page harm nobody else", arguments: 0..<4)
+  func jumpsAnywhere(way: Int) throws {
+    var runner = GuestRunner()
+    runner.seconds = 1
+    for offset in stride(from: 0x100 + 5 * way, to: 0x500, by: 41) {
+      // It ends in whatever way, but it ends.
+      _ = try runner.run("attack", commandLine: "jump-at=\(offset) with=\(way)")
+    }
+    #expect(try GuestRunner().run("hello").outcome == .exited(code: 0))
   }
 
   @Test("another processor that overwrites the frames while they are read ends its own domain")

@@ -26,8 +26,19 @@ struct OwnGuestTests {
     try check("smp", "", "smp-\(processors).txt", .exited(code: 0), processors: processors)
   }
 
+  @Test("nanobench: each operation, once", arguments: ["check", "check syscall"])
+  func nanobench(commandLine: String) throws {
+    try check("nanobench", commandLine, "nanobench-check-xen.txt", .exited(code: 0))
+  }
+
   @Test("abi: what real Xen says, too")
   func abi() throws { try check("abi", "", "abi.txt", .exited(code: 0)) }
+
+  @Test("user32: a kernel of 32 bits and its user code, in one set of page tables")
+  func user32() throws {
+    try check("user32", "", "user32.txt", .poweredOff)
+    try check("user32", "", "user32-2.txt", .poweredOff, processors: 2)
+  }
 
   @Test("privileged: what traps, what became a hypercall, what goes through silently")
   func privileged() throws { try check("privileged", "", "privileged-xen.txt", .exited(code: 0)) }

@@ -64,7 +64,17 @@ struct PageTablesTests {
   mutating func bounds() throws {
     try tables.pin(first, level: 4)
     for frame in [0, first - 1, first + 512, 0xf_ffff_ffff] as [UInt64] {
-      #expect(throws: XenError.invalid) { try tables.update(table: first + 3, position: 9, to: frame << 12 | 5) }
+      #expect(throws: XenError.notPermitted) { try tables.update(table: first + 3, position: 9, to: frame << 12 | 5) }
+      #expect(throws: XenError.invalid) { try tables.update(table: first + 2, position: 9, to: frame << 12 | 5) }
+    }
+    #expect(throws: XenError.invalid) {
+      try tables.update(table: first + 3, position: 9, to: 0xf_ffff_ffff_f005)
+    }
+    // Caching is for domains with devices.
+    for bit in [3, 4, 7] as [UInt64] {
+      #expect(throws: XenError.invalid) {
+        try tables.update(table: first + 3, position: 9, to: (first + 5) << 12 | 5 | 1 << bit)
+      }
     }
     #expect(throws: XenError.invalid) {
       try tables.update(table: first + 2, position: 9, to: (first + 6) << 12 | 0x87)
@@ -73,6 +83,24 @@ struct PageTablesTests {
     #expect(throws: XenError.invalid) { try tables.update(table: first + 1, position: 9, to: (first + 3) << 12 | 7) }
     #expect(throws: XenError.invalid) { try tables.update(table: first + 7, position: 0, to: 0) }
     #expect(throws: XenError.invalid) { try tables.pin(first, level: 4) }
+  }
+
+  @Test("a page of descriptors is checked, changed to the guest's level, and can't be written any more")
+  mutating func descriptors() throws {
+    try tables.pin(first, level: 4)
+    #expect(throws: XenError.invalid) { try tables.getDescriptors(first + 5) }
+    let code: UInt64 = 0x00af_9b00_0000_ffff
+    try memory.write(code, at: GuestPhysicalAddress(6 << 12))
+    try memory.write(UInt64(0x0000_8900_0000_0067), at: GuestPhysicalAddress(6 << 12 + 8))
+    #expect(throws: XenError.invalid) { try tables.getDescriptors(first + 6) }
+    #expect(tables.use(first + 6) == .none)
+    try memory.write(UInt64(0), at: GuestPhysicalAddress(6 << 12 + 8))
+    try tables.getDescriptors(first + 6)
+    #expect(try memory.read(UInt64.self, at: GuestPhysicalAddress(6 << 12)) == code | 3 << 45)
+    #expect(throws: XenError.busy) { try tables.update(table: first + 3, position: 9, to: (first + 6) << 12 | 7) }
+    try tables.update(table: first + 3, position: 9, to: (first + 6) << 12 | 5)
+    tables.put(first + 6)
+    try tables.update(table: first + 3, position: 9, to: (first + 6) << 12 | 7)
   }
 
   @Test("an empty page becomes a table by being named, and a page again when the last name goes")

@@ -44,6 +44,33 @@ struct SandboxTests {
     }
   }
 
+  @Test("set_segment_base by SYSCALL is served in the process where that is asked for, and nothing else is")
+  func segmentBases() throws {
+    // syscall; rdfsbase %rbx; rdgsbase %r12; ud2
+    var fixture = try Fixture([0x0f, 0x05, 0xf3, 0x48, 0x0f, 0xae, 0xc3, 0xf3, 0x49, 0x0f, 0xae, 0xcc, 0x0f, 0x0b])
+    func call(_ which: UInt64, _ base: UInt64, number: UInt64 = 25) throws -> SandboxTrap {
+      fixture.registers.rip = 0x40_0000
+      (fixture.registers.rax, fixture.registers.rdi, fixture.registers.rsi) = (number, which, base)
+      return try fixture.run()
+    }
+    let trap = SandboxTrap.systemCall(rip: 0x40_0002)
+    #expect(try call(0, 0x1234_5000) == trap)
+    fixture.thread.setServesSegmentBases(true)
+    #expect(try call(0, 0x1234_5000) == .exception(vector: 6, errorCode: 0, address: 0))
+    #expect(fixture.registers.rax == 0)
+    #expect(fixture.registers.rbx == 0x1234_5000)
+    #expect(fixture.registers.fsBase == 0x1234_5000)
+    #expect(try call(2, 0x6789_a000) == .exception(vector: 6, errorCode: 0, address: 0))
+    #expect(fixture.registers.r12 == 0x6789_a000)
+    #expect(fixture.thread.takeServedCount() == 2)
+    for which in [1, 3, 4, .max] as [UInt64] { #expect(try call(which, 0x1000) == trap) }
+    for base in [1 << 47, 0xffff_8000_0000_0000, .max] as [UInt64] { #expect(try call(0, base) == trap) }
+    for number in [24, 26, 25 | 1 << 32] as [UInt64] { #expect(try call(0, 0x1000, number: number) == trap) }
+    fixture.thread.setServesSegmentBases(false)
+    #expect(try call(0, 0x1234_5000) == trap)
+    #expect(fixture.thread.takeServedCount() == 0)
+  }
+
   @Test("INT 80h does not reach the host")
   func interrupt80() throws {
     var fixture = try Fixture([0xcd, 0x80])

@@ -254,9 +254,14 @@ abi_raw_call:
   cld
   ret
 
-  .globl abi_store, abi_hypervisor_name
+  .globl abi_store, abi_load_fs, abi_hypervisor_name
 abi_store:
   movq $0, (%rdi)
+  ret
+
+// A selector.
+abi_load_fs:
+  mov %edi, %fs
   ret
 
 abi_hypervisor_name:

@@ -27,6 +27,7 @@ ABI_ADDRESS(abi_system_call)
 ABI_ADDRESS(abi_trap_point)
 ABI_ADDRESS(abi_raw_entry)
 ABI_ADDRESS(abi_store)
+ABI_ADDRESS(abi_load_fs)
 #undef ABI_ADDRESS
 
 static inline uint64_t abiStack(void) {

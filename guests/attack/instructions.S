@@ -123,6 +123,45 @@ attack_jump_back:
   pop %rbx
   ret
 
+// RDI: where, RSI: what all registers are to be, but for the stack pointer.
+  .globl attack_jump_with, attack_store, attack_store_loop
+attack_jump_with:
+  push %rbx
+  push %rbp
+  push %r12
+  push %r13
+  push %r14
+  push %r15
+  push $attack_jump_back
+  mov %rsp, attack_stack_pointer
+  push %rdi
+  mov %rsi, %rax
+  mov %rax, %rbx
+  mov %rax, %rcx
+  mov %rax, %rdx
+  mov %rax, %rbp
+  mov %rax, %rdi
+  mov %rax, %r8
+  mov %rax, %r9
+  mov %rax, %r10
+  mov %rax, %r11
+  mov %rax, %r12
+  mov %rax, %r13
+  mov %rax, %r14
+  mov %rax, %r15
+  ret
+
+attack_store:
+  mov %rsp, attack_stack_pointer
+  mov %rsi, (%rdi)
+  ret
+
+// Even numbers, for ever; a fault is gone over.
+attack_store_loop:
+  mov %al, (%rdi)
+  add $2, %al
+  jmp attack_store_loop
+
 // RDI: a selector for ES.
   .globl attack_load_selector
 attack_load_selector:

@@ -10,6 +10,9 @@ uint64_t attack_sigreturn(uint64_t address, uint64_t frame);
 uint64_t attack_stack(uint64_t pointer);
 uint64_t attack_flags(uint64_t flags);
 uint64_t attack_load_selector(uint64_t selector);
+void attack_store(uint64_t address, uint64_t value);
+_Noreturn void attack_store_loop(uint64_t address);
+void attack_jump_with(uint64_t address, uint64_t all);
 uint64_t attack_jump(uint64_t address, uint64_t rax, uint64_t rdi);
 
 #define ATTACK_ADDRESS(name) \

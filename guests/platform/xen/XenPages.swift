@@ -111,6 +111,7 @@ extension Platform: PagePlatform {
   private enum Entry {
     static let readOnly: UInt64 = 0x65
     static let readWrite: UInt64 = 0x67
+    static let unused: UInt64 = 0x07
     static let forTable: UInt64 = 0x67
   }
 
@@ -143,16 +144,25 @@ extension Platform: PagePlatform {
     return true
   }
 
-  /// All 512 entries of the table for `address` in one call, each for the same page. The list takes two pages, one behind
+  /// All 512 entries of the table for `address` in one call, each for the same page, as if they had been used or not. The list takes two pages, one behind
   /// the other.
-  static func updateMany(_ address: UInt64, _ frame: PageFrame, list: PageFrame, in space: AddressSpace) {
+  static func updateMany(
+    _ address: UInt64, _ frame: PageFrame, isUsed: Bool, list: PageFrame, in space: AddressSpace
+  ) {
     let table = xen_load64(space.kernel.addresses.address + (address >> 21 & 511) * 8)
-    let (target, value) = (machineFrame(table) << 12, machineFrame(frame.address) << 12 | Entry.readWrite)
+    let target = machineFrame(table) << 12
+    let value = machineFrame(frame.address) << 12 | (isUsed ? Entry.readWrite : Entry.unused)
     for position in 0..<512 as Range<UInt64> {
       xen_store64(list.address + position * 16, target + position * 8)
       xen_store64(list.address + position * 16 + 8, value)
     }
     _ = xen_hypercall(xenUpdatePageTables, list.address, 512, 0, 0x7ff0)
+  }
+
+  /// The entry for `address` again, in kernel mode, and nothing else.
+  static func rewrite(_ address: UInt64, _ frame: PageFrame, in space: AddressSpace) {
+    let table = xen_load64(space.kernel.addresses.address + (address >> 21 & 511) * 8)
+    update(table + (address >> 12 & 511) * 8, machineFrame(frame.address) << 12 | Entry.readWrite)
   }
 
   /// One entry, named by its machine address.

@@ -14,6 +14,9 @@ void xen_call_on_stack(uint64_t top, void (*_Nonnull function)(void));
 enum : uint64_t {
   xenSetTrapTable = 0,
   xenUpdatePageTables = 1,
+  xenSetDescriptorTable = 2,
+  xenUpdateDescriptor = 10,
+  xenAssist = 21,
   xenMulticall = 13,
   xenMemoryOperation = 12,
   xenGrantTable = 20,
@@ -119,6 +122,18 @@ static inline uint64_t xen_read_msr(uint32_t number) {
   uint32_t low, high;
   __asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(number));
   return (uint64_t)high << 32 | low;
+}
+
+// Without the hypercall page, as GRUB and Linux make their calls.
+static inline uint64_t xen_bare_hypercall(uint64_t number, uint64_t first, uint64_t second) {
+  __asm__ volatile("syscall" : "+a"(number) : "D"(first), "S"(second) : "rcx", "r11", "memory");
+  return number;
+}
+
+// A load of two bytes of code.
+static inline void cost_load(uint64_t address) {
+  uint8_t value;
+  __asm__ volatile("movb (%1), %0" : "=a"(value) : "D"(address) : "memory");
 }
 
 static inline void cost_breakpoint(void) { __asm__ volatile("int3" : : : "memory"); }
