@@ -58,6 +58,11 @@ final class KVMPartition: Partition {
         "KVM_SET_USER_MEMORY_REGION", kvm_set_user_memory_region(machine.raw, &slotDescription))
     }
     if configuration.interruptChips == .software {
+      guard configuration.processorCount == 1 else {
+        throw TechniqueFailure(
+          call: "machine assembly", reason: "interrupt chips in software serve one processor under KVM",
+          remedy: "ask for --cpus 1")
+      }
       let chipset = Chipset(processorCount: 1)
       do throws(BusConflict) {
         self.bus = try bus.adding(ports: chipset.portClaims, memory: chipset.memoryClaims)

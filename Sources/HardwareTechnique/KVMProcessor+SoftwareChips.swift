@@ -86,7 +86,6 @@ extension KVMProcessor {
         _ = stop.takeRequest()
         return .stopRequested
       }
-      if !interruptsAreOn { return .halted }
       stop.sleep(until: chips.interrupts.deadline)
     }
   }

@@ -32,12 +32,10 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   case exactCPUID
   /// CR0.TS, MP and EM, CR4.OSFXSR, OSXMMEXCPT and OSXSAVE decide what runs (11.3).
   case floatingPointControl
-  /// XGETBV answers what the guest's system has set, and not what the host's has.
+  /// XGETBV gives the guest's XCR0 (11.5.2). Some KVM-PVMs leave the host's own in place.
   case userExtendedControl
   /// CR4.FSGSBASE decides whether RDFSBASE runs.
   case segmentBaseControl
-  /// XGETBV gives the guest's XCR0 (11.5.2). Some KVM-PVMs leave the host's own in place.
-  case userExtendedControl
   /// Compatibility and 64-bit code enter the kernel by SYSCALL as LSTAR, STAR and SFMASK say (6.1.1).
   case systemCalls
 
@@ -105,6 +103,10 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   case segmentChecks
   /// Entering long mode without PAE is #GP (14.6.1). The simulated machine hangs.
   case longModeChecks
+  /// The local APIC's registers are MSRs too (16.12), and its timer has deadlines (16.4.1).
+  case extendedLocalAPIC
+  /// A machine has more than one processor.
+  case severalProcessors
 
   /// By declaration.
   public static func < (lhs: Self, rhs: Self) -> Bool {

@@ -101,12 +101,6 @@ extension Ability {
       """
     ),
     (
-      .userExtendedControl,
-      """
-      xgetbv-user
-      """
-    ),
-    (
       .userBreakpoints,
       """
       debug-user debug-user-instruction
@@ -283,6 +277,18 @@ extension Ability {
       .longModeChecks,
       """
       modes-refused
+      """
+    ),
+    (
+      .extendedLocalAPIC,
+      """
+      apic-registers interrupt-deadline-timer interrupt-self startup-msr
+      """
+    ),
+    (
+      .severalProcessors,
+      """
+      startup-waiting startup-page startup-msr startup-broadcast startup-interrupt startup-locked startup-again
       """
     ),
   ]

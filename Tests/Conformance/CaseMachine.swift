@@ -26,12 +26,14 @@ final class CaseMachine: Sendable {
 
   private let conformanceCase: ConformanceCase
   private let count: Int
+  private let interruptChips: InterruptChips
   private let journal = Journal()
   private let controller = Mutex<(any InterruptController)?>(nil)
   private let state: Monitor<State>
 
-  init(_ conformanceCase: ConformanceCase) {
+  init(_ conformanceCase: ConformanceCase, interruptChips: InterruptChips) {
     self.conformanceCase = conformanceCase
+    self.interruptChips = interruptChips
     count = conformanceCase.processorCount
     state = Monitor(State(handles: Array(repeating: nil, count: count), states: Array(repeating: nil, count: count)))
   }
@@ -52,6 +54,7 @@ final class CaseMachine: Sendable {
     var configuration = MachineConfiguration()
     configuration.memorySize = memory.size
     configuration.processorCount = count
+    configuration.interruptChips = interruptChips
     let partition = try technique.makePartition(configuration, memory: memory, bus: makeBus())
     controller.withLock { $0 = partition.interrupts }
     for index in 0..<count { startThread(index, partition, memory) }

@@ -6,12 +6,22 @@ import VMM
 public struct ConformanceSuite: Sendable {
   private let technique: any Technique
   private let timeLimit: Int
+  private let interruptChips: InterruptChips
   /// What this technique runs on here.
   public let host: HostKind
+  /// What is missing whatever the host.
+  private let lacking: Set<Ability>
 
-  /// - Parameter timeLimit: milliseconds for one case; a guest that takes longer has failed.
-  public init(technique: any Technique, timeLimit: Int = 10_000) {
+  /// What machines under KVM lack if their interrupt chips are in software.
+  public static let lackingWithSoftwareChips: Set<Ability> = [.extendedLocalAPIC, .severalProcessors]
+
+  /// - Parameters:
+  ///   - timeLimit: milliseconds for one case; a guest that takes longer has failed.
+  ///   - interruptChips: where the machines have theirs.
+  public init(technique: any Technique, timeLimit: Int = 10_000, interruptChips: InterruptChips = .automatic) {
     self.technique = technique
+    self.interruptChips = interruptChips
+    lacking = technique.name == .hardware && interruptChips == .software ? Self.lackingWithSoftwareChips : []
     self.timeLimit = timeLimit
     host = HostKind(for: technique)
   }
@@ -27,7 +37,7 @@ public struct ConformanceSuite: Sendable {
 
   /// The first ability that a case needs and without which it must not run here.
   public func obstacle(for conformanceCase: ConformanceCase) -> Ability? {
-    conformanceCase.needs.intersection(host.lacking.subtracting(host.defects)).min()
+    conformanceCase.needs.intersection(host.lacking.subtracting(host.defects).union(lacking)).min()
   }
 
   /// What a run does about cases that this host is known not to allow.
@@ -58,7 +68,8 @@ public struct ConformanceSuite: Sendable {
 
   private func judge(_ conformanceCase: ConformanceCase) -> ConformanceVerdict {
     do {
-      var (observation, findings) = try CaseMachine(conformanceCase).run(under: technique, timeLimit: timeLimit)
+      var (observation, findings) = try CaseMachine(conformanceCase, interruptChips: interruptChips).run(
+        under: technique, timeLimit: timeLimit)
       if let observation {
         findings += compare(conformanceCase, observation)
         findings += try conformanceCase.check(observation)

@@ -11,13 +11,15 @@ import VMM
 struct ConformanceRunner {
   private static let usage = """
     Usage: trivisor-conformance [--technique hardware|rewriting] [--filter TEXT | --case NAME] [--expendable-host | --force]
-                                [--list]
+                                [--interrupt-chips auto|kernel|software] [--list]
 
       --technique NAME  under which technique the guests run (default: hardware)
       --filter TEXT     only cases whose name contains TEXT
       --case NAME       only the case of that name
       --expendable-host run also what may end or change this host; known defects are told as such
       --force           the same, and excuse nothing
+      --interrupt-chips PLACE
+                        where the machines have their interrupt controllers and timers
       --list            print the cases and end
 
     Prints TAP. Ends with 0 if nothing failed, 1 if something did, 64 on a wrong option.
@@ -29,6 +31,7 @@ struct ConformanceRunner {
     var name: String?
     var caution = ConformanceSuite.Caution.careful
     var isListing = false
+    var interruptChips = InterruptChips.automatic
     var arguments = CommandLine.arguments.dropFirst()
     while let argument = arguments.popFirst() {
       switch argument {
@@ -41,6 +44,9 @@ struct ConformanceRunner {
       case "--case":
         guard let text = arguments.popFirst() else { refuse() }
         name = text
+      case "--interrupt-chips":
+        guard let place = arguments.popFirst().flatMap(InterruptChips.init) else { refuse() }
+        interruptChips = place
       case "--expendable-host": caution = .expendableHost
       case "--force": caution = .none
       case "--list": isListing = true
@@ -69,18 +75,19 @@ struct ConformanceRunner {
       complain("trivisor-conformance: there is no technique \(techniqueName.rawValue) in this build")
       exit(64)
     }
-    exit(run(cases, under: technique, caution: caution) ? 0 : 1)
+    let suite = ConformanceSuite(technique: technique, interruptChips: interruptChips)
+    exit(run(cases, by: suite, under: technique, caution: caution) ? 0 : 1)
   }
 
   /// Whether nothing failed.
   private static func run(
-    _ cases: [ConformanceCase], under technique: any Technique, caution: ConformanceSuite.Caution
+    _ cases: [ConformanceCase], by suite: ConformanceSuite, under technique: any Technique,
+    caution: ConformanceSuite.Caution
   ) -> Bool {
     if case .unavailable(let reason, let remedy) = technique.probe() {
       print("Bail out! \(reason); \(remedy)")
       return false
     }
-    let suite = ConformanceSuite(technique: technique)
     print("TAP version 13")
     print("1..\(cases.count)")
     print("# technique \(technique.name.rawValue), host kind \(suite.host.rawValue)")
