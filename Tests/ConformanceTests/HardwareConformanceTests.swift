@@ -2,6 +2,7 @@ import Conformance
 import Glibc
 import HardwareTechnique
 import Testing
+import VMM
 
 /// Whether this host lets us use KVM at all; without it the technique has nothing to run on.
 private let hasKVM = access("/dev/kvm", R_OK | W_OK) == 0
