@@ -22,7 +22,7 @@ enum ABI {
     Platform.activate(process.space)
     registerGate()
     exceptions(process, page.address)
-    privilegeLevel(page.address)
+    privilegeLevel(process, page.address)
     frames()
     systemCalls(process)
     EventTests.run()
@@ -78,20 +78,24 @@ enum ABI {
       write("kernel ", row)
       let result = attempt(row.code, page)
       describe(trapCount > 0, result, &trap)
-      write("user   ", row)
-      let frame = process.frame
-      let stack = UserProcess.stackEnd &- 8
-      frame.pointee.rip = Platform.windowStart &+ row.code &- userProgramStart()
-      frame.pointee.cs = Platform.userCodeSelector
-      frame.pointee.ss = Platform.userDataSelector
-      frame.pointee.rflags = 0x202
-      frame.pointee.rsp = stack
-      frame.pointee.rdi = UserProcess.dataStart
-      xen_store64(stack, Platform.windowStart &+ abi_return_address() &- userProgramStart())
-      switch process.run() {
-      case .systemCall(let result, _, _): describe(false, result, frame)
-      default: describe(true, 0, frame)
-      }
+      attemptAsUser(row, process)
+    }
+  }
+
+  static func attemptAsUser(_ row: ABIRow, _ process: UserProcess) {
+    write("user   ", row)
+    let frame = process.frame
+    let stack = UserProcess.stackEnd &- 8
+    frame.pointee.rip = Platform.windowStart &+ row.code &- userProgramStart()
+    frame.pointee.cs = Platform.userCodeSelector
+    frame.pointee.ss = Platform.userDataSelector
+    frame.pointee.rflags = 0x202
+    frame.pointee.rsp = stack
+    frame.pointee.rdi = UserProcess.dataStart
+    xen_store64(stack, Platform.windowStart &+ abi_return_address() &- userProgramStart())
+    switch process.run() {
+    case .systemCall(let result, _, _): describe(false, result, frame)
+    default: describe(true, 0, frame)
     }
   }
 
@@ -137,8 +141,8 @@ enum ABI {
     Platform.faultAddress < 0x7000_0000 ? Platform.faultAddress & 0xfff_ffff_f000_0000 : Platform.faultAddress
   }
 
-  static func privilegeLevel(_ page: UInt64) {
-    for level in 0..<3 as Range<UInt32> {
+  static func privilegeLevel(_ process: UserProcess, _ page: UInt64) {
+    for level in 0..<4 as Range<UInt32> {
       var level = level
       _ = withUnsafeMutablePointer(to: &level) {
         xen_hypercall(xenPhysicalDevice, xenSetIOPrivilege, UInt64(UInt(bitPattern: $0)), 0, 0)
@@ -148,6 +152,7 @@ enum ABI {
         write("kernel ", abiRow(index))
         let result = attempt(abiRow(index).code, page)
         describe(trapCount > 0, result, &trap)
+        attemptAsUser(abiRow(index), process)
       }
       judge("the mask is as before", xen_load8(mask) == before)
     }

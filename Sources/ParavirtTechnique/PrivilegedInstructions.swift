@@ -30,7 +30,7 @@ extension Domain {
       return softwareInterrupt(vector, length: 2, errorCode, processor, &registers)
     }
     let bytes = instructionBytes(processor, registers)
-    if errorCode == 0, processor.mode == .kernel, emulate(bytes, processor, &registers) {
+    if errorCode == 0, emulate(bytes, processor, &registers) {
       processor.count("privileged instruction, emulated")
       return
     }
@@ -73,8 +73,9 @@ extension Domain {
     _ bytes: [UInt8], _ processor: VirtualProcessor, _ registers: inout UserRegisters
   ) -> Bool {
     guard var instruction = GuestInstruction(bytes, is64Bit: layout == .bits64) else { return false }
-    // The kernel counts as level 1, unless it has said that it wants to be level 0 in this.
-    let mayUsePorts = showsIOPrivilege || processor.ioPrivilege >= 1
+    // The kernel counts as level 1, unless it has said that it wants to be level 0 in this; its user code as level 3.
+    let isKernel = processor.mode == .kernel
+    let mayUsePorts = processor.ioPrivilege >= (isKernel ? showsIOPrivilege ? 0 : 1 : 3)
     switch instruction.opcode {
     case 0xfa, 0xfb:
       guard mayUsePorts else { return false }
@@ -88,7 +89,12 @@ extension Domain {
         registers.rax = isByte || instruction.operandPrefix ? registers.rax | mask : mask
       }
     case 0x6c...0x6f:
-      guard mayUsePorts, movePortString(instruction, processor, &registers) else { return false }
+      // What is written here goes by the kernel's rights.
+      guard mayUsePorts, !processor.view.isUsers, movePortString(instruction, processor, &registers) else {
+        return false
+      }
+    // The rest is for kernels.
+    case _ where !isKernel: return false
     case 0x0f06: processor.isTaskSwitched = false
     case 0x0f09: break
     case 0x0f20, 0x0f22:
@@ -132,7 +138,7 @@ extension Domain {
     for _ in 0..<count {
       if instruction.opcode < 0x6e {
         let ones = [UInt8](repeating: 0xff, count: Int(size))
-        guard (try? write(ones, to: registers.rdi, root: processor.kernelRoot)) != nil else { return false }
+        guard (try? write(ones, to: registers.rdi, root: processor.root)) != nil else { return false }
         registers.rdi &+= step
       } else {
         registers.rsi &+= step
