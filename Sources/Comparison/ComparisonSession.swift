@@ -90,7 +90,8 @@ public final class ComparisonSession {
       return
     }
     let result = GuestResult(
-      outcome: record.outcome, code: record.guestCode, lines: plan.comparesOutput ? job.comparedLines : nil)
+      outcome: record.outcome, code: record.guestCode, lines: plan.comparesOutput ? job.comparedLines : nil,
+      detail: record.detail)
     if let first = techniques[index].result {
       techniques[index].instability = techniques[index].instability ?? result.difference(from: first)
     } else {

@@ -7,8 +7,17 @@ import VMM
 
 /// `trivisor compare`.
 struct CompareCommand: ParsableCommand {
-  /// Lines of our own guests that depend on the processor model, are measurements, or say that there is nothing to measure.
-  private static let ownVariableLines = "^[a-z]* *\\*| cycles$|: not here$"
+  /// Lines of our own guests that are measurements, or say that there is nothing to measure; of some, further lines.
+  private static func ownVariableLines(_ image: String) -> String {
+    let measurements = " cycles$|: not here$"
+    return switch image {
+    // What the techniques make of each instruction is what this one is for, and where they must not agree.
+    case "guest:privileged": measurements + "|^(user|kernel|common) "
+    // Nanoseconds.
+    case "guest:cost": measurements + "|: [0-9]+$"
+    default: measurements
+    }
+  }
 
   static let configuration = CommandConfiguration(
     commandName: "compare",
@@ -130,7 +139,7 @@ struct CompareCommand: ParsableCommand {
     let isOwn = image.hasPrefix("guest:")
     if techniqueNames == nil, !isOwn { plan.obstacles = Self.cautions }
     plan.comparesOutput = sameOutput || isOwn
-    plan.ignoredLines = ignoreLines ?? (isOwn ? Self.ownVariableLines : nil)
+    plan.ignoredLines = ignoreLines ?? (isOwn ? Self.ownVariableLines(image) : nil)
     let session = ComparisonSession(plan)
     let isTerminal = isatty(STDERR_FILENO) != 0
     if isTerminal {

@@ -74,6 +74,14 @@ struct ComparisonTests {
     #expect(same.differences.isEmpty)
   }
 
+  @Test("where a technique could not go on, its own sentence is part of the difference, and no difference by itself")
+  func details() {
+    let stuck = GuestResult(outcome: "crashed", code: nil, lines: nil, detail: "KVM can't go on\n  rip 0")
+    #expect(good.difference(from: stuck) == "it ended with exited 0 instead of crashed (KVM can't go on)")
+    let elsewhere = GuestResult(outcome: "crashed", code: nil, lines: nil, detail: "another sentence")
+    #expect(stuck.difference(from: elsewhere) == nil)
+  }
+
   @Test("a technique that took too long has no figures and no result to compare")
   func overdue() throws {
     var slow = try runs("rewriting", guests: [1], result: GuestResult(outcome: "exited", code: 1, lines: []))

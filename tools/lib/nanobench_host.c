@@ -50,7 +50,8 @@ static void divide(void) { __asm__ volatile("xor %%ecx, %%ecx; div %%ecx" : : : 
 
 static void call_and_return(void) {
   uint64_t count = CALLS;
-  __asm__ volatile("1: call 2f; dec %0; jnz 1b; jmp 3f; .p2align 4; 2: ret; 3:" : "+r"(count) : : "cc", "memory");
+  // The guest's loop (guests/platform/user/user.h).
+  __asm__ volatile("1: call 3f; dec %0; jnz 1b; jmp 2f; 3: ret; 2:" : "+r"(count) : : "memory", "cc");
 }
 
 static int backing;
