@@ -51,7 +51,7 @@ static void divide(void) { __asm__ volatile("xor %%ecx, %%ecx; div %%ecx" : : : 
 static void call_and_return(void) {
   uint64_t count = CALLS;
   // The guest's loop (guests/platform/user/user.h).
-  __asm__ volatile("1: call 3f; dec %0; jnz 1b; jmp 2f; 3: ret; 2:" : "+r"(count) : : "memory", "cc");
+  __asm__ volatile(".p2align 6; 1: call 3f; dec %0; jnz 1b; jmp 2f; 3: ret; 2:" : "+r"(count) : : "memory", "cc");
 }
 
 static int backing;
