@@ -85,7 +85,7 @@ public enum ComparisonPage {
     document.title = report.guest + ': Trivisor comparison';
     document.getElementById('subtitle').textContent =
       report.repetitions + (report.repetitions === 1 ? ' run' : ' runs') + ' each, in turns, after ' + report.warmUps
-      + ' to warm up. ' + report.host.processor + ', ' + report.host.processors + ' processors, Linux ' + report.host.kernel + '.'
+      + ' to warm up. ' + report.host.processor + ', ' + report.host.processors + (report.host.processors === 1 ? ' processor' : ' processors') + ', Linux ' + report.host.kernel + '.'
       + (report.arguments.length ? ' Options: ' + report.arguments.join(' ') : '');
     const verdict = document.getElementById('verdict');
     if (report.isSame) {
@@ -137,7 +137,7 @@ public enum ComparisonPage {
         data: { labels: ran.map(t => t.name), datasets: parts },
         options: { indexAxis: 'y', plugins: { legend: { position: 'bottom' }, tooltip: { callbacks: {
             label: c => c.dataset.label + ': ' + number(c.parsed.x, 2) + ' ms' } } },
-          scales: { x: { stacked: true, grid: grid, title: titled('milliseconds') }, y: { stacked: true, grid: { display: false } } } }
+          scales: { x: { stacked: true, grid: grid, title: titled('milliseconds'), ticks: { maxRotation: 0 } }, y: { stacked: true, grid: { display: false } } } }
       });
       chart(card('The spread over the runs', 'Each point is one run; the whole process.'), {
         type: 'scatter',
@@ -145,7 +145,7 @@ public enum ComparisonPage {
           data: t.runs.map((r, n) => ({ x: r.whole, y: ran.length - i + (t.runs.length > 1 ? (n / (t.runs.length - 1) - 0.5) * 0.4 : 0) })) })) },
         options: { plugins: { legend: { display: false }, tooltip: { callbacks: {
             label: c => c.dataset.label + ', run ' + (c.dataIndex + 1) + ': ' + number(c.parsed.x, 2) + ' ms' } } },
-          scales: { x: { beginAtZero: true, grid: grid, title: titled('milliseconds') },
+          scales: { x: { beginAtZero: true, grid: grid, title: titled('milliseconds'), ticks: { maxRotation: 0 } },
             y: { min: 0.4, max: ran.length + 0.6, grid: { display: false }, afterBuildTicks: axis => {
                 axis.ticks = ran.map((t, i) => ({ value: ran.length - i })); },
               ticks: { callback: value => (ran[ran.length - value] || {}).name } } } }

@@ -31,6 +31,7 @@ public struct ComparisonReport: Encodable {
   private let warmUps: Int
   private let host: HostDescription
   private let isSame: Bool
+  private let isOverdue: Bool
   private let differences: [String]
   private let techniques: [Technique]
   private let costs: Table
@@ -46,6 +47,7 @@ public struct ComparisonReport: Encodable {
     self.host = host
     differences = comparison.differences
     isSame = differences.isEmpty
+    isOverdue = comparison.isOverdue
     techniques = comparison.techniques.map { technique in
       var medians: [String: Double] = [:]
       let figures: [(String, (RunSample) -> Double?)] = [
