@@ -4,7 +4,7 @@ import Synchronization
 import VMM
 
 /// One domain and its processors.
-final class ParavirtPartition: Partition, InterruptController {
+final class ParavirtPartition: Partition {
   private struct Contents {
     var domain: Domain?
     var spaces: AddressSpaceCache?
@@ -31,7 +31,7 @@ final class ParavirtPartition: Partition, InterruptController {
     ParavirtProcessor(number: index, partition: self, doorbell: doorbells[index])
   }
 
-  var interrupts: any InterruptController { self }
+  var interrupts: any InterruptController { DomainLines(self) }
 
   var domain: Domain? { contents.with { $0.domain } }
   var spaces: AddressSpaceCache? { contents.with { $0.spaces } }
@@ -51,11 +51,22 @@ final class ParavirtPartition: Partition, InterruptController {
     SandboxProcess.hostProcessor(after: firstHostProcessor, number)
   }
 
-  /// The serial port that is the domain's console is the only device that a domain hears of.
-  func setLine(_ line: Int, asserted: Bool) {
-    guard asserted, let domain else { return }
+  fileprivate func inputArrived() {
+    guard let domain else { return }
     domain.inputArrived.store(true, ordering: .releasing)
     doorbells[0].ring()
+  }
+}
+
+/// What a domain's devices reach it by. The partition has the bus, and the bus the devices, so they don't keep the partition.
+private final class DomainLines: InterruptController {
+  private weak let partition: ParavirtPartition?
+
+  init(_ partition: ParavirtPartition) { self.partition = partition }
+
+  /// The serial port that is the domain's console is the only device that a domain hears of.
+  func setLine(_ line: Int, asserted: Bool) {
+    if asserted { partition?.inputArrived() }
   }
 
   func deliver(_ message: InterruptMessage) {}
