@@ -200,8 +200,9 @@ public final class SandboxThread {
     case SIGUSR1:
       return .interrupted
     default:
+      // With any other exception the host tells the CR2 of the thread's last page fault.
       return .exception(
-        vector: UInt8(truncatingIfNeeded: vector), errorCode: errorCode, address: faultAddress)
+        vector: UInt8(truncatingIfNeeded: vector), errorCode: errorCode, address: vector == 14 ? faultAddress : 0)
     }
   }
 }

@@ -4,8 +4,8 @@ public enum SandboxTrap: Sendable, Equatable {
   case systemCall(rip: UInt64)
   /// A system call by another way: INT 80h, or an entry from 32-bit code. RIP and CS may be lost.
   case foreignSystemCall(architecture: UInt32)
-  /// An exception of the processor. The error code and CR2 are the host's: of a page fault only the address can be used,
-  /// and of what else has an error code, only what the manuals say of user mode.
+  /// An exception of the processor. The error code and CR2 are the host's: of a page fault only the address can be used
+  /// (of others it is 0), and of what else has an error code, only what the manuals say of user mode.
   case exception(vector: UInt8, errorCode: UInt64, address: UInt64)
   /// `kick()`, or nothing that the guest would know of.
   case interrupted
