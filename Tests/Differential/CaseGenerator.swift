@@ -69,7 +69,8 @@ struct CaseGenerator {
   private func appendLoopEnd(
     _ test: inout TestCase, _ decoded: inout [Instruction], base: UInt8, _ random: inout RandomNumbers
   ) {
-    let counter = UInt8([1, 2, 3, 6][random.below(4)])
+    let counters = [UInt8(1), 2, 3, 6].filter { $0 != base }
+    let counter = counters[random.below(counters.count)]
     let target = random.below(min(2, test.elements.count))
     let step = UInt8(truncatingIfNeeded: [8, 16, 4, -8, 1, 64][random.below(6)])
     test.general[Int(counter)] = UInt64(1 + random.below(12))
