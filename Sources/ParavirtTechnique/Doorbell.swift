@@ -16,6 +16,7 @@ final class Doorbell: StopHandle {
     /// When a stop was first asked for while guest code ran.
     var asked: UInt64?
     var usedForce = false
+    var threadIsGone = false
   }
 
   private let state = Monitor(State())
@@ -33,8 +34,17 @@ final class Doorbell: StopHandle {
       if now - asked > Self.patience { state.usedForce = true }
       return (space, state.usedForce)
     }
-    if kills { space?.destroy() } else { space?.interrupt(number) }
+    if kills { space?.destroy() } else { interrupt(space) }
   }
+
+  private func interrupt(_ space: GuestAddressSpace?) {
+    guard let space, !space.interrupt(number) else { return }
+    state.with { $0.threadIsGone = true }
+    space.destroy()
+  }
+
+  /// Whether the guest's process was killed because it had lost the processor's thread.
+  var threadIsGone: Bool { state.with { $0.threadIsGone } }
 
   /// Whether the guest's process was killed because guest code took no notice.
   var usedForce: Bool { state.with { $0.usedForce } }
@@ -45,7 +55,7 @@ final class Doorbell: StopHandle {
       state.rung = true
       return state.space
     }
-    space?.interrupt(number)
+    interrupt(space)
   }
 
   /// On the processor's thread: whether it was asked to stop; then the next run may go on.

@@ -26,7 +26,8 @@ final class GuestAddressSpace: Sendable {
       memory: memory, threadCount: threadCount, segmentBase: is32Bit ? Self.base32 : nil)
   }
 
-  func interrupt(_ thread: Int) { process.kick(thread) }
+  /// - Returns: `false` if the host has ended the thread.
+  func interrupt(_ thread: Int) -> Bool { process.kick(thread) }
 
   func destroy() { process.destroy() }
 

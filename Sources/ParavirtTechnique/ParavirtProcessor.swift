@@ -138,6 +138,7 @@ final class ParavirtProcessor: Processor {
       if doorbell.takeStopRequest() { return .stopRequested }
       let reason =
         switch error {
+        case _ where doorbell.threadIsGone: "the host's kernel has ended the thread that ran guest code (see dmesg)"
         case _ where doorbell.usedForce: "guest code can't be interrupted, because it has blocked the host's signals"
         case let failure as MappingFailure:
           space.process.ending?.description ?? "the host refuses its mappings: \(failure)"

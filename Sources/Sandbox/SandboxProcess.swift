@@ -114,10 +114,13 @@ public final class SandboxProcess: Sendable {
   }
 
   /// Interrupts a guest thread; harmless when it isn't running.
-  public func kick(_ index: Int) {
-    guard let thread = shared.threadID(index) else { return }
-    life.with { life in
-      if let process = life.process { _ = cstub_kick(process, thread) }
+  /// - Returns: `false` if the process lives and the thread does not: then the host has ended it.
+  @discardableResult
+  public func kick(_ index: Int) -> Bool {
+    guard let thread = shared.threadID(index) else { return true }
+    return life.with { life in
+      guard let process = life.process, life.status == nil else { return true }
+      return cstub_kick(process, thread) == 0 || errno != ESRCH
     }
   }
 
