@@ -1,3 +1,5 @@
+import VMM
+
 /// What came of running the same guest under several techniques.
 public struct Comparison: Sendable {
   /// One figure of the report under all techniques that ran.
@@ -8,6 +10,8 @@ public struct Comparison: Sendable {
     public let unit: String
     /// One for each technique that ran; `nil` where there is none.
     public let values: [Spread?]
+    /// Of an event that all techniques count: its name in results (docs/result.md).
+    public var counter: String?
   }
 
   /// What was asked for.
@@ -86,7 +90,10 @@ public struct Comparison: Sendable {
   /// Events by name.
   public var counters: [Row] {
     counterNames.map { name in
-      Row(title: name, unit: "", values: ran.map { $0.spread { $0.counters[name].map { Double($0) } } })
+      let event = CountedEvent(name: name)
+      return Row(
+        title: event?.title ?? name, unit: "",
+        values: ran.map { $0.spread { $0.counters[name].map { Double($0) } } }, counter: event?.name)
     }
   }
 

@@ -153,17 +153,17 @@ public enum ComparisonPage {
     }
     const rows = report.counters.rows;
     // What only one technique counts is in the table; side by side stands what all have a word for.
-    const common = rows.filter(r => !r.title.includes(' '));
+    const common = rows.filter(r => r.counter);
     if (common.length) {
-      chart(card('Events by cause', 'Medians; each labelled line is ten times the one below it.', true), {
+      chart(card('Events by cause', 'Medians; each labelled line is ten times the one before it.', true), {
         type: 'bar',
         data: { labels: common.map(r => r.title), datasets: ran.map((t, i) => ({ label: t.name, backgroundColor: color(t.name),
-          maxBarThickness: 28, data: common.map(r => r.values[i] && r.values[i].median > 0 ? r.values[i].median : null) })) },
-        options: { plugins: { legend: { position: 'bottom' }, tooltip: { callbacks: {
-            label: c => c.dataset.label + ': ' + number(c.parsed.y, 0) } } },
-          scales: { x: { grid: { display: false } }, y: { type: 'logarithmic', min: 0.8, grid: grid, title: titled('events'),
-            ticks: { callback: v => Number.isInteger(Math.log10(v)) ? number(v, 0) : null } } } }
-      }, 300);
+          maxBarThickness: 14, data: common.map(r => r.values[i] && r.values[i].median > 0 ? r.values[i].median : null) })) },
+        options: { indexAxis: 'y', plugins: { legend: { position: 'bottom' }, tooltip: { callbacks: {
+            label: c => c.dataset.label + ': ' + number(c.parsed.x, 0) } } },
+          scales: { y: { grid: { display: false }, ticks: { autoSkip: false } }, x: { type: 'logarithmic', min: 0.8, grid: grid,
+            title: titled('events'), ticks: { callback: v => Number.isInteger(Math.log10(v)) ? number(v, 0) : null } } } }
+      }, 90 + 44 * common.length);
     }
     // Call-outs, hypercalls and traps by cause: each is one technique's own word.
     const greatest = r => Math.max(...r.values.map(v => v ? v.median : 0));

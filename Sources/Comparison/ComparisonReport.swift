@@ -15,12 +15,13 @@ public struct ComparisonReport: Encodable {
       let title: String
       let unit: String
       let values: [Spread?]
+      let counter: String?
     }
 
     let rows: [Row]
 
     init(_ rows: [Comparison.Row]) {
-      self.rows = rows.map { Row(title: $0.title, unit: $0.unit, values: $0.values) }
+      self.rows = rows.map { Row(title: $0.title, unit: $0.unit, values: $0.values, counter: $0.counter) }
     }
   }
 

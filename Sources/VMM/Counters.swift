@@ -25,6 +25,33 @@ public enum CountedEvent: Int, Sendable, CaseIterable {
 
   /// As reports and JSON spell it.
   public var name: String { String(describing: self) }
+
+  /// The event that reports and JSON spell so.
+  public init?(name: String) {
+    guard let event = Self.allCases.first(where: { $0.name == name }) else { return nil }
+    self = event
+  }
+
+  /// In words.
+  public var title: String {
+    switch self {
+    case .portRead: "port reads"
+    case .portWrite: "port writes"
+    case .memoryRead: "device memory reads"
+    case .memoryWrite: "device memory writes"
+    case .exit: "exits from guest code"
+    case .exitHalt: "exits for HLT"
+    case .exitInterrupted: "exits for a signal"
+    case .exitOther: "other exits"
+    case .exitMemory: "exits for memory that the inline check can't answer"
+    case .exitJump: "exits for jumps that are not linked"
+    case .exceptionDelivered: "exceptions delivered"
+    case .interruptDelivered: "interrupts delivered"
+    case .blockTranslated: "blocks translated"
+    case .byteTranslated: "bytes of guest code translated"
+    case .nanosecondsInGuest: "nanoseconds in guest code"
+    }
+  }
 }
 
 /// How often each event happened.

@@ -38,26 +38,3 @@ enum StatisticsText {
     return "\(hundredths / 100).\(fraction < 10 ? "0" : "")\(fraction)"
   }
 }
-
-extension CountedEvent {
-  /// In words.
-  fileprivate var title: String {
-    switch self {
-    case .portRead: "port reads"
-    case .portWrite: "port writes"
-    case .memoryRead: "device memory reads"
-    case .memoryWrite: "device memory writes"
-    case .exit: "exits from guest code"
-    case .exitHalt: "exits for HLT"
-    case .exitInterrupted: "exits for a signal"
-    case .exitOther: "other exits"
-    case .exitMemory: "exits for memory that the inline check can't answer"
-    case .exitJump: "exits for jumps that are not linked"
-    case .exceptionDelivered: "exceptions delivered"
-    case .interruptDelivered: "interrupts delivered"
-    case .blockTranslated: "blocks translated"
-    case .byteTranslated: "bytes of guest code translated"
-    case .nanosecondsInGuest: "nanoseconds in guest code"
-    }
-  }
-}
