@@ -154,7 +154,7 @@ enum Attack {
   /// AC, NT, DF and all of them: the call works, and the flags are as they were. TF traps after it.
   static func flags() {
     // NT gets lost: a host's process can't have it restored.
-    for flags in [0x4_0002, 0x4002, 0x402, 0x4_4402] as InlineFlags {
+    for flags in [0x4_0002, 0x4002, 0x402, 0x4_4402] as InlineNumbers {
       let after = attack_flags(flags)
       judge("AC and DF are kept over a call", after & 0x4_0400 == flags & 0x4_0400)
     }
@@ -195,13 +195,13 @@ enum Attack {
       guard xen_load8(place) == 0x0f, xen_load8(place + 1) == 5 else { continue }
       tried &+= 1
       Console.print("to the stub's SYSCALL number \(tried)")
-      for number in [9, 59, 231] as InlineFlags { _ = attack_jump(place, number, 0) }
+      for number in [9, 59, 231] as InlineNumbers { _ = attack_jump(place, number, 0) }
     }
   }
 
   /// To any byte of the stub's page, with all registers the same: somewhere in the frames, in the configuration, 0, -1.
   static func jump(to offset: UInt64, _ way: UInt64) {
-    let values = [Stub.frames + Stub.areaSize + 0x4000, Stub.configuration, 0, .max] as InlineFlags
+    let values = [Stub.frames + Stub.areaSize + 0x4000, Stub.configuration, 0, .max] as InlineNumbers
     var value: UInt64 = 0
     for (position, candidate) in values.enumerated() where UInt64(position) == way { value = candidate }
     attack_jump_with(Stub.code + offset, value)
@@ -209,7 +209,7 @@ enum Attack {
 
   static func foreignFrames() {
     let page = Platform.allocateFrame()?.address ?? 0
-    for frame in [0, 1, 0xfff, 0x10_0000, 0xff_ffff_ffff] as InlineFlags {
+    for frame in [0, 1, 0xfff, 0x10_0000, 0xff_ffff_ffff] as InlineNumbers {
       let result = xen_hypercall(xenUpdateVirtualAddressMapping, page, frame << 12 | 0x67, 2, 0)
       judge("a frame of somebody else's is refused", Int64(bitPattern: result) < 0)
     }
@@ -223,7 +223,7 @@ enum Attack {
 
   static func descriptors() {
     TableAttack.descriptors()
-    for selector in [0x08, 0x10, 0x33, 0x40, 0x4b, 0x53, 0x7f, 0xfff8] as InlineFlags {
+    for selector in [0x08, 0x10, 0x33, 0x40, 0x4b, 0x53, 0x7f, 0xfff8] as InlineNumbers {
       trapCount = 0
       _ = attack_load_selector(selector)
     }
@@ -246,25 +246,5 @@ enum Attack {
       }
     }
     judge("a page was written at each of 66560 addresses", xen_load64(page.address) == 130 * 512)
-  }
-}
-
-/// A few numbers, without a heap.
-struct InlineFlags: ExpressibleByArrayLiteral, Sequence, IteratorProtocol {
-  private var values: InlineArray<8, UInt64> = InlineArray(repeating: 0)
-  private var count = 0
-  private var position = 0
-
-  init(arrayLiteral elements: UInt64...) {
-    for element in elements where count < 8 {
-      values[count] = element
-      count += 1
-    }
-  }
-
-  mutating func next() -> UInt64? {
-    guard position < count else { return nil }
-    defer { position += 1 }
-    return values[position]
   }
 }

@@ -42,8 +42,8 @@ extension KVMProcessor {
       if let reason = wait(&chips) { return reason }
       chips.isHalted = false
     }
-    letTimePass(chips)
     let interrupts = chips.interrupts
+    interrupts.letTimePass()
     let pending = interrupts.pending
     shared.pointee.request_interrupt_window = 0
     if pending.contains(.initialize) {
@@ -69,16 +69,11 @@ extension KVMProcessor {
     return nil
   }
 
-  private func letTimePass(_ chips: SoftwareChips) {
-    chips.interrupts.acceptDeadline()
-    if monotonicNanoseconds() >= chips.interrupts.deadline { chips.interrupts.advance() }
-  }
-
   /// After HLT, until there is something that ends it.
   private func wait(_ chips: inout SoftwareChips) -> StopReason? {
     chips.alarm.clear()
     while true {
-      letTimePass(chips)
+      chips.interrupts.letTimePass()
       let pending = chips.interrupts.pending
       if !pending.isDisjoint(with: [.nonMaskable, .initialize]) { return nil }
       if interruptsAreOn, pending.contains(.interrupt) { return nil }
@@ -106,18 +101,20 @@ extension KVMProcessor {
   /// An access to the local APIC's page.
   func accessLocal(
     _ chips: SoftwareChips, _ address: GuestPhysicalAddress, _ length: Int, _ isWrite: Bool
-  ) -> StopReason? {
+  ) {
     let offset = address.rawValue & 4095
     withUnsafeMutableBytes(of: &shared.pointee.mmio.data) { data in
-      // The registers are doublewords: of anything else only reading makes sense, and only of whole widths.
-      guard let width = AccessWidth(rawValue: length) else { return }
+      // The registers are doublewords: other widths store nothing and read as the chips say, odd ones as 0.
+      guard let width = AccessWidth(rawValue: length) else {
+        if !isWrite { data.initializeMemory(as: UInt8.self, repeating: 0) }
+        return
+      }
       if isWrite {
         chips.interrupts.writePage(data.loadUnaligned(as: UInt64.self) & width.allOnes, offset, width: width)
       } else {
         data.storeBytes(of: chips.interrupts.readPage(offset, width: width), as: UInt64.self)
       }
     }
-    return nil
   }
 
   /// What `MachineState` says of the local APIC and of waiting, which KVM knows nothing of.
@@ -125,11 +122,7 @@ extension KVMProcessor {
     guard var chips else { return }
     chips.isHalted = state.activity == .halted
     chips.interrupts.taskPriority = UInt8(truncatingIfNeeded: state.system.cr8 & 15)
-    if chips.interrupts.base != state.system.apicBase {
-      let address = state.system.apicBase & ~0xc00
-      _ = chips.interrupts.setBase(address)
-      if state.system.apicBase & 0x800 != 0 { _ = chips.interrupts.setBase(address | 0x800) }
-    }
+    chips.interrupts.restoreBase(state.system.apicBase)
     chips.base = chips.interrupts.base
     chips.page = chips.interrupts.page ?? .max
     self.chips = chips

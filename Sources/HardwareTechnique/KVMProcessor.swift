@@ -9,7 +9,7 @@
 //                                                                                │
 //     guest goes on ◀── KVM_RUN completes the `out` ◀── loop ◀── Bus.writePort ◀─┘
 //
-// Nothing on that way allocates memory or takes a lock of ours.
+// Nothing on that way allocates memory, or takes a lock of ours unless the interrupt chips are in software.
 
 import CKVM
 import Devices
@@ -161,7 +161,10 @@ final class KVMProcessor: Processor {
     let address = GuestPhysicalAddress(shared.pointee.mmio.phys_addr)
     let isWrite = shared.pointee.mmio.is_write != 0
     counters.count(isWrite ? .memoryWrite : .memoryRead)
-    if let chips, address.rawValue & ~4095 == chips.page { return accessLocal(chips, address, length, isWrite) }
+    if let chips, address.rawValue & ~4095 == chips.page {
+      accessLocal(chips, address, length, isWrite)
+      return nil
+    }
     return withUnsafeMutableBytes(of: &shared.pointee.mmio.data) { data in
       guard let width = AccessWidth(rawValue: length) else {
         for byte in 0..<length {

@@ -34,7 +34,7 @@ extension RewritingProcessor {
       stepsOnce = false
       modeChanged()
     }
-    letTimePass()
+    interrupts.letTimePass()
     while hasEvent {
       if isInShadow {
         stepsOnce = true
@@ -49,11 +49,6 @@ extension RewritingProcessor {
     }
     alarm.set(interrupts.deadline, now: monotonicNanoseconds())
     return nil
-  }
-
-  private func letTimePass() {
-    interrupts.acceptDeadline()
-    if monotonicNanoseconds() >= interrupts.deadline { interrupts.advance() }
   }
 
   private func take(_ event: ProcessorInterrupts.Event) -> StopReason? {
@@ -98,7 +93,7 @@ extension RewritingProcessor {
     defer { ledger.asleep &+= cws_timestamp() &- began }
     alarm.clear()
     while true {
-      letTimePass()
+      interrupts.letTimePass()
       let hasOwnEvent =
         pendingEvents.exception != nil || pendingEvents.interrupt != nil
         || (pendingEvents.nonMaskablePending && !pendingEvents.nonMaskableBlocked)
@@ -137,14 +132,8 @@ extension RewritingProcessor {
 
   /// What `MachineState` says of the local APIC.
   func restoreLocal(base: UInt64, taskPriority: UInt64) {
-    if interrupts.base != base {
-      // Step by step: not every change is allowed at once.
-      let address = base & ~0xc00
-      _ = interrupts.setBase(address)
-      if base & 0x800 != 0 { _ = interrupts.setBase(address | 0x800) }
-      if base & 0xc00 == 0xc00 { _ = interrupts.setBase(base) }
-      localPageChanged()
-    }
+    interrupts.restoreBase(base)
+    localPageChanged()
     interrupts.taskPriority = UInt8(truncatingIfNeeded: taskPriority & 15)
   }
 }

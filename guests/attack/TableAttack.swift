@@ -151,7 +151,7 @@ enum TableAttack {
     scratch = arguments.address
     let (frame, place) = (Platform.machineFrame(table.address), table.address)
     // A task state segment, a gate to level 0 of Xen's, a 64-bit interrupt gate.
-    for bad in [0x0000_8900_0000_0067, 0x0000_ec00_e008_1000, 0x0000_8e00_e033_0000] as InlineFlags {
+    for bad in [0x0000_8900_0000_0067, 0x0000_ec00_e008_1000, 0x0000_8e00_e033_0000] as InlineNumbers {
       xen_store64(place + 8, bad)
       _ = remap(place, 0x65)
       xen_store64(scratch, frame)

@@ -59,6 +59,12 @@ public struct ProcessorInterrupts: Sendable {
   /// From now on `wake` is called, on any thread and with the chips' lock held, when a bit appears in `pending`.
   public func connect(_ wake: (@Sendable () -> Void)?) { signals.connect(wake) }
 
+  /// Takes note of `deadline`, and calls `advance` if it has come.
+  public func letTimePass() {
+    acceptDeadline()
+    if chipset.clock.nanoseconds >= deadline { advance() }
+  }
+
   /// Lets time pass: timers that have run out interrupt.
   public func advance() { chipset.withState { chipset.advance(&$0, index) } }
 
@@ -101,6 +107,15 @@ public struct ProcessorInterrupts: Sendable {
 
   /// `false`: #GP.
   public func setBase(_ value: UInt64) -> Bool { chipset.withState { $0.locals[index].setBase(value) } }
+
+  /// Gives MSR 0x1b a value whatever it was, step by step, because the APIC's mode can't change at once to any other.
+  public func restoreBase(_ value: UInt64) {
+    guard base != value else { return }
+    let address = value & ~0xc00
+    _ = setBase(address)
+    if value & 0x800 != 0 { _ = setBase(address | 0x800) }
+    if value & 0xc00 == 0xc00 { _ = setBase(value) }
+  }
 
   /// Where the register page is, if it is to be seen.
   public var page: UInt64? {
