@@ -29,6 +29,7 @@ let package = Package(
   targets: [
     .systemLibrary(name: "CKVM"),
     .systemLibrary(name: "CZydis"),
+    .target(name: "X86", swiftSettings: strict),
     .target(name: "InstructionSet", swiftSettings: strict),
     .systemLibrary(name: "CLinux"),
     .target(name: "VMM", dependencies: ["CLinux", system], swiftSettings: strict),
@@ -63,6 +64,7 @@ let package = Package(
         system,
       ],
       swiftSettings: strict),
+    .testTarget(name: "X86Tests", dependencies: ["X86"], swiftSettings: strict),
     .testTarget(name: "EmbeddedGuestsTests", dependencies: ["EmbeddedGuests"], swiftSettings: strict),
     .testTarget(name: "InstructionSetTests", dependencies: ["CZydis", "InstructionSet"], swiftSettings: strict),
     .testTarget(name: "VMMTests", dependencies: ["VMM"], swiftSettings: strict),

@@ -52,72 +52,74 @@ public struct Treatment: Sendable, Equatable, Encodable {
 }
 
 extension InstructionCharacter {
-  /// The character of an instruction that is named as `InstructionName` names it.
-  static func of(_ name: String, _ classification: Classification) -> InstructionCharacter {
-    switch classification {
+  /// The character of an instruction that an engine may not let run as it is.
+  static func of(_ instruction: Instruction) -> InstructionCharacter {
+    switch instruction.classification {
     case .softwareInterrupt, .systemCall: return .transfer
     case .farCall, .farJump, .farReturn, .interruptReturn: return .silent
     case .privileged:
-      switch name {
-      case "in", "out", "ins", "outs", "cli", "sti": return .inputOutput
+      switch instruction.operation {
+      case .in, .out, .ins, .outs, .cli, .sti: return .inputOutput
       default: return .privileged
       }
     default: break
     }
-    if ["cpuid", "rdtsc", "rdtscp", "rdpmc", "rdpid", "rdrand", "rdseed", "xgetbv", "monitorx", "mwaitx", "clzero"]
-      .contains(name)
-    {
+    switch instruction.operation {
+    case .cpuid, .rdtsc, .rdtscp, .rdpmc, .rdpid, .rdrand, .rdseed, .xgetbv, .monitorx, .mwaitx, .clzero:
       return .identity
-    }
-    if name.hasPrefix("fx") || name.hasPrefix("xsave") || name.hasPrefix("xrstor") || name.hasPrefix("fn")
-      || name.hasSuffix("pkru")
-    {
+    case .fxsave, .fxrstor, .xsave, .xsavec, .xsaveopt, .xsaves, .xrstor, .xrstors, .fnsave, .fnstenv, .fnstcw,
+      .fnstsw, .fnclex, .fninit, .fnop, .rdpkru, .wrpkru:
       return .state
+    case .vmmcall, .vmfunc: return .privileged
+    default: return .silent
     }
-    return name == "vmmcall" || name == "vmfunc" ? .privileged : .silent
   }
 
-  /// What each technique does with it.
-  func treatment(of name: String) -> Treatment {
-    Treatment(hardware: hardware(name), rewriting: rewriting(name), paravirtual: paravirtual(name))
+  /// What each technique does with an instruction of this character.
+  func treatment(of instruction: Instruction) -> Treatment {
+    Treatment(hardware: hardware(instruction), rewriting: rewriting(instruction), paravirtual: paravirtual(instruction))
   }
 
-  private func hardware(_ name: String) -> String {
-    switch name {
-    case "in", "out", "ins", "outs", "hlt", "cpuid", "wbinvd", "invd", "xsetbv", "monitor", "mwait", "rdpmc",
-      "mov to cr0", "mov to cr4", "mov to cr8", "mov from cr8", "lmsw":
-      return "exit"
-    case "rdmsr", "wrmsr": return "exit, but for the system call's and the segments' MSRs"
-    case "mov to dr", "mov from dr": return "exit at first, then runs"
-    case "vmcall", "vmmcall": return "exit"
-    case "vmrun", "vmload", "vmsave", "vmlaunch", "vmresume", "vmxon", "vmxoff", "vmread", "vmwrite", "vmclear",
-      "vmptrld", "vmptrst", "stgi", "clgi", "skinit", "invept", "invvpid", "invlpga", "vmfunc":
-      return "#UD: not announced"
+  private static let notAnnounced = "#UD: not announced"
+
+  private func hardware(_ instruction: Instruction) -> String {
+    switch instruction.operation {
+    case .in, .out, .ins, .outs, .hlt, .cpuid, .wbinvd, .invd, .xsetbv, .monitor, .mwait, .rdpmc, .lmsw: return "exit"
+    case .movToControl where [0, 4, 8].contains(instruction.reg | (instruction.rex & 4) << 1): return "exit"
+    case .movFromControl where instruction.reg | (instruction.rex & 4) << 1 == 8: return "exit"
+    case .rdmsr, .wrmsr: return "exit, but for the system call's and the segments' MSRs"
+    case .movToDebug, .movFromDebug: return "exit at first, then runs"
+    case .vmcall, .vmmcall: return "exit"
+    case .vmrun, .vmload, .vmsave, .vmlaunch, .vmresume, .vmxon, .vmxoff, .vmread, .vmwrite, .vmclear, .vmptrld,
+      .vmptrst, .stgi, .clgi, .skinit, .invept, .invvpid, .invlpga, .vmfunc:
+      return Self.notAnnounced
     default: return "runs"
     }
   }
 
-  private func rewriting(_ name: String) -> String {
+  private func rewriting(_ instruction: Instruction) -> String {
     switch self {
     case .state: return "emulated: only the guest's part of the state"
-    case .identity: return name.hasPrefix("rdrand") || name.hasPrefix("rdseed") ? "emulated or kept" : "emulated"
+    case .identity:
+      return instruction.operation == .rdrand || instruction.operation == .rdseed ? "emulated or kept" : "emulated"
     case .transfer: return "emulated: to the guest's own handler"
-    default: return hardware(name).hasPrefix("#UD") ? "#UD: not announced" : "emulated"
+    default: return hardware(instruction) == Self.notAnnounced ? Self.notAnnounced : "emulated"
     }
   }
 
-  private func paravirtual(_ name: String) -> String {
+  private func paravirtual(_ instruction: Instruction) -> String {
     switch self {
     case .privileged, .inputOutput: return "traps, unless a hypercall took its place"
     case .transfer:
-      return name == "syscall" ? "traps: from the kernel a hypercall" : "traps: to the guest's own handler"
+      return instruction.operation == .syscall
+        ? "traps: from the kernel a hypercall" : "traps: to the guest's own handler"
     case .silent:
-      switch name {
-      case "pushf": return "shows the host's interrupt flag"
-      case "popf", "iret": return "leaves the interrupt flag alone"
-      case "sgdt", "sidt", "sldt", "str", "smsw": return "shows the host's, or traps (UMIP)"
-      case "lar", "lsl", "verr", "verw": return "looks into the host's tables"
-      case "rdfsbase", "rdgsbase", "wrfsbase", "wrgsbase": return "runs, if the host allows it"
+      switch instruction.operation {
+      case .pushf: return "shows the host's interrupt flag"
+      case .popf, .iret: return "leaves the interrupt flag alone"
+      case .sgdt, .sidt, .sldt, .str, .smsw: return "shows the host's, or traps (UMIP)"
+      case .lar, .lsl, .verr, .verw: return "looks into the host's tables"
+      case .rdfsbase, .rdgsbase, .wrfsbase, .wrgsbase: return "runs, if the host allows it"
       default: return "uses the host's tables, at the wrong privilege level"
       }
     case .identity: return "shows the host's"

@@ -88,9 +88,9 @@ struct Scan {
     if let known = findings.firstIndex(where: { $0.name == name }) {
       index = known
     } else {
-      let character = InstructionCharacter.of(name, instruction.classification)
+      let character = InstructionCharacter.of(instruction)
       findings.append(
-        Finding(name: name, character: character, treatment: character.treatment(of: name), addresses: []))
+        Finding(name: name, character: character, treatment: character.treatment(of: instruction), addresses: []))
       index = findings.count - 1
     }
     indices[key] = index

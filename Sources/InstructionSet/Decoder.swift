@@ -256,6 +256,7 @@ public struct Decoder: Sendable {
     }
     let attributes = form.pointee.attributes
     instruction.form = index
+    instruction.operation = form.pointee.operation
     instruction.attributes = attributes
     instruction.feature = form.pointee.feature
     instruction.classification = form.pointee.classification

@@ -27,6 +27,8 @@ public struct Instruction: Sendable, BitwiseCopyable {
   public internal(set) var length: UInt8 = 0
   /// What it was decoded as.
   public internal(set) var mode: CPUMode
+  /// What it does; also of an instruction that is undefined for its prefixes or registers.
+  public internal(set) var operation: Operation = .none
   /// What an engine has to do with it.
   public internal(set) var classification: Classification = .undefined
   /// The processor feature that it needs.

@@ -14,6 +14,37 @@ struct DecoderTests {
     #expect(Decoder.formCount > 1500)
   }
 
+  @Test("every operation has its case's name, and every line of the table an operation of its mnemonic")
+  func operations() {
+    let words = Decoder.operationWords.split(separator: " ").map(String.init)
+    #expect(words == Operation.allCases.map { "\($0)" })
+    let widths = ["ins", "outs", "movs", "cmps", "stos", "lods", "scas"]
+    let names = ["movFrom", "movTo", "push", "pop"]
+    for form in 1..<Decoder.formCount {
+      let (operation, mnemonic) = Decoder.formOperation(form)
+      let name = "\(operation)"
+      let isSame =
+        name == mnemonic || mnemonic.hasSuffix("CC") && mnemonic.dropLast(2) == name.dropLast(2)
+        || widths.contains(name) && mnemonic == name + "b"
+        || names.contains { name.hasPrefix($0) } && ["mov", "push", "pop"].contains(mnemonic)
+      #expect(isSame, "\(mnemonic) is \(name)")
+    }
+  }
+
+  @Test(
+    "moves of system registers are operations of their own",
+    arguments: [
+      ([0x0f, 0x20, 0xc0], Operation.movFromControl), ([0x0f, 0x22, 0xc0], .movToControl),
+      ([0x0f, 0x21, 0xc0], .movFromDebug), ([0x0f, 0x23, 0xc0], .movToDebug), ([0x8c, 0xd8], .movFromSegment),
+      ([0x8e, 0xd8], .movToSegment), ([0x0f, 0xa0], .pushSegment), ([0x0f, 0xa9], .popSegment), ([0x89, 0xc0], .mov),
+      ([0xf3, 0xa4], .movs), ([0xa5], .movs), ([0x0f, 0x84, 0, 0, 0, 0], .jcc), ([0x74, 0], .jcc),
+      ([0x0f, 0x94, 0xc0], .setcc), ([0x0f, 0x44, 0xc0], .cmovcc), ([0xc5, 0xfb, 0x58, 0xc1], .addsd),
+      ([0xf2, 0x0f, 0x58, 0xc1], .addsd), ([0xf2, 0x0f, 0x10, 0xc1], .movsd), ([0xe4, 0], .in),
+    ] as [([UInt8], Operation)])
+  func operationsOfSystemRegisters(_ bytes: [UInt8], _ operation: Operation) {
+    #expect(decode(bytes)?.operation == operation)
+  }
+
   @Test("each proper beginning of an instruction needs more bytes, and nothing behind its end matters")
   func truncation() {
     var random = FixedSequence(state: 3)

@@ -6,6 +6,7 @@ struct Form: BitwiseCopyable {
   var value: UInt32 = 0
   /// The next form to try for the same opcode; 0 is none.
   var next: UInt16 = 0
+  var operation: Operation = .none
   var classification: Classification = .undefined
   var feature: Feature = .base
   var attributes: Attributes = []

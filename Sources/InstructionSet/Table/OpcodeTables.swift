@@ -92,6 +92,15 @@ extension Decoder {
     let name = String(decoding: UnsafeBufferPointer(start: start, count: Int(form.mnemonicLength)), as: UTF8.self)
     return "\(form.attributes.contains(.vexName) ? "v" : "")\(name) \(form.feature) \(form.classification)"
   }
+  /// What a line's instruction does, and what the line calls it without its v.
+  package static func formOperation(_ index: Int) -> (Operation, String) {
+    let form = OpcodeTables.shared.forms[index]
+    guard let start = UnsafePointer<UInt8>(bitPattern: form.mnemonic) else { return (form.operation, "") }
+    let name = UnsafeBufferPointer(start: start, count: Int(form.mnemonicLength))
+    return (form.operation, String(decoding: name, as: UTF8.self))
+  }
+  /// The names of the operations, in the order of their cases.
+  package static var operationWords: String { "\(Operation.words)" }
   /// Lines of the table's text that could not be read. There are none, or the tests fail.
   package static var unreadableLines: [String] { OpcodeTables.shared.unreadable }
 }

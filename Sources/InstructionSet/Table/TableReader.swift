@@ -31,6 +31,7 @@ struct TableReader {
   private var tails = [UInt16](repeating: 0, count: FormMap.count * 256)
   private let features = WordTable(Feature.words)
   private let classes = WordTable(Classification.words)
+  private let operations = WordTable(Operation.words, slotCount: 2048)
   private let sizes = WordTable(OperandSize.words)
   private let registers = WordTable(OperandSize.registerWords)
   private let attributes = WordTable(
@@ -204,6 +205,8 @@ struct TableReader {
     }
     var usesVVVV = false
     guard readOperands(operands, isVEX, draft.hasBothForms, into: &form, &usesVVVV) else { return false }
+    guard let operation = operation(of: draft, form) else { return false }
+    form.operation = operation
     if isVEX, !usesVVVV {
       form.mask |= Key.vvvvIsUnused
       form.value |= Key.vvvvIsUnused
@@ -231,6 +234,30 @@ struct TableReader {
       append(form, map, draft.opcode &+ UInt8(i))
     }
     return true
+  }
+
+  /// The operation by its name; what is named for a system register is one of its own, and widths of string instructions
+  /// are one.
+  private func operation(of draft: Draft, _ form: Form) -> Operation? {
+    let (first, second) = (form.operands.0.method, form.operands.1.method)
+    switch (first, second) {
+    case (.regSegment, _): return .movToSegment
+    case (_, .regSegment): return .movFromSegment
+    case (.regControl, _): return .movToControl
+    case (_, .regControl): return .movFromControl
+    case (.regDebug, _): return .movToDebug
+    case (_, .regDebug): return .movFromDebug
+    case (.fixedSegment, _): return form.operands.0.access.contains(.write) ? .popSegment : .pushSegment
+    default: break
+    }
+    if draft.hasCondition {
+      return draft.mnemonic.hasPrefix("j") ? .jcc : draft.mnemonic.hasPrefix("set") ? .setcc : .cmovcc
+    }
+    var name = draft.mnemonic
+    if !form.attributes.isDisjoint(with: [.rep, .repeatWhile]), name.end[-1] == UInt8(ascii: "b") {
+      name.end -= 1
+    }
+    return operations.index(of: name).flatMap { Operation(rawValue: UInt16($0)) }
   }
 
   private mutating func append(_ form: Form, _ map: FormMap, _ opcode: UInt8) {

@@ -1,9 +1,14 @@
-/// Finds the position of a word in a short list, for reading the table.
+/// Finds the position of a word in a list, for reading the table.
 struct WordTable {
-  private var slots = [(hash: UInt32, index: UInt32)](repeating: (0, 0), count: 512)
+  private var slots: [(hash: UInt32, index: UInt32)]
+  private let mask: Int
 
-  /// - Parameter words: separated by single spaces, at most 256.
-  init(_ words: StaticString) {
+  /// - Parameters:
+  ///   - words: separated by single spaces.
+  ///   - slotCount: a power of two, at least twice the number of words.
+  init(_ words: StaticString, slotCount: Int = 512) {
+    slots = .init(repeating: (0, 0), count: slotCount)
+    mask = slotCount - 1
     var index: UInt32 = 0
     var start = words.utf8Start
     let end = start + words.utf8CodeUnitCount
@@ -18,17 +23,17 @@ struct WordTable {
 
   private mutating func insert(_ word: Word, _ index: UInt32) {
     let hash = word.hash
-    var slot = Int(hash & 511)
-    while slots[slot].hash != 0 { slot = (slot + 1) & 511 }
+    var slot = Int(hash) & mask
+    while slots[slot].hash != 0 { slot = (slot + 1) & mask }
     slots[slot] = (hash, index)
   }
 
   func index(of word: Word) -> Int? {
     let hash = word.hash
-    var slot = Int(hash & 511)
+    var slot = Int(hash) & mask
     while slots[slot].hash != 0 {
       if slots[slot].hash == hash { return Int(slots[slot].index) }
-      slot = (slot + 1) & 511
+      slot = (slot + 1) & mask
     }
     return nil
   }
