@@ -24,7 +24,7 @@
 
 #include "include/CStub.h"
 
-extern const char cstub_code_start[], cstub_code_end[], cstub_handler[];
+extern const char cstub_code_start[], cstub_code_end[], cstub_handler[], cstub_handler_with_keys[];
 
 // As the kernel has it; glibc's differs.
 struct kernel_action {
@@ -122,8 +122,9 @@ void cstub_configure(void *memory, uint32_t threads, uint32_t spin) {
   // All signals stay blocked in the handler, so that frames never nest. It ends by a system call of its own, so the
   // restorer, which the kernel demands, is never used.
   const uint64_t entry = CSTUB_CODE + CSTUB_ENTRY_OFFSET;
+  const char *const handler = cstub_has_protection_keys() ? cstub_handler_with_keys : cstub_handler;
   const struct kernel_action action = {
-      .handler = entry + (uint64_t)(cstub_handler - cstub_code_start),
+      .handler = entry + (uint64_t)(handler - cstub_code_start),
       .flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_FLAG,
       .restorer = entry,
       .mask = ~0ull,
@@ -249,6 +250,14 @@ uint64_t cstub_timestamp(void) { return __builtin_ia32_rdtsc(); }
 
 void cstub_identification(uint32_t leaf, uint32_t subleaf, uint32_t *words) {
   __cpuid_count(leaf, subleaf, words[0], words[1], words[2], words[3]);
+}
+
+int cstub_has_protection_keys(void) {
+  uint32_t words[4];
+  cstub_identification(0, 0, words);
+  if (words[0] < 7) return 0;
+  cstub_identification(7, 0, words);
+  return (words[2] & 1u << 4) != 0;  // ECX.OSPKE: CR4.PKE is set
 }
 
 int cstub_kick(pid_t process, pid_t thread) { return (int)syscall(SYS_tgkill, process, thread, SIGUSR1); }

@@ -50,7 +50,7 @@
 
   .section .rodata
   .balign 16
-  .globl cstub_code_start, cstub_code_end, cstub_handler
+  .globl cstub_code_start, cstub_code_end, cstub_handler, cstub_handler_with_keys
 cstub_code_start:
 
 // r12: the configuration, r13: the frames, r14: how many guest threads.
@@ -246,7 +246,17 @@ exit_without_filter:
 
 // Every trap: the kernel has put the guest's registers on this thread's alternate stack, which the monitor sees. Signal
 // number in EDI, siginfo in RSI, context in RDX.
+//
+// Hosts with protection keys enter here: guest code may have denied itself key 0, which all memory has, by WRPKRU or
+// XRSTOR. Nothing is loaded or stored before that is undone.
   .balign 64
+cstub_handler_with_keys:
+  mov %rdx, %r8
+  xor %eax, %eax
+  xor %ecx, %ecx
+  xor %edx, %edx
+  wrpkru
+  mov %r8, %rdx
 cstub_handler:
   pushq $2
   popfq  // AC above all, which signal delivery leaves as the guest had it

@@ -27,8 +27,6 @@ final class AddressSpaceCache: TranslationKeeper, @unchecked Sendable {
   private var spare: [GuestAddressSpace] = []
   private var uses: UInt64 = 0
   private(set) var createdCount: UInt64 = 0
-  /// A process that died or refused; told by whoever runs in it.
-  private(set) var failure: MappingFailure?
 
   init(memory: GuestMemory, threadCount: Int, is32Bit: Bool) {
     self.memory = memory
@@ -43,43 +41,62 @@ final class AddressSpaceCache: TranslationKeeper, @unchecked Sendable {
   /// - Parameter inUse: those whose processes must stay.
   func space(for view: AddressView, inUse: Set<AddressView>) throws(TechniqueFailure) -> GuestAddressSpace {
     uses &+= 1
-    if let entry = spaces[view] {
+    if let entry = spaces[view], !entry.space.process.hasEnded {
       spaces[view]?.lastUse = uses
       return entry.space
     }
-    let space: GuestAddressSpace
-    if let old = spare.popLast() {
-      space = old
-    } else if spaces.count >= Self.limit,
-      let victim = spaces.filter({ !inUse.contains($0.key) }).min(by: { $0.value.lastUse < $1.value.lastUse })
-    {
-      spaces[victim.key] = nil
-      space = victim.value.space
-      empty(space)
-    } else {
-      space = try GuestAddressSpace(memory: memory, threadCount: threadCount, is32Bit: is32Bit)
-      createdCount &+= 1
-    }
+    let space = try availableSpace(inUse)
     spaces[view] = Entry(space: space, lastUse: uses)
     return space
   }
 
+  /// An empty one: one whose root is gone, or that was not used for long, or a new one.
+  private func availableSpace(_ inUse: Set<AddressView>) throws(TechniqueFailure) -> GuestAddressSpace {
+    while let old = spare.popLast() {
+      if !old.process.hasEnded { return old }
+    }
+    while spaces.count >= Self.limit,
+      let victim = spaces.filter({ !inUse.contains($0.key) }).min(by: { $0.value.lastUse < $1.value.lastUse })
+    {
+      spaces[victim.key] = nil
+      if empty(victim.value.space) { return victim.value.space }
+    }
+    createdCount &+= 1
+    return try GuestAddressSpace(memory: memory, threadCount: threadCount, is32Bit: is32Bit)
+  }
+
   func remove(_ stale: StaleTranslations) {
-    for entry in spaces.values {
-      do throws(MappingFailure) { try entry.space.remove(stale) } catch { failure = error }
+    for (view, entry) in spaces {
+      do throws(MappingFailure) {
+        try entry.space.remove(stale)
+      } catch {
+        discard(entry.space, of: view)
+      }
     }
   }
 
   func forget(root: UInt64) {
     for isUsers in [false, true] {
       guard let entry = spaces.removeValue(forKey: AddressView(root: root, isUsers: isUsers)) else { continue }
-      empty(entry.space)
-      spare.append(entry.space)
+      if empty(entry.space) { spare.append(entry.space) }
     }
   }
 
-  private func empty(_ space: GuestAddressSpace) {
-    do throws(MappingFailure) { try space.removeAll() } catch { failure = error }
+  /// A process that has ended, or that keeps translations which it should not have, is not used again.
+  private func discard(_ space: GuestAddressSpace, of view: AddressView) {
+    space.destroy()
+    spaces[view] = nil
+  }
+
+  /// - Returns: whether it can be used again.
+  private func empty(_ space: GuestAddressSpace) -> Bool {
+    do throws(MappingFailure) {
+      try space.removeAll()
+      return true
+    } catch {
+      space.destroy()
+      return false
+    }
   }
 
   func destroy() {

@@ -4,19 +4,11 @@ import VMM
 /// How other threads reach one virtual processor: to stop it, or because something is to be done before guest code goes
 /// on. It may be in guest code, in a hypercall or asleep.
 final class Doorbell: StopHandle {
-  /// How long guest code may take no notice of being interrupted: it can block signals by a forged frame. On a host with
-  /// far more work than processors an honest guest may need seconds to be scheduled at all.
-  private static let patience: UInt64 = 5_000_000_000
-
   private struct State {
     var stopRequested = false
     var rung = false
     /// Where guest code runs at this moment.
     var space: GuestAddressSpace?
-    /// When a stop was first asked for while guest code ran.
-    var asked: UInt64?
-    var usedForce = false
-    var threadIsGone = false
   }
 
   private let state = Monitor(State())
@@ -25,29 +17,14 @@ final class Doorbell: StopHandle {
   init(_ number: Int) { self.number = number }
 
   func requestStop() {
-    let (space, kills) = state.with { state -> (GuestAddressSpace?, Bool) in
+    let space = state.with { state in
       state.stopRequested = true
-      guard let space = state.space else { return (nil, false) }
-      let now = monotonicNanoseconds()
-      let asked = state.asked ?? now
-      state.asked = asked
-      if now - asked > Self.patience { state.usedForce = true }
-      return (space, state.usedForce)
+      return state.space
     }
-    if kills { space?.destroy() } else { interrupt(space) }
+    interrupt(space)
   }
 
-  private func interrupt(_ space: GuestAddressSpace?) {
-    guard let space, !space.interrupt(number) else { return }
-    state.with { $0.threadIsGone = true }
-    space.destroy()
-  }
-
-  /// Whether the guest's process was killed because it had lost the processor's thread.
-  var threadIsGone: Bool { state.with { $0.threadIsGone } }
-
-  /// Whether the guest's process was killed because guest code took no notice.
-  var usedForce: Bool { state.with { $0.usedForce } }
+  private func interrupt(_ space: GuestAddressSpace?) { space?.interrupt(number) }
 
   /// Makes the processor look around before guest code goes on.
   func ring() {
@@ -75,7 +52,6 @@ final class Doorbell: StopHandle {
     state.with { state in
       guard !state.rung, !state.stopRequested else { return false }
       state.space = space
-      state.asked = nil
       return true
     }
   }

@@ -11,12 +11,16 @@ import Synchronization
 import VMM
 
 /// One sandboxed process with a guest thread for each virtual processor.
-final class GuestAddressSpace: Sendable {
+final class GuestAddressSpace: @unchecked Sendable {
+  // Unchecked: each of `threads` is used by the thread of its virtual processor alone.
+
   /// Where address 0 of a 32-bit domain is in the process, which the host gives to everybody.
   static let base32: UInt32 = 0x1000_0000
 
   let process: SandboxProcess
   private let is32Bit: Bool
+  /// By virtual processor, from its first use on. Allocated once, so that using one of them does not touch the others.
+  private let threads: UnsafeMutablePointer<SandboxThread?>
   /// Pages of the process that are mapped.
   private let mapped = Mutex<Set<UInt64>>([])
 
@@ -24,10 +28,33 @@ final class GuestAddressSpace: Sendable {
     self.is32Bit = is32Bit
     process = try SandboxProcess(
       memory: memory, threadCount: threadCount, segmentBase: is32Bit ? Self.base32 : nil)
+    threads = .allocate(capacity: threadCount)
+    threads.initialize(repeating: nil, count: threadCount)
   }
 
-  /// - Returns: `false` if the host has ended the thread.
-  func interrupt(_ thread: Int) -> Bool { process.kick(thread) }
+  deinit {
+    threads.deinitialize(count: process.threadCount)
+    threads.deallocate()
+  }
+
+  /// On a virtual processor's own thread: its guest thread, put on the processor of the host that `hostProcessor` names
+  /// when it is used first.
+  func thread(_ number: Int, hostProcessor: (Int) -> Int32) throws(SandboxEnded) -> SandboxThread {
+    guard (0..<process.threadCount).contains(number) else { throw SandboxEnded("there is no guest thread \(number)") }
+    if let thread = threads[number] { return thread }
+    // Both sides on one processor of the host: waking another one costs many times more.
+    process.pinWithCaller(number, processor: hostProcessor(number))
+    let thread = try SandboxThread(process, index: number)
+    if is32Bit { thread.setDataSelector(SandboxProcess.dataSelector32) }
+    threads[number] = thread
+    return thread
+  }
+
+  /// Makes guest code of a virtual processor come back.
+  func interrupt(_ number: Int) {
+    guard !process.kick(number) else { return }
+    process.destroy(SandboxEnded("the host's kernel has ended the thread that ran guest code (see dmesg)"))
+  }
 
   func destroy() { process.destroy() }
 

@@ -40,20 +40,36 @@ extension Domain {
     }
   }
 
-  /// HYPERVISOR_callback_op: register (0) a callback: type, flags, address. None of them can be unregistered (1).
+  /// CALLBACKTYPE_… (Xen's public header callback.h). `syscall32` (7) is not there: the host does not tell where 32-bit code
+  /// executed SYSCALL.
+  private enum CallbackType {
+    static let event: UInt16 = 0
+    static let failsafe: UInt16 = 1
+    static let systemCall: UInt16 = 2
+    static let systemEntry: UInt16 = 5
+  }
+
+  /// HYPERVISOR_callback_op: register (0) or unregister (1) a callback: type, flags, address. Only SYSENTER's can be
+  /// unregistered.
   func callbackOperation(_ context: HypercallContext) throws(XenError) {
     let (argument, processor) = (context.arguments[1], context.processor)
     guard context.arguments[0] <= 1 else { throw .notImplemented }
     let isWide = layout == .bits64
     let type = try short(argument, context)
-    guard context.arguments[0] == 0 else { throw type <= (isWide ? 2 : 1) ? .invalid : .notImplemented }
+    let isKnown =
+      type == CallbackType.event || type == CallbackType.failsafe || type == CallbackType.systemCall && isWide
+    guard context.arguments[0] == 0 else {
+      if type == CallbackType.systemEntry { return processor.systemEntryCallback = .init() }
+      throw isKnown ? .invalid : .notImplemented
+    }
     let callback = VirtualProcessor.Callback(
       address: try long(argument &+ 8, context), masksUpcalls: try short(argument &+ 2, context) & 1 != 0)
     guard isCanonical(callback.address) else { throw .invalid }
     switch type {
-    case 0: processor.eventCallback = callback
-    case 1: processor.failsafeCallback = callback
-    case 2 where isWide: processor.systemCallCallback = callback
+    case CallbackType.event: processor.eventCallback = callback
+    case CallbackType.failsafe: processor.failsafeCallback = callback
+    case CallbackType.systemCall where isWide: processor.systemCallCallback = callback
+    case CallbackType.systemEntry: processor.systemEntryCallback = callback
     default: throw .notImplemented
     }
   }

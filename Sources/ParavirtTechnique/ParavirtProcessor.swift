@@ -20,7 +20,6 @@ final class ParavirtProcessor: Processor {
   private let number: Int
   private let partition: ParavirtPartition
   private let doorbell: Doorbell
-  private var threads: [ObjectIdentifier: SandboxThread] = [:]
   /// Where guest code ran last: its floating-point and vector registers are there.
   private var lastThread: SandboxThread?
   private var registers = UserRegisters()
@@ -114,7 +113,7 @@ final class ParavirtProcessor: Processor {
     _ domain: Domain, _ space: GuestAddressSpace, until deadline: UInt64, serving: Bool
   ) -> StopReason? {
     do {
-      let thread = try thread(in: space, domain)
+      let thread = try space.thread(number) { partition.hostProcessor(for: $0) }
       if let lastThread, lastThread !== thread {
         try thread.copyExtendedState(from: lastThread)
         rootSwitchCount &+= 1
@@ -134,29 +133,31 @@ final class ParavirtProcessor: Processor {
       }
       return nil
     } catch {
-      // Killed because it took no notice of a request, or by what the guest did.
-      if doorbell.takeStopRequest() { return .stopRequested }
-      let reason =
-        switch error {
-        case _ where doorbell.threadIsGone: "the host's kernel has ended the thread that ran guest code (see dmesg)"
-        case _ where doorbell.usedForce: "guest code can't be interrupted, because it has blocked the host's signals"
-        case let failure as MappingFailure:
-          space.process.ending?.description ?? "the host refuses its mappings: \(failure)"
-        default: "\(error)"
-        }
-      return .crashed(crashReport(reason, domain))
+      let reason: String
+      switch error {
+      // The process ended while no guest code of this processor was in it: there will be another for its root.
+      case MappingFailure.ended: return doorbell.takeStopRequest() ? .stopRequested : nil
+      case let failure as MappingFailure: reason = "the host refuses its mappings: \(failure)"
+      default:
+        reason = "\(error)"
+        if domain.lock.withLock({ _ in loseUserCode(domain, domain.processors[number]) }) { return nil }
+      }
+      return doorbell.takeStopRequest() ? .stopRequested : .crashed(crashReport(reason, domain))
     }
   }
 
-  private func thread(in space: GuestAddressSpace, _ domain: Domain) throws(SandboxEnded) -> SandboxThread {
-    let key = ObjectIdentifier(space)
-    if let thread = threads[key] { return thread }
-    // Both sides on one processor of the host: waking another one costs many times more.
-    space.process.pinWithCaller(number, processor: partition.hostProcessor(for: number))
-    let thread = try SandboxThread(space.process, index: number)
-    if domain.layout == .bits32 { thread.setDataSelector(SandboxProcess.dataSelector32) }
-    threads[key] = thread
-    return thread
+  /// User code that makes its process die has lost its registers and nothing else: its kernel is in another process, and
+  /// is told of a fault without a place.
+  /// - Returns: whether it was user code.
+  private func loseUserCode(_ domain: Domain, _ processor: VirtualProcessor) -> Bool {
+    guard processor.mode == .user else { return false }
+    processor.count("user code that ended its process")
+    lastThread = nil
+    let (fsBase, gsBase) = (registers.fsBase, registers.gsBase)
+    registers = UserRegisters()
+    (registers.fsBase, registers.gsBase) = (fsBase, gsBase)
+    domain.raiseWithoutPlace(vector: ExceptionVector.generalProtection, errorCode: 0, processor, &registers)
+    return true
   }
 
   private func answer(
@@ -183,9 +184,12 @@ final class ParavirtProcessor: Processor {
         registers.rip &-= 2
         domain.softwareInterrupt(0x80, length: 2, 0x402, processor, &registers)
       } else {
-        // The host's way back from there is not where the guest came from.
-        domain.end(.crashed("SYSCALL or SYSENTER in 32-bit code, which loses where it was executed"))
+        domain.callWithoutPlace(processor, &registers)
       }
+    case .lostSystemCall: domain.callWithoutPlace(processor, &registers)
+    case .memoryFailure(let address):
+      domain.end(
+        .crashed("the host can't provide the guest's memory at \(hexadecimal(space.guestAddress(address)))"))
     case .exception(let vector, let code, let address):
       try answer(vector, code, address, domain, processor, space)
     }
@@ -197,7 +201,9 @@ final class ParavirtProcessor: Processor {
     processor.count("call to the host's vsyscall page")
     registers.rsp &-= 8
     registers.rip = address
-    domain.raisePageFault(address, errorCode: processor.mode == .user ? 0x14 : 0x10, processor, &registers)
+    domain.raisePageFault(
+      address, errorCode: PageFaultCode.fetch | (processor.mode == .user ? PageFaultCode.user : 0), processor,
+      &registers)
   }
 
   private func answer(
@@ -222,17 +228,20 @@ final class ParavirtProcessor: Processor {
   private static let spread: UInt64 = 256
   private static let neighbours: UInt64 = 63
 
-  /// Of the host's error code only bit 1 (store) and bit 4 (fetch) say what the guest did; the rest is the host's own.
+  /// Of the host's error code only the bits for stores, fetches and protection keys say what the guest did; the rest is the
+  /// host's own.
   private func pageFault(
     _ hostAddress: UInt64, _ hostCode: UInt64, _ domain: Domain, _ processor: VirtualProcessor,
     _ space: GuestAddressSpace
   ) throws(MappingFailure) {
     let address = space.guestAddress(hostAddress)
-    let isWrite = hostCode & 2 != 0
-    let isFetch = hostCode & 16 != 0
+    let isWrite = hostCode & PageFaultCode.write != 0
+    let isFetch = hostCode & PageFaultCode.fetch != 0
+    // Not a mapping's affair: PKRU forbade it, which denies nothing any more.
+    let isByKey = hostCode & PageFaultCode.protectionKey != 0
     let leaf = domain.tables.leaf(address & 0xffff_ffff_ffff, root: processor.root)
     let isPresent = leaf?.isPresent ?? false
-    if let leaf, isPresent, !isWrite || leaf.isWritable, !isFetch || leaf.isExecutable,
+    if let leaf, isPresent, !isByKey, !isWrite || leaf.isWritable, !isFetch || leaf.isExecutable,
       leaf.isUsers || !processor.view.isUsers, let entry = domain.frames.entry(leaf.table, leaf.position),
       domain.isCanonical(address)
     {
@@ -247,15 +256,19 @@ final class ParavirtProcessor: Processor {
       try map(address, leaf, domain, space)
       return
     }
-    if isWrite, isPresent, let leaf, domain.emulateTableStore(address, leaf, processor, &registers) {
+    if isWrite, isPresent, !isByKey, let leaf, domain.emulateTableStore(address, leaf, processor, &registers) {
       return processor.count("store into a page table, emulated")
     }
     if domain.emulateTableLoad(address, processor, &registers) {
       return processor.count("machine-to-physical table, emulated")
     }
     processor.count("exception 14")
-    let code =
-      (isPresent ? 1 : 0) | (isWrite ? 2 : 0) | (processor.mode == .user ? 4 : 0) | (isFetch ? 16 : 0) as UInt64
+    var code: UInt64 = 0
+    if isPresent { code |= PageFaultCode.present }
+    if isWrite { code |= PageFaultCode.write }
+    if processor.mode == .user { code |= PageFaultCode.user }
+    if isFetch { code |= PageFaultCode.fetch }
+    if isByKey, isPresent { code |= PageFaultCode.protectionKey }
     domain.raisePageFault(address, errorCode: code, processor, &registers)
   }
 

@@ -43,6 +43,11 @@ public struct ParavirtTechnique: Technique {
     } catch {
       notes.append("this host's kernel has no segments for 32-bit guests (CONFIG_MODIFY_LDT_SYSCALL)")
     }
+    if HostProcessor.hasProtectionKeys, !SandboxProcess.hostWritesFramesWithoutKey {
+      notes.append(
+        "guest code that denies itself protection key 0 loses its registers: its kernel gets a general protection fault"
+          + " for its user's (Linux 6.12 or later tells the page fault)")
+    }
     if geteuid() != 0 {
       notes.append("64-bit guests linked below 64 KiB, such as GRUB, need root here (vm.mmap_min_addr)")
     }

@@ -17,6 +17,14 @@ enum Flags {
   static let alignment: UInt64 = 1 << 18
 }
 
+/// Exceptions by the manuals' numbers (AMD64 APM vol. 2, 8.2).
+enum ExceptionVector {
+  static let debug: UInt8 = 1
+  static let invalidOpcode: UInt8 = 6
+  static let generalProtection: UInt8 = 13
+  static let pageFault: UInt8 = 14
+}
+
 /// Xen's selectors for its flat segments, and the host's.
 enum Selectors {
   static let code64: UInt64 = 0xe033
@@ -170,6 +178,38 @@ extension Domain {
     } catch {
       end(.crashed("a system call, and the guest has no stack for it at \(hexadecimal(processor.kernelStack))"))
     }
+  }
+
+  /// A system call of 32-bit code's kind whose place the host has lost: SYSENTER or SYSCALL, whichever this processor has.
+  /// Xen loses it after SYSENTER, too, and enters the callback for it, if there is one, with RIP and RSP 0; else it is a
+  /// general protection fault. SYSCALL of 32-bit code, for which there can be no callback here, is an invalid instruction.
+  func callWithoutPlace(_ processor: VirtualProcessor, _ registers: inout UserRegisters) {
+    guard HostProcessor.hasSYSENTER else {
+      processor.count("SYSCALL in 32-bit code")
+      return raiseWithoutPlace(vector: ExceptionVector.invalidOpcode, errorCode: nil, processor, &registers)
+    }
+    processor.count("SYSENTER")
+    let callback = processor.systemEntryCallback
+    guard callback.address != 0 else {
+      return raiseWithoutPlace(vector: ExceptionVector.generalProtection, errorCode: 0, processor, &registers)
+    }
+    do throws(XenError) {
+      try bounce(processor, &registers, to: callback, errorCode: nil, selectors: selectorsWithoutPlace)
+    } catch {
+      end(.crashed("SYSENTER, and the guest has no stack for it at \(hexadecimal(registers.rsp))"))
+    }
+  }
+
+  /// An exception of code whose place is lost: RIP is 0, and so is the selector, with user mode's privilege level.
+  func raiseWithoutPlace(
+    vector: UInt8, errorCode: UInt64?, _ processor: VirtualProcessor, _ registers: inout UserRegisters
+  ) {
+    registers.rip = 0
+    raise(vector: vector, errorCode: errorCode, processor, &registers, selectors: selectorsWithoutPlace)
+  }
+
+  private var selectorsWithoutPlace: (code: UInt64, stack: UInt64) {
+    (code: 3, stack: layout == .bits64 ? Selectors.data64 : Selectors.userData32)
   }
 
   /// Delivers an upcall if one is due.

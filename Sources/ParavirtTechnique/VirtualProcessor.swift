@@ -62,6 +62,7 @@ final class VirtualProcessor {
   var eventCallback = Callback()
   var failsafeCallback = Callback()
   var systemCallCallback = Callback()
+  var systemEntryCallback = Callback()
   /// PHYSDEVOP_set_iopl: from 1 on CLI and STI are taken in kernel mode, without effect.
   var ioPrivilege: UInt8 = 0
   var isTaskSwitched = false

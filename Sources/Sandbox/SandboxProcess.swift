@@ -33,6 +33,8 @@ public final class SandboxProcess: Sendable {
     var failure: Int32?
     /// What waitpid said.
     var status: Int32?
+    /// Why it was destroyed, where there is more to say than that it was killed.
+    var reason: SandboxEnded?
   }
 
   /// How many guest threads it has.
@@ -95,16 +97,26 @@ public final class SandboxProcess: Sendable {
   }
 
   /// Kills the process. Threads that wait for a trap get `SandboxEnded`. Returns at once.
-  public func destroy() {
+  /// - Parameter reason: what to tell them, if they are to know more than that.
+  public func destroy(_ reason: SandboxEnded? = nil) {
     life.with { life in
-      if let process = life.process { kill(process, SIGKILL) }
+      guard let process = life.process else { return }
+      life.reason = life.reason ?? reason
+      kill(process, SIGKILL)
     }
   }
+
+  /// Waits until a process that was destroyed is no more.
+  func waitForEnd() { life.wait { $0.status != nil ? () : nil } }
+
+  /// Whether the process is no more.
+  public var hasEnded: Bool { shared.hasEnded.load(ordering: .acquiring) }
 
   /// How it ended; `nil` while it lives.
   public var ending: SandboxEnded? {
     life.with { life in
       guard let status = life.status else { return nil }
+      if let reason = life.reason { return reason }
       let signal = status & 0x7f
       return SandboxEnded(
         signal == 0
@@ -120,6 +132,7 @@ public final class SandboxProcess: Sendable {
     guard let thread = shared.threadID(index) else { return true }
     return life.with { life in
       guard let process = life.process, life.status == nil else { return true }
+      shared.noteKick(index)
       return cstub_kick(process, thread) == 0 || errno != ESRCH
     }
   }
@@ -142,6 +155,17 @@ public final class SandboxProcess: Sendable {
   /// Whether this host lets user code read and write its FS and GS base, which the stub does.
   public static var hasBaseInstructions: Bool { cstub_has_fsgsbase() != 0 }
 
+  /// Whether this host's kernel writes a signal's frame although PKRU denies it (Linux 6.12). Elsewhere it kills a process
+  /// in which guest code denies itself key 0.
+  public static let hostWritesFramesWithoutKey: Bool = {
+    var names = utsname()
+    guard uname(&names) == 0 else { return false }
+    let release = withUnsafeBytes(of: &names.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+    let numbers = release.split { !$0.isNumber }.prefix(2).compactMap { Int($0) }
+    guard numbers.count == 2 else { return false }
+    return (numbers[0], numbers[1]) >= (6, 12)
+  }()
+
   /// Selectors of the segments for 32-bit code and data, where a process was made with a `segmentBase`.
   public static let codeSelector32 = UInt16(CSTUB_CODE_SELECTOR_32)
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
@@ -151,7 +175,7 @@ public final class SandboxProcess: Sendable {
   /// - Throws: `MappingFailure` when the host refuses one, the rest is then not done; `SandboxEnded`.
   public func apply(_ changes: [MappingChange]) throws(MappingFailure) {
     let failure: MappingFailure? = mapperProcessor.withLock { processor in
-      if ending != nil { return .ended }
+      if hasEnded { return .ended }
       // As with guest threads: a hand-over on one processor costs least. Sleeping, the mapper moves at no cost.
       let current = Self.currentProcessor
       if processor != current {
@@ -194,7 +218,7 @@ public final class SandboxProcess: Sendable {
 
   /// Whether the thread has stopped; `false` after the time, or when the process has ended.
   func waitForStop(_ index: Int, nanoseconds: UInt64, spin: Int = 0) -> Bool {
-    shared.waitForStop(index, nanoseconds: nanoseconds, spin: spin) { self.ending != nil }
+    shared.waitForStop(index, nanoseconds: nanoseconds, spin: spin)
   }
 
   /// Makes the process, waits for its end, tells it.
@@ -249,6 +273,7 @@ public final class SandboxProcess: Sendable {
       life.with { life in
         life.status = cstub_reap(process)
         life.process = nil
+        shared.hasEnded.store(true, ordering: .releasing)
       }
       eventfd_write(done, SandboxProcess.endMark)
       shared.wakeAll()

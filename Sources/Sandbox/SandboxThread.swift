@@ -16,6 +16,7 @@ public final class SandboxThread {
   /// Where in the area the current frame's `ucontext_t` is; checked.
   private var context = 0
   private var servedBefore: UInt32 = 0
+  private var dataSelector: UInt32 = 0
 
   /// - Parameters:
   ///   - index: below the process's `threadCount`, and no other object's.
@@ -30,9 +31,15 @@ public final class SandboxThread {
   }
 
   /// Runs guest code from `registers` until it traps, and leaves there what the guest was doing.
-  /// - Parameter deadline: when to interrupt it, in nanoseconds of `monotonicNanoseconds()`.
-  /// - Throws: `SandboxEnded` when the process died.
-  public func run(_ registers: inout UserRegisters, until deadline: UInt64 = .max) throws(SandboxEnded) -> SandboxTrap {
+  /// - Parameters:
+  ///   - deadline: when to interrupt it, in nanoseconds of `monotonicNanoseconds()`.
+  ///   - patience: how many nanoseconds it may take to notice that, or `kick()`, before the process is destroyed: guest
+  ///     code can block the host's signals by a forged frame.
+  /// - Throws: `SandboxEnded` when the process died, before it ran or while it did; the registers are as they were.
+  public func run(
+    _ registers: inout UserRegisters, until deadline: UInt64 = .max, patience: UInt64 = 5_000_000_000
+  ) throws(SandboxEnded) -> SandboxTrap {
+    try checkProcess()
     store(registers)
     process.shared.giveTurn(index)
     if deadline != .max {
@@ -40,23 +47,70 @@ public final class SandboxThread {
       let left = deadline > now ? deadline - now : 0
       if !process.waitForStop(index, nanoseconds: left, spin: spin) { process.kick(index) }
     }
-    guard process.waitForStop(index, nanoseconds: .max, spin: spin) else {
-      throw process.ending ?? SandboxEnded("the sandboxed process does not answer")
+    while !process.waitForStop(index, nanoseconds: Self.lookAround, spin: spin) {
+      try checkProcess()
+      if let kicked = process.shared.firstKick(index), monotonicNanoseconds() &- kicked > patience {
+        throw destroy("guest code can't be interrupted, because it has blocked the host's signals")
+      }
     }
-    let area = process.shared.area(index)
+    process.shared.forgetKicks(index)
     context = try locateContext()
-    let information = try offset(of: area.load(fromByteOffset: Int(CSTUB_AREA_SIGINFO), as: UInt64.self), count: 128)
-    registers = load()
+    let frame = try signalFrame()
+    var stopped = load()
+    try resetProtectionKeys()
+    var trap = frame.trap
+    if frame.isUretprobe(stopped) {
+      stopped.rax = SignalFrame.uretprobe
+      trap = .systemCall(rip: stopped.rip)
+    }
+    if trap == .lostSystemCall { stopped.forgetWhatIsLost(bySYSENTER: HostProcessor.hasSYSENTER) }
+    registers = stopped
+    return trap
+  }
+
+  private func checkProcess() throws(SandboxEnded) {
+    guard process.hasEnded else { return }
+    throw process.ending ?? SandboxEnded("the sandboxed process does not answer")
+  }
+
+  private func destroy(_ reason: String) -> SandboxEnded {
+    let reason = SandboxEnded(reason)
+    process.destroy(reason)
+    process.waitForEnd()
+    return reason
+  }
+
+  /// How long to wait before it is looked whether a kick has gone unnoticed, in nanoseconds.
+  private static let lookAround: UInt64 = 1_000_000_000
+
+  private func signalFrame() throws(SandboxEnded) -> SignalFrame {
+    let area = process.shared.area(index)
+    let place = try offset(of: area.load(fromByteOffset: Int(CSTUB_AREA_SIGINFO), as: UInt64.self), count: 128)
+    let information = area + place
     let frame = area + context
-    return trap(
-      signal: area.load(fromByteOffset: Int(CSTUB_AREA_SIGNAL), as: Int32.self), information: area + information,
+    return SignalFrame(
+      signal: area.load(fromByteOffset: Int(CSTUB_AREA_SIGNAL), as: Int32.self),
+      code: information.load(fromByteOffset: Information.code, as: Int32.self),
+      address: information.load(fromByteOffset: Information.address, as: UInt64.self),
+      architecture: information.load(fromByteOffset: Information.architecture, as: UInt32.self),
       vector: frame.load(fromByteOffset: Context.vector, as: UInt64.self),
       errorCode: frame.load(fromByteOffset: Context.errorCode, as: UInt64.self),
-      faultAddress: frame.load(fromByteOffset: Context.faultAddress, as: UInt64.self), registers)
+      rip: frame.load(fromByteOffset: Context.rip, as: UInt64.self),
+      cs: frame.load(fromByteOffset: Context.selectors, as: UInt16.self))
+  }
+
+  /// `siginfo_t` (Linux, include/uapi/asm-generic/siginfo.h), offsets in bytes.
+  private enum Information {
+    static let code = 8
+    static let address = 16
+    static let architecture = 28
   }
 
   /// `ucontext_t` of x86-64 (Linux, arch/x86/include/uapi/asm/{ucontext,sigcontext}.h), offsets in bytes.
   private enum Context {
+    static let stack = 16
+    static let stackFlags = 24
+    static let stackSize = 32
     static let general = 40
     static let rip = 168
     static let rflags = 176
@@ -71,21 +125,24 @@ public final class SandboxThread {
 
   /// Takes over x87, SSE and AVX registers from a thread of another process, where the same guest ran before.
   public func copyExtendedState(from other: SandboxThread) throws(SandboxEnded) {
-    let source = try other.extendedState()
-    let target = try extendedState()
-    let count = min(source.count, target.count)
-    if let from = source.baseAddress, let to = target.baseAddress { to.copyMemory(from: from, byteCount: count) }
+    ExtendedState(try extendedState()).take(ExtendedState(try other.extendedState()))
   }
 
-  /// The XSAVE image in the current frame, the kernel's mark behind it included (`struct _fpx_sw_bytes` at 464 tells its
-  /// size: sigcontext.h).
+  /// What of the guest's state guards the monitor's own accesses does not go on in the guest's next mode, whose kernel could
+  /// not run: PKRU denies nothing again.
+  private func resetProtectionKeys() throws(SandboxEnded) {
+    guard HostProcessor.hasProtectionKeys else { return }
+    ExtendedState(try extendedState()).resetProtectionKeys()
+  }
+
+  /// The XSAVE image in the current frame, the kernel's mark behind it included.
   private func extendedState() throws(SandboxEnded) -> UnsafeMutableRawBufferPointer {
     let area = process.shared.area(index)
     let address = area.load(fromByteOffset: context + Context.extendedState, as: UInt64.self)
-    let place = try offset(of: address, count: 512)
-    let size = (area + place).load(fromByteOffset: 468, as: UInt32.self)
-    _ = try offset(of: address, count: max(512, Int(size)))
-    return UnsafeMutableRawBufferPointer(start: area + place, count: max(512, Int(size)))
+    let place = try offset(of: address, count: ExtendedState.legacySize)
+    let size = Int(ExtendedState.size(area + place))
+    _ = try offset(of: address, count: size)
+    return UnsafeMutableRawBufferPointer(start: area + place, count: size)
   }
 
   /// Whether SYSCALL for Xen's hypercall set_segment_base (FS, or GS as it is; an address of the lower half) is carried out
@@ -102,11 +159,8 @@ public final class SandboxThread {
     return count &- servedBefore
   }
 
-  /// Which data segment guest code has in DS, ES, FS and GS from each run on.
-  public func setDataSelector(_ selector: UInt16) {
-    process.shared.area(index).storeBytes(
-      of: UInt32(selector), toByteOffset: Int(CSTUB_AREA_DATA_SELECTOR), as: UInt32.self)
-  }
+  /// Which data segment guest code has in DS, ES, FS and GS from each run on; 0 for what it has loaded itself.
+  public func setDataSelector(_ selector: UInt16) { dataSelector = UInt32(selector) }
 
   private func locateContext() throws(SandboxEnded) -> Int {
     let area = process.shared.area(index)
@@ -119,8 +173,7 @@ public final class SandboxThread {
     guard address & 7 == 0, offset >= UInt64(CSTUB_AREA_STACK_BOTTOM), offset < UInt64(CSTUB_AREA_SIZE),
       UInt64(count) <= UInt64(CSTUB_AREA_SIZE) - offset
     else {
-      process.destroy()
-      throw SandboxEnded("the guest has forged its sandbox's frames")
+      throw destroy("the guest has forged its sandbox's frames")
     }
     return Int(offset)
   }
@@ -151,9 +204,15 @@ public final class SandboxThread {
     let selectors = word(18)
     registers.cs = UInt16(truncatingIfNeeded: selectors)
     registers.ss = UInt16(truncatingIfNeeded: selectors >> 48)
-    registers.fsBase = area.load(fromByteOffset: Int(CSTUB_AREA_FS_BASE), as: UInt64.self)
-    registers.gsBase = area.load(fromByteOffset: Int(CSTUB_AREA_GS_BASE), as: UInt64.self)
+    registers.fsBase = Self.canonical(area.load(fromByteOffset: Int(CSTUB_AREA_FS_BASE), as: UInt64.self))
+    registers.gsBase = Self.canonical(area.load(fromByteOffset: Int(CSTUB_AREA_GS_BASE), as: UInt64.self))
     return registers
+  }
+
+  /// A base that no processor has is forged, and would be a fault in the handler.
+  private static func canonical(_ base: UInt64) -> UInt64 {
+    let upper = Int64(bitPattern: base) >> 47
+    return upper == 0 || upper == -1 ? base : 0
   }
 
   private func store(_ registers: UserRegisters) {
@@ -179,30 +238,17 @@ public final class SandboxThread {
     general[17] = registers.rflags
     // CS, GS, FS, SS; the kernel restores the first and the last. Whatever they say, privilege level 3 is all there is.
     general[18] = general[18] & 0x0000_ffff_ffff_0000 | UInt64(registers.cs) | UInt64(registers.ss) << 48
-    // What the guest may have blocked by a forged frame is open again.
-    (area + context).storeBytes(of: 0, toByteOffset: Context.signalMask, as: UInt64.self)
+    // What guest code may have done to this thread by a forged frame does not last: no signal is blocked, and the
+    // alternate stack is where it was.
+    let frame = area + context
+    frame.storeBytes(of: 0, toByteOffset: Context.signalMask, as: UInt64.self)
+    frame.storeBytes(
+      of: process.shared.address(index) + UInt64(CSTUB_AREA_STACK_BOTTOM), toByteOffset: Context.stack, as: UInt64.self)
+    frame.storeBytes(of: SharedFrames.autodisarm, toByteOffset: Context.stackFlags, as: UInt32.self)
+    frame.storeBytes(
+      of: UInt64(CSTUB_AREA_SIZE - CSTUB_AREA_STACK_BOTTOM), toByteOffset: Context.stackSize, as: UInt64.self)
+    area.storeBytes(of: dataSelector, toByteOffset: Int(CSTUB_AREA_DATA_SELECTOR), as: UInt32.self)
     area.storeBytes(of: registers.fsBase, toByteOffset: Int(CSTUB_AREA_FS_BASE), as: UInt64.self)
     area.storeBytes(of: registers.gsBase, toByteOffset: Int(CSTUB_AREA_GS_BASE), as: UInt64.self)
-  }
-
-  private func trap(
-    signal: Int32, information: UnsafeMutableRawPointer, vector: UInt64, errorCode: UInt64, faultAddress: UInt64,
-    _ registers: UserRegisters
-  ) -> SandboxTrap {
-    switch signal {
-    case SIGSYS:
-      // The address behind the instruction is si_call_addr; RIP would be wrong for a call into the vsyscall page, which
-      // the kernel has already returned from.
-      let address = information.load(fromByteOffset: 16, as: UInt64.self)
-      let architecture = information.load(fromByteOffset: 28, as: UInt32.self)
-      return architecture == 0xc000_003e
-        ? .systemCall(rip: address) : .foreignSystemCall(architecture: architecture)
-    case SIGUSR1:
-      return .interrupted
-    default:
-      // With any other exception the host tells the CR2 of the thread's last page fault.
-      return .exception(
-        vector: UInt8(truncatingIfNeeded: vector), errorCode: errorCode, address: vector == 14 ? faultAddress : 0)
-    }
   }
 }

@@ -1,6 +1,7 @@
 import CLinux
 import CStub
 import Glibc
+import Synchronization
 import SystemPackage
 import VMM
 
@@ -9,6 +10,8 @@ import VMM
 final class SharedFrames: @unchecked Sendable {
   // Unchecked: an area is used by the thread that runs its guest thread; words that others touch are atomic.
   static let requestLimit = Int(CSTUB_REQUEST_LIMIT)
+  /// SS_AUTODISARM (Linux, include/uapi/linux/signal.h).
+  static let autodisarm: UInt32 = 1 << 31
 
   let fileDescriptor: Int32
   private let base: UnsafeMutableRawPointer
@@ -16,11 +19,20 @@ final class SharedFrames: @unchecked Sendable {
   private let threadCount: Int
   /// Read once, before guest code could write there.
   private var threadIDs: [pid_t]
+  private let kicks: [Kick]
+  /// Whether the process is no more.
+  let hasEnded = Atomic<Bool>(false)
+
+  /// When a thread was first interrupted without having stopped since; 0 for not at all.
+  private final class Kick: Sendable {
+    let time = Atomic<UInt64>(0)
+  }
 
   init(threadCount: Int, spin: UInt32, segmentBase: UInt32?) throws(TechniqueFailure) {
     size = Int(CSTUB_CONFIGURATION_SIZE) + (threadCount + 1) * Int(CSTUB_AREA_SIZE)
     self.threadCount = threadCount
     threadIDs = Array(repeating: 0, count: threadCount)
+    kicks = (0..<threadCount).map { _ in Kick() }
     guard cstub_minimum_signal_stack() + 1024 <= UInt64(CSTUB_AREA_SIZE) else {
       throw TechniqueFailure(
         call: "sandbox set-up", reason: "this host's signal frames need \(cstub_minimum_signal_stack()) bytes")
@@ -39,11 +51,15 @@ final class SharedFrames: @unchecked Sendable {
     cstub_configure(mapping, UInt32(threadCount), spin)
     if let segmentBase { cstub_configure_segments(mapping, segmentBase) }
     for index in 0..<threadCount {
-      // stack_t: address in the sandbox, flags, size.
-      let stack = area(index) + Int(CSTUB_AREA_STACK)
-      stack.storeBytes(of: address(index) + UInt64(CSTUB_AREA_STACK_BOTTOM), as: UInt64.self)
+      // SS_AUTODISARM: the kernel begins at the stack's end whatever RSP is, so guest code that points RSP into the
+      // alternate stack makes no frame overflow it.
+      let stack = area(index)
       stack.storeBytes(
-        of: UInt64(CSTUB_AREA_SIZE - CSTUB_AREA_STACK_BOTTOM), toByteOffset: 16, as: UInt64.self)
+        of: address(index) + UInt64(CSTUB_AREA_STACK_BOTTOM), toByteOffset: Int(CSTUB_AREA_STACK), as: UInt64.self)
+      stack.storeBytes(of: Self.autodisarm, toByteOffset: Int(CSTUB_AREA_STACK_FLAGS), as: UInt32.self)
+      stack.storeBytes(
+        of: UInt64(CSTUB_AREA_SIZE - CSTUB_AREA_STACK_BOTTOM), toByteOffset: Int(CSTUB_AREA_STACK_SIZE), as: UInt64.self
+      )
     }
   }
 
@@ -68,13 +84,26 @@ final class SharedFrames: @unchecked Sendable {
     threadIDs.indices.contains(index) && threadIDs[index] > 0 ? threadIDs[index] : nil
   }
 
+  /// Says that a thread is being interrupted.
+  func noteKick(_ index: Int) {
+    _ = kicks[index].time.compareExchange(expected: 0, desired: monotonicNanoseconds(), ordering: .relaxed)
+  }
+
+  /// When that was said first since the thread stopped last.
+  func firstKick(_ index: Int) -> UInt64? {
+    let time = kicks[index].time.load(ordering: .relaxed)
+    return time == 0 ? nil : time
+  }
+
+  func forgetKicks(_ index: Int) { kicks[index].time.store(0, ordering: .relaxed) }
+
   /// Lets the guest run.
   func giveTurn(_ index: Int) {
     cstub_store(word(index, CSTUB_AREA_TURN), 0)
     if cstub_load(word(index, CSTUB_AREA_STUB_SLEEPS)) != 0 { cstub_futex_wake(word(index, CSTUB_AREA_TURN)) }
   }
 
-  func waitForStop(_ index: Int, nanoseconds: UInt64, spin: Int, hasEnded: () -> Bool) -> Bool {
+  func waitForStop(_ index: Int, nanoseconds: UInt64, spin: Int) -> Bool {
     let turn = word(index, CSTUB_AREA_TURN)
     for _ in 0..<spin where cstub_load(turn) != 0 { return true }
     let sleeps = word(index, CSTUB_AREA_MONITOR_SLEEPS)
@@ -82,7 +111,7 @@ final class SharedFrames: @unchecked Sendable {
     cstub_store(sleeps, 1)
     defer { cstub_store(sleeps, 0) }
     while cstub_load(turn) == 0 {
-      if hasEnded() { return false }
+      if hasEnded.load(ordering: .acquiring) { return false }
       let now = deadline == .max ? 0 : monotonicNanoseconds()
       if now >= deadline { return false }
       // A second at a time: the guest can overwrite the flag that makes the stub wake us, and then only time helps.

@@ -26,4 +26,18 @@ public struct UserRegisters: Sendable, Equatable {
 
   /// All zero.
   public init() {}
+
+  /// After a system call that the host's kernel took for one of its 32-bit programs: what it could not keep is 0, and
+  /// RBP is where it had put it (Linux, arch/x86/entry/entry_64_compat.S: the vDSO's convention keeps ESP in EBP for
+  /// SYSENTER, and EBP in ECX for SYSCALL).
+  mutating func forgetWhatIsLost(bySYSENTER: Bool) {
+    rip = 0
+    if bySYSENTER {
+      rbp = rsp
+      rsp = 0
+    } else {
+      rbp = rcx
+      rcx = 0
+    }
+  }
 }

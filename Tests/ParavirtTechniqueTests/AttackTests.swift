@@ -1,4 +1,5 @@
 import Platform
+import Sandbox
 import Testing
 import VMM
 
@@ -8,8 +9,8 @@ struct AttackTests {
   @Test(
     "what a guest may try and survives",
     arguments: [
-      "syscalls", "int80", "vsyscall", "compat-sysenter", "compat-int80", "flags", "jumps", "frames", "tables",
-      "descriptors", "mappings",
+      "syscalls", "int80", "vsyscall", "compat-syscall", "compat-int80", "flags", "jumps", "frames", "tables",
+      "descriptors", "mappings", "kernel-wrpkru", "user", "user-spin",
     ])
   func survives(attack: String) throws {
     var runner = GuestRunner()
@@ -20,10 +21,18 @@ struct AttackTests {
     #expect(!result.output.contains(": no"))
   }
 
+  /// As on Xen: where the processor has SYSENTER, its kernel has lost its stack by it.
+  @Test(
+    "SYSENTER in kernel mode is an invalid instruction, or ends the guest",
+    arguments: ["compat-sysenter", "kernel-sysenter"])
+  func systemEntry(attack: String) throws {
+    guard HostProcessor.hasSYSENTER else { return try survives(attack: attack) }
+    try ends(attack: attack, reason: "the guest has no stack for it")
+  }
+
   @Test(
     "what ends it, and why",
     arguments: [
-      ("compat-syscall", "in 32-bit code, which loses where it was executed"),
       ("sigreturn-trap", "the sandboxed process was killed by signal"),
       ("stack", "the guest has no stack for it"),
     ])

@@ -7,6 +7,7 @@
 
 // uint64_t attack_call(number): SYSCALL with arguments that a host's call would like.
 attack_call:
+  mov %rsp, attack_stack_pointer
   mov %rdi, %rax
   xor %edi, %edi
   mov $4096, %esi
@@ -162,6 +163,22 @@ attack_store_loop:
   add $2, %al
   jmp attack_store_loop
 
+// WRPKRU of RDI in kernel mode, and a load; SYSENTER.
+  .globl attack_keys, attack_system_entry
+attack_keys:
+  mov %rsp, attack_stack_pointer
+  mov %edi, %eax
+  xor %ecx, %ecx
+  xor %edx, %edx
+  wrpkru
+  mov attack_stack_pointer, %rax
+  ret
+
+attack_system_entry:
+  mov %rsp, attack_stack_pointer
+  sysenter
+  ud2
+
 // RDI: a selector for ES.
   .globl attack_load_selector
 attack_load_selector:
@@ -192,5 +209,144 @@ user_program_start:
   mov %rdi, %rax
   int $0x80
   int $4
+.macro user_piece name
+  .balign 64
+  .globl user_\name
+user_\name:
+.endm
+
+// What user code may try to take its kernel with it (UserAttack.swift): RDI and RSI are chosen.
+// SYSCALL, SYSENTER, INT 80h of 32-bit code (RDI: 0, 1, 2) with RSI as its stack pointer.
+  user_piece compatibility
+  push $0x23
+  lea 1f(%rip), %rax
+  push %rax
+  lretq
+  .code32
+1:
+  mov %esi, %esp
+  cmp $1, %edi
+  mov $20, %eax
+  je 2f
+  ja 3f
+  syscall
+  ud2
+2:
+  sysenter
+  ud2
+3:
+  int $0x80
+  ud2
+  .code64
+// SYSENTER, with RDI as flags.
+  user_piece sysenter
+  push %rdi
+  popfq
+  sysenter
+  ud2
+// WRPKRU of RDI, then a load, a store and a fetch.
+  user_piece keys
+  mov %edi, %eax
+  xor %ecx, %ecx
+  xor %edx, %edx
+  wrpkru
+  mov (%rsi), %rax
+  mov %rax, (%rsi)
+  int $4
+  ud2
+// XRSTOR of the image at RSI, all components.
+  user_piece restore
+  mov $-1, %eax
+  mov $-1, %edx
+  xrstor (%rsi)
+  int $4
+  ud2
+// RDI: a SYSCALL with the number of rt_sigreturn, RSI: a forged frame.
+  user_piece sigreturn
+  mov %rsi, %rsp
+  mov $15, %eax
+  jmp *%rdi
+// For ever.
+  user_piece spin
+1:
+  jmp 1b
+// A trap with RSP as RDI says, and RFLAGS as RSI does.
+  user_piece trap
+  push %rsi
+  popfq
+  mov %rdi, %rsp
+  ud2
+// A pending x87 exception that is not masked, then a trap.
+  user_piece x87
+  fninit
+  movw $0x0300, -8(%rsp)
+  fldcw -8(%rsp)
+  fld1
+  fldz
+  fdivrp
+  int $4
+  fwait
+  ud2
+// A division of vector registers by zero, not masked.
+  user_piece simd
+  movl $0x1d00, -8(%rsp)
+  ldmxcsr -8(%rsp)
+  xorps %xmm0, %xmm0
+  movaps %xmm0, %xmm1
+  int $4
+  divps %xmm0, %xmm1
+  cmpps $0, %xmm1, %xmm1
+  ud2
+// AMX: LDTILECFG of zeros, TILEZERO.
+  user_piece amx
+  .byte 0xc4, 0xe2, 0x78, 0x49, 0x06
+  .byte 0xc4, 0xe2, 0x7b, 0x49, 0xc0
+  int $4
+  ud2
+// INCSSPQ of RAX, RDSSPQ.
+  user_piece shadow
+  xor %eax, %eax
+  rdsspq %rax
+  incsspq %rax
+  int $4
+  ud2
+// A far return to the selector RDI, and IRETQ with it, by RSI.
+  user_piece far
+  test %esi, %esi
+  jnz 1f
+  push %rdi
+  push $0
+  lretq
+1:
+  push $0
+  push $0
+  push $0
+  push %rdi
+  push $0
+  iretq
+// FS and GS base of RDI, and a trap; INT1; UMIP's instructions.
+  user_piece bases
+  wrfsbase %rdi
+  wrgsbase %rdi
+  ud2
+  user_piece int1
+  .byte 0xf1
+  ud2
+  user_piece status
+  sgdt -16(%rsp)
+  smsw %eax
+  str %eax
+  int $4
+  ud2
+// A store to the address RDI of the value RSI, and a trap: the frames are the user's to write.
+  user_piece store
+  mov %rsi, (%rdi)
+  ud2
+// A false stop: into the handler, behind where it has told the guest's registers.
+  user_piece stop
+  mov %rsi, %rbx
+  mov %rsi, %r13
+  mov $0x4141414141414141, %rax
+  jmp *%rdi
   .balign 4096
 user_program_end:

@@ -39,6 +39,9 @@ uint64_t cstub_timestamp(void);
 // CPUID: EAX, EBX, ECX, EDX.
 void cstub_identification(uint32_t leaf, uint32_t subleaf, uint32_t *_Nonnull words);
 
+// Whether this host's processor and kernel have protection keys for user code, so that WRPKRU runs.
+int cstub_has_protection_keys(void);
+
 // Interrupts a guest thread.
 int cstub_kick(pid_t process, pid_t thread);
 

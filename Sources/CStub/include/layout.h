@@ -51,6 +51,8 @@
 #define CSTUB_AREA_FS_BASE 0x28
 #define CSTUB_AREA_GS_BASE 0x30
 #define CSTUB_AREA_STACK 0x38  // stack_t
+#define CSTUB_AREA_STACK_FLAGS 0x40
+#define CSTUB_AREA_STACK_SIZE 0x48
 #define CSTUB_AREA_DATA_SELECTOR 0x50  // for DS, ES, FS, GS when the guest goes on; 0: they stay as they are
 #define CSTUB_AREA_SERVES 0x54         // whether the stub answers Xen's set_segment_base by itself
 #define CSTUB_AREA_SERVED 0x58         // how often it has done so, modulo 2^32
