@@ -1,26 +1,85 @@
 // JUnit's XML as Jenkins, GitLab and the others read it (there is no standard; this keeps to what the schema of Jenkins'
-// xunit plugin allows): a suite for the guests, and one for each guest whose console has test points. `failure` is the
-// guest's, `error` is a crash, a time-out or Trivisor's.
+// xunit plugin allows): a suite for the guests, and one for each guest whose console has test points, with a suite inside
+// for each of its subtests. `failure` is the guest's, `error` is a crash, a time-out or Trivisor's. A suite's counts include
+// those of the suites inside, as junitparser and Ant's task count.
 
 /// The results as JUnit's XML.
 public enum JUnitReport {
   /// The document.
   /// - Parameter wallTime: nanoseconds of the whole.
   public static func text(_ results: [TestResult], wallTime: UInt64) -> String {
-    var suites = ""
-    let guests = results.map { Case($0) }
-    suites += suite("trivisor", guests, seconds: results.reduce(0) { $0 + Double($1.wallTime) / 1e9 })
-    for result in results where !result.points.isEmpty {
-      suites += suite("trivisor." + result.name, result.points.map { Case($0, of: result) }, seconds: nil)
-    }
-    let all = guests + results.flatMap { result in result.points.map { Case($0, of: result) } }
+    var guests = Suite(name: "trivisor")
+    for result in results { guests.add(Case(result)) }
+    guests.seconds = results.reduce(0) { $0 + Double($1.wallTime) / 1e9 }
+    let suites =
+      [guests]
+      + results.filter { !$0.points.isEmpty }.map { Suite(name: "trivisor." + $0.name, $0.points, excuse: nil) }
+    let counts = suites.map(\.counts).reduce(Counts(), +)
     return """
       <?xml version="1.0" encoding="UTF-8"?>
-      <testsuites tests="\(all.count)" failures="\(all.count { $0.kind == .failure })" \
-      errors="\(all.count { $0.kind == .error })" time="\(seconds(Double(wallTime) / 1e9))">
-      \(suites)</testsuites>
+      <testsuites tests="\(counts.tests)" failures="\(counts.failures)" errors="\(counts.errors)" \
+      time="\(seconds(Double(wallTime) / 1e9))">
+      \(suites.map { text($0, depth: 1) }.joined())</testsuites>
 
       """
+  }
+
+  private struct Counts {
+    var tests = 0
+    var failures = 0
+    var errors = 0
+    var skipped = 0
+
+    static func + (one: Counts, other: Counts) -> Counts {
+      Counts(
+        tests: one.tests + other.tests, failures: one.failures + other.failures, errors: one.errors + other.errors,
+        skipped: one.skipped + other.skipped)
+    }
+  }
+
+  private struct Suite {
+    let name: String
+    var seconds: Double?
+    private(set) var cases: [Case] = []
+    private(set) var suites: [Suite] = []
+    private(set) var counts = Counts()
+
+    init(name: String) { self.name = name }
+
+    /// Test points, and a suite for each that has points of its own.
+    /// - Parameter excuse: the directive of the point that these belong to: whether they fail does not count.
+    init(name: String, _ points: [TAPPoint], excuse: TAPPoint.Directive?) {
+      self.name = name
+      for point in points {
+        let directive = excuse ?? point.directive
+        if !point.points.isEmpty {
+          let inner = Suite(name: Self.path(name, point.title), point.points, excuse: directive)
+          suites.append(inner)
+          counts = counts + inner.counts
+        }
+        // A point whose subtest says it all needs no case beside it.
+        let isToldInside =
+          !point.points.isEmpty && directive == nil && point.problem == nil
+          && (point.isOK || !point.points.allSatisfy(\.isGood))
+        if !isToldInside { add(Case(point, className: name, directive: directive)) }
+      }
+    }
+
+    /// Every case inside repeats it, so it has its limit.
+    private static func path(_ outer: String, _ inner: String) -> String {
+      outer.utf8.count > 400 ? outer : outer + "." + inner.prefix(100)
+    }
+
+    mutating func add(_ test: Case) {
+      cases.append(test)
+      counts.tests += 1
+      switch test.kind {
+      case .good: break
+      case .failure: counts.failures += 1
+      case .error: counts.errors += 1
+      case .skipped: counts.skipped += 1
+      }
+    }
   }
 
   private struct Case {
@@ -52,26 +111,36 @@ public enum JUnitReport {
       errors = result.errors
     }
 
-    init(_ point: TAPPoint, of result: TestResult) {
-      name = point.description.isEmpty ? "\(point.number)" : "\(point.number) \(point.description)"
-      className = "trivisor." + result.name
-      kind = point.directive != nil ? .skipped : point.isOK ? .good : .failure
+    init(_ point: TAPPoint, className: String, directive: TAPPoint.Directive?) {
+      name = point.title
+      self.className = className
+      kind = directive != nil ? .skipped : point.isOK && point.problem == nil ? .good : .failure
       type = "failed"
-      message = point.directive == .todo ? "to do" : point.directive == .skip ? "skipped" : "not ok"
+      let word =
+        switch directive {
+        case .todo: "to do"
+        case .skip: "skipped"
+        case nil: point.problem ?? "not ok"
+        }
+      message = point.explanation.isEmpty ? word : "\(word): \(point.explanation)"
       seconds = nil
     }
   }
 
-  private static func suite(_ name: String, _ cases: [Case], seconds total: Double?) -> String {
-    let time = total.map { " time=\"\(seconds($0))\"" } ?? ""
+  private static func text(_ suite: Suite, depth: Int) -> String {
+    let indentation = String(repeating: "  ", count: depth)
+    let counts = suite.counts
+    let time = suite.seconds.map { " time=\"\(seconds($0))\"" } ?? ""
     var text = """
-        <testsuite name="\(escaped(name))" tests="\(cases.count)" failures="\(cases.count { $0.kind == .failure })" \
-      errors="\(cases.count { $0.kind == .error })" skipped="\(cases.count { $0.kind == .skipped })"\(time)>
+      \(indentation)<testsuite name="\(escaped(suite.name))" tests="\(counts.tests)" failures="\(counts.failures)" \
+      errors="\(counts.errors)" skipped="\(counts.skipped)"\(time)>
 
       """
-    for test in cases {
+    for inner in suite.suites { text += Self.text(inner, depth: depth + 1) }
+    for test in suite.cases {
       let time = test.seconds.map { " time=\"\(seconds($0))\"" } ?? ""
-      text += "    <testcase classname=\"\(escaped(test.className))\" name=\"\(escaped(test.name))\"\(time)>"
+      text += "\(indentation)  <testcase classname=\"\(escaped(test.className))\" name=\"\(escaped(test.name))\""
+      text += "\(time)>"
       let attributes = " type=\"\(escaped(test.type))\" message=\"\(escaped(test.message))\""
       switch test.kind {
       case .good: break
@@ -83,7 +152,7 @@ public enum JUnitReport {
       if !test.errors.isEmpty { text += "<system-err>\(escaped(test.errors))</system-err>" }
       text += "</testcase>\n"
     }
-    return text + "  </testsuite>\n"
+    return text + "\(indentation)</testsuite>\n"
   }
 
   /// Fit for an attribute and for text. XML 1.0 has no way to say most control characters: they become U+FFFD.

@@ -15,7 +15,9 @@ struct Judge {
   private let required: LinePattern?
   private let forbidden: LinePattern?
   private var lines = ConsoleLines()
-  private(set) var tap = TAPReader()
+  private var reader = TAPReader()
+  /// What the test points come to, behind the verdict, if they count.
+  private(set) var tap: TAPConclusion?
   private var hasRequired = false
   private var forbiddenLine: String?
 
@@ -41,7 +43,7 @@ struct Judge {
   }
 
   private mutating func look(at line: ArraySlice<UInt8>) {
-    if test.expectation.tap { tap.read(line) }
+    if test.expectation.tap { reader.read(line) }
     if !hasRequired, let required { hasRequired = required.matches(line) }
     if forbiddenLine == nil, let forbidden, forbidden.matches(line) {
       forbiddenLine = String(decoding: line.prefix(200), as: UTF8.self)
@@ -53,6 +55,16 @@ struct Judge {
     var last: [ArraySlice<UInt8>] = []
     lines.finish { last.append($0) }
     for line in last { look(at: line) }
+    if test.expectation.tap { tap = reader.conclusion() }
+    let (verdict, reason) = judge(ending)
+    // How a guest ended says less than the point that failed before.
+    guard verdict == .failed || verdict == .crashed || verdict == .timedOut, let tap, !tap.isEmpty,
+      let finding = tap.finding, finding != reason
+    else { return (verdict, reason) }
+    return (verdict, "\(reason); \(finding)")
+  }
+
+  private func judge(_ ending: GuestEnding) -> (Verdict, String) {
     if ending.reason == .interrupted { return (.interrupted, "the run was ended") }
     if ending.reason == .enough { return judgeConsole() ?? (.passed, "") }
     if ending.reason == .overdue {
@@ -92,12 +104,12 @@ struct Judge {
     if required != nil, !hasRequired {
       return (.failed, "no line of the console matches '\(test.expectation.output ?? "")'")
     }
-    if test.expectation.tap, let finding = tap.finding { return (.failed, finding) }
+    if let finding = tap?.finding { return (.failed, finding) }
     return nil
   }
 
   private func judgeSkip() -> (Verdict, String)? {
-    guard test.expectation.tap, let reason = tap.skipReason else { return nil }
+    guard let reason = tap?.skipReason else { return nil }
     return (.skipped, reason)
   }
 

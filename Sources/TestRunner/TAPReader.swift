@@ -1,146 +1,174 @@
-// The Test Anything Protocol (testanything.org, versions 12 to 14) in a console among other lines.
+// The Test Anything Protocol (TAP 12 to 14, KTAP 1) in a console among other lines. Lines that are no TAP are somebody
+// else's, as both protocols say. Each level of indentation is a document of its own; the point that follows it one level up
+// is its result:
 //
-//     TAP version 14
-//     1..3
-//     ok 1 - the first
-//     not ok 2 - the second # TODO not yet
-//     ok 3 # SKIP no such device
-//     Bail out! the machine is on fire
+//     KTAP version 1                       TAP version 14
+//     1..1                                 # Subtest: allocator
+//       KTAP version 1                         ok 1 - small
+//       # Subtest: allocator                   not ok 2 - large # TODO not yet
+//       1..2                                   1..2
+//       ok 1 small                         ok 1 - allocator
+//       ok 2 large # SKIP no memory        ok 2 - all freed
+//     ok 1 allocator                       1..2
 //
-// TODO and SKIP are the protocol's directives: a point that may fail, and one that was not tried.
-//
-// Lines that are no TAP are somebody else's, as the protocol says. Indented lines are subtests, for which their parent's
-// line speaks. Linux' own tests put the kernel's time stamp in front of each line; it is taken off.
-
-/// One line that says `ok` or `not ok`.
-public struct TAPPoint: Sendable, Equatable, Encodable {
-  /// What a directive makes of it.
-  public enum Directive: String, Sendable, Encodable {
-    case skip, todo
-  }
-
-  /// The number that the guest gave, or the one that is due.
-  public let number: Int
-  /// What it says after the number.
-  public let description: String
-  /// Whether it said `ok`.
-  public let isOK: Bool
-  /// Whether it is to be skipped, or expected to fail.
-  public let directive: Directive?
-
-  /// Whether the test as a whole can pass with it.
-  public var isGood: Bool { isOK || directive == .todo }
-}
+// Linux' runner of selftests nests by comments ("# ok 1 …") instead; a version line in a comment begins such a document.
 
 /// Gathers test points line by line.
 struct TAPReader {
-  /// More than that nobody reads; a guest that says more has failed.
+  /// Reports list no more points than this; more are judged all the same.
   static let pointLimit = 100_000
+  /// Nor points of more text, in bytes.
+  static let textLimit = 16 << 20
+  /// Documents in documents.
+  static let depthLimit = 32
 
-  private(set) var points: [TAPPoint] = []
-  private(set) var plan: Int?
-  private(set) var skipReason: String?
-  private(set) var bailOut: String?
-  private var hasTooMany = false
+  /// Innermost last. The first is the console's own and stays.
+  private var open = [TAPDocument(indentation: 0, comments: 0)]
+  private var bailOut: String?
+  private var listed = 0
+  private var listedText = 0
+  private var pointsLeftOut = 0
+  /// What the last `# Subtest:` says, and where.
+  private var header: (indentation: Int, comments: Int, name: String)?
+  /// Where the last point stands, if a YAML block may follow it.
+  private var blockParent: Int?
+  /// The first line of a YAML block.
+  private var block: TAPLine?
 
-  mutating func read(_ line: ArraySlice<UInt8>) {
-    var text = Self.withoutTimeStamp(line)
-    if Self.take("Bail out!", from: &text) {
-      bailOut = bailOut ?? Self.string(text)
-    } else if Self.take("1..", from: &text) {
-      readPlan(text)
-    } else if Self.take("not ok", from: &text) {
-      readPoint(text, isOK: false)
-    } else if Self.take("ok", from: &text) {
-      readPoint(text, isOK: true)
-    }
-  }
-
-  /// Why the whole is no success, or `nil` if it is.
-  var finding: String? {
-    if let bailOut { return "TAP: bailed out" + (bailOut.isEmpty ? "" : ": \(bailOut)") }
-    if hasTooMany { return "TAP: more than \(Self.pointLimit) test points" }
-    let bad = points.filter { !$0.isGood }
-    if let first = bad.first {
-      let name = first.description.isEmpty ? "" : " \(first.description)"
-      return "TAP: \(bad.count) of \(points.count) not ok, the first: \(first.number)\(name)"
-    }
-    guard let plan else { return "TAP: no plan (1..N) in the console: the guest did not come to its end" }
-    guard plan == points.count else { return "TAP: \(points.count) test points where the plan says \(plan)" }
-    if let wrong = points.enumerated().first(where: { $0.element.number != $0.offset + 1 }) {
-      return "TAP: test point \(wrong.element.number) where \(wrong.offset + 1) was due"
-    }
-    return nil
-  }
-
-  private mutating func readPlan(_ text: ArraySlice<UInt8>) {
-    let digits = text.prefix { (0x30...0x39).contains($0) }
-    guard plan == nil, let count = Int(String(decoding: digits, as: UTF8.self)) else { return }
-    plan = count
-    let (_, directive, reason) = Self.splitDirective(text.dropFirst(digits.count))
-    if count == 0, directive == .skip { skipReason = reason }
-  }
-
-  private mutating func readPoint(_ text: ArraySlice<UInt8>, isOK: Bool) {
-    // "okay" is a word and no test point.
-    guard text.isEmpty || text.first == 0x20 || text.first == 0x09 else { return }
-    guard points.count < Self.pointLimit else {
-      hasTooMany = true
+  mutating func read(_ text: ArraySlice<UInt8>) {
+    let line = TAPLine(text)
+    guard !isOfBlock(line) else { return }
+    switch line.content {
+    case .blank, .other, .blockEnd: return
+    case .blockBegin:
+      if let blockParent, line.indentation > blockParent { block = line }
+      return
+    case .header(let name):
+      readHeader(name, line)
+    case .bailOut(let reason):
+      // What a test of Linux' selftests says in comments ends that test, and its runner goes on.
+      if line.comments == 0 { bailOut = bailOut ?? reason }
+    case .version(let isKTAP):
+      guard let index = document(for: line, mayOpen: true) else { return }
+      open[index].begin(isKTAP: isKTAP)
+    case .plan(let count, let comment):
+      guard let index = document(for: line, mayOpen: line.comments == 0) else { return }
+      open[index].setPlan(count, comment: comment)
+    case .point(let isOK, let number, let text):
+      readPoint(line, isOK: isOK, number: number, text: text)
+      blockParent = line.indentation
       return
     }
-    var rest = text.drop { $0 == 0x20 || $0 == 0x09 }
-    let digits = rest.prefix { (0x30...0x39).contains($0) }
-    let number = Int(String(decoding: digits, as: UTF8.self)) ?? points.count + 1
-    rest = rest.dropFirst(digits.count).drop { $0 == 0x20 }
-    if rest.first == UInt8(ascii: "-") { rest = rest.dropFirst() }
-    let (description, directive, _) = Self.splitDirective(rest)
-    points.append(TAPPoint(number: number, description: description, isOK: isOK, directive: directive))
+    blockParent = nil
   }
 
-  /// What stands before an unescaped `#`, the directive behind it if it is one, and its reason.
-  private static func splitDirective(
-    _ text: ArraySlice<UInt8>
-  ) -> (text: String, directive: TAPPoint.Directive?, reason: String) {
-    var isEscaped = false
-    for index in text.indices {
-      if text[index] == UInt8(ascii: "#"), !isEscaped {
-        var rest = text[(index + 1)...].drop { $0 == 0x20 }
-        if take("skip", from: &rest) { return (string(text[..<index]), .skip, string(rest)) }
-        if take("todo", from: &rest) { return (string(text[..<index]), .todo, string(rest)) }
-      }
-      isEscaped = text[index] == UInt8(ascii: "\\") && !isEscaped
+  /// What all that was read comes to.
+  func conclusion() -> TAPConclusion {
+    var whole = self
+    whole.close(to: 0)
+    var root = whole.open[0]
+    root.settle()
+    var finding: String?
+    if let bailOut {
+      finding = "bailed out" + (bailOut.isEmpty ? "" : ": \(bailOut)")
+    } else if let first = root.firstBad {
+      finding = "\(root.bad) of \(root.count) not ok, the first: \(first)"
+    } else {
+      finding = root.problem(needsPlan: true)
     }
-    return (string(text), nil, "")
+    return TAPConclusion(
+      points: root.points, pointsLeftOut: pointsLeftOut, isEmpty: root.isEmpty && bailOut == nil,
+      finding: finding.map { "TAP: " + $0 }, skipReason: root.skipReason)
   }
 
-  /// Takes `prefix` off the front if it is there, in whatever case.
-  private static func take(_ prefix: String, from text: inout ArraySlice<UInt8>) -> Bool {
-    guard text.count >= prefix.utf8.count,
-      zip(prefix.utf8, text).allSatisfy({ lowercased($0) == lowercased($1) })
-    else { return false }
-    text = text.dropFirst(prefix.utf8.count)
+  /// Whether a line belongs to a YAML block, which it may end. Any line that stands further left ends it too, so that a
+  /// block without an end hides no result.
+  private mutating func isOfBlock(_ line: TAPLine) -> Bool {
+    guard let block else { return false }
+    if line.content == .blank { return true }
+    guard line.indentation >= block.indentation, line.column >= block.column else {
+      self.block = nil
+      return false
+    }
+    if line.content == .blockEnd, line.indentation == block.indentation { self.block = nil }
     return true
   }
 
-  private static func lowercased(_ byte: UInt8) -> UInt8 {
-    (0x41...0x5a).contains(byte) ? byte | 0x20 : byte
-  }
-
-  /// `[   12.345678] ` is Linux' time stamp.
-  private static func withoutTimeStamp(_ line: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
-    guard line.first == UInt8(ascii: "["), let end = line.prefix(32).firstIndex(of: UInt8(ascii: "]")) else {
-      return line
+  private mutating func readHeader(_ name: String, _ line: TAPLine) {
+    // KTAP's follows the version line of its own document, TAP 14's stands above the document.
+    if let last = open.indices.last, last > 0, open[last].indentation == line.indentation,
+      open[last].comments == line.comments, open[last].takesName
+    {
+      open[last].name = name
+    } else {
+      header = (line.indentation, line.comments, name)
     }
-    let isTime = line[(line.startIndex + 1)..<end].allSatisfy { $0 == 0x20 || $0 == 0x2e || (0x30...0x39).contains($0) }
-    guard isTime else { return line }
-    let rest = line[(end + 1)...]
-    return rest.first == 0x20 ? rest.dropFirst() : rest
   }
 
-  /// Without spaces around.
-  private static func string(_ bytes: ArraySlice<UInt8>) -> String {
-    var bytes = bytes.drop { $0 == 0x20 || $0 == 0x09 }
-    while bytes.last == 0x20 || bytes.last == 0x09 { bytes = bytes.dropLast() }
-    return String(decoding: bytes, as: UTF8.self)
+  private mutating func readPoint(_ line: TAPLine, isOK: Bool, number: Int?, text: TAPText) {
+    guard let index = document(for: line, mayOpen: line.comments == 0) else { return }
+    close(to: index)
+    if header.map({ $0.indentation >= line.indentation }) ?? false { header = nil }
+    let point = TAPPoint(
+      number: number ?? open[index].count + 1, description: text.description, isOK: isOK, directive: text.directive,
+      explanation: text.explanation)
+    let size = point.description.utf8.count + point.explanation.utf8.count
+    let isKept = listed < Self.pointLimit && listedText + size <= Self.textLimit
+    if isKept {
+      listed += 1
+      listedText += size
+    } else {
+      pointsLeftOut += 1
+    }
+    open[index].add(point, name: text.name, isKept: isKept)
   }
+
+  /// Which document a line belongs to: the open one of its indentation, or a new one.
+  private mutating func document(for line: TAPLine, mayOpen: Bool) -> Int? {
+    if let index = open.lastIndex(where: { $0.indentation == line.indentation && $0.comments == line.comments }) {
+      return index
+    }
+    // In comments only a version line begins a document, and only what is in one may nest.
+    guard mayOpen || open.contains(where: { $0.comments == line.comments && $0.indentation < line.indentation }) else {
+      return nil
+    }
+    let parent = open.lastIndex { $0.indentation < line.indentation } ?? 0
+    close(to: parent)
+    guard open.count < Self.depthLimit else {
+      open[0].note("subtests more than \(Self.depthLimit - 1) deep")
+      return nil
+    }
+    var document = TAPDocument(indentation: line.indentation, comments: line.comments)
+    if let header, header.comments == line.comments, header.indentation <= line.indentation {
+      document.name = header.name
+      self.header = nil
+    }
+    // What stood deeper is this document's, whose first line comes only now.
+    if let subtest = open[parent].release() { document.adopt(subtest) }
+    open.append(document)
+    return open.count - 1
+  }
+
+  /// Ends all documents inside one.
+  private mutating func close(to index: Int) {
+    while open.count > index + 1 {
+      var document = open.removeLast()
+      document.settle()
+      open[open.count - 1].adopt(document.ended())
+    }
+  }
+}
+
+/// What a console's test points come to.
+struct TAPConclusion {
+  /// In the order of the console.
+  let points: [TAPPoint]
+  /// How many more there were than are listed, subtests' included.
+  let pointsLeftOut: Int
+  /// Whether the console holds no TAP at all.
+  let isEmpty: Bool
+  /// Why the whole is no success, or `nil` if it is.
+  let finding: String?
+  /// Why nothing was tested, if the plan says so.
+  let skipReason: String?
 }

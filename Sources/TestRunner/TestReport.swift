@@ -13,6 +13,7 @@ public struct TestReport: Encodable {
     let attempts: Int
     let artifact: String?
     let points: [TAPPoint]?
+    let pointsLeftOut: Int?
   }
 
   private let schemaVersion = 1
@@ -42,7 +43,8 @@ public struct TestReport: Encodable {
         name: result.name, verdict: result.verdict, reason: result.reason.isEmpty ? nil : result.reason,
         technique: result.technique, outcome: result.outcome, guestCode: result.guestCode,
         milliseconds: Double(result.wallTime) / 1e6, attempts: result.attempts, artifact: result.artifact,
-        points: result.points.isEmpty ? nil : result.points)
+        points: result.points.isEmpty ? nil : result.points,
+        pointsLeftOut: result.pointsLeftOut == 0 ? nil : result.pointsLeftOut)
     }
   }
 

@@ -24,6 +24,8 @@ public struct TestResult: Sendable {
   public var artifact: String?
   /// In TAP's words, if the guest spoke it.
   public var points: [TAPPoint] = []
+  /// How many points more there were than `points` holds.
+  public var pointsLeftOut = 0
 
   /// - Parameter reason: one sentence, empty where it passed.
   init(_ name: String, _ verdict: Verdict, _ reason: String = "") {

@@ -150,7 +150,8 @@ private final class TestJob: GuestJob {
     result.outcome = ending.record?.outcome
     result.consoleTail = tail.suffix(TestSession.tailLimit)
     result.errors = ending.errors
-    result.points = judge.tap.points
+    result.points = judge.tap?.points ?? []
+    result.pointsLeftOut = judge.tap?.pointsLeftOut ?? 0
     if let artifactProblem {
       result.verdict = max(result.verdict, .monitorFailed)
       result.reason = artifactProblem

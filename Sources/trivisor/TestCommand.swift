@@ -61,8 +61,11 @@ struct TestCommand: ParsableCommand {
   @Option(help: ArgumentHelp("The exit code that is right.", valueName: "code"))
   var exitCode: UInt8?
 
-  @Flag(help: "The console holds test points in the Test Anything Protocol.")
+  @Flag(help: "The console holds test points in the Test Anything Protocol, TAP or Linux' KTAP.")
   var tap = false
+
+  @Flag(help: "A list without tests is a success, and not a mistake.")
+  var allowEmpty = false
 
   @Option(
     help: ArgumentHelp("Keep each guest's console as a file in this folder.", valueName: "folder"),
@@ -91,7 +94,15 @@ struct TestCommand: ParsableCommand {
       throw Refusal(status: .usage, message: error.description)
     }
     Shard.acknowledge(environment: environment)
-    let tests = shard.part(of: TestCase.withUniqueNames(try allTests()))
+    let all = TestCase.withUniqueNames(try allTests())
+    // A shard may be empty where there are more shards than tests.
+    guard allowEmpty || !all.isEmpty else {
+      throw Refusal(
+        status: .usage,
+        message: "there is nothing to test: \(manifest ?? Self.standardManifest) lists no tests; "
+          + "--allow-empty lets it pass")
+    }
+    let tests = shard.part(of: all)
     try makeArtifactsFolder()
     for (option, file) in [("--junit", junit), ("--json", json)] {
       try ResultFile.refuseUnwritable(file, option: option)

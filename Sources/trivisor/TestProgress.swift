@@ -34,7 +34,7 @@ final class TestProgress {
       running.append((attempt > 1 ? "\(test.name) (attempt \(attempt))" : test.name, monotonicNanoseconds()))
     case .retried(let result):
       leave(result)
-      say("again     \(result.name)  \(result.verdict.title): \(result.reason)")
+      say("again     \(result.name)  \(result.verdict.title): \(Self.printable(result.reason, width: 1000))")
     case .ended(let result):
       leave(result)
       ended += 1
@@ -98,7 +98,7 @@ final class TestProgress {
     let technique = result.technique.map { ", \($0)" } ?? ""
     let attempts = result.attempts > 1 ? ", attempt \(result.attempts)" : ""
     var text = "\(title)\(padding) \(result.name)  (\(seconds(result.wallTime))\(technique)\(attempts))"
-    if !result.reason.isEmpty { text += "\n          \(result.reason)" }
+    if !result.reason.isEmpty { text += "\n          \(printable(result.reason, width: 1000))" }
     if !result.verdict.isGood, result.verdict != .interrupted {
       let lines = String(decoding: result.consoleTail, as: UTF8.self).split(whereSeparator: \.isNewline)
       for line in lines.suffix(10) { text += "\n          | \(printable(String(line), width: 200))" }

@@ -93,6 +93,23 @@ struct JudgeTests {
     #expect(try judge(record("exited", code: 0), console: "1..0 # skip x\n") { $0.tap = true }.0 == .skipped)
   }
 
+  @Test("a guest that ends badly because a point failed: the point is named")
+  func tapReason() throws {
+    let console = "1..2\n    1..1\n    not ok 1 leaf\nnot ok 1 top\n"
+    let point = "TAP: 1 of 1 not ok, the first: 1 top > 1 leaf"
+    #expect(try judge(record("exited", code: 0), console: console) { $0.tap = true } == (.failed, point))
+    #expect(
+      try judge(record("exited", code: 1), console: console) { $0.tap = true }
+        == (.failed, "exit code 1 instead of 0; \(point)"))
+    #expect(
+      try judge(record("timedOut"), console: console) { $0.tap = true } == (
+        .timedOut, "the time limit ran out; \(point)"
+      ))
+    #expect(
+      try judge(record("exited", code: 1), console: "no point\n") { $0.tap = true }.1 == "exit code 1 instead of 0")
+    #expect(try judge(record("exited", code: 1), console: console).1 == "exit code 1 instead of 0")
+  }
+
   @Test("without a result, the status and the last complaint say it")
   func withoutResult() throws {
     let missing = try judge(nil, status: .exited(127), errors: "trivisor: x: no such file\n")

@@ -30,7 +30,7 @@ struct ReportTests {
     bad.points = [
       TAPPoint(number: 1, description: "first", isOK: true, directive: nil),
       TAPPoint(number: 2, description: "", isOK: false, directive: nil),
-      TAPPoint(number: 3, description: "later", isOK: false, directive: .todo),
+      TAPPoint(number: 3, description: "later", isOK: false, directive: .todo, explanation: "soon"),
     ]
     return [good, bad, TestResult("slow", .timedOut, "the time limit ran out"), TestResult("none", .skipped, "why")]
   }
@@ -49,6 +49,59 @@ struct ReportTests {
     #expect(names == ["guest:hello & co", "bad \"one\"", "slow", "none"])
     #expect(try document.nodes(forXPath: "//system-out")[0].stringValue == "Hello <world>\u{fffd}\n]]>")
     #expect(try document.nodes(forXPath: "//testcase/skipped").count == 2)
+  }
+
+  private var nested: TestResult {
+    var reader = TAPReader()
+    let console = """
+      1..3
+          1..2
+              1..1
+              not ok 1 <leaf>
+          not ok 1 mid
+          ok 2 good
+      not ok 1 top
+          1..1
+          not ok 1 excused
+      not ok 2 later # TODO soon
+          1..2
+          ok 1 only
+      ok 3 short
+      """
+    for line in console.split(separator: "\n") { reader.read(Array(line.utf8)[...]) }
+    var result = TestResult("tap", .failed, "why")
+    result.points = reader.conclusion().points
+    return result
+  }
+
+  @Test("subtests are suites in suites, and a failure is counted where it happened")
+  func nestedJUnit() throws {
+    let document = try XMLDocument(data: Data(JUnitReport.text([nested], wallTime: 1).utf8))
+    func names(_ path: String) throws -> [String?] { try document.nodes(forXPath: path).map(\.stringValue) }
+    let suite = "/testsuites/testsuite[@name='trivisor.tap']"
+    #expect(try names("\(suite)/testcase/@name") == ["2 later", "3 short"])
+    #expect(
+      try names("\(suite)/testsuite/@name") == ["trivisor.tap.1 top", "trivisor.tap.2 later", "trivisor.tap.3 short"])
+    #expect(try names("\(suite)/testsuite[1]/testcase/@name") == ["2 good"])
+    #expect(try names("\(suite)/testsuite[1]/testsuite/testcase/@name") == ["1 <leaf>"])
+    #expect(try names("\(suite)/@tests") == ["6"])
+    #expect(try names("\(suite)/@failures") == ["2"])
+    #expect(try names("\(suite)/@skipped") == ["2"])
+    #expect(try names("//failure/@message").suffix(2) == ["not ok", "1 test points where the plan says 2"])
+    #expect(try names("//skipped/@message") == ["to do", "to do: soon"])
+    let root = try #require(document.rootElement())
+    #expect(root.attribute(forName: "tests")?.stringValue == "\(try document.nodes(forXPath: "//testcase").count)")
+    #expect(root.attribute(forName: "failures")?.stringValue == "\(try document.nodes(forXPath: "//failure").count)")
+  }
+
+  @Test("the JSON report nests points as the console does")
+  func nestedJSON() throws {
+    let text = try TestReport([nested], verdict: .failed, status: 1, wallTime: 1, shard: .whole).text()
+    let object = try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
+    let points = try #require((object["tests"] as? [[String: Any]])?.first?["points"] as? [[String: Any]])
+    #expect(points.map { ($0["points"] as? [[String: Any]])?.count } == [2, 1, 1])
+    #expect(points[1]["explanation"] as? String == "soon")
+    #expect(points[2]["problem"] as? String == "1 test points where the plan says 2")
   }
 
   @Test("the JSON report has every test with its verdict")
