@@ -1,6 +1,6 @@
 // From an image file to a guest that can take its first step.
 //
-//     BootImage ──detect──▶ ImageKind ──loader──▶ GuestMemory + LoadedGuest ──apply──▶ MachineState of processor 0
+//     BootImage ──detect──▶ ImageKind ──loader──▶ GuestMemory + LoadedGuest ──handover──▶ processor 0, or a domain
 //
 // Each kind has one loader, named in `load` below; all of them share three things. `ImageBytes` reads an image's
 // structures without ever leaving them. `GuestLayout` knows who has which part of guest memory, so no image can make a
@@ -46,7 +46,7 @@ public struct BootRequest: Sendable {
   }
 
   /// Fills guest memory.
-  /// - Returns: the state in which the bootstrap processor begins.
+  /// - Returns: where the guest begins.
   /// - Throws: `BootFailure`; guest memory may then hold parts of the image.
   public func load(into memory: GuestMemory) throws(BootFailure) -> LoadedGuest {
     let kind: ImageKind

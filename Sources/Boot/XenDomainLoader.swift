@@ -6,8 +6,8 @@
 //     VIRT_BASE  kernel │ p2m list │ start_info │ xenstore │ console │ page tables (read-only) │ boot stack │ slack
 //
 // in ascending pseudo-physical frames from 0, rounded up to 4 MiB with at least 512 KiB of slack (Xen's public header
-// xen.h, "Guest start of day"). The state of processor 0 says the rest: CR3 holds the root's machine frame, RSI the
-// address of start_info, from which the technique learns where all the other structures are.
+// xen.h, "Guest start of day"). What is handed over names the root's machine frame and the address of start_info, from
+// which the domain learns where all the other structures are.
 
 import VMM
 
@@ -74,24 +74,13 @@ struct XenDomainLoader {
     } catch {
       throw failure(.outsideMemory(part: "the domain", base: error.address.rawValue, size: error.count))
     }
-    var general = GeneralRegisters()
-    general.rdx = 0
-    general.rip = notes.entry ?? header.entry
-    general.rsp = plan.address(plan.stack &+ 1)
-    general.rsi = plan.address(plan.startInfo)
-    general.rflags = 0x202
-    var system = SystemRegisters()
-    system.cs =
-      width.isWide
-      ? Segment(selector: 0xe033, base: 0, limit: .max, attributes: 0xa0fb)
-      : Segment(selector: 0xe019, base: 0, limit: .max, attributes: 0xc0bb)
-    system.ss = Segment(
-      selector: width.isWide ? 0xe02b : 0xe021, base: 0, limit: .max, attributes: width.isWide ? 0xc0f3 : 0xc0b3)
-    system.cr3 = (XenMachine.firstFrame + plan.tables) * Self.pageSize
+    let start = XenDomainStart(
+      is64Bit: width.isWide, entry: notes.entry ?? header.entry, stack: plan.address(plan.stack &+ 1),
+      startInfo: plan.address(plan.startInfo), rootFrame: XenMachine.firstFrame + plan.tables)
     return LoadedGuest(
-      kind: .xen, general: general, system: system, memoryMap: MemoryMap(memory),
+      kind: .xen, handover: .xenDomain(start), memoryMap: MemoryMap(memory),
       notes: [
-        "Xen domain: kernel at \(hexadecimal(base)), entered at \(hexadecimal(general.rip)), \(plan.mapped) pages mapped"
+        "Xen domain: kernel at \(hexadecimal(base)), entered at \(hexadecimal(start.entry)), \(plan.mapped) pages mapped"
       ])
   }
 

@@ -60,22 +60,21 @@ final class Domain: @unchecked Sendable {
   var frames: MachineFrames { tables.frames }
 
   /// The domain that the domain builder left in memory.
-  /// - Parameter state: CR3 holds the root's machine frame, RSI the address of start_info.
   /// - Returns: `nil` when the image has spoilt what the builder made.
-  init?(memory: GuestMemory, bus: Bus, doorbells: [Doorbell], state: MachineState) {
+  init?(memory: GuestMemory, bus: Bus, doorbells: [Doorbell], start: XenDomainStart) {
     self.memory = memory
     self.bus = bus
-    layout = state.system.cs.selector == 0xe019 ? .bits32 : .bits64
+    layout = start.is64Bit ? .bits64 : .bits32
     let sharedFrame = XenMachine.sharedInfoFrame(memory)
     let frames = MachineFrames(memory)
     tables = PageTables(
       frames, shared: XenMachine.grantTableFrame(memory)...sharedFrame, levels: layout == .bits64 ? 4 : 3)
-    let root = state.system.cr3 >> 12
+    let root = start.rootFrame
     let isWide = layout == .bits64
     guard (try? tables.pin(root, level: tables.levels)) != nil, let sharedInfo = frames.bytes(sharedFrame),
-      let leaf = tables.leaf(state.general.rsi, root: root), let start = frames.bytes(PageTables.frame(leaf.entry)),
-      let storePage = frames.bytes(Self.word(start, isWide ? 56 : 44, isWide)),
-      let consolePage = frames.bytes(Self.word(start, isWide ? 72 : 52, isWide))
+      let leaf = tables.leaf(start.startInfo, root: root), let page = frames.bytes(PageTables.frame(leaf.entry)),
+      let storePage = frames.bytes(Self.word(page, isWide ? 56 : 44, isWide)),
+      let consolePage = frames.bytes(Self.word(page, isWide ? 72 : 52, isWide))
     else { return nil }
     self.sharedInfo = sharedInfo
     store = XenStore(page: storePage, domain: Int(Self.ownNumber))

@@ -37,13 +37,13 @@ final class ParavirtPartition: Partition {
   var spaces: AddressSpaceCache? { contents.with { $0.spaces } }
 
   /// What the boot loader left becomes a domain.
-  func makeDomain(_ state: MachineState) {
-    guard
-      let domain = Domain(memory: memory, bus: bus, doorbells: doorbells, state: state)
-    else { return }
+  /// - Returns: `nil` when the image has spoilt what the domain builder made.
+  func makeDomain(_ start: XenDomainStart) -> Domain? {
+    guard let domain = Domain(memory: memory, bus: bus, doorbells: doorbells, start: start) else { return nil }
     let spaces = AddressSpaceCache(memory: memory, threadCount: processorCount, is32Bit: domain.layout == .bits32)
     domain.translations = spaces
     contents.with { $0 = Contents(domain: domain, spaces: spaces) }
+    return domain
   }
 
   /// Virtual processors are spread over the host's, each with its guest thread on the same one.

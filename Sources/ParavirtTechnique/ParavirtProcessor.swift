@@ -23,6 +23,7 @@ final class ParavirtProcessor: Processor {
   /// Where guest code ran last: its floating-point and vector registers are there.
   private var lastThread: SandboxThread?
   private var registers = UserRegisters()
+  /// What of a state a domain has no use for.
   private var machine = MachineState()
   private(set) var counters = Counters()
   private var rootSwitchCount: UInt64 = 0
@@ -49,7 +50,7 @@ final class ParavirtProcessor: Processor {
 
   func run() throws(TechniqueFailure) -> StopReason {
     guard number > 0 || partition.domain != nil else {
-      return .crashed(CrashReport(summary: "there is no domain: the image is none for Xen's paravirtual interface"))
+      return .crashed(CrashReport(summary: "the image has overwritten what the domain builder made of it"))
     }
     while true {
       if doorbell.takeStopRequest() { return .stopRequested }
@@ -358,6 +359,28 @@ final class ParavirtProcessor: Processor {
     return CrashReport(summary: summary, state: try? readState(), instruction: instruction)
   }
 
+  func begin(_ handover: Handover) throws(TechniqueFailure) {
+    guard case .xenDomain(let start) = handover else {
+      throw TechniqueFailure(call: "handing a guest over", reason: "it is for a machine, and this is a domain")
+    }
+    machine.system.cs =
+      start.is64Bit
+      ? Selectors.segment(Selectors.code64, attributes: 0xa0fb)
+      : Selectors.segment(Selectors.kernelCode32, attributes: 0xc0bb)
+    machine.system.ss =
+      start.is64Bit
+      ? Selectors.segment(Selectors.data64, attributes: 0xc0f3)
+      : Selectors.segment(Selectors.kernelData32, attributes: 0xc0b3)
+    // Without a domain there is nothing to run.
+    guard let domain = partition.makeDomain(start) else { return }
+    registers = UserRegisters()
+    (registers.rip, registers.rsp, registers.rsi) = (start.entry, start.stack, start.startInfo)
+    if domain.layout == .bits32 {
+      registers.cs = SandboxProcess.codeSelector32
+      registers.ss = SandboxProcess.dataSelector32
+    }
+  }
+
   func readState() throws(TechniqueFailure) -> MachineState {
     var state = machine
     registers.copy(to: &state)
@@ -365,16 +388,11 @@ final class ParavirtProcessor: Processor {
     return state
   }
 
-  /// The first state is a domain's beginning: CR3 its root, RSI its start_info.
   func writeState(_ state: MachineState) throws(TechniqueFailure) {
     machine = state
+    let (code, stack) = (registers.cs, registers.ss)
     registers = UserRegisters(state)
-    guard number == 0, partition.domain == nil else { return }
-    partition.makeDomain(state)
-    if partition.domain?.layout == .bits32 {
-      registers.cs = SandboxProcess.codeSelector32
-      registers.ss = SandboxProcess.dataSelector32
-    }
+    (registers.cs, registers.ss) = (code, stack)
   }
 
   /// Hypercalls by name, traps by cause, page-table work.

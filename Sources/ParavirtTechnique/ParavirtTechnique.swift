@@ -3,7 +3,7 @@
 // No privileged instruction has to be found or emulated, because the guest has none: it asks, by hypercalls. It runs in
 // ring 3 as an ordinary process does, with nothing but its own memory, and whatever it asks arrives here as a trap:
 //
-//     Boot.XenDomainLoader ── memory, CR3, RSI ──▶ ParavirtProcessor (run loop)
+//     Boot.XenDomainLoader ── memory, XenDomainStart ──▶ ParavirtProcessor (run loop)
 //                                                    ├─▶ Domain: hypercalls, page tables, console, xenstore
 //                                                    └─▶ GuestAddressSpace ─▶ Sandbox: where guest code runs
 //
@@ -21,6 +21,9 @@ public struct ParavirtTechnique: Technique {
 
   /// Always `paravirtual`.
   public var name: TechniqueName { .paravirtual }
+
+  /// Domains, and nothing else.
+  public var handoverKind: Handover.Kind { .xenDomain }
 
   /// Whether a sandbox can be had, told by making one.
   public func probe() -> Availability {

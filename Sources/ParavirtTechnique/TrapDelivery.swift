@@ -37,6 +37,11 @@ enum Selectors {
   static let hostCode64: UInt16 = 0x33
   static let hostData: UInt16 = 0x2b
   static let hostCode32: UInt16 = 0x23
+
+  /// A flat segment, for reports.
+  static func segment(_ selector: UInt64, attributes: UInt16) -> Segment {
+    Segment(selector: UInt16(selector), base: 0, limit: .max, attributes: attributes)
+  }
 }
 
 extension Domain {

@@ -61,9 +61,9 @@ final class MachineInstance: Sendable {
       loaded = try Self.load(configuration.boot, tables, into: memory)
     } catch { throw .boot(error) }
     setUpTimes = (memoryTime, monotonicNanoseconds())
-    guard (loaded.kind == .xen) == (technique.name == .paravirtual) else {
+    guard loaded.handover.kind == technique.handoverKind else {
       let remedy =
-        loaded.kind == .xen
+        loaded.handover.kind == .xenDomain
         ? "run it with --technique paravirtual" : "run it with --technique hardware, or give a Xen PV kernel"
       throw .boot(
         BootFailure(
@@ -111,8 +111,8 @@ final class MachineInstance: Sendable {
       }
       let (loaded, endedEvent) = (loaded, endedEvent)
       threads = ProcessorThreads(
-        partition: partition, count: machine.processorCount,
-        bootstrap: { loaded.apply(to: &$0) }, whenEnded: { endedEvent.signal() })
+        partition: partition, count: machine.processorCount, handover: loaded.handover,
+        whenEnded: { endedEvent.signal() })
     } catch { throw .technique(error) }
     threads.start()
   }

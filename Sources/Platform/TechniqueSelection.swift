@@ -67,7 +67,7 @@ public struct TechniqueSelection: Sendable {
     var obstacles: [String] = []
     var available: [any Technique] = []
     // A guest that is not built for it can't run paravirtualized.
-    for technique in techniques where technique.name != .paravirtual {
+    for technique in techniques where technique.handoverKind == .processor {
       switch technique.probe() {
       case .available: available.append(technique)
       case .unavailable(let reason, let remedy): obstacles.append("\(technique.name.rawValue): \(reason); \(remedy)")

@@ -46,7 +46,7 @@ public struct VirtualMachineConfiguration: Sendable {
     if storageDevices.count > most {
       findings.append(Finding("--disk", "\(storageDevices.count) disks can't be had: at most \(most)"))
     }
-    if technique.name == .paravirtual, !storageDevices.isEmpty {
+    if technique.handoverKind == .xenDomain, !storageDevices.isEmpty {
       findings.append(
         Finding("--disk", "a paravirtual domain has no virtio devices, and Xen's block back end is not there yet"))
     }

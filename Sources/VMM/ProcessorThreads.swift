@@ -49,19 +49,44 @@ public final class ProcessorThreads: Sendable {
   private let partition: any Partition
   private let count: Int
   private let state: Monitor<State>
-  private let bootstrap: @Sendable (inout MachineState) -> Void
+  private let begin: @Sendable (any Processor) throws(TechniqueFailure) -> Void
   private let whenEnded: @Sendable () -> Void
 
   /// - Parameters:
-  ///   - bootstrap: turns processor 0's reset state into the one that the boot loader wants.
+  ///   - handover: where the guest begins.
   ///   - whenEnded: called once, on the last thread, after every processor is gone.
-  public init(
+  public convenience init(
+    partition: any Partition, count: Int, handover: Handover, whenEnded: @escaping @Sendable () -> Void
+  ) {
+    self.init(
+      partition: partition, count: count,
+      begin: { (processor: any Processor) throws(TechniqueFailure) in try processor.begin(handover) },
+      whenEnded: whenEnded)
+  }
+
+  /// - Parameters:
+  ///   - bootstrap: turns processor 0's reset state into the one that it begins in.
+  ///   - whenEnded: called once, on the last thread, after every processor is gone.
+  public convenience init(
     partition: any Partition, count: Int, bootstrap: @escaping @Sendable (inout MachineState) -> Void,
+    whenEnded: @escaping @Sendable () -> Void
+  ) {
+    self.init(
+      partition: partition, count: count,
+      begin: { (processor: any Processor) throws(TechniqueFailure) in
+        var state = try processor.readState()
+        bootstrap(&state)
+        try processor.writeState(state)
+      }, whenEnded: whenEnded)
+  }
+
+  private init(
+    partition: any Partition, count: Int, begin: @escaping @Sendable (any Processor) throws(TechniqueFailure) -> Void,
     whenEnded: @escaping @Sendable () -> Void
   ) {
     self.partition = partition
     self.count = count
-    self.bootstrap = bootstrap
+    self.begin = begin
     self.whenEnded = whenEnded
     state = Monitor(State(handles: Array(repeating: nil, count: count), live: count))
   }
@@ -164,11 +189,7 @@ public final class ProcessorThreads: Sendable {
     var running: UInt64 = 0
     do throws(TechniqueFailure) {
       let processor = try partition.makeProcessor(index: index)
-      if index == 0 {
-        var initial = try processor.readState()
-        bootstrap(&initial)
-        try processor.writeState(initial)
-      }
+      if index == 0 { try begin(processor) }
       let handle = processor.stopHandle
       state.with { state in
         state.handles[index] = handle

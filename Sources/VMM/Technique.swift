@@ -34,6 +34,9 @@ public protocol Technique: Sendable {
   /// Which of the three.
   var name: TechniqueName { get }
 
+  /// Which guests it runs: those that begin on a machine's processor, or Xen's domains.
+  var handoverKind: Handover.Kind { get }
+
   /// Whether this host allows it: cheap, without side effects.
   func probe() -> Availability
 
@@ -59,6 +62,9 @@ public protocol Technique: Sendable {
 }
 
 extension Technique {
+  /// A machine.
+  public var handoverKind: Handover.Kind { .processor }
+
   /// With a file, any technique works.
   public var sharesMemory: Bool { true }
 }
@@ -79,6 +85,10 @@ public protocol Partition: AnyObject, Sendable {
 
 /// One virtual CPU. Used on one thread, except for `requestStop()`.
 public protocol Processor: AnyObject {
+  /// Of processor 0, before it runs: takes over what the boot loader has left.
+  /// - Throws: `TechniqueFailure` when it is no guest for this technique, or the host refuses its state.
+  func begin(_ handover: Handover) throws(TechniqueFailure)
+
   /// Runs guest code on the calling thread until there is a reason to stop.
   /// - Throws: `TechniqueFailure` when the host refuses; the guest cannot cause it.
   func run() throws(TechniqueFailure) -> StopReason
@@ -105,6 +115,16 @@ public protocol Processor: AnyObject {
 }
 
 extension Processor {
+  /// A machine's processor takes over registers.
+  public func begin(_ handover: Handover) throws(TechniqueFailure) {
+    guard case .processor(let start) = handover else {
+      throw TechniqueFailure(call: "handing a guest over", reason: "it is a domain, and this is a machine")
+    }
+    var state = try readState()
+    start.apply(to: &state)
+    try writeState(state)
+  }
+
   /// Nothing beyond the common counters.
   public var details: [String: UInt64] { [:] }
 }

@@ -117,6 +117,19 @@ func withImage<Result>(
   try bytes.withUnsafeBytes { try body(try BootImage(name: name, bytes: $0)) }
 }
 
+extension LoadedGuest {
+  /// Of a guest for a machine; zero of others.
+  var general: GeneralRegisters { start.general }
+  var system: SystemRegisters { start.system }
+
+  private var start: ProcessorStart {
+    guard case .processor(let start) = handover else {
+      return ProcessorStart(general: GeneralRegisters(), system: SystemRegisters())
+    }
+    return start
+  }
+}
+
 /// Loads `bytes` as an image.
 func load(
   _ bytes: [UInt8], kind: ImageKind? = nil, into memory: GuestMemory, _ change: (inout BootRequest) -> Void = { _ in }
