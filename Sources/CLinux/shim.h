@@ -6,6 +6,7 @@
 #include <pty.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/auxv.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
@@ -52,6 +53,19 @@ static inline int clinux_is_virtual_machine(void) {
   unsigned int eax = 1, ebx, ecx = 0, edx;
   __asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
   return (ecx >> 31 & 1) != 0;
+}
+
+/// CPUID (Intel SDM vol. 2A; AMD64 APM vol. 3, appendix E).
+static inline void clinux_identify(unsigned int function, unsigned int index, unsigned int *eax, unsigned int *ebx,
+                                   unsigned int *ecx, unsigned int *edx) {
+  __asm__("cpuid" : "=a"(*eax), "=b"(*ebx), "=c"(*ecx), "=d"(*edx) : "a"(function), "c"(index));
+}
+
+/// XCR0, where CPUID has OSXSAVE (AMD64 APM vol. 2, 11.5.2).
+static inline unsigned long long clinux_extended_control(void) {
+  unsigned int low, high;
+  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (unsigned long long)high << 32 | low;
 }
 
 /// A loop of two instructions, `iterations` times: a yardstick for how fast others run the same.

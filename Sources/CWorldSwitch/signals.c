@@ -7,7 +7,6 @@
 #include "CWorldSwitch.h"
 
 #include <asm/prctl.h>
-#include <cpuid.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -118,10 +117,4 @@ void cws_save_x87(struct cws_state *state) {
   // The processor's last instruction and operand pointers are addresses of this process.
   __builtin_memset(state->x87 + 8, 0, 16);
   __asm__ volatile("fninit");
-}
-
-int cws_host_has_features(void) {
-  unsigned a, b, c, d;
-  if (!__get_cpuid(0x80000001, &a, &b, &c, &d) || !(c & 1)) return 0;
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2");
 }

@@ -80,9 +80,11 @@ public struct ParavirtTechnique: Technique {
     if configuration.processorCount > 32 {
       findings.append(Finding("--cpus", "a paravirtual domain has at most 32 processors: ask for fewer"))
     }
-    if configuration.processorModel.isRequired {
+    if configuration.processorModel.isRequired, !configuration.processorModel.isHost {
       findings.append(
-        Finding("--cpu", "natively running code sees the host's processor and no model: leave --cpu out"))
+        Finding(
+          "--cpu",
+          "natively running code sees the host's processor and no model: ask for host, or leave --cpu out"))
     }
     return findings
   }

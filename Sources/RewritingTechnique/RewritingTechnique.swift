@@ -17,20 +17,31 @@ import VMM
 /// Runs guests by translating their code.
 public struct RewritingTechnique: Technique {
   private let trace: CodeTrace?
+  private let host: HostProcessor
 
-  /// - Parameter trace: where to write what the guest's code does.
-  public init(trace: CodeTrace? = nil) { self.trace = trace }
+  /// - Parameters:
+  ///   - trace: where to write what the guest's code does.
+  ///   - host: what can be executed; another one only in tests.
+  public init(trace: CodeTrace? = nil, host: HostProcessor = .current) {
+    self.trace = trace
+    self.host = host
+  }
 
   /// Always `rewriting`.
   public var name: TechniqueName { .rewriting }
 
   /// What the engine needs of the host is a matter of its processor only.
   public func probe() -> Availability {
-    cws_host_has_features() != 0
-      ? .available(notes: ["x86-to-x86 translation in user space, one processor"])
-      : .unavailable(
-        reason: "the host's processor lacks AVX2, BMI2 or LAHF in 64-bit mode",
-        remedy: "use a host of the x86-64-v3 level or another technique")
+    let lacking = NativeFeatures.lackingForEngine(of: host)
+    guard lacking.isEmpty else {
+      return .unavailable(
+        reason: Self.sentence(lacking), remedy: "use a host of the x86-64-v3 level or another technique")
+    }
+    return .available(notes: ["x86-to-x86 translation in user space, one processor"])
+  }
+
+  private static func sentence(_ lacking: [ProcessorFeature]) -> String {
+    "the engine needs \(lacking.map(\.rawValue).joined(separator: ", ")), which the host's processor lacks"
   }
 
   /// Stock kernels run, faster than on a host whose KVM emulates them.
@@ -48,44 +59,45 @@ public struct RewritingTechnique: Technique {
         Finding("--interrupt-chips", "the rewriting technique has them in software: leave the option out"))
     }
     let missing = reductions(for: configuration)
-    if configuration.processorModel.isRequired, !missing.isEmpty, !configuration.processorModel.isHost {
+    if configuration.processorModel.isRequired, !missing.isEmpty {
       findings.append(
         Finding(
           "--cpu",
           "the rewriting technique does not give \(missing.map(\.rawValue).joined(separator: ", ")) of "
-            + "\(configuration.processorModel.name): leave --cpu out to take what is there"))
+            + "\(configuration.processorModel.name) on this host: ask for a lesser model, or leave --cpu out to take "
+            + "what is there"))
     }
     return findings
   }
 
-  /// What is not announced under this technique: virtual-8086 mode is not translated.
-  private static let missing: Set<ProcessorFeature> = [.vme]
-
-  /// Features of the model that guests will not see.
+  /// Features of the model that guests will not see, in CPUID's order. None of `host`: that model is what there is.
   public func reductions(for configuration: MachineConfiguration) -> [ProcessorFeature] {
-    Self.features(of: configuration.processorModel).intersection(Self.missing).sorted()
+    let model = configuration.processorModel
+    return model.isHost ? [] : model.features.subtracting(announced(model)).sorted()
   }
 
-  private static func features(of model: ProcessorModel) -> Set<ProcessorFeature> {
-    model.isHost ? ProcessorModel.x86_64v3.features : model.features
+  /// What guests are told: of the model, or of the highest one where it is `host`, all but what is missing here.
+  private func announced(_ model: ProcessorModel) -> Set<ProcessorFeature> {
+    (model.isHost ? ProcessorModel.x86_64v3.features : model.features).filter { feature in
+      !NativeFeatures.untranslated.contains(feature)
+        && (!NativeFeatures.all.contains(feature) || host.has(feature))
+    }
   }
 
   /// - Throws: `TechniqueFailure` naming the host call.
   public func makePartition(
     _ configuration: MachineConfiguration, memory: GuestMemory, bus: Bus
   ) throws(TechniqueFailure) -> any Partition {
-    guard cws_host_has_features() != 0 else {
-      throw TechniqueFailure(
-        call: "CPUID", reason: "the host's processor lacks AVX2, BMI2 or LAHF in 64-bit mode",
-        remedy: "use another technique")
+    let lacking = NativeFeatures.lackingForEngine(of: host)
+    guard lacking.isEmpty else {
+      throw TechniqueFailure(call: "CPUID", reason: Self.sentence(lacking), remedy: "use another technique")
     }
     let error = cws_install_handlers()
     guard error == 0 else {
       throw TechniqueFailure(call: "sigaction", reason: String(cString: strerror(error)))
     }
-    let features = Self.features(of: configuration.processorModel).subtracting(Self.missing)
     var table = CPUIDTable(
-      features: features, processor: 0, of: configuration.processorCount, name: configuration.processorModel.name)
+      features: announced(configuration.processorModel), processor: 0, of: configuration.processorCount, name: configuration.processorModel.name)
     table.leaves += ClockRegister.leaves
     return try RewritingPartition(memory: memory, bus: bus, identification: table, trace: trace)
   }

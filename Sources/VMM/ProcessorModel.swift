@@ -8,7 +8,7 @@
 public struct ProcessorModel: Sendable, Equatable {
   /// As `--cpu` takes it.
   public let name: String
-  /// What is announced; for `host`, empty: whatever the technique can give.
+  /// What is announced; for `host`, empty: what the technique can give.
   public let features: Set<ProcessorFeature>
   /// Whether a feature that a technique lacks is refused (the user named the model) or left out and reported (the model
   /// is the default).
@@ -38,7 +38,8 @@ public struct ProcessorModel: Sendable, Equatable {
   public static let x86_64v2 = ProcessorModel("x86-64-v2", baseline.union(second))
   /// Adds AVX, AVX2, BMI, FMA, MOVBE (psABI level 3) and AES, RDRAND, FSGSBASE, SMEP, SMAP, 1 GiB pages.
   public static let x86_64v3 = ProcessorModel("x86-64-v3", baseline.union(second).union(third))
-  /// Whatever the technique can give on this host, its vendor included: not the same everywhere.
+  /// Whatever the technique can give on this host: not the same everywhere. Under hardware and paravirtual that is the host's
+  /// vendor, too; under rewriting it is AMD's semantics with the features that the host has.
   public static let host = ProcessorModel("host", [])
 
   /// All that `--cpu` takes.

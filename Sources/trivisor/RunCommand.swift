@@ -36,7 +36,11 @@ struct RunCommand: ParsableCommand {
   var technique: TechniqueArgument = .auto
 
   @Option(
-    help: "The processor that the guest sees: \(ProcessorModel.names). Default: x86-64-v3, as far as the host can.")
+    help: """
+      The processor that the guest sees: \(ProcessorModel.names). Default: x86-64-v3, as far as the host can. host is all \
+      that the technique can give here: under hardware what KVM offers, the host's vendor included; under rewriting the \
+      host's features of x86-64-v3, as an AMD processor has them; under paravirtual the host itself, as always there.
+      """)
   var cpu: String?
 
   @Option(help: "How many processors.")

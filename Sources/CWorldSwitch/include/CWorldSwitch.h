@@ -136,9 +136,6 @@ static inline int cws_x87_error_before_store(void) {
   return (cws_x87_status() & ~control & 0x19) != 0;
 }
 
-// What the engine needs of the host's processor: AVX2, BMI2, LAHF in 64-bit mode.
-int cws_host_has_features(void);
-
 static inline uint64_t cws_timestamp(void) {
   uint32_t low, high;
   __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
