@@ -134,6 +134,11 @@ class RawTerminal:
             termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._saved)
 
 
+def is_our_terminal(descriptor):
+    """Whether this process is in the foreground of a terminal, so that what is typed is for it."""
+    return os.isatty(descriptor) and os.tcgetpgrp(descriptor) == os.getpgrp()
+
+
 def _overlap(data, mark):
     """How many of the last bytes of `data` may be the beginning of `mark`."""
     return next((n for n in range(min(len(data), len(mark) - 1), 0, -1) if data.endswith(mark[:n])), 0)
