@@ -47,6 +47,9 @@ public struct EmbeddedGuest: Sendable {
       embedded_guest_privileged(), arguments: "only=user | only=kernel, common, row=N",
       paravirtual: embedded_guest_privileged_xen()),
     EmbeddedGuest(
+      "features", "an instruction of each processor feature: announced, and working?", .elf64,
+      embedded_guest_features(), arguments: "kernel, exact, plain", paravirtual: embedded_guest_features_xen()),
+    EmbeddedGuest(
       "compute", "integers, memory, calls, floating point, vectors in user mode; a checksum", .elf64,
       embedded_guest_compute(), arguments: "scale=N",
       paravirtual: embedded_guest_compute_xen()),

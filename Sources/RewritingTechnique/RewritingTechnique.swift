@@ -97,7 +97,8 @@ public struct RewritingTechnique: Technique {
       throw TechniqueFailure(call: "sigaction", reason: String(cString: strerror(error)))
     }
     var table = CPUIDTable(
-      features: announced(configuration.processorModel), processor: 0, of: configuration.processorCount, name: configuration.processorModel.name)
+      features: announced(configuration.processorModel), processor: 0, of: configuration.processorCount,
+      name: configuration.processorModel.name)
     table.leaves += ClockRegister.leaves
     return try RewritingPartition(memory: memory, bus: bus, identification: table, trace: trace)
   }

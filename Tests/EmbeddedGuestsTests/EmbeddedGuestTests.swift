@@ -17,7 +17,8 @@ struct EmbeddedGuestTests {
   @Test("the names are those of the documentation")
   func allNames() {
     let names = [
-      "hello", "hello-real", "hello-protected", "privileged", "compute", "ring3", "smp", "nanobench", "crash",
+      "hello", "hello-real", "hello-protected", "privileged", "features", "compute", "ring3", "smp", "nanobench",
+      "crash",
     ]
     #expect(EmbeddedGuest.all.map(\.name) == names)
   }
