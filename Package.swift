@@ -109,7 +109,7 @@ let package = Package(
     .testTarget(
       name: "RewritingTechniqueTests",
       dependencies: [
-        "CLinux", "CNativeRun", "CTracedProcess", "Conformance", "DifferentialRunner", "InstructionSet",
+        "CLinux", "CTracedProcess", "Conformance", "Differential", "DifferentialRunner", "InstructionSet",
         "RewritingTechnique", "VMM",
       ],
       swiftSettings: strict),

@@ -53,12 +53,6 @@ package final class CodeProbe {
     return announced.contains(instruction.feature) || announced.isOlderInstruction(instruction)
   }
 
-  /// Whether CMPS reads its source before its destination.
-  package var comparesSourceFirst: Bool {
-    get { processor.comparesSourceFirst }
-    set { processor.comparesSourceFirst = newValue }
-  }
-
   /// Stops a run from another thread.
   package var stopHandle: any StopHandle { processor.stopHandle }
 

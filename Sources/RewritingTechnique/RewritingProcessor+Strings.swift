@@ -60,10 +60,10 @@ extension RewritingProcessor {
         usesSource = true
       case 0xa6, 0xae:
         let isCompare = instruction.opcode & ~1 == 0xa6
-        var left = general(.rax, size: size)
-        if isCompare, comparesSourceFirst { left = try load(try source(), size: size) }
+        // Which operand of CMPS is read first, and so faults first, is the processor's affair: AMD's family 17h begins with
+        // ES:rDI, and guests get that on every host.
         let right = try load(try destination(isWrite: false), size: size)
-        if isCompare, !comparesSourceFirst { left = try load(try source(), size: size) }
+        let left = isCompare ? try load(try source(), size: size) : general(.rax, size: size)
         setFlags(comparing: left, with: right, size: size)
         (usesSource, usesDestination) = (isCompare, true)
         isFinished = (left == right) != comparesWhileEqual

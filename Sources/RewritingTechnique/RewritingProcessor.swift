@@ -27,9 +27,6 @@ final class RewritingProcessor: Processor {
   @exclusivity(unchecked) var alarm: ProcessorAlarm
   /// The local APIC's page; all ones if there is none.
   @exclusivity(unchecked) var localPage: UInt64 = 0xfee0_0000
-  /// Which operand of CMPS is read first, and so faults first, is the processor's affair: AMD's families up to 19h begin with
-  /// ES:rDI, family 1Ah with the source. Guests get the same on every host; comparisons with a host set it.
-  var comparesSourceFirst = false
   /// One instruction is run by itself, because an event waits behind it.
   @exclusivity(unchecked) var stepsOnce = false
   /// Of the clock in guest memory.

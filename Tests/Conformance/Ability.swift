@@ -69,7 +69,7 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   /// The upper half of CR0 is #GP (3.1.1).
   case controlRegisterUpperHalf
 
-  // Of the processor. Missing with QEMU 7.2's TCG.
+  // Of the processor. Missing with QEMU 7.2's TCG; two of them under rewriting, too, if TCG simulates its host.
 
   /// Instruction breakpoints: see `dataBreakpoints`.
   case instructionBreakpoints
@@ -87,8 +87,11 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   case modifyFaults
   /// A reserved bit in a present entry faults with the P bit set (8.4.2).
   case reservedFaults
-  /// Non-canonical addresses are #GP in the MSRs and by WRFSBASE.
+  /// Non-canonical addresses are #GP by WRFSBASE.
   case canonicalRegisterChecks
+  /// Non-canonical addresses are #GP in the MSRs (AMD64 APM vol. 2, appendix A). Also missing with some KVM-PVMs, on Intel's
+  /// processors.
+  case canonicalModelSpecificRegisters
   /// SYSCALL keeps the status flags (6.1.1).
   case systemCallFlags
   /// An IRET to a stack segment that is not present is #SS, not #NP (AMD64 APM vol. 3, "IRET").

@@ -22,7 +22,7 @@ extension Ability {
       exception-breakpoint exception-overflow exception-debug-instruction exception-gate-not-present
       exception-gate-beyond descriptor-questions privilege-far-return real-bound protected-traps protected-bound
       protected-adjust-privilege protected-instructions protected-task-refused protected-privilege
-      protected-call-gate memory-exchange16 memory-stack memory-newer repeated-interrupt-return
+      protected-call-gate memory-exchange16 memory-stack memory-swapped memory-newer repeated-interrupt-return
       every-exception-protected every-exception-compatibility every-exception-task-switched
       """
     ),
@@ -232,7 +232,13 @@ extension Ability {
     (
       .canonicalRegisterChecks,
       """
-      msr-noncanonical modes-segment-bases-noncanonical modes-segment-bases-noncanonical-user repeated-bases
+      modes-segment-bases-noncanonical modes-segment-bases-noncanonical-user repeated-bases
+      """
+    ),
+    (
+      .canonicalModelSpecificRegisters,
+      """
+      msr-noncanonical
       """
     ),
     (

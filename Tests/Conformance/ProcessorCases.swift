@@ -61,8 +61,8 @@ extension ConformanceSuite {
         .reporting([0x10, 0, 0x8100_0000, 0xffff_ffff, 0x8200_0000, 0xffff_ffff]),
       Case("msr-unknown", .long, "#GP(0) for an MSR that does not exist, reading and writing")
         .reporting(Case.frame(13) + Case.frame(13)),
-      Case("msr-noncanonical", .long, "#GP(0) for a non-canonical address in LSTAR and in the GS base")
-        .reporting(Case.frame(13) + Case.frame(13)),
+      Case("msr-noncanonical", .long, "#GP(0) for a non-canonical address in LSTAR, CSTAR and the bases of FS and GS")
+        .reporting((0..<5).flatMap { _ in Case.frame(13) }),
       Case("msr-efer", .long, "SCE can be changed; a reserved bit, and LME under paging, is #GP(0)")
         .reporting([0xd01, 0xd00] + Case.frame(13) + Case.frame(13) + [0xd00]),
       Case("msr-defaults", .long, "APIC base and page attribute table after reset")

@@ -247,10 +247,19 @@ guest memory_partial, 64
 endguest memory_partial
 
 // Bit manipulation and counting of the newer levels.
-guest memory_newer, 64
+// MOVBE, which not every processor of the rest's age has.
+guest memory_swapped, 64
   movl $0x12345678, DATA
+  arm 1f, 2f
+1:
   movbel DATA, %eax
   user_emit %rax
+2:
+  user_finish
+endguest memory_swapped
+
+guest memory_newer, 64
+  movl $0x12345678, DATA
   popcntl DATA, %eax
   user_emit %rax
   lzcntl DATA, %eax

@@ -45,19 +45,17 @@ guest msr_unknown, 64
   finish
 endguest msr_unknown
 
+// LSTAR, CSTAR, the bases of FS and GS, KERNEL_GS_BASE.
 guest msr_noncanonical, 64
-  movl $0xc0000082, %ecx
   xorl %eax, %eax
   movl $0x8000, %edx
+  .irp number, 0xc0000082, 0xc0000083, 0xc0000100, 0xc0000101, 0xc0000102
+  movl $\number, %ecx
   arm 1f, 2f
 1:
   wrmsr
 2:
-  movl $0xc0000101, %ecx
-  arm 3f, 4f
-3:
-  wrmsr
-4:
+  .endr
   finish
 endguest msr_noncanonical
 

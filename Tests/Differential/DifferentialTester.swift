@@ -1,6 +1,8 @@
 // The same code from the same state, natively and translated, and what must be the same afterwards: everything that the
 // architecture defines, at a fault too.
 //
+// A host's processor that is not the model's does some things otherwise: `HostDifference` has the classes.
+//
 // The native run is of this process, at CPL 3, and comes first; it ends with a signal, for the UD2 behind the code if not
 // for a fault before. The translated run is in a guest whose page tables give the region the same rights. Left out
 // of the comparison: RFLAGS.RF, which a frame has set for a fault; where x87 last was, which would be an address of the
@@ -18,6 +20,8 @@ public final class DifferentialTester {
   /// What came of one case.
   public enum Verdict: Equatable {
     case same
+    /// Different as this host's processor is known to be different from the model.
+    case known(HostDifference)
     /// Natively it did not end, or called the host; or it has made of itself what can't be compared.
     case skipped
     /// What the engine cannot run.
@@ -31,6 +35,8 @@ public final class DifferentialTester {
   public struct Tally: Sendable {
     // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
     public var same = 0, skipped = 0, different = 0, unstable = 0
+    /// By class.
+    public var known: [HostDifference: Int] = [:]
     /// By what was not supported.
     public var unsupported: [String: Int] = [:]
     /// Executions by kind of instruction, those that ended in a fault among them.
@@ -46,6 +52,8 @@ public final class DifferentialTester {
   private let probe: CodeProbe
   private let native: UnsafeMutablePointer<cnr_state>
   private let watchdog: Watchdog
+  /// Whose differences from the model count as known.
+  let vendor = HostProcessor.current.vendor
   /// The case in work has FLDENV or FRSTOR.
   private var hasLongOperand = false
   private static let flagMask: UInt64 = 0x24_4fd5
@@ -59,7 +67,6 @@ public final class DifferentialTester {
     ])
     let probe = try CodeProbe(MachineConfiguration(memorySize: memory.guest.size), memory: memory.guest, bus: bus)
     self.probe = probe
-    probe.comparesSourceFirst = cnr_compares_source_first() == 1
     let root = memory.root
     try probe.begin { state in
       state.system.cr0 = 0x8005_0033
@@ -110,6 +117,9 @@ public final class DifferentialTester {
     case .same:
       tally.same += 1
       count(test)
+    case .known(let difference):
+      tally.known[difference, default: 0] += 1
+      count(test)
     case .skipped: tally.skipped += 1
     case .unsupported(let name): tally.unsupported[name, default: 0] += 1
     case .different: tally.different += 1
@@ -128,9 +138,40 @@ public final class DifferentialTester {
   }
 
   func run(_ test: TestCase) -> Verdict {
+    let verdict = compare(test, modelCode: test.code)
+    guard case .different = verdict else { return verdict }
+    // As the model would have to be told to do it as the host does.
+    for difference in HostDifference.allCases where difference.vendors.contains(vendor) {
+      guard let other = encodings(of: test, for: difference) else { continue }
+      switch compare(test, modelCode: other.code) {
+      case .same: return .known(difference)
+      case .known(let another): return .known(another)
+      default: break
+      }
+    }
+    return verdict
+  }
+
+  /// The same case with the instructions that the class is about in another encoding; `nil` if there are none.
+  private func encodings(of test: TestCase, for difference: HostDifference) -> TestCase? {
+    var other = test
+    var hasChanged = false
+    var instruction = Instruction(mode: .bits64)
+    for index in test.elements.indices {
+      let bytes = test.elements[index].bytes
+      guard bytes.withUnsafeBytes({ Decoder(mode: .bits64).decode($0, into: &instruction) }) == .decoded,
+        let changed = difference.encodingForModel(bytes, instruction)
+      else { continue }
+      other.elements[index].bytes = changed
+      hasChanged = true
+    }
+    return hasChanged ? other : nil
+  }
+
+  private func compare(_ test: TestCase, modelCode: [UInt8]) -> Verdict {
     let code = test.code
     hasLongOperand = test.elements.contains { ["fldenv", "frstor"].contains($0.mnemonic) }
-    memory.place(code, at: test.address)
+    memory.place(code, translated: modelCode, at: test.address)
     let offset = test.address - Region.base
     probe.memoryChanged(at: TestMemory.physicalBase + offset, count: code.count)
     runNatively(test)
@@ -140,15 +181,53 @@ public final class DifferentialTester {
       case .unsupported(let name): verdict = .unsupported(name)
       case .stopped: verdict = .different(["the translated code did not end"])
       case .exception(let vector, let errorCode, let address):
-        let undefined = UInt64(test.undefinedFlags(at: native.pointee.rip).rawValue)
-        let found = differences(vector, errorCode, address, undefined) + memory.differences()
-        verdict = found.isEmpty ? .same : hasBecomeIncomparable(test) ? .skipped : .different(found)
+        verdict = judge(test, modelCode, vector, errorCode, address)
       }
     }
     for page in memory.reset() {
       probe.memoryChanged(at: TestMemory.physicalBase + UInt64(page) * 4096, count: 4096)
     }
     return verdict
+  }
+
+  private func judge(
+    _ test: TestCase, _ modelCode: [UInt8], _ vector: UInt8, _ errorCode: UInt32?, _ address: UInt64?
+  ) -> Verdict {
+    if isFetchBeyondUndefined(vector) { return .same }
+    let undefinedFlags = UInt64(test.undefinedFlags(at: native.pointee.rip).rawValue)
+    let (expected, found) = outcomes(vector, errorCode, address, undefinedFlags)
+    let code = test.code
+    let bytes = memory.differences().filter { difference in
+      // What was placed differently and is still so is no difference.
+      let place = difference.address &- test.address
+      guard place < UInt64(code.count) else { return true }
+      return code[Int(place)] != difference.native || modelCode[Int(place)] != difference.model
+    }
+    let seen = HostObservation(
+      mode: .bits64, native: expected, model: found, memory: bytes,
+      modelLast: memory.nativeBytes(at: found.rip, count: 15),
+      nativeLast: memory.nativeBytes(at: expected.rip, count: 15), startFlags: test.flags)
+    if seen.parts.isEmpty { return .same }
+    if hasBecomeIncomparable(test) { return .skipped }
+    if let difference = HostDifference.classify(seen, on: vendor) { return .known(difference) }
+    return .different(describe(seen))
+  }
+
+  private func describe(_ seen: HostObservation) -> [String] {
+    var lines = seen.parts.subtracting([.memory]).map {
+      "\(seen.native.describe($0)) natively, \(seen.model.describe($0)) here"
+    }.sorted()
+    if let byte = seen.memory.first {
+      lines.append(
+        "\(seen.memory.count) bytes of memory, at \(hexadecimal(byte.address)): \(hexadecimal(UInt64(byte.native))) "
+          + "natively, \(hexadecimal(UInt64(byte.model))) here")
+    }
+    for other in [HostProcessor.Vendor.intel, .amd] where other != vendor {
+      if let difference = HostDifference.classify(seen, on: other) {
+        lines.append("as another vendor's processors do: \(difference)")
+      }
+    }
+    return lines
   }
 
   /// The code has made something of itself, or jumped into the middle of an instruction and found something there, that is left
@@ -242,58 +321,47 @@ public final class DifferentialTester {
       && expected.address & 4095 == 0 && expected.address &- probe.rip < 15
   }
 
-  private func differences(
+  /// What both ended with, without what is left out of the comparison.
+  private func outcomes(
     _ vector: UInt8, _ errorCode: UInt32?, _ address: UInt64?, _ undefinedFlags: UInt64
-  ) -> [String] {
-    var found: [String] = []
-    func compare(_ name: String, _ wanted: UInt64, _ got: UInt64) {
-      if wanted != got { found.append("\(name): \(hexadecimal(wanted)) natively, \(hexadecimal(got)) here") }
-    }
+  ) -> (native: ProcessorOutcome, model: ProcessorOutcome) {
     let expected = native.pointee
-    if isFetchBeyondUndefined(vector) { return [] }
-    compare("vector", expected.vector, UInt64(vector))
-    compare("RIP", expected.rip, probe.rip)
-    if expected.vector == UInt64(vector) {
-      var mask = UInt64.max
-      if vector == 14 {
+    var natively = ProcessorOutcome(), here = ProcessorOutcome()
+    (natively.vector, here.vector) = (expected.vector, UInt64(vector))
+    (natively.rip, here.rip) = (expected.rip, probe.rip)
+    (natively.errorCode, here.errorCode) = (expected.error_code, UInt64(errorCode ?? 0))
+    // The host leaves an old CR2 in place at other exceptions.
+    (natively.address, here.address) = (expected.vector == 14 ? expected.address : 0, address ?? 0)
+    if expected.vector == 14, vector == 14 {
+      if hasLongOperand {
         // Of an operand of many parts, the first that is looked at need not be the first of the page.
-        let part: UInt64 = hasLongOperand ? ~4095 : .max
-        compare("CR2", expected.address & part, (address ?? 0) & part)
-        if expected.address >> 47 != 0 { mask = ~1 }
+        natively.address &= ~4095
+        here.address &= ~4095
       }
-      compare("error code", expected.error_code & mask, UInt64(errorCode ?? 0) & mask)
+      // In the upper half of addresses the host's kernel has pages.
+      if expected.address >> 47 != 0 {
+        natively.errorCode &= ~1
+        here.errorCode &= ~1
+      }
     }
     let flagMask = Self.flagMask & ~undefinedFlags
-    compare("RFLAGS", expected.flags & flagMask, probe.rflags & flagMask)
+    (natively.flags, here.flags) = (expected.flags & flagMask, probe.rflags & flagMask)
     let words = UnsafeMutableRawPointer(native).assumingMemoryBound(to: UInt64.self)
-    for number in 0..<16 { compare(Self.names[number], words[number], probe.general[number]) }
-    compare("FS base", expected.fs_base, probe.bases.fs)
-    compare("GS base", expected.gs_base, probe.bases.gs)
-    let area = UnsafeMutableRawPointer(extended)
-    compare("MXCSR", UInt64(area.load(fromByteOffset: 24, as: UInt32.self)), UInt64(probe.mxcsr))
-    let x87 = UnsafeMutableRawPointer(probe.x87)
-    for (name, offset) in [("FCW", 0), ("FSW", 2), ("FTW", 4)] {
-      compare(
-        name, UInt64(area.load(fromByteOffset: offset, as: UInt16.self)),
-        UInt64(x87.load(fromByteOffset: offset, as: UInt16.self)))
-    }
-    for register in 0..<8 where memcmp(area + 32 + 16 * register, x87 + 32 + 16 * register, 10) != 0 {
-      found.append("ST\(register) differs")
-    }
+    for number in 0..<16 { (natively.general[number], here.general[number]) = (words[number], probe.general[number]) }
+    (natively.fsBase, natively.gsBase) = (expected.fs_base, expected.gs_base)
+    (here.fsBase, here.gsBase) = probe.bases
+    natively.readFloating(from: UnsafeRawPointer(extended))
+    here.readFloating(from: UnsafeRawPointer(probe.x87))
+    natively.mxcsr = UnsafeRawPointer(extended).load(fromByteOffset: 24, as: UInt32.self)
+    here.mxcsr = probe.mxcsr
     for register in 0..<16 {
-      let place = UnsafeMutableRawPointer(probe.vectors) + 32 * register
-      for (half, area) in [area + 160 + 16 * register, area + 576 + 16 * register].enumerated() {
-        for word in 0..<2 {
-          compare(
-            "YMM\(register)[\(2 * half + word)]", area.load(fromByteOffset: 8 * word, as: UInt64.self),
-            place.load(fromByteOffset: 16 * half + 8 * word, as: UInt64.self))
-        }
+      for word in 0..<4 {
+        let place = (word < 2 ? 160 : 576) + 16 * register + 8 * (word & 1)
+        natively.vectors[4 * register + word] = UnsafeRawPointer(extended).load(fromByteOffset: place, as: UInt64.self)
+        here.vectors[4 * register + word] = UnsafeRawPointer(probe.vectors).load(
+          fromByteOffset: 32 * register + 8 * word, as: UInt64.self)
       }
     }
-    return found
+    return (natively, here)
   }
-
-  static let names = [
-    "RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15",
-  ]
 }

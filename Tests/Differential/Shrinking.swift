@@ -63,7 +63,7 @@ extension DifferentialTester {
       place += element.bytes.count
     }
     for number in 0..<16 where test.general[number] != 0 {
-      lines.append("# \(Self.names[number]) = \(hex(test.general[number]))")
+      lines.append("# \(ProcessorOutcome.names[number]) = \(hex(test.general[number]))")
     }
     lines.append("# RFLAGS = \(hex(test.flags)), MXCSR = \(hex(UInt64(test.mxcsr)))")
     if test.bases != (0, 0) { lines.append("# FS base = \(hex(test.bases.fs)), GS base = \(hex(test.bases.gs))") }

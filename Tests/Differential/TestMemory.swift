@@ -88,35 +88,41 @@ final class TestMemory {
     if let guest = guestPage(page) { memcpy(guest, pristine + page * 4096, 4096) }
   }
 
-  func place(_ code: [UInt8], at address: UInt64) {
+  /// - Parameter translated: for the guest, if it is to have other code.
+  func place(_ code: [UInt8], translated: [UInt8]? = nil, at address: UInt64) {
     let offset = Int(address - Region.base)
     for (index, byte) in code.enumerated() {
       native.storeBytes(of: byte, toByteOffset: offset + index, as: UInt8.self)
+    }
+    for (index, byte) in (translated ?? code).enumerated() {
       guestPage((offset + index) / 4096)?.storeBytes(of: byte, toByteOffset: (offset + index) % 4096, as: UInt8.self)
     }
   }
 
-  /// The first byte of each page in which the two differ.
-  func differences() -> [String] {
-    var found: [String] = []
+  /// The bytes in which the two differ, up to some hundreds.
+  func differences() -> [MemoryDifference] {
+    var found: [MemoryDifference] = []
     for (number, page) in Region.pages.enumerated() where page != .none && page != .readOnly {
       guard let guest = guestPage(number), memcmp(native + number * 4096, guest, 4096) != 0 else { continue }
-      for byte in 0..<4096 {
+      for byte in 0..<4096 where found.count < 512 {
         let wanted = native.load(fromByteOffset: number * 4096 + byte, as: UInt8.self)
         let got = guest.load(fromByteOffset: byte, as: UInt8.self)
         guard wanted != got else { continue }
-        let place = hexadecimal(Region.address(number) + UInt64(byte))
-        found.append("memory at \(place): \(hexadecimal(UInt64(wanted))) natively, \(hexadecimal(UInt64(got))) here")
-        break
+        found.append(MemoryDifference(address: Region.address(number) + UInt64(byte), native: wanted, model: got))
       }
     }
     return found
   }
 
-  /// What this process has in the region.
+  /// What this process has in the region, up to the first page that can't be read.
   func nativeBytes(at address: UInt64, count: Int) -> [UInt8] {
-    let offset = Int(address - Region.base)
-    return (0..<min(count, Region.size - offset)).map { native.load(fromByteOffset: offset + $0, as: UInt8.self) }
+    var bytes: [UInt8] = []
+    for index in 0..<UInt64(count) {
+      let offset = address &+ index &- Region.base
+      guard offset < UInt64(Region.size), Region.pages[Int(offset / 4096)] != .none else { break }
+      bytes.append(native.load(fromByteOffset: Int(offset), as: UInt8.self))
+    }
+    return bytes
   }
 
   /// As in the beginning. - Returns: pages of code that had changed.

@@ -29,6 +29,3 @@ int cnr_prepare(uint32_t region, uint32_t size);
 
 // Runs from `state` to an exception, and puts what came of it in its place.
 void cnr_run(struct cnr_state *_Nonnull state);
-
-// Whether CMPS of this host's processor reads DS:rSI before ES:rDI; negative if that can't be found out.
-int cnr_compares_source_first(void);

@@ -1,6 +1,8 @@
+import Differential
 import Glibc
 import InstructionSet
 import Testing
+import VMM
 
 /// The same instructions natively, in another process, and by the engine: every result must be the same, and at a fault
 /// every register and byte of memory.
@@ -31,25 +33,43 @@ struct LegacyCodeTests {
     let forbidden = Int(LegacyCodeLayout.forbidden - LegacyCodeLayout.code)
     memset(pristine + forbidden, 0, 4096)
     var failures = 0
+    var known: [HostDifference: Int] = [:]
+    defer { if !known.isEmpty { print("\(mode): known of this host: \(known)") } }
     for _ in 0..<(Self.setting("COUNT") ?? 4000) {
       let test = generator.next()
-      native.memory.copyMemory(from: pristine, byteCount: size)
-      translated.memory.copyMemory(from: pristine, byteCount: size)
-      let offset = Int(test.state.rip & 0xffff)
-      let count = min(test.code.count, Int(LegacyCodeLayout.codeSize) - offset)
-      (native.memory + offset).copyMemory(from: test.code, byteCount: count)
-      (translated.memory + offset).copyMemory(from: test.code, byteCount: count)
-      store(test.bytes, native.memory)
-      store(test.bytes, translated.memory)
-      translated.forgetCode()
-      guard let expected = native.run(test.state) else {
+      func run(_ code: [UInt8]) throws -> LegacyCodeResult {
+        for (memory, code) in [(native.memory, test.code), (translated.memory, code)] {
+          memory.copyMemory(from: pristine, byteCount: size)
+          let offset = Int(test.state.rip & 0xffff)
+          (memory + offset).copyMemory(
+            from: code, byteCount: min(code.count, Int(LegacyCodeLayout.codeSize) - offset))
+          store(test.bytes, memory)
+        }
+        translated.forgetCode()
+        return LegacyCodeResult(
+          test: test, mode: mode, code: code, native: native.run(test.state), model: try translated.run(test.state),
+          memory: difference(native, translated))
+      }
+      let result = try run(test.code)
+      guard result.native != nil else {
         Issue.record("the native machine is lost at \(describe(test))")
         return
       }
-      let found = try translated.run(test.state)
-      let difference = compare(
-        test, expected, found, memcmp(native.memory, translated.memory, size) == 0 ? nil : memory(native, translated))
-      guard let difference else { continue }
+      guard let difference = result.difference else { continue }
+      var found = result.knownDifference(on: .current)
+      if found == nil {
+        found = try HostDifference.allCases.first { candidate in
+          guard candidate.vendors.contains(HostProcessor.current.vendor),
+            let code = test.encodings(for: candidate, mode)
+          else { return false }
+          let other = try run(code)
+          return other.difference == nil || other.knownDifference(on: .current) != nil
+        }
+      }
+      if let found {
+        known[found, default: 0] += 1
+        continue
+      }
       Issue.record("\(describe(test))\n\(difference)")
       failures += 1
       if failures == 20 { return }
@@ -75,50 +95,16 @@ struct LegacyCodeTests {
       + "flags \(hexadecimal(test.state.flags)), selectors \(selectors)"
   }
 
-  private func memory(_ native: TracedMachine, _ translated: TranslatedMachine) -> String {
-    for offset in 0..<Int(LegacyCodeLayout.size) {
+  private func difference(_ native: TracedMachine, _ translated: TranslatedMachine) -> [MemoryDifference] {
+    let size = Int(LegacyCodeLayout.size)
+    guard memcmp(native.memory, translated.memory, size) != 0 else { return [] }
+    var found: [MemoryDifference] = []
+    for offset in 0..<size where found.count < 512 {
       let left = native.memory.load(fromByteOffset: offset, as: UInt8.self)
       let right = translated.memory.load(fromByteOffset: offset, as: UInt8.self)
-      if left != right {
-        return "memory at \(hexadecimal(LegacyCodeLayout.code + UInt64(offset))): \(left) and \(right)"
-      }
+      guard left != right else { continue }
+      found.append(MemoryDifference(address: LegacyCodeLayout.code + UInt64(offset), native: left, model: right))
     }
-    return "memory"
-  }
-
-  private func compare(
-    _ test: LegacyCodeCase, _ expected: (LegacyCodeState, LegacyCodeEnd),
-    _ found: (LegacyCodeState, LegacyCodeEnd?, String), _ memory: String?
-  ) -> String? {
-    guard let end = found.1 else { return "refused: \(found.2)" }
-    var texts: [String] = []
-    if end != expected.1 { texts.append("end: \(expected.1) and \(end)") }
-    let is64 = expected.0.selectors[1] == LegacyCodeLayout.code64
-    let mask: UInt64 = is64 ? .max : 0xffff_ffff
-    for number in 0..<(is64 ? 16 : 8) {
-      // Linux leaves something of its own above ESP where the stack is of 16 bits.
-      let mask = number == 4 ? 0xffff_ffff : mask
-      guard (expected.0.general[number] ^ found.0.general[number]) & mask != 0 else { continue }
-      texts.append(
-        "register \(number): \(hexadecimal(expected.0.general[number])) and \(hexadecimal(found.0.general[number]))")
-    }
-    // INT1 under a hypervisor comes with RIP at itself; jumps lead to it.
-    let isStep = expected.1.signal == SIGTRAP && found.0.rip == expected.0.rip + 1
-    if (expected.0.rip ^ found.0.rip) & mask != 0, !isStep {
-      texts.append("RIP: \(hexadecimal(expected.0.rip)) and \(hexadecimal(found.0.rip))")
-    }
-    if (expected.0.flags ^ found.0.flags) & 0xcd5 & ~test.undefinedFlags != 0 {
-      texts.append("flags: \(hexadecimal(expected.0.flags)) and \(hexadecimal(found.0.flags))")
-    }
-    if expected.0.selectors != found.0.selectors {
-      texts.append("selectors: \(expected.0.selectors) and \(found.0.selectors)")
-    }
-    // Control, status and tags; MXCSR; the registers. Not the last instruction and its operand.
-    let parts = [0..<5, 24..<28] + (0..<8).map { 32 + 16 * $0..<42 + 16 * $0 } + [160..<(is64 ? 416 : 288)]
-    for part in parts where expected.0.floating[part] != found.0.floating[part] {
-      texts.append("FXSAVE at \(part): \(expected.0.floating[part]) and \(found.0.floating[part])")
-    }
-    if let memory { texts.append(memory) }
-    return texts.isEmpty ? nil : texts.joined(separator: "; ")
+    return found
   }
 }

@@ -1,4 +1,3 @@
-import CNativeRun
 import CTracedProcess
 import InstructionSet
 import VMM
@@ -39,7 +38,6 @@ final class TranslatedMachine {
     else { throw TechniqueFailure(call: "making the machine", reason: "of another kind") }
     self.partition = partition
     self.processor = processor
-    processor.comparesSourceFirst = cnr_compares_source_first() == 1
     self.memory = memory
     try writeTables()
     try writePages()
