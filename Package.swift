@@ -40,7 +40,8 @@ let package = Package(
       name: "HardwareTechnique", dependencies: ["CKVM", "CLinux", "Devices", "VMM", system], swiftSettings: strict),
     .target(name: "CWorldSwitch"),
     .target(
-      name: "RewritingTechnique", dependencies: ["CLinux", "CWorldSwitch", "Devices", "InstructionSet", "VMM"],
+      name: "RewritingTechnique",
+      dependencies: ["CLinux", "CWorldSwitch", "Devices", "InstructionSet", "VMM", "X86"],
       swiftSettings: strict),
     .target(name: "CStub"),
     .target(name: "Sandbox", dependencies: ["CLinux", "CStub", "VMM", system], swiftSettings: strict),

@@ -40,7 +40,7 @@ struct BlockKey: Hashable {
   /// Of an instruction that straddles two pages: the second one's, else all ones.
   let secondPage: UInt64
   let rip: UInt64
-  /// A mode's number, and whether each access checks for itself (`Translator+Sharing`).
+  /// A mode's number, and whether each access checks for itself (`BlockPlan+Sharing`).
   let mode: UInt8
   /// Limit and base of CS, in the upper and the lower half.
   var codeSegment = BlockKey.flat
@@ -53,6 +53,8 @@ struct BlockKey: Hashable {
   var sharesChecks: Bool { mode & Self.separate == 0 }
 
   var isFlat: Bool { codeSegment == Self.flat }
+  /// The first instruction goes on in another page.
+  var isStraddling: Bool { secondPage != .max }
   /// The last offset in CS.
   var limit: UInt64 { isFlat ? .max : codeSegment >> 32 }
   /// Of the first byte, in its page.
@@ -81,7 +83,7 @@ final class Block {
     self.host = host
   }
 
-  var isStraddling: Bool { key.secondPage != .max }
+  var isStraddling: Bool { key.isStraddling }
 
   func finish(hostEnd: UInt64, length: Int, faults: Range<Int>) {
     self.hostEnd = hostEnd

@@ -4,6 +4,8 @@
 // opcode map, opcode, the register of ModRM.reg and the place that ModRM.rm names. So the same calls serve for the
 // translator's own instructions and for the guest's with some operands changed.
 
+import InstructionSet
+
 /// What ModRM.rm can name.
 enum Place: Equatable {
   case register(UInt8)
@@ -24,6 +26,15 @@ enum Host {
   static let t1: UInt8 = 10, t2: UInt8 = 15
   /// Where the guest's RAX lives.
   static let guestRAX: UInt8 = 11
+
+  /// The host register in which a guest register lives, or `nil` for the three in the state block.
+  static func home(_ register: GeneralRegister) -> UInt8? {
+    switch register {
+    case .rax: guestRAX
+    case .r10, .r11, .r15: nil
+    default: register.rawValue
+    }
+  }
 }
 
 /// Legacy prefixes to write.
@@ -150,11 +161,93 @@ struct Emitter {
   }
 
   // MARK: The translator's own instructions
+  //
+  // Each writes one instruction, named as the manuals name it. The operands' width is 32 bits, or 64 with `w`.
 
-  mutating func load(_ register: UInt8, _ place: Place) { legacy(w: true, 0x8b, reg: register, place) }
-  mutating func store(_ register: UInt8, _ place: Place) { legacy(w: true, 0x89, reg: register, place) }
+  /// ADD and its kin, by their number in an opcode.
+  enum Arithmetic: UInt8 {
+    case add = 0, or, adc, sbb, and, sub, xor, cmp
+  }
+
+  /// SHL, SHR and SAR by a constant, by their number in ModRM.
+  enum Shift: UInt8 {
+    case shl = 4, shr = 5, sar = 7
+  }
+
+  /// The conditions of Jcc that are used, by their number in an opcode.
+  enum Condition {
+    static let equal: UInt8 = 4, notEqual: UInt8 = 5, above: UInt8 = 7
+    static func opposite(of condition: UInt8) -> UInt8 { condition ^ 1 }
+  }
+
+  mutating func load(_ register: UInt8, _ place: Place, w: Bool = true) { legacy(w: w, 0x8b, reg: register, place) }
+  mutating func store(_ register: UInt8, _ place: Place, w: Bool = true) { legacy(w: w, 0x89, reg: register, place) }
   mutating func move(_ destination: UInt8, _ source: UInt8) { store(source, .register(destination)) }
   mutating func lea(_ register: UInt8, _ place: Place, w: Bool = true) { legacy(w: w, 0x8d, reg: register, place) }
+
+  /// MOV of `size` bytes, 2, 4 or 8, to a register.
+  mutating func load(_ register: UInt8, _ place: Place, size: Int) { sized(0x8b, register, place, size) }
+  /// MOV of `size` bytes, 2, 4 or 8, from a register.
+  mutating func store(_ register: UInt8, _ place: Place, size: Int) { sized(0x89, register, place, size) }
+  /// LEA of `size` bytes, 2, 4 or 8.
+  mutating func lea(_ register: UInt8, _ place: Place, size: Int) { sized(0x8d, register, place, size) }
+
+  private mutating func sized(_ opcode: UInt8, _ register: UInt8, _ place: Place, _ size: Int) {
+    legacy(size == 2 ? .operandSize : [], w: size == 8, opcode, reg: register, place)
+  }
+
+  /// MOV or MOVZX of `size` bytes, 2, 4 or 8, into all of a register.
+  mutating func loadZeroExtended(_ register: UInt8, _ place: Place, size: Int) {
+    if size == 2 { legacy(map: 1, 0xb7, reg: register, place) } else { load(register, place, size: size) }
+  }
+
+  /// MOVZX of the low byte of a register.
+  mutating func zeroExtendByte(_ destination: UInt8, _ source: UInt8) {
+    legacy(map: 1, 0xb6, reg: destination, .register(source), needsREX: true)
+  }
+
+  /// MOVSX, MOVSXD or MOV of `size` bytes, 2, 4 or 8, into all of a register.
+  mutating func signExtend(_ destination: UInt8, _ source: UInt8, size: Int) {
+    switch size {
+    case 2: legacy(w: true, map: 1, 0xbf, reg: destination, .register(source))
+    case 4: legacy(w: true, 0x63, reg: destination, .register(source))
+    default: if source != destination { move(destination, source) }
+    }
+  }
+
+  /// The register becomes, or is compared with, itself and the place.
+  mutating func arithmetic(_ operation: Arithmetic, _ register: UInt8, _ place: Place, w: Bool = false) {
+    legacy(w: w, operation.rawValue << 3 | 3, reg: register, place)
+  }
+
+  /// The place becomes, or is compared with, itself and the register.
+  mutating func arithmetic(_ operation: Arithmetic, _ place: Place, _ register: UInt8, w: Bool = false) {
+    legacy(w: w, operation.rawValue << 3 | 1, reg: register, place)
+  }
+
+  /// With an immediate of 32 bits, whatever its value.
+  mutating func arithmetic(_ operation: Arithmetic, _ place: Place, immediate: Int32, w: Bool = false) {
+    legacy(w: w, 0x81, reg: operation.rawValue, place)
+    word32(immediate)
+  }
+
+  /// With an immediate of 8 bits.
+  mutating func arithmetic(_ operation: Arithmetic, _ place: Place, short immediate: Int8, w: Bool = false) {
+    legacy(w: w, 0x83, reg: operation.rawValue, place)
+    byte(UInt8(bitPattern: immediate))
+  }
+
+  mutating func test(_ register: UInt8, _ place: Place, w: Bool = false) { legacy(w: w, 0x85, reg: register, place) }
+
+  mutating func test(_ place: Place, immediate: Int32, w: Bool = false) {
+    legacy(w: w, 0xf7, reg: 0, place)
+    word32(immediate)
+  }
+
+  mutating func shift(_ operation: Shift, _ register: UInt8, by count: UInt8, w: Bool = false) {
+    legacy(w: w, 0xc1, reg: operation.rawValue, .register(register))
+    byte(count)
+  }
 
   /// The shortest `mov` that gives all 64 bits.
   mutating func loadConstant(_ register: UInt8, _ value: UInt64) {
@@ -163,8 +256,7 @@ struct Emitter {
       byte(0xb8 | register & 7)
       immediate(Int64(bitPattern: value), size: 4)
     } else if let low = Int32(exactly: Int64(bitPattern: value)) {
-      legacy(w: true, 0xc7, reg: 0, .register(register))
-      word32(low)
+      storeConstant64(low, .register(register))
     } else {
       byte(register >= 8 ? 0x49 : 0x48)
       byte(0xb8 | register & 7)
@@ -172,10 +264,10 @@ struct Emitter {
     }
   }
 
-  /// Flags untouched.
-  mutating func rotateRight(_ destination: UInt8, _ source: UInt8, by count: UInt8) {
-    vex(pp: 3, map: 3, w: true, length: 0, vvvv: 0, 0xf0, reg: destination, .register(source))
-    byte(count)
+  /// MOV of 64 bits, the constant sign-extended.
+  mutating func storeConstant64(_ value: Int32, _ place: Place) {
+    legacy(w: true, 0xc7, reg: 0, place)
+    word32(value)
   }
 
   mutating func storeConstant32(_ value: UInt32, _ place: Place) {
@@ -183,18 +275,94 @@ struct Emitter {
     word32(Int32(bitPattern: value))
   }
 
-  mutating func saveFlags() {
-    byte(0x9f)  // lahf
-    legacy(map: 1, 0x90, reg: 0, .register(Host.rax))  // seto %al
+  /// MOV of `size` bytes, 2, 4 or 8, the constant sign-extended from 32 bits.
+  mutating func storeConstant(_ value: Int64, _ place: Place, size: Int) {
+    legacy(size == 2 ? .operandSize : [], w: size == 8, 0xc7, reg: 0, place)
+    immediate(value, size: size == 2 ? 2 : 4)
   }
 
-  mutating func restoreFlags() {
-    byte(0x04)  // add $0x7f, %al: overflows if AL is 1
-    byte(0x7f)
-    byte(0x9e)  // sahf
+  /// MOV of 1, 2, 4 or 8 bytes between memory and the guest's RAX.
+  mutating func moveAccumulator(_ place: Place, isStore: Bool, size: Int) {
+    let opcode: UInt8 = isStore ? 0x88 : 0x8a
+    legacy(
+      size == 2 ? .operandSize : [], w: size == 8, opcode | (size == 1 ? 0 : 1), reg: Host.guestRAX, place)
   }
+
+  /// LOOP, LOOPE, LOOPNE or JCXZ by its opcode, over the jump that is patched, for where it does not jump.
+  mutating func loop(_ opcode: UInt8, isNarrow: Bool, prefixes: Prefixes) -> PatchPoint {
+    let lengthOfJump: UInt8 = 5
+    if isNarrow { byte(0x67) }
+    // To AMD's processors REP and REPNE here say which ZF ends the loop.
+    if prefixes.contains(.rep) { byte(0xf3) }
+    if prefixes.contains(.repne) { byte(0xf2) }
+    byte(opcode)
+    byte(lengthOfJump)
+    return jump32()
+  }
+
+  /// RORX: flags untouched.
+  mutating func rotateRight(_ destination: UInt8, _ source: UInt8, by count: UInt8) {
+    vex(pp: 3, map: 3, w: true, length: 0, vvvv: 0, 0xf0, reg: destination, .register(source))
+    byte(count)
+  }
+
+  /// LAHF; SETO %al.
+  mutating func saveFlags() {
+    byte(0x9f)
+    legacy(map: 1, 0x90, reg: 0, .register(Host.rax))
+  }
+
+  /// ADD $0x7f, %al, which overflows if AL is 1; SAHF.
+  mutating func restoreFlags() {
+    byte(0x04)
+    byte(0x7f)
+    byte(0x9e)
+  }
+
+  /// MOVZX %ah, %eax.
+  mutating func moveHighByteOfRAX() {
+    byte(0x0f)
+    byte(0xb6)
+    byte(0xc4)
+  }
+
+  /// BSWAP, whose register is in the opcode.
+  mutating func byteSwap(_ register: UInt8, _ prefixes: PrefixBits, w: Bool) {
+    let rex: UInt8 = (w ? 8 : 0) | register >> 3
+    if prefixes.contains(.operandSize) { byte(0x66) }
+    if rex != 0 { byte(0x40 | rex) }
+    byte(0x0f)
+    byte(0xc8 | register & 7)
+  }
+
+  mutating func rdtsc() {
+    byte(0x0f)
+    byte(0x31)
+  }
+
+  mutating func pause() {
+    byte(0xf3)
+    byte(0x90)
+  }
+
+  mutating func fwait() { byte(0x9b) }
 
   mutating func jump(_ place: Place) { legacy(0xff, reg: 4, place) }
+
+  /// JMP through a word at a distance from RIP, which is patched as a jump's is.
+  mutating func jumpThroughWord() -> PatchPoint {
+    byte(0xff)
+    byte(0x25)
+    return patchPoint()
+  }
+
+  /// LEA of an address of code into T2, which is patched as a jump's target is.
+  mutating func loadCodeAddress() -> PatchPoint {
+    byte(0x4c)
+    byte(0x8d)
+    byte(0x3d)
+    return patchPoint()
+  }
 
   /// A jump whose target is patched; returns where.
   mutating func jump32() -> PatchPoint {

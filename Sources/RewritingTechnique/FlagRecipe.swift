@@ -30,29 +30,20 @@ struct FlagRecipe {
 
   /// - Returns: `nil` if the instruction's flags can't be made again from registers.
   init?(_ instruction: Instruction) {
-    guard instruction.encoding == .legacy, instruction.opcodeMap == Instruction.OpcodeMap.oneByte,
-      instruction.classification == .innocuous, !instruction.hasModRMMemory,
-      instruction.operandSize == 8 || instruction.operandSize == 4,
-      case .general(let left)? = instruction.operand(at: 0)?.kind, let second = instruction.operand(at: 1)
+    guard instruction.encoding == .legacy, instruction.classification == .innocuous, !instruction.hasModRMMemory,
+      let first = instruction.operand(at: 0), first.size == 8 || first.size == 4,
+      case .general(let left) = first.kind, let second = instruction.operand(at: 1)
     else { return nil }
-    let number: UInt8
-    switch instruction.opcode {
-    case 0x00...0x3f where instruction.opcode & 7 < 6 && instruction.opcode & 1 != 0: number = instruction.opcode >> 3
-    case 0x81, 0x83: number = instruction.reg
-    case 0x85, 0xa9: number = 8
-    case 0xf7 where instruction.reg < 2: number = 8
-    default: return nil
-    }
-    switch number {
-    case 0: operation = .sum
-    case 5: operation = .difference
-    case 7: operation = .comparison
-    case 8: operation = .test
-    case 1, 4, 6: operation = .result
+    switch instruction.operation {
+    case .add: operation = .sum
+    case .sub: operation = .difference
+    case .cmp: operation = .comparison
+    case .test: operation = .test
+    case .or, .and, .xor: operation = .result
     default: return nil
     }
     self.left = left
-    isWide = instruction.operandSize == 8
+    isWide = first.size == 8
     switch second.kind {
     case .general(let register):
       right = operation == .result ? nil : register
@@ -70,6 +61,37 @@ struct FlagRecipe {
   var registers: RegisterSet {
     let left = RegisterSet(number: left.rawValue)
     return right.map { left.union(RegisterSet(number: $0.rawValue)) } ?? left
+  }
+
+  /// Writes code that makes the flags again in the host's flags. RAX is free, because they are not there.
+  func emit(into code: inout Emitter) {
+    func place(_ register: GeneralRegister) -> Place {
+      Host.home(register).map { Place.register($0) } ?? .state(StateLayout.general(register.rawValue))
+    }
+    func apply(_ operation: Emitter.Arithmetic) {
+      if let right {
+        code.arithmetic(operation, Host.rax, place(right), w: isWide)
+      } else {
+        code.arithmetic(operation, .register(Host.rax), immediate: immediate, w: isWide)
+      }
+    }
+    code.load(Host.rax, place(left), w: isWide)
+    switch operation {
+    case .sum:
+      apply(.sub)
+      apply(.add)
+    case .difference:
+      apply(.add)
+      apply(.cmp)
+    case .comparison: apply(.cmp)
+    case .test:
+      if let right {
+        code.test(Host.rax, place(right), w: isWide)
+      } else {
+        code.test(.register(Host.rax), immediate: immediate, w: isWide)
+      }
+    case .result: code.test(Host.rax, .register(Host.rax), w: isWide)
+    }
   }
 
   /// The six flags at their places in RFLAGS.

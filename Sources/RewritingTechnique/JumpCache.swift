@@ -11,7 +11,7 @@ struct JumpCache {
       emptyAtZero: 1, listLimit: 512)
   }
 
-  /// The translator emits the same (`Translator+Control`).
+  /// The translator emits the same (`TransferCode`).
   @inline(__always)
   static func index(_ rip: UInt64) -> Int {
     Int((rip ^ rip >> StateLayout.jumpCacheShift) & UInt64(StateLayout.jumpCacheEntries - 1))

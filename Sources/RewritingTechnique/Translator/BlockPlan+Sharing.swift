@@ -27,8 +27,6 @@ struct SharedCheck {
   var count = 1
   /// Which word of the state block holds where the range is; `nil` if there is none left, or nobody to share it with.
   var slot: Int?
-  /// The anchor has been translated.
-  var isEstablished = false
 }
 
 /// What an access shares.
@@ -38,7 +36,7 @@ struct Share {
   let distance: Int64
 }
 
-extension Translator {
+extension BlockPlan {
   /// What the addresses of a group have in common.
   private struct Stream: Equatable {
     var base: GeneralRegister?
@@ -65,22 +63,20 @@ extension Translator {
   /// How far apart the ends of a group may be: the farther, the more often a page ends between them.
   private static let reach: Int64 = 512
 
-  /// Finds the groups in `decoded`.
-  func planSharing() {
-    groups.removeAll(keepingCapacity: true)
-    shares.removeAll(keepingCapacity: true)
-    guard is64, !mode.isSingleStepping, !mode.checksAccesses, block.key.sharesChecks, decoded.count > 1 else { return }
+  /// Finds the groups.
+  mutating func planSharing() {
+    guard is64, !mode.isSingleStepping, !mode.checksAccesses, key.sharesChecks, instructions.count > 1 else { return }
     var active: [ActiveStream] = []
-    for position in decoded.indices {
-      let element = decoded[position]
+    for position in instructions.indices {
+      let element = instructions[position]
       shares.append(nil)
       if element.goesRound { continue }
       let instruction = element.instruction
-      guard isPlain(instruction) || isStackTransfer(instruction) else {
+      guard instruction.isPlain || isStackTransfer(instruction) else {
         active.removeAll(keepingCapacity: true)
         continue
       }
-      if let access = access(of: instruction, behind: block.key.rip &+ UInt64(element.end)) {
+      if let access = access(of: instruction, behind: key.rip &+ UInt64(element.end)) {
         join(access, position, &active)
       }
       let written = element.effects.general.written
@@ -96,7 +92,7 @@ extension Translator {
     }
   }
 
-  private func join(_ access: Access, _ position: Int, _ active: inout [ActiveStream]) {
+  private mutating func join(_ access: Access, _ position: Int, _ active: inout [ActiveStream]) {
     if let number = active.firstIndex(where: { $0.stream == access.stream }) {
       let distance = active[number].moved &+ access.displacement
       var group = groups[active[number].group]
@@ -127,7 +123,7 @@ extension Translator {
     }
     if instruction.classification == .implicitMemory {
       guard instruction.operandSize == 8 else { return nil }
-      let isPush = instruction.opcode < 0x58
+      let isPush = instruction.operation == .push
       return Access(stream: Stream(base: .rsp), displacement: isPush ? -8 : 0, size: 8, writes: isPush)
     }
     guard !instruction.isHint, let memory = instruction.memoryOperand, memory.source == .modRM, memory.addressSize == 8,
@@ -163,137 +159,29 @@ extension Translator {
 
   /// By how much an instruction changes a register that it writes, if that is a constant.
   private func change(of register: GeneralRegister, by instruction: Instruction) -> Int64? {
-    guard instruction.encoding == .legacy, instruction.opcodeMap == Instruction.OpcodeMap.oneByte else { return nil }
+    guard instruction.encoding == .legacy, let first = instruction.operand(at: 0) else { return nil }
     if instruction.classification == .implicitMemory {
       guard register == .rsp, instruction.operandSize == 8 else { return nil }
-      if instruction.opcode < 0x58 { return -8 }
-      if case .general(.rsp)? = instruction.operand(at: 0)?.kind { return nil }
-      return 8
-    }
-    guard instruction.operandSize == 8, case .general(register)? = instruction.operand(at: 0)?.kind else { return nil }
-    switch instruction.opcode {
-    case 0x81, 0x83:
-      switch instruction.reg {
-      case 0: return instruction.immediate
-      case 5: return 0 &- instruction.immediate
+      switch instruction.operation {
+      case .push: return -8
+      case .pop:
+        if case .general(.rsp) = first.kind { return nil }
+        return 8
       default: return nil
       }
-    case 0xff where !instruction.hasModRMMemory:
-      return instruction.reg == 0 ? 1 : instruction.reg == 1 ? -1 : nil
-    case 0x8d:
+    }
+    guard first.size == 8, case .general(register) = first.kind else { return nil }
+    switch instruction.operation {
+    case .add where instruction.hasModRM && instruction.immediateSize != 0: return instruction.immediate
+    case .sub where instruction.hasModRM && instruction.immediateSize != 0: return 0 &- instruction.immediate
+    case .inc: return 1
+    case .dec: return -1
+    case .lea:
       guard let memory = instruction.memoryOperand, memory.base == register, memory.index == nil,
         memory.addressSize == 8
       else { return nil }
       return memory.displacement
     default: return nil
     }
-  }
-
-  // MARK: Emission
-
-  /// What the instruction in work shares with others.
-  var share: Share? {
-    guard position < shares.count, let share = shares[position] else { return nil }
-    let group = groups[share.group]
-    return group.slot != nil && (group.isEstablished || group.anchor == position) ? share : nil
-  }
-
-  /// What the instruction in work may take from an earlier one.
-  var shareOfAnother: Share? { share.flatMap { groups[$0.group].anchor == position ? nil : $0 } }
-
-  /// By how much the check begins below the address of the access in work.
-  var shareBelow: Int64 { share.map { groups[$0.group].low } ?? 0 }
-
-  /// Checks for the whole group, and does the anchor's access. The address of the lowest byte is in T1, the flags have been
-  /// given up.
-  func emitAnchor(_ share: Share, access: AccessSite, _ operation: AccessOperation) {
-    groups[share.group].isEstablished = true
-    let group = groups[share.group]
-    var access = access
-    access.isShared = true
-    let start = emitter.address
-    let miss = emitCheck(
-      view: Int(access.view), isWrite: group.writes, size: Int(group.high &- group.low))
-    emitter.load(
-      Host.t2,
-      .stateIndexed(Host.t2, scale: 0, offset: StateLayout.tlbTable(view: Int(access.view), isWrite: group.writes) + 8))
-    emitter.lea(Host.t1, .memory(base: Host.t2, index: Host.t1))
-    emitter.store(Host.t1, .state(StateLayout.shared(group.slot ?? 0)))
-    flags.remove(.host)
-    let (flagsBefore, recipe, rip) = (flags, recipe, rip)
-    let low = Int32(truncatingIfNeeded: group.low)
-    appendCold { [unowned(unsafe) self] in
-      self.rip = rip
-      flags = flagsBefore
-      self.recipe = recipe
-      miss.patch(to: emitter.address)
-      let table = StateLayout.tlbTable(view: Int(access.view), isWrite: group.writes)
-      emitter.legacy(w: true, 0x33, reg: Host.t1, .stateIndexed(Host.t2, scale: 0, offset: table))
-      if low != 0 { emitter.lea(Host.t1, .memory(base: Host.t1, displacement: 0 &- low)) }
-      emitAnchorMiss(access, low: low, start: start)
-    }
-    resident = share.group
-    emit(operation, on: .memory(base: Host.t1, displacement: 0 &- low))
-  }
-
-  /// The anchor's address is in T1, and the check for the group has failed: because of the anchor itself, or of another one.
-  private func emitAnchorMiss(_ access: AccessSite, low: Int32, start: UInt64) {
-    var access = access
-    let (flagsBefore, recipe) = (flags, recipe)
-    let miss = emitCheck(view: Int(access.view), isWrite: access.isWrite, size: Int(access.size))
-    requireHostFlags()
-    let jump = emitter.jump32()
-    let unlinked = emitter.address
-    jump.patch(to: unlinked)
-    emitLeave(
-      site: addSite(.separate(cache.offset(jump.next) - 4, unlinked: cache.offset(unlinked)), rip: rip))
-    flags = flagsBefore
-    self.recipe = recipe
-    access.retry = cache.offset(emitter.address)
-    if low != 0 { emitter.lea(Host.t1, .memory(base: Host.t1, displacement: low)) }
-    emitter.jump32().patch(to: start)
-    miss.patch(to: emitter.address)
-    let table = StateLayout.tlbTable(view: Int(access.view), isWrite: access.isWrite)
-    emitter.legacy(w: true, 0x33, reg: Host.t1, .stateIndexed(Host.t2, scale: 0, offset: table))
-    emitter.store(Host.t1, .state(StateLayout.address))
-    emitLeave(site: addSite(.miss(access), rip: rip))
-  }
-
-  /// Does the access of another than the anchor. Touches no flags but the operation's own.
-  func emitSharing(_ share: Share, _ operation: AccessOperation) {
-    let group = groups[share.group]
-    if resident != share.group {
-      emitter.load(Host.t1, .state(StateLayout.shared(group.slot ?? 0)))
-      resident = share.group
-    }
-    emit(operation, on: .memory(base: Host.t1, displacement: Int32(truncatingIfNeeded: share.distance &- group.low)))
-  }
-
-  /// Whether T1 is behind the instruction in work what it was, or what `emitAnchor` and `emitSharing` have made of it.
-  func leavesAddress() -> Bool {
-    let element = decoded[position]
-    if element.goesRound { return true }
-    let (instruction, general) = (element.instruction, element.effects.general)
-    guard resident != nil, isPlain(instruction) else { return false }
-    let used = general.read.union(general.written)
-    let homeless: RegisterSet = [
-      .init(number: GeneralRegister.r10.rawValue), .init(number: GeneralRegister.r11.rawValue),
-      .init(number: GeneralRegister.r15.rawValue),
-    ]
-    guard used.isDisjoint(with: homeless) else { return false }
-    if instruction.classification == .implicitMemory {
-      if case .general(.rsp)? = instruction.operand(at: 0)?.kind { return false }
-      return share != nil
-    }
-    if instruction.hasModRMMemory, share == nil { return false }
-    // What has RAX as an operand may need registers of its own (`Translator+Swapped`), and high bytes need a temporary.
-    if instruction.feature == .base {
-      let isLEA = instruction.opcodeMap == Instruction.OpcodeMap.oneByte && instruction.opcode == 0x8d
-      if isLEA || used.contains(.rax) { return false }
-    }
-    for index in 0..<instruction.operandCount {
-      if case .highByte? = instruction.operand(at: index)?.kind { return false }
-    }
-    return true
   }
 }

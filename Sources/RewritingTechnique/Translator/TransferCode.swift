@@ -1,0 +1,211 @@
+// Jumps between blocks.
+//
+// A direct jump within the page is patched to its target the first time it is taken: whoever is in this block is on a
+// mapping of this page already. A jump to another page goes through a word behind the block, which holds the target's
+// address as long as the translation of the target's page is as it was, and else that of the way out. An indirect one looks
+// the linear RIP up in the jump cache of the mode, which is emptied when translations change.
+
+import InstructionSet
+
+enum TransferCode {
+  /// - Throws: `Refusal`, naming what stands in the way; nothing has been emitted then that matters.
+  static func emit(_ instruction: Instruction, _ block: inout BlockEmitter) throws(Refusal) {
+    // Width of the offsets: what is pushed and popped, and how far RIP reaches.
+    let size = Int(instruction.operandSize)
+    switch instruction.classification {
+    case .jump: branch(to: target(instruction, block), &block)
+    case .conditionalJump: conditionalJump(instruction, &block)
+    case .loop: loop(instruction, &block)
+    case .call:
+      let target = target(instruction, block)
+      if target > block.key.limit {
+        StackCode.push(size: size, .refuseCall(size: size), &block)
+        return
+      }
+      pushReturnAddress(size: size, &block)
+      jump(to: target, &block)
+    case .nearReturn:
+      let released = Int32(truncatingIfNeeded: instruction.immediateSize == 0 ? 0 : instruction.immediate & 0xffff)
+      StackCode.access(size: size, isWrite: false, .popTarget(size: size, released: released), &block)
+      indirect(released: Int32(size) + released, &block)
+    case .indirectJump, .indirectCall: try indirect(instruction, size: size, &block)
+    default: throw Refusal(reason: "control transfer")
+    }
+  }
+
+  private static func target(_ instruction: Instruction, _ block: borrowing BlockEmitter) -> UInt64 {
+    let target = block.nextRIP &+ UInt64(bitPattern: instruction.immediate)
+    switch instruction.operandSize {
+    case 2: return target & 0xffff
+    case 4: return target & 0xffff_ffff
+    default: return target
+    }
+  }
+
+  private static func conditionalJump(_ instruction: Instruction, _ block: inout BlockEmitter) {
+    block.requireHostFlags()
+    let target = target(instruction, block)
+    let taken = block.code.jump32(condition: instruction.condition)
+    if block.plan.isLinked(to: target) {
+      block.cold.append(.chain(taken, target: target))
+      jump(to: block.nextRIP, &block)
+      return
+    }
+    jump(to: block.nextRIP, &block)
+    taken.patch(to: block.code.address)
+    block.flags = .host
+    branch(to: target, &block)
+  }
+
+  /// The jump at the end of a round behind which the next one follows: leaves where the loop's jump is not taken.
+  static func loopExit(_ instruction: Instruction, _ block: inout BlockEmitter) {
+    block.requireHostFlags()
+    let past = block.code.jump32(condition: Emitter.Condition.opposite(of: instruction.condition))
+    block.cold.append(.chain(past, target: block.nextRIP))
+    block.flags = .host
+  }
+
+  // MARK: LOOP
+
+  /// LOOP, LOOPE, LOOPNE, JCXZ: E0–E3 itself with the count's width; the short jump goes over a near one.
+  private static func loop(_ instruction: Instruction, _ block: inout BlockEmitter) {
+    block.requireHostFlags()
+    let isShort = instruction.addressSize == 2
+    if isShort {
+      // A count of 16 bits is extended, and its register's upper part comes back from T1.
+      block.code.move(Host.t1, Host.rcx)
+      block.code.loadZeroExtended(Host.rcx, .register(Host.rcx), size: 2)
+    }
+    let past = block.code.loop(
+      instruction.opcode, isNarrow: instruction.addressSize == 4, prefixes: instruction.prefixes)
+    if isShort { restoreShortCount(&block) }
+    let target = target(instruction, block)
+    if target > block.key.limit, instruction.operation != .jcxz {
+      // The fault leaves the count as it was.
+      block.code.lea(Host.rcx, .memory(base: Host.rcx, displacement: 1), size: Int(instruction.addressSize))
+    }
+    branch(to: target, &block)
+    past.patch(to: block.code.address)
+    block.flags = .host
+    if isShort { restoreShortCount(&block) }
+    jump(to: block.nextRIP, &block)
+  }
+
+  private static func restoreShortCount(_ block: inout BlockEmitter) {
+    block.code.store(Host.rcx, .register(Host.t1), size: 2)
+    block.code.move(Host.rcx, Host.t1)
+  }
+
+  // MARK: CALL
+
+  /// - Parameter isIndirect: the target is in the state block's scratch.
+  private static func pushReturnAddress(size: Int, isIndirect: Bool = false, _ block: inout BlockEmitter) {
+    block.isCalling = true
+    StackCode.push(size: size, .pushReturnAddress(block.nextRIP, size: size, isIndirect: isIndirect), &block)
+  }
+
+  static func pushReturnAddress(
+    _ address: UInt64, size: Int, isIndirect: Bool, on place: Place, _ block: inout BlockEmitter
+  ) {
+    block.code.lea(Host.t1, place)
+    if isIndirect, size == 8 {
+      checkCanonicalTarget(&block)
+    } else if isIndirect, !block.key.isFlat {
+      checkTargetLimit(size: size, &block)
+    }
+    block.code.loadConstant(Host.t2, address)
+    block.faulting { $0.code.store(Host.t2, .memory(base: Host.t1), size: size) }
+    StackCode.moveStackPointer(by: -Int32(size), &block)
+  }
+
+  /// #GP(0) for a call's target that is not canonical: behind the stack's faults, before anything is pushed. Clobbers T2.
+  private static func checkCanonicalTarget(_ block: inout BlockEmitter) {
+    block.code.load(Host.t2, .state(StateLayout.scratch))
+    block.code.shift(.sar, Host.t2, by: 47, w: true)
+    block.code.arithmetic(.add, .register(Host.t2), short: 1)
+    block.code.arithmetic(.cmp, .register(Host.t2), short: 1)
+    block.flags = .rax
+    let beyond = block.code.jump32(condition: Emitter.Condition.above)
+    block.cold.append(.raise(beyond, .general, rip: block.rip))
+  }
+
+  /// A call beyond CS must not push: compares `size` bytes in the scratch with the limit. The flags are in RAX.
+  private static func checkTargetLimit(size: Int, _ block: inout BlockEmitter) {
+    block.code.loadZeroExtended(Host.t2, .state(StateLayout.scratch), size: size)
+    block.code.arithmetic(.cmp, .register(Host.t2), immediate: Int32(truncatingIfNeeded: block.key.limit))
+    let beyond = block.code.jump32(condition: Emitter.Condition.above)
+    block.flags = .rax
+    block.cold.append(.raise(beyond, .general, rip: block.rip))
+  }
+
+  // MARK: Ends of blocks
+
+  /// A branch that is taken. Beyond CS the fault is its own.
+  private static func branch(to target: UInt64, _ block: inout BlockEmitter) {
+    if target > block.key.limit { block.exit(.raise(.general)) } else { jump(to: target, &block) }
+  }
+
+  /// The end of a block that goes on at `target`.
+  static func jump(to target: UInt64, _ block: inout BlockEmitter) {
+    let key = block.key
+    if target > key.limit {
+      block.exit(.raise(.general), rip: target)
+      return
+    }
+    if block.mode.isSingleStepping || !key.isFlat || (block.is64 && !GuestMMU.isCanonical(target)) {
+      block.code.loadConstant(Host.t1, target)
+      indirect(&block)
+      return
+    }
+    block.requireHostFlags()
+    if block.plan.isLinked(to: target) {
+      block.cold.append(.chain(block.code.jump32(), target: target))
+    } else {
+      block.cold.append(.across(block.code.jumpThroughWord(), target: target))
+    }
+  }
+
+  private static func indirect(_ instruction: Instruction, size: Int, _ block: inout BlockEmitter) throws(Refusal) {
+    let isCall = instruction.classification == .indirectCall
+    if let memory = instruction.memoryOperand {
+      try StackCode.loadToScratch(memory, size: size, &block)
+      if isCall { pushReturnAddress(size: size, isIndirect: true, &block) }
+      block.code.load(Host.t1, .state(StateLayout.scratch))
+    } else {
+      guard case .general(let register)? = instruction.operand(at: 0)?.kind else { throw Refusal(reason: "operand") }
+      let source = block.fetch(register, into: Host.t1)
+      if isCall {
+        // The target may be RSP, which the call changes.
+        block.code.store(source, .state(StateLayout.scratch))
+        pushReturnAddress(size: size, isIndirect: true, &block)
+        block.code.load(Host.t1, .state(StateLayout.scratch))
+      } else if source != Host.t1 {
+        block.code.move(Host.t1, source)
+      }
+      if size != 8 { block.code.loadZeroExtended(Host.t1, .register(Host.t1), size: size) }
+    }
+    indirect(released: isCall ? -Int32(size) : 0, &block)
+  }
+
+  /// The end of a block that goes on at the RIP in T1.
+  private static func indirect(released: Int32 = 0, _ block: inout BlockEmitter) {
+    block.requireSavedFlags()
+    block.code.store(Host.t1, .state(StateLayout.rip))
+    if block.mode.isSingleStepping || !block.key.isFlat {
+      block.exit(.indirect(released: released))
+      return
+    }
+    // `JumpCache.index` computes the same.
+    block.code.move(Host.t2, Host.t1)
+    block.code.shift(.shr, Host.t2, by: StateLayout.jumpCacheShift, w: true)
+    block.code.arithmetic(.xor, .register(Host.t2), Host.t1)
+    block.code.arithmetic(.and, .register(Host.t2), immediate: Int32(StateLayout.jumpCacheEntries - 1))
+    block.code.shift(.shl, Host.t2, by: 4)
+    let entry = StateLayout.jumpCache + Int32(block.key.modeNumber) * StateLayout.jumpCacheSize
+    block.code.arithmetic(.cmp, Host.t1, .stateIndexed(Host.t2, scale: 0, offset: entry), w: true)
+    let miss = block.code.jump32(condition: Emitter.Condition.notEqual)
+    block.code.restoreFlags()
+    block.code.jump(.stateIndexed(Host.t2, scale: 0, offset: entry + 8))
+    block.cold.append(.indirect(miss, released: released, rip: block.rip))
+  }
+}
