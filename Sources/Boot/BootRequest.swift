@@ -56,6 +56,8 @@ public struct BootRequest: Sendable {
       kind = try ImageKind.detect(image)
     }
     try refuseUnusable(kind)
+    // Before the image, which may want that memory. A paravirtual domain has no firmware.
+    if kind != .xen { BIOSDataArea.store(in: memory) }
     var layout = GuestLayout(memory: memory, map: memoryMap ?? MemoryMap(memory), image: image.name)
     switch kind {
     case .flat16, .flat32, .flat64: return try FlatLoader(request: self, kind: kind).load(&layout)

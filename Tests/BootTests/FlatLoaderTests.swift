@@ -34,6 +34,26 @@ struct FlatLoaderTests {
     #expect(guest.general.rip == 0xfff0)
   }
 
+  @Test("the BIOS data area tells where conventional memory ends", arguments: [ImageKind.flat16, .flat32, .flat64])
+  func biosDataArea(kind: ImageKind) throws {
+    let memory = try GuestMemory(size: 2 << 20)
+    _ = try load([0xf4], kind: kind, into: memory)
+    let extendedArea: UInt16 = try memory.read(at: GuestPhysicalAddress(0x40e))
+    #expect(UInt64(extendedArea) << 4 == MemoryMap.conventionalEnd)
+    let kibibytes: UInt16 = try memory.read(at: GuestPhysicalAddress(0x413))
+    #expect(UInt64(kibibytes) << 10 <= MemoryMap.conventionalEnd)
+    #expect(try memory.bytes(MemoryMap.conventionalEnd, 1) == [1])
+  }
+
+  @Test("an image may have the BIOS data area's place, and memory may end before the extended one")
+  func imageInsteadOfBIOSDataArea() throws {
+    let image = (1...255).map { UInt8($0) }
+    let memory = try GuestMemory(size: 2 << 20)
+    _ = try load(image, kind: .flat16, into: memory) { $0.loadAddress = 0x400 }
+    #expect(try memory.bytes(0x400, image.count) == image)
+    _ = try load(image, kind: .flat16, into: try GuestMemory(size: 1 << 16))
+  }
+
   @Test("32-bit: 1 MiB, protected mode, no paging, a stack")
   func protectedMode() throws {
     let memory = try GuestMemory(size: 2 << 20)
