@@ -106,10 +106,8 @@ final class BlockStore {
     translator.cache.set(crossing.place, to: translator.cache.base + UInt64(crossing.unlinked))
   }
 
-  private func unlinkCrossings(toPage page: UInt64) {
-    func isThere(_ crossing: Crossing) -> Bool {
-      crossing.target >> 12 == page || (crossing.target &+ 14) >> 12 == page
-    }
+  private func unlinkCrossings(to range: ClosedRange<UInt64>) {
+    func isThere(_ crossing: Crossing) -> Bool { JumpCache.mayReach(crossing.target, range) }
     for crossing in globalCrossings where isThere(crossing) { unlink(crossing) }
     globalCrossings.removeAll(where: isThere)
     for crossing in localCrossings where isThere(crossing) { unlink(crossing) }
@@ -139,11 +137,13 @@ final class BlockStore {
     }
   }
 
-  /// After the translation of one page went away.
-  func forgetJumps(toPage linear: UInt64) {
-    guard cachedPages[Int(linear >> 12 & 4095)] else { return }
-    for mode in caches.indices { caches[mode].remove(page: linear) }
-    unlinkCrossings(toPage: linear >> 12)
+  /// After translations of whole pages went away.
+  func forgetJumps(to range: ClosedRange<UInt64>) {
+    let first = range.lowerBound >> 12
+    let last = first + min(range.upperBound >> 12 - first, UInt64(cachedPages.count - 1))
+    guard (first...last).contains(where: { cachedPages[Int($0 & 4095)] }) else { return }
+    for mode in caches.indices { caches[mode].remove(range) }
+    unlinkCrossings(to: range)
   }
 
   /// Drops the blocks that were made of any of these bytes.

@@ -26,6 +26,8 @@ final class GuestMMU {
   private(set) var pointerTable: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
   /// Whether the last translation survives loads of CR3.
   @exclusivity(unchecked) private(set) var isGlobal = false
+  /// log2 of the size of the last translation's page.
+  @exclusivity(unchecked) private(set) var pageShift: UInt64 = 12
   /// Told the physical address of every entry whose accessed or dirty bit was set.
   var entryChanged: (UInt64) -> Void = { _ in }
 
@@ -84,6 +86,7 @@ final class GuestMMU {
   ) throws(GuestException) -> UInt64 {
     guard isPaging else {
       isGlobal = false
+      pageShift = 12
       return linear & 0xffff_ffff
     }
     let isPAE = cr4 & 0x20 != 0
@@ -162,6 +165,7 @@ final class GuestMMU {
         depth += 1
         if isLeaf {
           isGlobal = entry & Bit.global != 0 && cr4 & 0x80 != 0
+          pageShift = shift
           let offsetMask: UInt64 = (1 << shift) - 1
           page = entry & Bit.address & ~offsetMask
           // Legacy 4 MiB pages have address bits 32 to 39 in bits 13 to 20.

@@ -23,13 +23,17 @@ struct JumpCache {
 
   mutating func removeAll(keepsGlobal: Bool) { table.removeAll(keepsGlobal: keepsGlobal) }
 
-  func remove(page linear: UInt64) {
+  /// Whether the first instruction of a block has bytes in this range of whole pages: it may begin in the page before.
+  @inline(__always)
+  static func mayReach(_ rip: UInt64, _ range: ClosedRange<UInt64>) -> Bool {
+    range.contains(rip) || range.contains(rip &+ 14)
+  }
+
+  /// Forgets the targets in a range of whole pages.
+  func remove(_ range: ClosedRange<UInt64>) {
     guard !table.isEmpty else { return }
-    let page = linear >> 12
-    for index in 0..<table.count {
-      // An instruction may begin in the page before.
-      let rip = table.tag(index)
-      if rip >> 12 == page || (rip &+ 14) >> 12 == page, table.isFilled(index) { table.clear(index) }
+    for index in 0..<table.count where Self.mayReach(table.tag(index), range) && table.isFilled(index) {
+      table.clear(index)
     }
   }
 

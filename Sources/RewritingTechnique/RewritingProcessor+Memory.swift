@@ -30,7 +30,9 @@ extension RewritingProcessor {
       let page = first & ~4095
       if !mode.checksAccesses, let host = mmu.host(page, count: 4096), !(access.isWrite && store.isCode(first >> 12)) {
         if access.isWrite { store.codePages.noteWritable(first >> 12) }
-        tlb.insert(linear, host: host, view: Int(access.view), isWrite: access.isWrite, isGlobal: mmu.isGlobal)
+        tlb.insert(
+          linear, host: host, view: Int(access.view), isWrite: access.isWrite, isGlobal: mmu.isGlobal,
+          shift: mmu.pageShift)
         state.pointee.t1 = linear
         return store.translator.cache.base &+ UInt64(access.retry)
       }
@@ -91,7 +93,8 @@ extension RewritingProcessor {
       if !mode.checksAccesses, let host = mmu.host(first & ~4095, count: 4096), !(isWrite && store.isCode(first >> 12))
       {
         if isWrite { store.codePages.noteWritable(first >> 12) }
-        tlb.insert(linear, host: host, view: view, isWrite: isWrite, isGlobal: mmu.isGlobal)
+        tlb.insert(
+          linear, host: host, view: view, isWrite: isWrite, isGlobal: mmu.isGlobal, shift: mmu.pageShift)
       }
       let inPage = min(count, 4096 - Int(linear & 4095))
       if inPage == count { return (first, count, 0, 0) }

@@ -72,7 +72,15 @@ extension RewritingProcessor {
     place.pointee.return_selectors = (UInt64(back.0.selector), UInt64(back.1.selector))
   }
 
-  func forgetNeighbours() {
+  /// The modes' numbers begin anew: everything goes that was noted or translated under a number.
+  func forgetModes() {
+    modes.removeAll()
+    forgetNeighbours()
+    // Blocks and jump caches.
+    store.removeAll()
+  }
+
+  private func forgetNeighbours() {
     let none = cws_neighbours(kernel: CWS_NO_MODE, user: CWS_NO_MODE, other_access: CWS_NO_MODE, reserved: 0)
     withUnsafeMutableBytes(of: &block.system.pointee.neighbours) { bytes in
       let table = bytes.bindMemory(to: cws_neighbours.self)

@@ -80,11 +80,9 @@ final class RewritingProcessor: Processor {
   @exclusivity(unchecked) var accessHits: UInt64 = 0
   /// The physical pieces of the access that is on the bounce buffer.
   @exclusivity(unchecked) var pending: (first: UInt64, firstCount: Int, second: UInt64, secondCount: Int) = (0, 0, 0, 0)
-  private let fetchTags: UnsafeMutablePointer<UInt64>
-  private let fetchPages: UnsafeMutablePointer<UInt64>
+  @exclusivity(unchecked) private var instructionTLB = InstructionTLB()
   /// Of the page that `fetch` found.
   @exclusivity(unchecked) private var fetchedIsGlobal = false
-  private static let fetchEntries = 256
   /// How much of the second page a block may have that begins with an instruction that straddles.
   private static let bytesBehindPage = 256
 
@@ -106,10 +104,6 @@ final class RewritingProcessor: Processor {
       bits: .bits16, isUser: false, overridesSMAP: false, monitorsCoprocessor: false, emulatesCoprocessor: false,
       taskSwitched: false,
       hasSSE: false, hasAVX: false, isSingleStepping: false)
-    fetchTags = .allocate(capacity: Self.fetchEntries)
-    fetchPages = .allocate(capacity: Self.fetchEntries)
-    fetchTags.initialize(repeating: .max, count: Self.fetchEntries)
-    fetchPages.initialize(repeating: 0, count: Self.fetchEntries)
     let cache = store.translator.cache
     block.state.pointee.cache_base = UInt64(UInt(bitPattern: cache.executable))
     block.state.pointee.cache_size = UInt64(CodeCache.capacity)
@@ -129,8 +123,7 @@ final class RewritingProcessor: Processor {
     interrupts.connect(nil)
     partition.memory.watch.set(nil)
     stop.invalidate()
-    fetchTags.deallocate()
-    fetchPages.deallocate()
+    instructionTLB.deallocate()
   }
 
   var stopHandle: any StopHandle { stop }
@@ -432,11 +425,9 @@ final class RewritingProcessor: Processor {
 
   /// Physical address of code.
   private func fetch(_ linear: UInt64) throws(Interruption) -> UInt64 {
-    let tag = (linear >> 12) << 1 | (cpl == 3 ? 1 : 0)
-    let index = Int(linear >> 12) & (Self.fetchEntries - 1)
-    if fetchTags[index] == tag {
-      fetchedIsGlobal = fetchPages[index] & 1 != 0
-      return fetchPages[index] & ~1 | linear & 4095
+    if let found = instructionTLB.find(linear, isUser: cpl == 3) {
+      fetchedIsGlobal = found.isGlobal
+      return found.physical
     }
     let physical: UInt64
     do throws(GuestException) {
@@ -445,8 +436,8 @@ final class RewritingProcessor: Processor {
       throw .exception(error)
     }
     fetchedIsGlobal = mmu.isGlobal
-    fetchTags[index] = tag
-    fetchPages[index] = physical & ~4095 | (fetchedIsGlobal ? 1 : 0)
+    instructionTLB.insert(
+      linear, physical: physical, isUser: cpl == 3, isGlobal: fetchedIsGlobal, shift: mmu.pageShift)
     return physical
   }
 
@@ -454,16 +445,16 @@ final class RewritingProcessor: Processor {
   func flushTranslations(keepsGlobal: Bool = false) {
     if keepsGlobal { ledger.partialFlushes += 1 } else { ledger.wholeFlushes += 1 }
     tlb.removeAll(keepsGlobal: keepsGlobal)
-    for index in 0..<Self.fetchEntries where !keepsGlobal || fetchPages[index] & 1 == 0 { fetchTags[index] = .max }
+    instructionTLB.removeAll(keepsGlobal: keepsGlobal)
     store.forgetJumps(keepsGlobal: keepsGlobal)
   }
 
+  /// INVLPG: forgets the page's translation, and all of a large page that the address is in.
   func flushTranslation(of linear: UInt64) {
     ledger.pageFlushes += 1
     tlb.remove(page: linear)
-    let index = Int(linear >> 12) & (Self.fetchEntries - 1)
-    if fetchTags[index] >> 1 == linear >> 12 { fetchTags[index] = .max }
-    store.forgetJumps(toPage: linear)
+    for range in instructionTLB.remove(page: linear) { store.forgetJumps(to: range) }
+    store.forgetJumps(to: linear & ~4095...(linear | 4095))
   }
 
   /// To be called when control registers, EFER or CPL change.
@@ -498,10 +489,7 @@ final class RewritingProcessor: Processor {
     } else if let known = modes.firstIndex(of: wanted) {
       modeNumber = UInt8(known)
     } else {
-      if modes.count == StateLayout.modeLimit {
-        modes.removeAll()
-        store.removeAll()
-      }
+      if modes.count == StateLayout.modeLimit { forgetModes() }
       modeNumber = UInt8(modes.count)
       modes.append(wanted)
     }

@@ -11,6 +11,7 @@ struct SoftwareTLB {
   private static let listLimit = 4096
 
   private var tables: [TaggedTable] = []
+  private var largePages = LargePages()
 
   /// - Parameter block: fresh, all zero.
   init(_ block: StateBlock) {
@@ -36,15 +37,18 @@ struct SoftwareTLB {
     return tables[number].word(index) | linear & 4095
   }
 
+  /// - Parameter shift: log2 of the size of the page that the translation is of.
   mutating func insert(
-    _ linear: UInt64, host: UnsafeMutableRawPointer, view: Int, isWrite: Bool, isGlobal: Bool
+    _ linear: UInt64, host: UnsafeMutableRawPointer, view: Int, isWrite: Bool, isGlobal: Bool, shift: UInt64
   ) {
+    largePages.note(linear, shift: shift, isGlobal: isGlobal)
     tables[view * 2 + (isWrite ? 1 : 0)].set(
       Self.index(linear), tag: linear & ~4095, word: UInt64(UInt(bitPattern: host)) & ~4095, isGlobal: isGlobal)
   }
 
   mutating func removeAll(keepsGlobal: Bool = false) {
     for number in tables.indices { tables[number].removeAll(keepsGlobal: keepsGlobal) }
+    largePages.removeAll(keepsGlobal: keepsGlobal)
   }
 
   /// After a page of RAM became code: stores to it must be seen.
@@ -55,8 +59,22 @@ struct SoftwareTLB {
     }
   }
 
-  func remove(page linear: UInt64) {
+  /// INVLPG: the page goes, and all of the large pages around it.
+  mutating func remove(page linear: UInt64) {
     let index = Self.index(linear)
     for number in tables.indices where tables[number].tag(index) == linear & ~4095 { tables[number].clear(index) }
+    for range in largePages.take(around: linear) { remove(range) }
+  }
+
+  private func remove(_ range: ClosedRange<UInt64>) {
+    let pages = (range.upperBound - range.lowerBound) >> 12
+    // As many entries as there are pages, at most: consecutive pages have consecutive entries.
+    let first = Self.index(range.lowerBound)
+    for number in tables.indices where !tables[number].isEmpty {
+      for step in 0..<min(Int(pages) + 1, StateLayout.tlbEntries) {
+        let index = (first + step) & (StateLayout.tlbEntries - 1)
+        if range.contains(tables[number].tag(index)) { tables[number].clear(index) }
+      }
+    }
   }
 }

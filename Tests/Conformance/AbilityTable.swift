@@ -128,19 +128,20 @@ extension Ability {
     (
       .gibibytePages,
       """
-      paging-1-gibibyte paging-1-gibibyte-user
+      paging-1-gibibyte paging-1-gibibyte-user paging-drops-1-gibibyte paging-drops-1-gibibyte-global
       """
     ),
     (
       .legacyPaging,
       """
-      paging-legacy paging-pae
+      paging-legacy paging-pae paging-drops-pae paging-drops-pae-global paging-drops-4-mebibytes
+      paging-drops-4-mebibytes-global
       """
     ),
     (
       .supervisorAccessPrevention,
       """
-      paging-smap repeated-access
+      paging-smap paging-drops-2-mebibytes-override modes-many repeated-access
       """
     ),
     (

@@ -79,7 +79,7 @@ public enum HostKind: String, Sendable, CaseIterable {
   public var expectedSkips: Int {
     switch self {
     case .complete, .simulatedHost: 0
-    case .emulatingKVM: 109
+    case .emulatingKVM: 117
     case .simulatedProcessor: 10
     }
   }

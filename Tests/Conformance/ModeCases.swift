@@ -29,6 +29,12 @@ extension ConformanceSuite {
       Case("modes-wrap-protected", .protected, "so they do in protected mode", guest: "modes_wrap").reporting([0x5a]),
       Case("modes-refused", .real, "#GP for long mode without PAE").reporting(Case.frame16(13)),
       Case("modes-flat", .long, "64-bit mode knows neither limits nor null selectors").reporting([0x1234, 0x1234]),
+      Case("modes-many", .long, "more modes than a translator keeps, and STAC and CLAC among them").reporting([64])
+        .prepared { state, tables in
+          state.system.cr4 |= 1 << 21
+          // SMAP closes user pages.
+          for entry in UInt64(0)..<512 { try tables.write(entry << 12 | 3, at: Layout.level1 + 8 * entry) }
+        },
       Case("modes-segment-load", .long, "loading FS loads 32 bits of base and clears the rest").reporting([0, 0]),
     ],
     Case.both(

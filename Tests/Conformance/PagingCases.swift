@@ -44,6 +44,110 @@ extension ConformanceSuite {
     try tables.write(Layout.data | 7, at: 0x3_2000 + (Layout.data >> 9))
   }
 
+  /// A large page that is about to be replaced (see `large_page_dropped`): how its tables come about, where its entry is,
+  /// what that becomes, and an address in the page at which nothing else is.
+  private struct LargePage {
+    let name: String
+    let isLong: Bool
+    let entry: UInt64
+    let before: UInt64
+    let after: UInt64
+    let elsewhere: UInt64
+    let tables: Preparation
+
+    static let twoMebibytes = LargePage(
+      name: "2-mebibytes", isLong: true, entry: 0x3_1000, before: large | 7, after: 0x20_0000 | large | 7,
+      elsewhere: 0x4010_0000
+    ) { _, tables in try tables.write(0x3_1000 | 7, at: Layout.level3 + 8) }
+
+    static let twoMebibytesSplit = LargePage(
+      name: "2-mebibytes-split", isLong: true, entry: 0x3_1000, before: large | 7, after: 0x3_2000 | 7,
+      elsewhere: 0x4010_0000
+    ) { _, tables in
+      try tables.write(0x3_1000 | 7, at: Layout.level3 + 8)
+      for entry in UInt64(0)..<512 { try tables.write(0x20_0000 + entry << 12 | 7, at: 0x3_2000 + 8 * entry) }
+    }
+
+    static let oneGibibyte = LargePage(
+      name: "1-gibibyte", isLong: true, entry: Layout.level3 + 8, before: large | 7, after: 0x3_1000 | 7,
+      elsewhere: 0x7fff_f000
+    ) { _, tables in try tables.write(0x20_0000 | large | 7, at: 0x3_1000) }
+
+    static let physicalAddressExtension = LargePage(
+      name: "pae", isLong: false, entry: 0x3_1000, before: large | 7, after: 0x20_0000 | large | 7,
+      elsewhere: 0x4010_0000
+    ) { state, tables in
+      try tables.write(0x3_2001, at: page)
+      try tables.write(0x3_1001, at: page + 8)
+      try tables.write(large | 7, at: 0x3_2000)
+      try tables.write(0x20_0000 | large | 7, at: 0x3_2008)
+      state.system.cr4 |= 0x20
+    }
+
+    static let fourMebibytes = LargePage(
+      name: "4-mebibytes", isLong: false, entry: page + 4 * 256, before: large | 7, after: 0x3_1007,
+      elsewhere: 0x403f_f000
+    ) { state, tables in
+      func write(_ value: UInt32, at address: UInt64) throws {
+        try tables.memory.write(value, at: GuestPhysicalAddress(address))
+      }
+      try write(UInt32(large | 7), at: page)
+      for entry in UInt32(0)..<512 { try write(0x20_0000 + entry << 12 | 7, at: 0x3_1000 + 4 * UInt64(entry)) }
+      state.system.cr4 |= 0x10
+    }
+
+    /// - Parameters:
+    ///   - isGlobal: the guest loads CR3 before INVLPG.
+    ///   - overridesSMAP: CR4.SMAP and RFLAGS.AC are set.
+    func prepare(isGlobal: Bool = false, overridesSMAP: Bool = false) -> Preparation {
+      { state, tables in
+        try self.tables(&state, tables)
+        let globalBit: UInt64 = isGlobal ? 0x100 : 0
+        try tables.memory.write(UInt32(before | globalBit), at: GuestPhysicalAddress(entry))
+        try tables.write(entry, at: Layout.data)
+        try tables.write(after, at: Layout.data + 8)
+        try tables.write(elsewhere, at: Layout.data + 16)
+        if isGlobal { state.system.cr4 |= 0x80 }
+        if overridesSMAP {
+          state.system.cr4 |= 1 << 21
+          state.general.rflags |= 1 << 18
+        }
+        if !isLong {
+          state.system.cr3 = page
+          state.system.cr0 |= 1 << 31
+        }
+      }
+    }
+  }
+
+  private static let droppedLargePages: [ConformanceCase] = {
+    let before: [UInt64] = [1, 2, 3, 4, 5, 6], after = before.map { $0 + 0x10 }
+    let results = before + before + after + after + [7, 8, 0x17, 0x18]
+    let pages: [LargePage] = [
+      .twoMebibytes, .twoMebibytesSplit, .oneGibibyte, .physicalAddressExtension, .fourMebibytes,
+    ]
+    var cases: [ConformanceCase] = []
+    for page in pages {
+      let (mode, suffix) = page.isLong ? (GuestMode.long, "") : (.protected, "_32")
+      cases += [
+        Case(
+          "paging-drops-\(page.name)", mode, "INVLPG drops all of a large page, data and code",
+          guest: "paging_large_dropped" + suffix
+        ).reporting(results).prepared(page.prepare()),
+        Case(
+          "paging-drops-\(page.name)-global", mode, "INVLPG drops what a load of CR3 leaves of a large page",
+          guest: "paging_large_global" + suffix
+        ).reporting(results).prepared(page.prepare(isGlobal: true)),
+      ]
+    }
+    cases.append(
+      Case(
+        "paging-drops-2-mebibytes-override", .long, "INVLPG drops all of a large page that CR4.SMAP was overridden for",
+        guest: "paging_large_dropped"
+      ).reporting(results).prepared(LargePage.twoMebibytes.prepare(overridesSMAP: true)))
+    return cases
+  }()
+
   static let pagingCases: [ConformanceCase] = [
     Case.both("paging-small", "a page of 4 KiB somewhere else") {
       $0.reporting([0x1234]).prepared(entry(other | 7))
@@ -109,5 +213,6 @@ extension ConformanceSuite {
         )
         .prepared(extendedTables),
     ],
+    droppedLargePages,
   ].flatMap(\.self)
 }

@@ -259,3 +259,77 @@ guest modes_segment_load, 64
   emit_value %edx
   finish
 endguest modes_segment_load
+
+// More combinations of control bits and code segments than a translator can keep code for at once, in an order that is
+// another one in each round; STAC and CLAC between them. Code behind them must always be run as 64-bit code.
+guest modes_many, 64
+  movq %cr0, %rbx
+  andl $~0xe, %ebx
+  movq %cr4, %rbp
+  xorl %r12d, %r12d
+  movl $2047, %r13d
+  movl $32, %r15d
+1:
+  imull $1103515245, %r13d, %r13d
+  addl $12345, %r13d
+  // CR0.MP, EM and TS and CR4.OSFXSR by the bits of a counter.
+  movl %r13d, %r14d
+  shrl $16, %r14d
+  andl $15, %r14d
+2:
+  testl %r14d, %r14d
+  jz 3f
+  movl %r14d, %eax
+  andl $7, %eax
+  leal (%rbx,%rax,2), %eax
+  movq %rax, %cr0
+  movl %r14d, %eax
+  shrl $3, %eax
+  shll $9, %eax
+  xorq %rbp, %rax
+  movq %rax, %cr4
+  decl %r14d
+  jmp 2b
+3:
+  movq %rbx, %cr0
+  movq %rbp, %cr4
+  .rept 2
+  stac
+  nop
+  clac
+  nop
+  .endr
+  // 16-bit code, 32-bit code, or both.
+  testl $1 << 20, %r13d
+  jnz 4f
+  pushq $CODE16
+  pushq $AT(9f)
+  lretq
+4:
+  testl $1 << 21, %r13d
+  jnz 5f
+  pushq $CODE32
+  pushq $AT(8f)
+  lretq
+5:
+  stac
+  xorl %eax, %eax
+  // INC RAX; or DEC EAX, INC EAX.
+  .byte 0x48, 0xff, 0xc0
+  addl %eax, %r12d
+  clac
+  xorl %eax, %eax
+  .byte 0x48, 0xff, 0xc0
+  addl %eax, %r12d
+  decl %r15d
+  jnz 1b
+  movl %r12d, %eax
+  emit
+  finish
+  .code32
+8:
+  ljmpl $CODE64, $AT(5b)
+  .code16
+9:
+  ljmpl $CODE64, $AT(4b)
+endguest modes_many

@@ -293,3 +293,98 @@ guest paging_pae, 32
 3:
   finish
 endguest paging_pae
+
+// INVLPG anywhere in a large page drops all of its translation, for loads, stores and code. Linear VIEW + x is physical x, and
+// physical 0x200000 + x once the case's entry has changed.
+//
+// At DATA: the entry's address, what its low half becomes, and an address in the large page, at which nothing else is.
+#define VIEW 0x40000000
+#define MOVED 0x200000
+
+// Through the large page: loads from three pieces of it, code in four.
+.macro large_page_use register:req
+  movl VIEW + 0x50000, %eax
+  emit
+  movl VIEW + 0x51000, %eax
+  emit
+  movl VIEW + 0x1ff000, %eax
+  emit
+  // A direct call from another page.
+  .byte 0xe8
+  .long VIEW + 0x52000 - AT(1f)
+1:
+  emit
+  // An indirect one, and a jump to another page behind it.
+  movl $VIEW + 0x53000, %ecx
+  call *\register
+  emit
+  // An instruction that begins in one piece and ends in the next.
+  movl $VIEW + 0x55ffe, %ecx
+  call *\register
+  emit
+.endm
+
+// The code and data of one of the two physical ranges; what it gives is above `value`.
+.macro large_page_fill at:req, value:req
+  movl $\value + 1, \at + 0x50000
+  movl $\value + 2, \at + 0x51000
+  movl $\value + 3, \at + 0x1ff000
+  // mov $…, %eax; ret
+  movl $0xb8 | (\value + 4) << 8, \at + 0x52000
+  movl $0xc300, \at + 0x52004
+  // jmp to the next page; mov $…, %eax; ret
+  movl $0x0ffbe9, \at + 0x53000
+  movb $0, \at + 0x53004
+  movl $0xb8 | (\value + 5) << 8, \at + 0x54000
+  movl $0xc300, \at + 0x54004
+  // mov $…, %eax over the end of the page; ret
+  movw $0xb8 | (\value + 6) << 8, \at + 0x55ffe
+  movl $0xc3000000, \at + 0x56000
+.endm
+
+.macro large_page_dropped register:req, reloads
+  large_page_fill 0, 0
+  large_page_fill MOVED, 0x10
+  call 5f
+  call 5f
+  movl $7, VIEW + 0x50800
+  movl $8, VIEW + 0x1ff800
+  movl DATA, %ecx
+  movl DATA + 8, %edx
+  movl %edx, (\register)
+.ifnb \reloads
+  mov %cr3, \reloads
+  mov \reloads, %cr3
+.endif
+  movl DATA + 16, %ecx
+  invlpg (\register)
+  movl $0x17, VIEW + 0x50800
+  movl $0x18, VIEW + 0x1ff800
+  call 5f
+  call 5f
+  emit_value 0x50800
+  emit_value 0x1ff800
+  emit_value MOVED + 0x50800
+  emit_value MOVED + 0x1ff800
+  finish
+5:
+  large_page_use \register
+  ret
+.endm
+
+guest paging_large_dropped, 64
+  large_page_dropped %rcx
+endguest paging_large_dropped
+
+// What a load of CR3 leaves of a global page goes with INVLPG.
+guest paging_large_global, 64
+  large_page_dropped %rcx, %rax
+endguest paging_large_global
+
+guest paging_large_dropped_32, 32
+  large_page_dropped %ecx
+endguest paging_large_dropped_32
+
+guest paging_large_global_32, 32
+  large_page_dropped %ecx, %eax
+endguest paging_large_global_32
