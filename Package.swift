@@ -43,10 +43,13 @@ let package = Package(
       name: "RewritingTechnique",
       dependencies: ["CLinux", "CWorldSwitch", "Devices", "InstructionSet", "VMM", "X86"],
       swiftSettings: strict),
-    .target(name: "CStub"),
-    .target(name: "Sandbox", dependencies: ["CLinux", "CStub", "VMM", system], swiftSettings: strict),
+    .systemLibrary(name: "CSharedWords"),
     .target(
-      name: "ParavirtTechnique", dependencies: ["Boot", "CStub", "Sandbox", "VMM", system], swiftSettings: strict),
+      name: "XenDomain", dependencies: ["Boot", "CSharedWords", "VMM", "X86", system], swiftSettings: strict),
+    .target(name: "CStub"),
+    .target(name: "Sandbox", dependencies: ["CLinux", "CStub", "VMM", "X86", system], swiftSettings: strict),
+    .target(
+      name: "ParavirtTechnique", dependencies: ["Sandbox", "VMM", "XenDomain"], swiftSettings: strict),
     .target(name: "CEmbeddedGuests", exclude: ["images"], cSettings: [.headerSearchPath("images")]),
     .target(name: "EmbeddedGuests", dependencies: ["CEmbeddedGuests"], swiftSettings: strict),
     .target(
@@ -69,10 +72,13 @@ let package = Package(
     .testTarget(name: "EmbeddedGuestsTests", dependencies: ["EmbeddedGuests"], swiftSettings: strict),
     .testTarget(name: "InstructionSetTests", dependencies: ["CZydis", "InstructionSet"], swiftSettings: strict),
     .testTarget(name: "VMMTests", dependencies: ["VMM"], swiftSettings: strict),
-    .testTarget(name: "SandboxTests", dependencies: ["CStub", "Sandbox", "VMM"], swiftSettings: strict),
+    .testTarget(name: "SandboxTests", dependencies: ["CStub", "Sandbox", "VMM", "X86"], swiftSettings: strict),
     .testTarget(
       name: "ParavirtTechniqueTests",
-      dependencies: ["Boot", "Devices", "EmbeddedGuests", "ParavirtTechnique", "Platform", "Sandbox", "VMM", system],
+      dependencies: [
+        "Boot", "CAllocationCounter", "Devices", "EmbeddedGuests", "ParavirtTechnique", "Platform", "Sandbox", "VMM",
+        "XenDomain", system,
+      ],
       swiftSettings: strict),
     .testTarget(name: "BootTests", dependencies: ["Boot", "CCompression", "VMM", system], swiftSettings: strict),
     .testTarget(name: "DevicesTests", dependencies: ["CLinux", "Devices", "VMM", system], swiftSettings: strict),

@@ -30,6 +30,7 @@ enum Attack {
       judge("SYSENTER in kernel mode is an invalid instruction", trapCount == 1 && trap.vector == 6)
     }
     if Arguments.contains("kernel-wrpkru") { kernelKeys() }
+    if Arguments.contains("steady") { SteadyState.run() }
     if Arguments.contains("user") { UserAttack.run() }
     if Arguments.contains("user-spin") { UserAttack.spin() }
     if Arguments.contains("sigreturn-spin") { forge(attack_spin_address()) }

@@ -1,12 +1,7 @@
 import Sandbox
 import Synchronization
 import VMM
-
-/// What guest code can reach: all that a root maps, or what of it user code may have.
-struct AddressView: Hashable {
-  let root: UInt64
-  let isUsers: Bool
-}
+import XenDomain
 
 /// The sandboxed processes of a domain, one for each root of page tables that was used lately. Making a process costs
 /// milliseconds, so one whose root is gone is kept for the next.
@@ -25,6 +20,8 @@ final class AddressSpaceCache: TranslationKeeper, @unchecked Sendable {
   }
   private var spaces: [AddressView: Entry] = [:]
   private var spare: [GuestAddressSpace] = []
+  /// By virtual processor, what it was in last: these processes stay.
+  private var inUse: [AddressView?]
   private var uses: UInt64 = 0
   private(set) var createdCount: UInt64 = 0
 
@@ -32,26 +29,24 @@ final class AddressSpaceCache: TranslationKeeper, @unchecked Sendable {
     self.memory = memory
     self.threadCount = threadCount
     self.is32Bit = is32Bit
+    inUse = Array(repeating: nil, count: threadCount)
   }
 
-  /// One made in advance.
-  func add(_ space: GuestAddressSpace) { spare.append(space) }
-
-  /// The process for a root.
-  /// - Parameter inUse: those whose processes must stay.
-  func space(for view: AddressView, inUse: Set<AddressView>) throws(TechniqueFailure) -> GuestAddressSpace {
+  /// The process for what a virtual processor is to run in next.
+  func space(for view: AddressView, processor: Int) throws(TechniqueFailure) -> GuestAddressSpace {
+    inUse[processor] = view
     uses &+= 1
     if let entry = spaces[view], !entry.space.process.hasEnded {
       spaces[view]?.lastUse = uses
       return entry.space
     }
-    let space = try availableSpace(inUse)
+    let space = try availableSpace()
     spaces[view] = Entry(space: space, lastUse: uses)
     return space
   }
 
   /// An empty one: one whose root is gone, or that was not used for long, or a new one.
-  private func availableSpace(_ inUse: Set<AddressView>) throws(TechniqueFailure) -> GuestAddressSpace {
+  private func availableSpace() throws(TechniqueFailure) -> GuestAddressSpace {
     while let old = spare.popLast() {
       if !old.process.hasEnded { return old }
     }

@@ -1,9 +1,10 @@
 import Synchronization
 import VMM
+import XenDomain
 
 /// How other threads reach one virtual processor: to stop it, or because something is to be done before guest code goes
 /// on. It may be in guest code, in a hypercall or asleep.
-final class Doorbell: StopHandle {
+final class Doorbell: StopHandle, DomainDoorbell {
   private struct State {
     var stopRequested = false
     var rung = false

@@ -9,6 +9,7 @@ import Sandbox
 import SystemPackage
 import Synchronization
 import VMM
+import XenDomain
 
 /// One sandboxed process with a guest thread for each virtual processor.
 final class GuestAddressSpace: @unchecked Sendable {
@@ -21,8 +22,14 @@ final class GuestAddressSpace: @unchecked Sendable {
   private let is32Bit: Bool
   /// By virtual processor, from its first use on. Allocated once, so that using one of them does not touch the others.
   private let threads: UnsafeMutablePointer<SandboxThread?>
-  /// Pages of the process that are mapped.
-  private let mapped = Mutex<Set<UInt64>>([])
+  private let mapped = Mutex(Mapped())
+
+  private struct Mapped {
+    /// Pages of the process that are mapped.
+    var pages: Set<UInt64> = []
+    /// Of the call in work; kept, so that it allocates nothing.
+    var changes: [MappingChange] = []
+  }
 
   init(memory: GuestMemory, threadCount: Int, is32Bit: Bool) throws(TechniqueFailure) {
     self.is32Bit = is32Bit
@@ -39,11 +46,11 @@ final class GuestAddressSpace: @unchecked Sendable {
 
   /// On a virtual processor's own thread: its guest thread, put on the processor of the host that `hostProcessor` names
   /// when it is used first.
-  func thread(_ number: Int, hostProcessor: (Int) -> Int32) throws(SandboxEnded) -> SandboxThread {
+  func thread(_ number: Int, hostProcessor: Int32) throws(SandboxEnded) -> SandboxThread {
     guard (0..<process.threadCount).contains(number) else { throw SandboxEnded("there is no guest thread \(number)") }
     if let thread = threads[number] { return thread }
     // Both sides on one processor of the host: waking another one costs many times more.
-    process.pinWithCaller(number, processor: hostProcessor(number))
+    process.pinWithCaller(number, processor: hostProcessor)
     let thread = try SandboxThread(process, index: number)
     if is32Bit { thread.setDataSelector(SandboxProcess.dataSelector32) }
     threads[number] = thread
@@ -67,75 +74,84 @@ final class GuestAddressSpace: @unchecked Sendable {
     is32Bit ? UInt64(UInt32(truncatingIfNeeded: address) &- Self.base32) : address
   }
 
-  /// Pages that lie one behind the other, both for the guest and in memory.
-  struct Run {
-    var address, count, fileOffset: UInt64
-  }
-
   /// Makes pages reachable, all with the same rights.
-  func map(_ runs: [Run], writable: Bool, executable: Bool) throws(MappingFailure) {
+  func map(_ runs: [PageRun], writable: Bool, executable: Bool) throws(MappingFailure) {
     var access: MappingChange.Access = [.read]
     if writable { access.insert(.write) }
     if executable { access.insert(.execute) }
-    let changes = runs.map { run in
-      MappingChange(
-        address: hostAddress(run.address & ~0xfff), size: run.count * GuestMemory.pageSize,
-        target: .init(fileOffset: run.fileOffset, access: access))
-    }
-    do throws(MappingFailure) {
-      try process.apply(changes)
-    } catch {
-      guard case .refused(.noMemory) = error else { throw error }
-      // Too many mappings for the host: all go, and those that are needed come back.
-      try removeAll()
-      try process.apply(changes)
-    }
-    mapped.withLock { mapped in
-      for change in changes {
+    try mapped.withLock { mapped throws(MappingFailure) in
+      mapped.changes.removeAll(keepingCapacity: true)
+      for run in runs {
+        mapped.changes.append(
+          MappingChange(
+            address: hostAddress(run.address & ~0xfff), size: run.count * GuestMemory.pageSize,
+            target: .init(fileOffset: run.fileOffset, access: access)))
+      }
+      do throws(MappingFailure) {
+        try process.apply(mapped.changes)
+      } catch {
+        guard case .refused(.noMemory) = error else { throw error }
+        // Too many mappings for the host: all go, and those that are needed come back.
+        try removeAll(&mapped)
+        try process.apply(mapped.changes)
+      }
+      for change in mapped.changes {
         for page in 0..<(change.size / GuestMemory.pageSize) {
-          mapped.insert(change.address + page * GuestMemory.pageSize)
+          mapped.pages.insert(change.address + page * GuestMemory.pageSize)
         }
       }
     }
   }
 
+  /// More pages than this in one range are found among what is mapped, and not one by one.
+  private static let manyPages: UInt64 = 64
+
   /// Makes what is stale unreachable; returns when no thread can reach it any more.
   func remove(_ stale: StaleTranslations) throws(MappingFailure) {
-    if stale.isEverything { return try removeAll() }
-    var changes: [MappingChange] = []
-    mapped.withLock { mapped in
-      for range in stale.ranges {
-        if range.upperBound - range.lowerBound <= 64 * GuestMemory.pageSize {
-          for page in stride(from: range.lowerBound, to: range.upperBound, by: Int(GuestMemory.pageSize)) {
-            let start = hostAddress(page)
-            guard mapped.remove(start) != nil else { continue }
-            if let last = changes.last, last.address + last.size == start {
-              changes[changes.count - 1].size += GuestMemory.pageSize
-            } else {
-              changes.append(MappingChange(address: start, size: GuestMemory.pageSize, target: nil))
-            }
-          }
-        } else {
-          for page in mapped where range.contains(guestAddress(page)) {
-            mapped.remove(page)
-            changes.append(MappingChange(address: page, size: GuestMemory.pageSize, target: nil))
-          }
-        }
+    try mapped.withLock { mapped throws(MappingFailure) in
+      if stale.isEverything { return try removeAll(&mapped) }
+      mapped.changes.removeAll(keepingCapacity: true)
+      for range in stale.ranges { gather(range, &mapped) }
+      guard !mapped.changes.isEmpty else { return }
+      do throws(MappingFailure) {
+        try process.apply(mapped.changes)
+      } catch {
+        // Cutting a mapping in two can be one too many for the host; removing all never is.
+        guard case .refused = error else { throw error }
+        try removeAll(&mapped)
       }
     }
-    guard !changes.isEmpty else { return }
-    do throws(MappingFailure) {
-      try process.apply(changes)
-    } catch {
-      // Cutting a mapping in two can be one too many for the host; removing all never is.
-      guard case .refused = error else { throw error }
-      try removeAll()
+  }
+
+  /// What of a range is mapped goes into the changes.
+  private func gather(_ range: Range<UInt64>, _ mapped: inout Mapped) {
+    if range.upperBound - range.lowerBound <= Self.manyPages * GuestMemory.pageSize {
+      for page in stride(from: range.lowerBound, to: range.upperBound, by: Int(GuestMemory.pageSize)) {
+        let start = hostAddress(page)
+        guard mapped.pages.remove(start) != nil else { continue }
+        if let last = mapped.changes.last, last.address + last.size == start {
+          mapped.changes[mapped.changes.count - 1].size += GuestMemory.pageSize
+        } else {
+          mapped.changes.append(MappingChange(address: start, size: GuestMemory.pageSize, target: nil))
+        }
+      }
+    } else {
+      for page in mapped.pages where range.contains(guestAddress(page)) {
+        mapped.pages.remove(page)
+        mapped.changes.append(MappingChange(address: page, size: GuestMemory.pageSize, target: nil))
+      }
     }
   }
 
   /// Makes everything unreachable.
   func removeAll() throws(MappingFailure) {
-    mapped.withLock { $0.removeAll() }
-    try process.apply([MappingChange(address: 0, size: MappingChange.addressLimit, target: nil)])
+    try mapped.withLock { mapped throws(MappingFailure) in try removeAll(&mapped) }
+  }
+
+  private static let everything = [MappingChange(address: 0, size: MappingChange.addressLimit, target: nil)]
+
+  private func removeAll(_ mapped: inout Mapped) throws(MappingFailure) {
+    mapped.pages.removeAll(keepingCapacity: true)
+    try process.apply(Self.everything)
   }
 }

@@ -1,73 +1,74 @@
-import Boot
 import Sandbox
 import Synchronization
 import VMM
+import XenDomain
 
 /// One domain and its processors.
 final class ParavirtPartition: Partition {
   private struct Contents {
     var domain: Domain?
-    var spaces: AddressSpaceCache?
+    var cache: AddressSpaceCache?
+    /// Where the domain's console goes, and what was typed before there was one.
+    var console: DomainConsole
   }
 
   private let memory: GuestMemory
-  private let bus: Bus
   private let processorCount: Int
-  let doorbells: [Doorbell]
-  private let contents = Monitor(Contents())
+  private let doorbells: [Doorbell]
+  private let state = Monitor(Contents(console: DomainConsole()))
   /// The first processor of the host that takes a virtual one; the others follow.
   private let firstHostProcessor = SandboxProcess.currentProcessor
 
-  init(memory: GuestMemory, bus: Bus, processorCount: Int) {
+  init(memory: GuestMemory, processorCount: Int) {
     self.memory = memory
-    self.bus = bus
     self.processorCount = processorCount
     doorbells = (0..<processorCount).map { Doorbell($0) }
   }
 
-  deinit { contents.with { $0.spaces }?.destroy() }
+  deinit { state.with { $0.cache }?.destroy() }
 
   func makeProcessor(index: Int) throws(TechniqueFailure) -> any Processor {
     ParavirtProcessor(number: index, partition: self, doorbell: doorbells[index])
   }
 
-  var interrupts: any InterruptController { DomainLines(self) }
+  /// A domain hears of devices by event channels, and there is none but its console.
+  var interrupts: any InterruptController { NoInterrupts() }
 
-  var domain: Domain? { contents.with { $0.domain } }
-  var spaces: AddressSpaceCache? { contents.with { $0.spaces } }
+  func connectConsole(_ sink: any SerialSink) -> (any ConsoleInput)? {
+    state.with { contents in
+      contents.console.sink = sink
+      return contents.console
+    }
+  }
 
-  /// What the boot loader left becomes a domain.
-  /// - Returns: `nil` when the image has spoilt what the domain builder made.
-  func makeDomain(_ start: XenDomainStart) -> Domain? {
-    guard let domain = Domain(memory: memory, bus: bus, doorbells: doorbells, start: start) else { return nil }
-    let spaces = AddressSpaceCache(memory: memory, threadCount: processorCount, is32Bit: domain.layout == .bits32)
-    domain.translations = spaces
-    contents.with { $0 = Contents(domain: domain, spaces: spaces) }
-    return domain
+  var contents: (domain: Domain, cache: AddressSpaceCache)? {
+    state.with { contents in
+      guard let domain = contents.domain, let cache = contents.cache else { return nil }
+      return (domain, cache)
+    }
+  }
+
+  /// What the boot loader left becomes a domain, unless the image has spoilt what the domain builder made.
+  func makeDomain(_ start: XenDomainStart) {
+    let console = state.with { $0.console }
+    guard let domain = Domain(memory: memory, console: console.sink, doorbells: doorbells, start: start) else { return }
+    let cache = AddressSpaceCache(memory: memory, threadCount: processorCount, is32Bit: domain.layout == .bits32)
+    domain.translations = cache
+    console.connect(domain.console)
+    state.with { contents in
+      contents.domain = domain
+      contents.cache = cache
+    }
   }
 
   /// Virtual processors are spread over the host's, each with its guest thread on the same one.
   func hostProcessor(for number: Int) -> Int32 {
     SandboxProcess.hostProcessor(after: firstHostProcessor, number)
   }
-
-  fileprivate func inputArrived() {
-    guard let domain else { return }
-    domain.inputArrived.store(true, ordering: .releasing)
-    doorbells[0].ring()
-  }
 }
 
-/// What a domain's devices reach it by. The partition has the bus, and the bus the devices, so they don't keep the partition.
-private final class DomainLines: InterruptController {
-  private weak let partition: ParavirtPartition?
-
-  init(_ partition: ParavirtPartition) { self.partition = partition }
-
-  /// The serial port that is the domain's console is the only device that a domain hears of.
-  func setLine(_ line: Int, asserted: Bool) {
-    if asserted { partition?.inputArrived() }
-  }
-
+/// Lines that lead nowhere.
+private final class NoInterrupts: InterruptController {
+  func setLine(_ line: Int, asserted: Bool) {}
   func deliver(_ message: InterruptMessage) {}
 }

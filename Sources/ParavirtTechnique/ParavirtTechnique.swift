@@ -3,11 +3,11 @@
 // No privileged instruction has to be found or emulated, because the guest has none: it asks, by hypercalls. It runs in
 // ring 3 as an ordinary process does, with nothing but its own memory, and whatever it asks arrives here as a trap:
 //
-//     Boot.XenDomainLoader ── memory, XenDomainStart ──▶ ParavirtProcessor (run loop)
-//                                                    ├─▶ Domain: hypercalls, page tables, console, xenstore
-//                                                    └─▶ GuestAddressSpace ─▶ Sandbox: where guest code runs
+//     Boot.XenDomainLoader ── memory, XenDomainStart ──▶ ParavirtProcessor ─▶ XenDomain (run loop, hypercalls, page tables)
+//                                                                                └─ DomainExecutor: NativeExecutor
+//                                                                                     └─▶ Sandbox: where guest code runs
 //
-// `Domain` knows nothing of how guest code is executed: it sees registers and memory, and says which translations are
+// `XenDomain` knows nothing of how guest code is executed: it sees registers and memory, and says which translations are
 // gone.
 
 import Glibc
@@ -96,6 +96,6 @@ public struct ParavirtTechnique: Technique {
   public func makePartition(
     _ configuration: MachineConfiguration, memory: GuestMemory, bus: Bus
   ) throws(TechniqueFailure) -> any Partition {
-    ParavirtPartition(memory: memory, bus: bus, processorCount: configuration.processorCount)
+    ParavirtPartition(memory: memory, processorCount: configuration.processorCount)
   }
 }

@@ -88,7 +88,7 @@ final class MachineInstance: Sendable {
       consoleWatches.append(watch)
       return VirtioConsole(sink: watch, size: console.size)
     }
-    console = virtioConsole ?? serialPorts.first
+    let deviceConsole: (any ConsoleInput)? = virtioConsole ?? serialPorts.first
     self.consoleWatches = consoleWatches
     self.serialPorts = serialPorts
     do throws(DeviceFailure) {
@@ -104,6 +104,8 @@ final class MachineInstance: Sendable {
       let bus = try Self.makeBus(claims, virtioClaims)
       let partition = try technique.makePartition(machine, memory: memory, bus: bus)
       router.connect(partition.interrupts)
+      let ownConsole = consoleWatches.first.flatMap { partition.connectConsole($0) }
+      console = ownConsole ?? deviceConsole
       if let binding = partition.eventBinding {
         for (index, device) in virtioDevices.enumerated() {
           try device.bind(binding, at: VirtioPlaces.address(index))

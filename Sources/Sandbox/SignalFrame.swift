@@ -5,6 +5,7 @@
 // lock).
 
 import Glibc
+import X86
 
 /// A copy of what one signal frame says of the event (`siginfo_t`, and `struct sigcontext` of x86-64).
 struct SignalFrame {
@@ -33,26 +34,6 @@ struct SignalFrame {
     static let misaligned: Int32 = 1  // BUS_ADRALN
   }
 
-  /// Exceptions by the manuals' numbers (AMD64 APM vol. 2, 8.2).
-  private enum Vector {
-    static let divideError: UInt8 = 0
-    static let debug: UInt8 = 1
-    static let breakpoint: UInt8 = 3
-    static let overflow: UInt8 = 4
-    static let bounds: UInt8 = 5
-    static let invalidOpcode: UInt8 = 6
-    static let coprocessorSegment: UInt8 = 9
-    static let invalidTSS: UInt8 = 10
-    static let notPresent: UInt8 = 11
-    static let stack: UInt8 = 12
-    static let generalProtection: UInt8 = 13
-    static let pageFault: UInt8 = 14
-    static let x87: UInt8 = 16
-    static let alignment: UInt8 = 17
-    static let simd: UInt8 = 19
-    static let controlProtection: UInt8 = 21
-  }
-
   private static let auditArchitecture64: UInt32 = 0xc000_003e
   /// Linux's selector of 32-bit code.
   private static let hostCode32: UInt16 = 0x23
@@ -79,16 +60,16 @@ struct SignalFrame {
         ? .systemCall(rip: address) : .foreignSystemCall(architecture: architecture)
     case SIGSEGV: return segmentationFault
     case SIGBUS:
-      if code == Code.misaligned { return exception(Vector.alignment, errorCode: 0) }
+      if code == Code.misaligned { return exception(.alignmentCheck, errorCode: 0) }
       if code == Code.kernel, let vector = told(.ofBusError) {
         return exception(vector, errorCode: errorCode)
       }
       return .memoryFailure(address: address)
     case SIGFPE:
-      let vector = told(.ofArithmeticError) ?? Vector.x87
+      let vector = told(.ofArithmeticError) ?? .x87FloatingPoint
       return exception(vector, errorCode: 0)
-    case SIGILL: return exception(Vector.invalidOpcode, errorCode: 0)
-    case SIGTRAP: return exception(told(.ofTrap) ?? Vector.debug, errorCode: 0)
+    case SIGILL: return exception(.invalidOpcode, errorCode: 0)
+    case SIGTRAP: return exception(told(.ofTrap) ?? .debug, errorCode: 0)
     default: return .interrupted
     }
   }
@@ -96,23 +77,30 @@ struct SignalFrame {
   private var segmentationFault: SandboxTrap {
     switch code {
     case Code.unmapped, Code.denied, Code.protectionKey:
-      let told = UInt8(truncatingIfNeeded: vector) == Vector.pageFault ? errorCode : PageFaultCode.user
-      let key = code == Code.protectionKey ? PageFaultCode.protectionKey : 0
+      var told: PageFaultError = .user
+      if vector == UInt64(ExceptionVector.pageFault.rawValue) {
+        told = PageFaultError(rawValue: UInt32(truncatingIfNeeded: errorCode))
+      }
+      told.remove(.protectionKey)
+      if code == Code.protectionKey { told.insert(.protectionKey) }
       return .exception(
-        vector: Vector.pageFault, errorCode: told & ~PageFaultCode.protectionKey | key, address: address)
-    case Code.bounds: return exception(Vector.bounds, errorCode: 0)
-    case Code.controlProtection: return exception(Vector.controlProtection, errorCode: errorCode)
+        vector: ExceptionVector.pageFault.rawValue, errorCode: UInt64(told.rawValue), address: address)
+    case Code.bounds: return exception(.boundRange, errorCode: 0)
+    case Code.controlProtection: return exception(.controlProtection, errorCode: errorCode)
     default:
       guard let vector = told(.ofSegmentationFault) else {
-        return exception(Vector.generalProtection, errorCode: 0)
+        return exception(.generalProtection, errorCode: 0)
       }
-      return exception(vector, errorCode: vector < Vector.invalidTSS ? 0 : errorCode)
+      return exception(vector, errorCode: vector.hasErrorCode ? errorCode : 0)
     }
   }
 
   /// The trap's number, if it is one that comes with this signal.
-  private func told(_ possible: VectorSet) -> UInt8? {
-    vector < 32 && possible.contains(VectorSet(UInt8(vector))) ? UInt8(vector) : nil
+  private func told(_ possible: VectorSet) -> ExceptionVector? {
+    guard vector < 32, let told = ExceptionVector(rawValue: UInt8(vector)), possible.contains(VectorSet(told)) else {
+      return nil
+    }
+    return told
   }
 
   private struct VectorSet: OptionSet {
@@ -120,36 +108,22 @@ struct SignalFrame {
 
     init(rawValue: UInt32) { self.rawValue = rawValue }
 
-    init(_ vector: UInt8) { rawValue = 1 << vector }
+    init(_ vector: ExceptionVector) { rawValue = 1 << UInt32(vector.rawValue) }
 
     static let ofSegmentationFault: VectorSet = [
-      VectorSet(Vector.overflow), VectorSet(Vector.bounds), VectorSet(Vector.invalidTSS), VectorSet(Vector.notPresent),
-      VectorSet(Vector.stack), VectorSet(Vector.generalProtection),
+      VectorSet(.overflow), VectorSet(.boundRange), VectorSet(.invalidTSS), VectorSet(.segmentNotPresent),
+      VectorSet(.stack), VectorSet(.generalProtection),
     ]
-    static let ofBusError: VectorSet = [VectorSet(Vector.notPresent), VectorSet(Vector.stack)]
+    static let ofBusError: VectorSet = [VectorSet(.segmentNotPresent), VectorSet(.stack)]
     static let ofArithmeticError: VectorSet = [
-      VectorSet(Vector.divideError), VectorSet(Vector.coprocessorSegment), VectorSet(Vector.x87),
-      VectorSet(Vector.simd),
+      VectorSet(.divideError), VectorSet(.coprocessorSegmentOverrun), VectorSet(.x87FloatingPoint),
+      VectorSet(.simdFloatingPoint),
     ]
-    static let ofTrap: VectorSet = [VectorSet(Vector.debug), VectorSet(Vector.breakpoint)]
+    static let ofTrap: VectorSet = [VectorSet(.debug), VectorSet(.breakpoint)]
   }
 
   /// Only a page fault has an address: with any other exception the host tells the CR2 of an earlier one.
-  private func exception(_ vector: UInt8, errorCode: UInt64) -> SandboxTrap {
-    .exception(vector: vector, errorCode: errorCode, address: 0)
+  private func exception(_ vector: ExceptionVector, errorCode: UInt64) -> SandboxTrap {
+    .exception(vector: vector.rawValue, errorCode: errorCode, address: 0)
   }
-}
-
-/// Bits of a page fault's error code (AMD64 APM vol. 2, 8.4.2).
-public enum PageFaultCode {
-  /// The page is there, and its protection forbids the access.
-  public static let present: UInt64 = 1 << 0
-  /// A store.
-  public static let write: UInt64 = 1 << 1
-  /// User mode.
-  public static let user: UInt64 = 1 << 2
-  /// An instruction fetch.
-  public static let fetch: UInt64 = 1 << 4
-  /// PKRU forbids it.
-  public static let protectionKey: UInt64 = 1 << 5
 }

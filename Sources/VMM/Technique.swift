@@ -79,8 +79,17 @@ public protocol Partition: AnyObject, Sendable {
   /// Delivers interrupts to the processors.
   var interrupts: any InterruptController { get }
 
+  /// Of a guest that has a console without a device: where its output is to go. Before a processor begins.
+  /// - Returns: where what is typed is to go; `nil` where consoles are the machine's devices.
+  func connectConsole(_ sink: any SerialSink) -> (any ConsoleInput)?
+
   /// Doorbells and interrupts through eventfds, where the host has them.
   var eventBinding: (any EventBinding)? { get }
+}
+
+extension Partition {
+  /// Consoles are devices.
+  public func connectConsole(_ sink: any SerialSink) -> (any ConsoleInput)? { nil }
 }
 
 /// One virtual CPU. Used on one thread, except for `requestStop()`.

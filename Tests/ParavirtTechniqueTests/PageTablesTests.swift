@@ -2,7 +2,7 @@ import Boot
 import Testing
 import VMM
 
-@testable import ParavirtTechnique
+@testable import XenDomain
 
 /// Direct paging: what is refused, and what references hold.
 struct PageTablesTests {

@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-@testable import ParavirtTechnique
+@testable import XenDomain
 
 /// The store, spoken to through its ring as a guest does.
 final class XenStoreTests {

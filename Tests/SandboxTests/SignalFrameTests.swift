@@ -1,5 +1,6 @@
 import Glibc
 import Testing
+import X86
 
 @testable import Sandbox
 
@@ -15,12 +16,13 @@ struct SignalFrameTests {
 
   @Test("a page fault that a protection key made says so, and no other does")
   func protectionKeys() {
-    let present = PageFaultCode.present | PageFaultCode.user
+    let present = UInt64(PageFaultError([.present, .user]).rawValue)
+    let key = UInt64(PageFaultError.protectionKey.rawValue)
     #expect(
-      frame(SIGSEGV, 4, vector: 14, errorCode: present | PageFaultCode.protectionKey).trap
-        == .exception(vector: 14, errorCode: present | PageFaultCode.protectionKey, address: 0x1234_5000))
+      frame(SIGSEGV, 4, vector: 14, errorCode: present | key).trap
+        == .exception(vector: 14, errorCode: present | key, address: 0x1234_5000))
     #expect(
-      frame(SIGSEGV, 2, vector: 14, errorCode: present | PageFaultCode.protectionKey).trap
+      frame(SIGSEGV, 2, vector: 14, errorCode: present | key).trap
         == .exception(vector: 14, errorCode: present, address: 0x1234_5000))
     #expect(
       frame(SIGSEGV, 1, vector: 14, errorCode: 6).trap == .exception(vector: 14, errorCode: 6, address: 0x1234_5000))

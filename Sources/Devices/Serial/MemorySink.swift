@@ -1,3 +1,4 @@
+import VMM
 import Synchronization
 
 /// Keeps the output in memory, up to a limit: for tests, and for comparing what guests said.

@@ -1,4 +1,4 @@
-import CStub
+import CSharedWords
 
 /// CPUID of the host, for a guest that asks the hypervisor for it instead of executing it.
 enum HostIdentification {
@@ -7,7 +7,7 @@ enum HostIdentification {
     var words: (UInt32, UInt32, UInt32, UInt32) = (0, 0, 0, 0)
     withUnsafeMutableBytes(of: &words) { bytes in
       if let start = bytes.baseAddress {
-        cstub_identification(leaf, subleaf, start.assumingMemoryBound(to: UInt32.self))
+        host_identification(leaf, subleaf, start.assumingMemoryBound(to: UInt32.self))
       }
     }
     return words

@@ -191,7 +191,7 @@ struct PageTables {
   private func checkDescriptors(_ frame: UInt64) throws(XenError) {
     for position in 0..<512 as Range<UInt64> {
       guard let entry = frames.entry(frame, position),
-        let checked = SegmentDescriptor(entry.pointee).checked(is64Bit: levels == 4)
+        let checked = DomainDescriptor(entry.pointee).checked(is64Bit: levels == 4)
       else { throw .invalid }
       entry.pointee = checked.raw
     }

@@ -5,7 +5,7 @@ import Boot
 import Glibc
 import VMM
 
-/// What is mapped by grants.
+/// What is mapped by domain.grants.
 struct GrantTable {
   struct Mapping {
     let reference: UInt32
@@ -20,7 +20,9 @@ struct GrantTable {
   var nextHandle: UInt32 = 1
 }
 
-extension Domain {
+struct GrantCalls: HypercallSubject {
+  let call: Hypercall
+
   /// Entries in the one frame.
   private static let grantCount: UInt32 = 512
 
@@ -54,59 +56,59 @@ extension Domain {
   }
 
   /// HYPERVISOR_grant_table_op.
-  func grantTable(_ context: HypercallContext) throws(XenError) {
-    let (command, address, count) = (context.arguments[0], context.arguments[1], context.arguments[2])
-    guard count <= Self.batchLimit else { throw .invalid }
+  func grantTable() throws(XenError) {
+    let (command, address, count) = (arguments[0], arguments[1], arguments[2])
+    guard count <= Hypercall.batchLimit else { throw .invalid }
     let isWide = layout == .bits64
     switch command {
     case 0:
       for position in 0..<count {
         let entry = address &+ 32 &* position
-        try put(try mapGrant(entry, context).rawValue, entry &+ 18, context)
+        try put(try mapGrant(entry).rawValue, entry &+ 18)
       }
     case 1:
       for position in 0..<count {
         let entry = address &+ 24 &* position
-        try put(try unmapGrant(entry, context).rawValue, entry &+ 20, context)
+        try put(try unmapGrant(entry).rawValue, entry &+ 20)
       }
     case 2:
       guard count == 1 else { throw .invalid }
-      try setUpGrants(address, context)
+      try setUpGrants(address)
     case 5:
       for position in 0..<count {
         let entry = address &+ (isWide ? 40 : 24) &* position
-        try put(try copyGrant(entry, context).rawValue, entry &+ (isWide ? 36 : 20), context)
+        try put(try copyGrant(entry).rawValue, entry &+ (isWide ? 36 : 20))
       }
     case 6:
       guard count == 1 else { throw .invalid }
-      guard isSelf(try short(address, context)) else {
-        return try put(Status.badDomain.rawValue, address &+ 12, context)
+      guard domain.isSelf(try short(address)) else {
+        return try put(Status.badDomain.rawValue, address &+ 12)
       }
-      try put(UInt32(1), address &+ 4, context)
-      try put(UInt32(1), address &+ 8, context)
-      try put(Status.okay.rawValue, address &+ 12, context)
+      try put(UInt32(1), address &+ 4)
+      try put(UInt32(1), address &+ 8)
+      try put(Status.okay.rawValue, address &+ 12)
     // Version 2 is as unknown as before there was one.
     case 8:
-      let wanted = try half(address, context)
-      try put(UInt32(1), address, context)
+      let wanted = try half(address)
+      try put(UInt32(1), address)
       guard wanted == 1 else { throw wanted == 2 ? .notImplemented : .invalid }
     case 10:
-      guard isSelf(try short(address, context)) else { throw .noSuchProcess }
-      try put(UInt32(1), address &+ 4, context)
+      guard domain.isSelf(try short(address)) else { throw .noSuchProcess }
+      try put(UInt32(1), address &+ 4)
     default: throw .notImplemented
     }
   }
 
   /// GNTTABOP_setup_table: domain, how many frames, status, where their numbers go: the one frame there is.
-  private func setUpGrants(_ entry: UInt64, _ context: HypercallContext) throws(XenError) {
-    let wanted = try half(entry &+ 4, context)
+  private func setUpGrants(_ entry: UInt64) throws(XenError) {
+    let wanted = try half(entry &+ 4)
     let status: Status =
-      !isSelf(try short(entry, context)) ? .badDomain : wanted <= 1 ? .okay : .generalError
+      !domain.isSelf(try short(entry)) ? .badDomain : wanted <= 1 ? .okay : .generalError
     if status == .okay, wanted == 1 {
-      let list = try long(entry &+ (layout == .bits64 ? 16 : 12), context)
-      try putLong(XenMachine.grantTableFrame(memory), list, context)
+      let list = try long(entry &+ (layout == .bits64 ? 16 : 12))
+      try putLong(XenMachine.grantTableFrame(memory), list)
     }
-    try put(status.rawValue, entry &+ 8, context)
+    try put(status.rawValue, entry &+ 8)
   }
 
   private func grantEntry(_ reference: UInt32) -> UnsafeMutableRawPointer? {
@@ -114,25 +116,25 @@ extension Domain {
     return frames.bytes(XenMachine.grantTableFrame(memory)).map { $0 + 8 * Int(reference) }
   }
 
-  /// The frame that an entry grants. A copy is judged: the guest can change the entry meanwhile.
+  /// The frame that an entry domain.grants. A copy is judged: the guest can change the entry meanwhile.
   private func grantedFrame(_ reference: UInt32, readOnly: Bool, maps: Bool) -> Result<UInt64, Status> {
     guard let entry = grantEntry(reference) else { return .failure(.badReference) }
     let word = entry.load(as: UInt64.self)
     let flags = UInt16(truncatingIfNeeded: word)
     let mask = Flag.type | (maps ? Flag.subPage : 0)
-    guard flags & mask == Flag.permitsAccess, UInt16(truncatingIfNeeded: word >> 16) == Self.ownNumber,
+    guard flags & mask == Flag.permitsAccess, UInt16(truncatingIfNeeded: word >> 16) == Domain.ownNumber,
       readOnly || flags & Flag.readOnly == 0
     else { return .failure(.generalError) }
     return frames.isOwned(word >> 32) ? .success(word >> 32) : .failure(.badPage)
   }
 
   /// GNTTABOP_map_grant_ref: host_addr, flags, ref, dom; status, handle, dev_bus_addr.
-  private func mapGrant(_ entry: UInt64, _ context: HypercallContext) throws(XenError) -> Status {
-    let address = try quad(entry, context)
-    let flags = try half(entry &+ 8, context)
-    let reference = try half(entry &+ 12, context)
+  private func mapGrant(_ entry: UInt64) throws(XenError) -> Status {
+    let address = try quad(entry)
+    let flags = try half(entry &+ 8)
+    let reference = try half(entry &+ 12)
     guard flags & (Flag.mapsDevice | Flag.mapsHost) != 0 else { return .badReference }
-    guard try short(entry &+ 16, context) == Self.ownNumber else { return .badDomain }
+    guard try short(entry &+ 16) == Domain.ownNumber else { return .badDomain }
     let isReadOnly = flags & Flag.mapsReadOnly != 0
     let frame: UInt64
     switch grantedFrame(reference, readOnly: isReadOnly, maps: true) {
@@ -141,7 +143,7 @@ extension Domain {
     }
     let namesEntry = flags & Flag.namesEntry != 0
     if flags & Flag.mapsHost != 0 {
-      guard let place = grantPlace(address, namesEntry: namesEntry, context) else { return .generalError }
+      guard let place = grantPlace(address, namesEntry: namesEntry) else { return .generalError }
       let bits: UInt64 = 0x21 | (isReadOnly ? 0 : 0x42) | (flags & Flag.mapsForUser != 0 ? 4 : 0)
       do throws(XenError) {
         try tables.update(table: place.table, position: place.position, to: frame << 12 | bits)
@@ -152,42 +154,42 @@ extension Domain {
       let use = Flag.reading | (isReadOnly ? 0 : Flag.writing)
       place.storeBytes(of: place.load(as: UInt16.self) | use, as: UInt16.self)
     }
-    let handle = grants.nextHandle
-    grants.nextHandle &+= 1
-    grants.mappings[handle] = .init(
+    let handle = domain.grants.nextHandle
+    domain.grants.nextHandle &+= 1
+    domain.grants.mappings[handle] = .init(
       reference: reference, frame: frame, address: flags & Flag.mapsHost != 0 ? address : 0, isReadOnly: isReadOnly,
       namesEntry: namesEntry)
-    try put(handle, entry &+ 20, context)
-    try put(frame << 12, entry &+ 24, context)
+    try put(handle, entry &+ 20)
+    try put(frame << 12, entry &+ 24)
     return .okay
   }
 
   /// The last-level entry that a mapping's address names.
   private func grantPlace(
-    _ address: UInt64, namesEntry: Bool, _ context: HypercallContext
+    _ address: UInt64, namesEntry: Bool
   ) -> (table: UInt64, position: UInt64)? {
     if namesEntry {
       guard address & 7 == 0, tables.use(address >> 12) == .table1 else { return nil }
       return (address >> 12, address >> 3 & 511)
     }
-    return tables.leaf(address, root: context.root).map { ($0.table, $0.position) }
+    return tables.leaf(address, root: root).map { ($0.table, $0.position) }
   }
 
   /// GNTTABOP_unmap_grant_ref: host_addr, dev_bus_addr, handle; status.
-  private func unmapGrant(_ entry: UInt64, _ context: HypercallContext) throws(XenError) -> Status {
-    let address = try quad(entry, context)
-    let handle = try half(entry &+ 16, context)
-    guard let mapping = grants.mappings[handle] else { return .badHandle }
+  private func unmapGrant(_ entry: UInt64) throws(XenError) -> Status {
+    let address = try quad(entry)
+    let handle = try half(entry &+ 16)
+    guard let mapping = domain.grants.mappings[handle] else { return .badHandle }
     if address != 0 {
       guard mapping.address == address,
-        let place = grantPlace(address, namesEntry: mapping.namesEntry, context),
+        let place = grantPlace(address, namesEntry: mapping.namesEntry),
         let mapped = frames.entry(place.table, place.position)?.pointee, PageTables.frame(mapped) == mapping.frame,
         mapped & PageTables.present != 0, (mapped & PageTables.writable != 0) == !mapping.isReadOnly
       else { return .generalError }
       try tables.update(table: place.table, position: place.position, to: 0)
     }
-    grants.mappings[handle] = nil
-    let others = grants.mappings.values.filter { $0.reference == mapping.reference }
+    domain.grants.mappings[handle] = nil
+    let others = domain.grants.mappings.values.filter { $0.reference == mapping.reference }
     if let place = grantEntry(mapping.reference) {
       var ended = others.isEmpty ? Flag.reading : 0
       if others.allSatisfy({ $0.isReadOnly }) { ended |= Flag.writing }
@@ -197,15 +199,15 @@ extension Domain {
   }
 
   /// GNTTABOP_copy: source and destination (reference or frame, domain, offset), length, flags; status.
-  private func copyGrant(_ entry: UInt64, _ context: HypercallContext) throws(XenError) -> Status {
+  private func copyGrant(_ entry: UInt64) throws(XenError) -> Status {
     let isWide = layout == .bits64
     let half: UInt64 = isWide ? 16 : 8
-    let flags = try short(entry &+ 2 &* half &+ 2, context)
-    let length = Int(try short(entry &+ 2 &* half, context))
+    let flags = try short(entry &+ 2 &* half &+ 2)
+    let length = Int(try short(entry &+ 2 &* half))
     func part(_ place: UInt64) throws(XenError) -> (name: UInt64, domain: UInt16, offset: Int) {
       let word = layout.wordSize
       return (
-        try long(place, context), try short(place &+ word, context), Int(try short(place &+ word &+ 2, context))
+        try long(place), try short(place &+ word), Int(try short(place &+ word &+ 2))
       )
     }
     let (source, target) = (try part(entry), try part(entry &+ half))
@@ -213,8 +215,8 @@ extension Domain {
     for (part, isGrant, readOnly) in [
       (source, flags & Flag.copiesFromGrant != 0, true), (target, flags & Flag.copiesToGrant != 0, false),
     ] {
-      guard isSelf(part.domain) else { return .badDomain }
-      guard isGrant || part.domain == Self.self16 else { return .permissionDenied }
+      guard domain.isSelf(part.domain) else { return .badDomain }
+      guard isGrant || part.domain == Domain.self16 else { return .permissionDenied }
       if isGrant {
         switch grantedFrame(UInt32(truncatingIfNeeded: part.name), readOnly: readOnly, maps: false) {
         case .success(let frame): found.append(frame)

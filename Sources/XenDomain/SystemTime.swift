@@ -1,4 +1,4 @@
-import CStub
+import CSharedWords
 import Glibc
 import VMM
 
@@ -11,7 +11,7 @@ struct SystemTime {
 
   init() {
     start = monotonicNanoseconds()
-    firstTimestamp = cstub_timestamp()
+    firstTimestamp = host_timestamp()
   }
 
   var now: UInt64 { monotonicNanoseconds() &- start }
@@ -27,7 +27,7 @@ struct SystemTime {
   func update(_ info: UnsafeMutableRawPointer) {
     let place = info + 32
     let version = place.assumingMemoryBound(to: UInt32.self)
-    let (nanoseconds, timestamp) = (monotonicNanoseconds(), cstub_timestamp())
+    let (nanoseconds, timestamp) = (monotonicNanoseconds(), host_timestamp())
     let (elapsed, ticks) = (max(1, nanoseconds &- start), max(1, timestamp &- firstTimestamp))
     // nanoseconds = (ticks << shift) * multiplier >> 32, with a multiplier of 32 bits and as many digits as possible.
     var shift: Int8 = 0
@@ -41,13 +41,13 @@ struct SystemTime {
       shift -= 1
     }
     let multiplier = UInt32(min(ratio * 4_294_967_296, 4_294_967_295))
-    cstub_store(version, version.pointee | 1)
+    shared_store(version, version.pointee | 1)
     place.storeBytes(of: timestamp, toByteOffset: 8, as: UInt64.self)
     place.storeBytes(of: nanoseconds &- start, toByteOffset: 16, as: UInt64.self)
     place.storeBytes(of: multiplier, toByteOffset: 24, as: UInt32.self)
     place.storeBytes(of: shift, toByteOffset: 28, as: Int8.self)
     place.storeBytes(of: 0, toByteOffset: 29, as: UInt8.self)
-    cstub_store(version, version.pointee &+ 1)
+    shared_store(version, version.pointee &+ 1)
   }
 
   /// Wall-clock time at system time 0, in shared_info.

@@ -1,5 +1,5 @@
 /// An entry of a descriptor table, as a domain may have it (Xen's `check_descriptor` in arch/x86/pv/descriptor-tables.c).
-struct SegmentDescriptor {
+struct DomainDescriptor {
   let raw: UInt64
 
   init(_ raw: UInt64) { self.raw = raw }
@@ -31,7 +31,7 @@ struct SegmentDescriptor {
 
   /// What Xen would make of it; `nil` where it refuses it. Nothing is more privileged than the guest's kernel, and no gate
   /// leads elsewhere.
-  func checked(is64Bit: Bool) -> SegmentDescriptor? {
+  func checked(is64Bit: Bool) -> DomainDescriptor? {
     guard isPresent else { return self }
     let kernelLevel: UInt8 = is64Bit ? 3 : 1
     let level = max(privilegeLevel, kernelLevel)
@@ -49,7 +49,7 @@ struct SegmentDescriptor {
     } else {
       switch high >> 8 & 0xf {
       // The second half of a call gate.
-      case 0: return SegmentDescriptor(UInt64(self.high) << 32 | UInt64(low))
+      case 0: return DomainDescriptor(UInt64(self.high) << 32 | UInt64(low))
       case 0xc:
         let selector = low >> 16
         let isGuests = UInt64(selector >> 3) < Self.firstReserved || selector & 4 != 0
@@ -61,6 +61,6 @@ struct SegmentDescriptor {
       default: return nil
       }
     }
-    return SegmentDescriptor(UInt64(high) << 32 | UInt64(low))
+    return DomainDescriptor(UInt64(high) << 32 | UInt64(low))
   }
 }

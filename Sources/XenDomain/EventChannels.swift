@@ -2,7 +2,7 @@
 // each virtual processor, and a flag that there is something.
 
 import Boot
-import CStub
+import CSharedWords
 import Synchronization
 import VMM
 
@@ -64,18 +64,18 @@ extension Domain {
   }
 
   func isPending(_ port: UInt32) -> Bool {
-    port < layout.portLimit && cstub_load(word(sharedInfo, layout.pending, port)) & 1 << (port & 31) != 0
+    port < layout.portLimit && shared_load(word(sharedInfo, layout.pending, port)) & 1 << (port & 31) != 0
   }
 
   private func isMasked(_ port: UInt32) -> Bool {
-    cstub_load(word(sharedInfo, layout.mask, port)) & 1 << (port & 31) != 0
+    shared_load(word(sharedInfo, layout.mask, port)) & 1 << (port & 31) != 0
   }
 
   /// Makes a port pending, and its processor if the port is not masked.
   func raise(_ port: UInt32) {
     guard port > 0, port < layout.portLimit else { return }
     let bit: UInt32 = 1 << (port & 31)
-    guard cstub_set_bits(word(sharedInfo, layout.pending, port), bit) & bit == 0 else { return }
+    guard shared_set_bits(word(sharedInfo, layout.pending, port), bit) & bit == 0 else { return }
     for processor in processors {
       if case .polling(let ports, _) = processor.rest, ports.contains(port) { wake(processor) }
     }
@@ -89,19 +89,19 @@ extension Domain {
     let processor = processors[channels[port].processor]
     let selector = port / UInt32(8 * layout.wordSize)
     let bit: UInt32 = 1 << (selector & 31)
-    let old = cstub_set_bits(word(processor.info, layout.selector, selector), bit)
+    let old = shared_set_bits(word(processor.info, layout.selector, selector), bit)
     guard old & bit == 0 else { return }
     setPending(processor)
   }
 
-  func setPending(_ processor: VirtualProcessor) {
+  func setPending(_ processor: DomainProcessor) {
     // The flag is the first byte of vcpu_info; the mask, which only the processor itself changes, is the second.
     processor.info.storeBytes(of: 1, as: UInt8.self)
     if processor.rest == .blocked { wake(processor) }
     processor.doorbell.ring()
   }
 
-  func wake(_ processor: VirtualProcessor) {
+  func wake(_ processor: DomainProcessor) {
     processor.rest = .none
     processor.doorbell.ring()
   }
@@ -110,7 +110,7 @@ extension Domain {
   func unmask(_ port: UInt32) throws(XenError) {
     guard port < layout.portLimit, channels.isValid(port) else { throw .invalid }
     let bit: UInt32 = 1 << (port & 31)
-    guard cstub_clear_bits(word(sharedInfo, layout.mask, port), bit) & bit != 0, isPending(port) else { return }
+    guard shared_clear_bits(word(sharedInfo, layout.mask, port), bit) & bit != 0, isPending(port) else { return }
     markPending(port)
   }
 
@@ -127,7 +127,7 @@ extension Domain {
     default: break
     }
     channels.bind(port, .free)
-    _ = cstub_clear_bits(word(sharedInfo, layout.pending, port), 1 << (port & 31))
+    _ = shared_clear_bits(word(sharedInfo, layout.pending, port), 1 << (port & 31))
   }
 
   /// EVTCHNOP_send.
@@ -136,10 +136,10 @@ extension Domain {
     case .store:
       if store.serve() { raise(port) }
     case .console:
-      console.drain()
-      // What found no room before may have some now.
-      _ = console.fill()
-      raise(port)
+      // Told only when something moved: a domain that notifies us for every notification would never rest.
+      let hasMoved = console.drain()
+      console.offerRoom()
+      if console.takeInput() || hasMoved { raise(port) }
     case .interdomain(let other): raise(other)
     case .interprocessor: raise(port)
     case .unbound: break
@@ -148,14 +148,15 @@ extension Domain {
   }
 
   /// A virtual interrupt of one processor.
-  func raise(virtualInterrupt number: Int, _ processor: VirtualProcessor) {
+  func raise(virtualInterrupt number: Int, _ processor: DomainProcessor) {
     raise(processor.virtualInterruptPorts[number])
   }
 
   /// What came from outside or is due, and who it wakes.
-  func lookAround(_ processor: VirtualProcessor) {
-    if inputArrived.exchange(false, ordering: .acquiringAndReleasing), console.fill() {
-      raise(XenMachine.consolePort)
+  func lookAround(_ processor: DomainProcessor) {
+    if processor.number == 0 {
+      console.offerRoom()
+      if console.takeInput() { raise(XenMachine.consolePort) }
     }
     let now = monotonicNanoseconds()
     if now >= processor.timer, processor.rest == .none || processor.timerPeriod == 0 {
@@ -179,7 +180,7 @@ extension Domain {
   }
 
   /// Whether nothing can wake the processor any more: no timer, and every port masked that somebody else could raise.
-  func isHaltedForGood(_ processor: VirtualProcessor) -> Bool {
+  func isHaltedForGood(_ processor: DomainProcessor) -> Bool {
     guard processor.isUp else { return true }
     guard processor.rest != .none, processor.deadline == .max, nextWatchdog == .max else { return false }
     if case .polling = processor.rest { return false }

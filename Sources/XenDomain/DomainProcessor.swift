@@ -1,9 +1,9 @@
-import Sandbox
 import VMM
 
-/// A virtual processor as the hypervisor sees it: what its guest has registered, and where it is. The general registers
-/// are with whoever executes.
-final class VirtualProcessor {
+/// A virtual processor in its domain: registers, what its kernel has registered, and where it is.
+///
+/// Used on its own thread with the domain's lock held; others' processors change it only with the lock, too.
+public final class DomainProcessor {
   /// Ring 3 is all there is, so the mode is the hypervisor's knowledge: SYSCALL is a hypercall in one and the guest's own
   /// system call in the other, and each has page tables of its own.
   enum Mode {
@@ -36,21 +36,26 @@ final class VirtualProcessor {
     case polling(ports: [UInt32], deadline: UInt64)
   }
 
+  unowned let domain: Domain
   let number: Int
-  let doorbell: Doorbell
+  let doorbell: any DomainDoorbell
+  /// As they are while guest code does not run.
+  public internal(set) var registers = DomainRegisters()
   /// Its `struct vcpu_info`, in guest memory.
   var info: UnsafeMutableRawPointer
   var isInitialised = false
   var isUp = false
   /// Registers to begin with, when another processor has set it up.
-  var start: UserRegisters?
+  var start: DomainRegisters?
 
   /// Whether user mode has the kernel's page tables: of 32 bits, where the kernel is at level 1 and the tables themselves
   /// can tell it from user code.
   let sharesRoot: Bool
   var mode = Mode.kernel
   /// The selectors that user code of a 32-bit guest was entered with.
-  var userSelectors: (code: UInt64, stack: UInt64) = (Selectors.userCode32, Selectors.userData32)
+  var userSelectors: (code: UInt64, stack: UInt64) = (
+    UInt64(Selectors.userCode32), UInt64(Selectors.userData32)
+  )
   /// Machine frames of the roots; 0 for a user root that there is not.
   var kernelRoot: UInt64 = 0
   var userRoot: UInt64 = 0
@@ -90,16 +95,22 @@ final class VirtualProcessor {
   var runstate = RunState()
 
   /// How often it ran guest code again after each cause.
-  var trapCounts: [String: UInt64] = [:]
+  var trapCounts = TrapCounts()
   var modeSwitchCount: UInt64 = 0
   var upcallCount: UInt64 = 0
 
-  init(number: Int, info: UnsafeMutableRawPointer, doorbell: Doorbell, sharesRoot: Bool) {
+  /// Of the page fault in work; kept, so that answering it allocates nothing.
+  var runs: [PageRun] = []
+
+  init(_ domain: Domain, number: Int, info: UnsafeMutableRawPointer, doorbell: any DomainDoorbell) {
+    self.domain = domain
     self.number = number
-    self.sharesRoot = sharesRoot
+    sharesRoot = domain.layout == .bits32
     self.info = info
     self.doorbell = doorbell
   }
+
+  var layout: SharedLayout { domain.layout }
 
   var root: UInt64 { mode == .kernel || sharesRoot ? kernelRoot : userRoot }
 
@@ -122,27 +133,76 @@ final class VirtualProcessor {
     return timer
   }
 
-  func count(_ cause: String, _ times: UInt64 = 1) { trapCounts[cause, default: 0] &+= times }
-}
-
-/// How long a processor was in each state (`struct vcpu_runstate_info`).
-struct RunState {
-  enum Kind: UInt32 {
-    case running, runnable, blocked, offline
+  /// MMUEXT_NEW_BASEPTR.
+  func setKernelRoot(_ root: UInt64) throws(XenError) {
+    domain.removeStaleTranslations()
+    try domain.tables.getRoot(root)
+    if kernelRootIsCounted { domain.tables.put(kernelRoot) }
+    kernelRootIsCounted = true
+    kernelRoot = root
   }
 
-  private(set) var kind = Kind.offline
-  private(set) var since = monotonicNanoseconds()
-  private(set) var times: [UInt64] = [0, 0, 0, 0]
-  /// Where the guest wants to see it; 0 where it does not.
-  var area: UInt64 = 0
-  /// Whether what the guest sees there is old.
-  var isStale = false
+  // MARK: Memory as its kernel sees it
 
-  mutating func change(to new: Kind, at now: UInt64) {
-    guard new != kind else { return }
-    isStale = true
-    times[Int(kind.rawValue)] &+= now &- since
-    (kind, since) = (new, now)
+  func read<Value: FixedWidthInteger & BitwiseCopyable>(
+    _ type: Value.Type, _ address: UInt64, root: UInt64
+  ) throws(XenError) -> Value {
+    try domain.read(type, address, root: root)
   }
+
+  func write<Value: FixedWidthInteger & BitwiseCopyable>(
+    _ value: Value, to address: UInt64, root: UInt64
+  ) throws(XenError) {
+    try domain.write(value, to: address, root: root)
+  }
+
+  /// What is at RIP, as far as it can be read.
+  func instructionBytes() -> InstructionBytes {
+    var bytes = InstructionBytes()
+    while bytes.count < InstructionBytes.limit,
+      let byte = try? domain.read(UInt8.self, registers.rip &+ UInt64(bytes.count), root: root)
+    {
+      bytes.append(byte)
+    }
+    return bytes
+  }
+
+  /// Before its first instruction: on the boot stack, RSI naming start_info.
+  func begin(_ start: XenDomainStart) {
+    registers = DomainRegisters()
+    (registers.rip, registers.rsp, registers.rsi) = (start.entry, start.stack, start.startInfo)
+    if layout == .bits32 { registers.setSegments(code: Selectors.kernelCode32, stack: Selectors.kernelData32) }
+  }
+
+  func takeRegisters(of state: MachineState) {
+    let from = state.general
+    (registers.rax, registers.rbx, registers.rcx, registers.rdx) = (from.rax, from.rbx, from.rcx, from.rdx)
+    (registers.rsi, registers.rdi, registers.rsp, registers.rbp) = (from.rsi, from.rdi, from.rsp, from.rbp)
+    (registers.r8, registers.r9, registers.r10, registers.r11) = (from.r8, from.r9, from.r10, from.r11)
+    (registers.r12, registers.r13, registers.r14, registers.r15) = (from.r12, from.r13, from.r14, from.r15)
+    (registers.rip, registers.rflags) = (from.rip, from.rflags)
+    (registers.fsBase, registers.gsBase) = (state.system.fs.base, state.system.gs.base)
+  }
+
+  /// For reports: what a machine's state has of it.
+  func copyRegisters(to state: inout MachineState) {
+    let from = registers
+    (state.general.rax, state.general.rbx, state.general.rcx, state.general.rdx) = (
+      from.rax, from.rbx, from.rcx, from.rdx
+    )
+    (state.general.rsi, state.general.rdi, state.general.rsp, state.general.rbp) = (
+      from.rsi, from.rdi, from.rsp, from.rbp
+    )
+    (state.general.r8, state.general.r9, state.general.r10, state.general.r11) = (from.r8, from.r9, from.r10, from.r11)
+    (state.general.r12, state.general.r13, state.general.r14, state.general.r15) = (
+      from.r12, from.r13, from.r14, from.r15
+    )
+    (state.general.rip, state.general.rflags) = (from.rip, from.rflags)
+    state.system.cs = Selectors.code(from.cs, layout)
+    state.system.ss = Selectors.data(from.ss, layout)
+    (state.system.fs.base, state.system.gs.base) = (from.fsBase, from.gsBase)
+    state.system.cr3 = root << 12
+  }
+
+  func count(_ cause: TrapCounts.Cause, _ times: UInt64 = 1) { trapCounts.add(cause, times) }
 }

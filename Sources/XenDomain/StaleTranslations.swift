@@ -1,10 +1,12 @@
 /// Translations that guest code may still have and the page tables no longer say.
-struct StaleTranslations: Equatable {
+public struct StaleTranslations: Sendable, Equatable {
   /// More than this many pieces are dearer to remove one by one than to bring back what is still needed.
   private static let limit = 256
 
-  private(set) var ranges: [Range<UInt64>] = []
-  private(set) var isEverything = false
+  /// Of addresses; empty when everything is stale.
+  public private(set) var ranges: [Range<UInt64>] = []
+  /// Whether nothing of what was known is true any more.
+  public private(set) var isEverything = false
 
   var isEmpty: Bool { ranges.isEmpty && !isEverything }
 
@@ -21,20 +23,12 @@ struct StaleTranslations: Equatable {
   }
 
   mutating func addEverything() {
-    ranges = []
+    ranges.removeAll(keepingCapacity: true)
     isEverything = true
   }
 
   mutating func removeAll() {
-    ranges = []
+    ranges.removeAll(keepingCapacity: true)
     isEverything = false
   }
-}
-
-/// Whatever keeps translations: an executor of guest code. A domain tells it what is gone.
-protocol TranslationKeeper: AnyObject {
-  /// Returns when no processor can use them any more.
-  func remove(_ stale: StaleTranslations)
-  /// No translation of this root is needed again; its frame may become the root of something else.
-  func forget(root: UInt64)
 }

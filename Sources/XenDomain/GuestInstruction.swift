@@ -1,9 +1,7 @@
-import Sandbox
-
 /// As much of an instruction as the hypervisor must understand: prefixes, opcode, ModRM with its address, immediates by
 /// whoever reads on. Addresses of 64-bit code only.
 struct GuestInstruction {
-  private let bytes: [UInt8]
+  private let bytes: InstructionBytes
   private(set) var position = 0
   private(set) var operandPrefix = false
   private(set) var repeats = false
@@ -13,7 +11,7 @@ struct GuestInstruction {
   private(set) var modRM: UInt8 = 0
 
   /// - Parameter bytes: what could be read at RIP, at most 15.
-  init?(_ bytes: [UInt8], is64Bit: Bool = true) {
+  init?(_ bytes: InstructionBytes, is64Bit: Bool = true) {
     self.bytes = bytes
     prefixes: while let byte = next() {
       switch byte {
@@ -52,7 +50,7 @@ struct GuestInstruction {
   mutating func immediate32() -> Int32? {
     guard position + 4 <= bytes.count else { return nil }
     defer { position += 4 }
-    return bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: position, as: Int32.self) }
+    return bytes.word(at: position)
   }
 
   mutating func readModRM() -> Bool {
@@ -66,7 +64,7 @@ struct GuestInstruction {
   var namesMemory: Bool { modRM < 0xc0 }
 
   /// The address that ModRM names, behind which the instruction must end but for `immediateSize` bytes.
-  mutating func address(_ registers: UserRegisters, immediateSize: Int = 0) -> UInt64? {
+  mutating func address(_ registers: DomainRegisters, immediateSize: Int = 0) -> UInt64? {
     var address: UInt64 = 0
     let mode = modRM >> 6
     var displacementSize = mode == 1 ? 1 : mode == 2 ? 4 : 0
@@ -91,56 +89,11 @@ struct GuestInstruction {
       address &+= UInt64(bitPattern: Int64(Int8(bitPattern: byte)))
     } else if displacementSize == 4 {
       guard position + 4 <= bytes.count else { return nil }
-      let value = bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: position, as: Int32.self) }
+      let value = bytes.word(at: position)
       position += 4
       address &+= UInt64(bitPattern: Int64(value))
     }
     if isRelative { address &+= registers.rip &+ UInt64(position + immediateSize) }
     return address
-  }
-}
-
-extension UserRegisters {
-  /// By the processor's numbers.
-  func general(_ number: Int) -> UInt64 {
-    switch number {
-    case 0: rax
-    case 1: rcx
-    case 2: rdx
-    case 3: rbx
-    case 4: rsp
-    case 5: rbp
-    case 6: rsi
-    case 7: rdi
-    case 8: r8
-    case 9: r9
-    case 10: r10
-    case 11: r11
-    case 12: r12
-    case 13: r13
-    case 14: r14
-    default: r15
-    }
-  }
-
-  mutating func setGeneral(_ number: Int, _ value: UInt64) {
-    switch number {
-    case 0: rax = value
-    case 1: rcx = value
-    case 2: rdx = value
-    case 3: rbx = value
-    case 4: rsp = value
-    case 5: rbp = value
-    case 6: rsi = value
-    case 7: rdi = value
-    case 8: r8 = value
-    case 9: r9 = value
-    case 10: r10 = value
-    case 11: r11 = value
-    case 12: r12 = value
-    case 13: r13 = value
-    case 14: r14 = value
-    default: r15 = value
-    }
   }
 }

@@ -3,22 +3,21 @@
 // Nothing here knows how guest code is executed. Hypercalls take and change registers; what of the guest's address space
 // is no longer true after a change goes to a `TranslationKeeper`, whoever that is.
 //
-//     Domain.swift             what there is, memory as the guest sees it
-//     TrapDelivery.swift       exceptions, upcalls and the guest's system calls, into its kernel and back (iret)
-//     Hypercalls….swift        by subject
-//     PrivilegedInstructions   what a guest kernel executes all the same
+//     Domain                what all processors share; memory as the guest sees it
+//     DomainProcessor       one of them: registers, what its kernel has registered; into the kernel and back (iret)
+//     Hypercall, …Calls     hypercalls by subject
+//     InstructionEmulation  what a guest kernel executes all the same
+//     DomainRunLoop         all of it, around an executor
 //
 // One lock for all of it: hypercalls of several processors take turns. Guest code runs without it.
 
 import Boot
-import CStub
 import Glibc
-import Sandbox
 import Synchronization
 import VMM
 
 /// The state of one domain.
-final class Domain: @unchecked Sendable {
+public final class Domain: @unchecked Sendable {
   // Unchecked: everything is used with `lock` held, but for what the guest shares, which is atomic.
 
   /// How a domain ends.
@@ -29,14 +28,16 @@ final class Domain: @unchecked Sendable {
 
   let lock = Mutex(())
   let memory: GuestMemory
-  let bus: Bus
-  let layout: SharedLayout
+  /// By the width of its words.
+  public let layout: SharedLayout
   var tables: PageTables
-  let processors: [VirtualProcessor]
-  weak var translations: (any TranslationKeeper)?
+  private(set) var processors: [DomainProcessor] = []
+  /// Whoever is to be told what of the domain's page tables is no longer true.
+  public weak var translations: (any TranslationKeeper)?
   var ending: Ending?
   var store: XenStore
-  let console: ConsoleRing
+  /// The hypervisor's end of it.
+  public let console: XenConsole
   var channels = EventChannels()
   let time = SystemTime()
   /// The machine-to-physical table, by frame from `XenMachine.firstFrame` on.
@@ -47,8 +48,6 @@ final class Domain: @unchecked Sendable {
   /// VM_ASSIST: bits by type.
   var assists: UInt64 = 0
   let sharedInfo: UnsafeMutableRawPointer
-  /// Input has come in at the console's port.
-  let inputArrived = Atomic<Bool>(false)
   /// How often each hypercall was made, and how often each was refused as not implemented.
   var hypercallCounts = [UInt64](repeating: 0, count: 64)
   var notImplementedCounts: [String: UInt64] = [:]
@@ -60,10 +59,14 @@ final class Domain: @unchecked Sendable {
   var frames: MachineFrames { tables.frames }
 
   /// The domain that the domain builder left in memory.
+  /// - Parameters:
+  ///   - console: gets what the domain prints.
+  ///   - doorbells: one for each processor.
   /// - Returns: `nil` when the image has spoilt what the builder made.
-  init?(memory: GuestMemory, bus: Bus, doorbells: [Doorbell], start: XenDomainStart) {
+  public init?(
+    memory: GuestMemory, console: any SerialSink, doorbells: [any DomainDoorbell], start: XenDomainStart
+  ) {
     self.memory = memory
-    self.bus = bus
     layout = start.is64Bit ? .bits64 : .bits32
     let sharedFrame = XenMachine.sharedInfoFrame(memory)
     let frames = MachineFrames(memory)
@@ -78,23 +81,23 @@ final class Domain: @unchecked Sendable {
     else { return nil }
     self.sharedInfo = sharedInfo
     store = XenStore(page: storePage, domain: Int(Self.ownNumber))
-    console = ConsoleRing(page: consolePage, bus: bus)
+    self.console = XenConsole(ConsoleRing(page: consolePage), sink: console)
+    pseudoPhysical = (0..<UInt64(frames.all.count)).map { $0 }
     processors = doorbells.enumerated().map { number, doorbell in
       let info = sharedInfo + 64 * number
       // Upcalls are masked until the guest is ready for them.
       info.storeBytes(of: 1, toByteOffset: 1, as: UInt8.self)
-      return VirtualProcessor(number: number, info: info, doorbell: doorbell, sharesRoot: !isWide)
+      return DomainProcessor(self, number: number, info: info, doorbell: doorbell)
     }
-    pseudoPhysical = (0..<UInt64(frames.all.count)).map { $0 }
     processors[0].kernelRoot = root
     processors[0].isInitialised = true
     processors[0].isUp = true
+    processors[0].begin(start)
     channels.bind(XenMachine.storePort, .store)
     channels.bind(XenMachine.consolePort, .console)
     time.writeWallClock(sharedInfo, offset: layout.wallClock)
     for processor in processors { time.update(processor.info) }
     processors[0].runstate.change(to: .running, at: monotonicNanoseconds())
-    console.listen()
   }
 
   private static func word(_ page: UnsafeMutableRawPointer, _ offset: Int, _ isWide: Bool) -> UInt64 {
@@ -123,6 +126,24 @@ final class Domain: @unchecked Sendable {
 
   func countNotHonoured(_ what: NotHonoured) { notHonouredCounts[what, default: 0] &+= 1 }
 
+  func count(hypercall number: UInt64, _ times: UInt64 = 1) {
+    if number < UInt64(hypercallCounts.count) { hypercallCounts[Int(number)] &+= times }
+  }
+
+  /// Hypercalls whose first argument is an operation.
+  private static let callsWithOperations: Set<UInt64> = [12, 17, 20, 24, 29, 30, 32, 33]
+  /// A guest that tries all numbers must not fill the monitor's memory.
+  private static let notImplementedLimit = 200
+
+  func countNotImplemented(_ number: UInt64, operation: UInt64) {
+    let key = HypercallName.of(number) + (Self.callsWithOperations.contains(number) ? " \(operation)" : "")
+    guard notImplementedCounts[key] != nil || notImplementedCounts.count < Self.notImplementedLimit else { return }
+    notImplementedCounts[key, default: 0] &+= 1
+  }
+
+  /// VMASST_TYPE_architectural_iopl: the guest has its I/O privilege level in RFLAGS, as on a bare machine.
+  var showsIOPrivilege: Bool { assists & 1 << 4 != 0 }
+
   /// DOMID_SELF, and the number of the only domain that there is.
   static let self16: UInt16 = 0x7ff0
   static let ownNumber: UInt16 = 1
@@ -135,6 +156,41 @@ final class Domain: @unchecked Sendable {
     guard self.ending == nil else { return }
     self.ending = ending
     for processor in processors { processor.doorbell.ring() }
+  }
+
+  /// Where a 64-bit domain sees the machine-to-physical table.
+  static let machineToPhysical: UInt64 = 0xffff_8000_0000_0000
+  /// One entry of the machine-to-physical table; `nil` beyond it. What is no frame of the domain's has none.
+  func pseudoPhysicalFrame(_ machineFrame: UInt64) -> UInt64? {
+    frames.index(machineFrame).map { pseudoPhysical[$0] }
+  }
+
+  func change(_ table: UInt64, _ position: UInt64, to value: UInt64) throws(XenError) {
+    // What a page holds is checked when it becomes a table: nobody may write to it any more by then.
+    if tables.use(table) != .table1 { removeStaleTranslations() }
+    try tables.update(table: table, position: position, to: value)
+  }
+
+  /// As above, or an ordinary store where the frame is no page table.
+  func changeOrStore(_ frame: UInt64, _ position: UInt64, to value: UInt64) throws(XenError) {
+    if tables.use(frame).level != nil { return try change(frame, position, to: value) }
+    guard tables.isWritable(frame), let entry = frames.entry(frame, position) else { throw .invalid }
+    entry.pointee = value
+  }
+
+  /// What it counts, by name.
+  var details: [String: UInt64] {
+    var details: [String: UInt64] = [:]
+    for (number, count) in hypercallCounts.enumerated() where count > 0 {
+      details["hypercall: \(HypercallName.of(UInt64(number)))"] = count
+    }
+    for (name, count) in notImplementedCounts { details["hypercall refused with -ENOSYS: \(name)"] = count }
+    for (what, count) in notHonouredCounts { details["not honoured: \(what.rawValue)"] = count }
+    details["page-table entries written"] = tables.updateCount
+    details["page tables validated"] = tables.validationCount
+    details["mappings made"] = pageFaultMappings
+    details["pages mapped"] = pagesMapped
+    return details
   }
 
   // MARK: Memory as the guest sees it
@@ -161,13 +217,30 @@ final class Domain: @unchecked Sendable {
     _ type: Value.Type, _ address: UInt64, root: UInt64
   ) throws(XenError) -> Value {
     let size = MemoryLayout<Value>.size
-    if Int(address & 4095) + size <= 4096 {
-      guard let leaf = tables.leaf(address, root: root), leaf.isPresent,
-        let page = frames.bytes(PageTables.frame(leaf.entry))
-      else { throw .badAddress }
-      return (page + Int(address & 4095)).loadUnaligned(as: Value.self)
+    if Int(address & 4095) + size <= 4096 { return try bytes(address, root: root).loadUnaligned(as: Value.self) }
+    var value: Value = 0
+    for position in 0..<size {
+      let byte = try bytes(address &+ UInt64(position), root: root).load(as: UInt8.self)
+      value |= Value(truncatingIfNeeded: byte) << Value(truncatingIfNeeded: 8 * position)
     }
-    return try read(address, count: size, root: root).withUnsafeBytes { $0.loadUnaligned(as: Value.self) }
+    return value
+  }
+
+  /// Where a byte that can be read is, and what follows it in its page.
+  private func bytes(_ address: UInt64, root: UInt64) throws(XenError) -> UnsafeMutableRawPointer {
+    guard let leaf = tables.leaf(address, root: root), leaf.isPresent,
+      let page = frames.bytes(PageTables.frame(leaf.entry))
+    else { throw .badAddress }
+    return page + Int(address & 4095)
+  }
+
+  /// The same of one that can be written; the page tables say that it was.
+  private func writableBytes(_ address: UInt64, root: UInt64) throws(XenError) -> UnsafeMutableRawPointer {
+    guard let leaf = tables.leaf(address, root: root), leaf.isPresent, leaf.isWritable,
+      let page = frames.bytes(PageTables.frame(leaf.entry))
+    else { throw .badAddress }
+    frames.entry(leaf.table, leaf.position)?.pointee |= PageTables.accessed | PageTables.dirty
+    return page + Int(address & 4095)
   }
 
   /// Writes to the guest's memory as its own kernel could, and says so in the page tables.
@@ -191,22 +264,13 @@ final class Domain: @unchecked Sendable {
   func write<Value: FixedWidthInteger & BitwiseCopyable>(
     _ value: Value, to address: UInt64, root: UInt64
   ) throws(XenError) {
-    try write(withUnsafeBytes(of: value.littleEndian) { Array($0) }, to: address, root: root)
+    let size = MemoryLayout<Value>.size
+    if Int(address & 4095) + size <= 4096 {
+      return try writableBytes(address, root: root).storeBytes(of: value.littleEndian, as: Value.self)
+    }
+    for position in 0..<size {
+      let byte = UInt8(truncatingIfNeeded: value >> Value(truncatingIfNeeded: 8 * position))
+      try writableBytes(address &+ UInt64(position), root: root).storeBytes(of: byte, as: UInt8.self)
+    }
   }
-}
-
-/// Where things are in what the domain shares with its hypervisor, by the width of its words.
-enum SharedLayout {
-  case bits64, bits32
-
-  var wordSize: UInt64 { self == .bits64 ? 8 : 4 }
-  /// In shared_info.
-  var pending: Int { 2048 }
-  var mask: Int { self == .bits64 ? 2560 : 2176 }
-  var wallClock: Int { self == .bits64 ? 3072 : 2304 }
-  /// How many ports the two levels have.
-  var portLimit: UInt32 { self == .bits64 ? 4096 : 1024 }
-  /// In vcpu_info.
-  var selector: Int { self == .bits64 ? 8 : 4 }
-  var faultAddress: Int { self == .bits64 ? 16 : 8 }
 }

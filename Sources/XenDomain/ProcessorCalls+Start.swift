@@ -1,18 +1,18 @@
 // A processor's first state, all of it in one structure: there is no real mode that it would have to come from.
 
 import Boot
-import Sandbox
 import VMM
+import X86
 
-extension Domain {
+extension ProcessorCalls {
   /// VCPUOP_initialise.
   func initialise(
-    _ processor: VirtualProcessor, _ argument: UInt64, _ context: HypercallContext
+    _ processor: DomainProcessor, _ argument: UInt64
   ) throws(XenError) {
     guard !processor.isInitialised else { throw .exists }
     switch layout {
-    case .bits64: try initialise64(processor, argument, context)
-    case .bits32: try initialise32(processor, argument, context)
+    case .bits64: try initialise64(processor, argument)
+    case .bits32: try initialise32(processor, argument)
     }
     processor.isInitialised = true
     processor.doorbell.ring()
@@ -20,14 +20,14 @@ extension Domain {
 
   /// VCPUOP_initialise: `struct vcpu_guest_context` of 64 bits (arch-x86/xen.h).
   private func initialise64(
-    _ processor: VirtualProcessor, _ argument: UInt64, _ context: HypercallContext
+    _ processor: DomainProcessor, _ argument: UInt64
   ) throws(XenError) {
-    let bytes = try read(argument, count: 5168, root: context.root)
+    let bytes = try domain.read(argument, count: 5168, root: root)
     func quad(_ offset: Int) -> UInt64 {
       bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: UInt64.self) }
     }
     let user = 520
-    var registers = UserRegisters()
+    var registers = DomainRegisters()
     registers.r15 = quad(user)
     registers.r14 = quad(user + 8)
     registers.r13 = quad(user + 16)
@@ -47,7 +47,8 @@ extension Domain {
     registers.rflags = quad(user + 144) & ~(Flags.ioPrivilege | Flags.virtual8086) | Flags.interrupt
     registers.rsp = quad(user + 152)
     registers.fsBase = quad(5144)
-    guard isCanonical(registers.fsBase), isCanonical(quad(5152)), isCanonical(quad(5160)), isCanonical(registers.rip)
+    guard LinearAddress.isCanonical(registers.fsBase), LinearAddress.isCanonical(quad(5152)),
+      LinearAddress.isCanonical(quad(5160)), LinearAddress.isCanonical(registers.rip)
     else { throw .invalid }
     let inKernel: UInt64 = 4
     processor.mode = quad(512) & inKernel != 0 ? .kernel : .user
@@ -55,21 +56,21 @@ extension Domain {
     processor.otherGSBase = processor.mode == .kernel ? quad(5160) : quad(5152)
     let userRoot = quad(4984 + 8) >> 12
     guard processor.mode == .kernel || userRoot != 0 else { throw .invalid }
-    try setKernelRoot(quad(4984 + 24) >> 12, processor)
+    try processor.setKernelRoot(quad(4984 + 24) >> 12)
     if userRoot != 0 {
       try tables.getRoot(userRoot)
       processor.userRoot = userRoot
     }
     let descriptorCount = quad(4960)
-    guard descriptorCount <= SegmentDescriptor.firstReserved else { throw .invalid }
-    try setDescriptorTable(
-      (0..<Int((descriptorCount + 511) / 512)).map { quad(4832 + 8 * $0) }, count: descriptorCount, processor)
-    try setLocalDescriptorTable(quad(4816), count: quad(4824), processor)
+    guard descriptorCount <= DomainDescriptor.firstReserved else { throw .invalid }
+    try processor.setDescriptorTable(
+      (0..<Int((descriptorCount + 511) / 512)).map { quad(4832 + 8 * $0) }, count: descriptorCount)
+    try processor.setLocalDescriptorTable(quad(4816), count: quad(4824))
     for vector in 0..<256 {
       let (head, address) = (quad(720 + 16 * vector), quad(720 + 16 * vector + 8))
       processor.traps[vector] = .init(
         flags: UInt8(truncatingIfNeeded: head >> 8), codeSelector: UInt16(truncatingIfNeeded: head >> 16),
-        address: isCanonical(address) ? address : 0)
+        address: LinearAddress.isCanonical(address) ? address : 0)
     }
     processor.kernelStack = quad(4976)
     processor.eventCallback = .init(address: quad(5112), masksUpcalls: true)
@@ -82,14 +83,14 @@ extension Domain {
 
   /// The same structure of 32 bits.
   private func initialise32(
-    _ processor: VirtualProcessor, _ argument: UInt64, _ context: HypercallContext
+    _ processor: DomainProcessor, _ argument: UInt64
   ) throws(XenError) {
-    let bytes = try read(argument, count: 2800, root: context.root)
+    let bytes = try domain.read(argument, count: 2800, root: root)
     func half(_ offset: Int) -> UInt64 {
       UInt64(bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: UInt32.self) })
     }
     let user = 516
-    var registers = UserRegisters()
+    var registers = DomainRegisters()
     registers.rbx = half(user)
     registers.rcx = half(user + 4)
     registers.rdx = half(user + 8)
@@ -100,18 +101,18 @@ extension Domain {
     registers.rip = half(user + 32)
     registers.rflags = half(user + 40) & ~(Flags.ioPrivilege | Flags.virtual8086) | Flags.interrupt
     registers.rsp = half(user + 44)
-    (registers.cs, registers.ss) = (SandboxProcess.codeSelector32, SandboxProcess.dataSelector32)
+    registers.setSegments(code: Selectors.kernelCode32, stack: Selectors.kernelData32)
     let code = half(user + 36) & 0xffff
     processor.mode = code & 3 == 3 ? .user : .kernel
     processor.userSelectors = (code, half(user + 48) & 0xffff)
     // A root's frame number of more than 20 bits goes on in the low ones.
     let root = half(2728)
-    try setKernelRoot(root >> 12 | (root & 0xfff) << 20, processor)
+    try processor.setKernelRoot(root >> 12 | (root & 0xfff) << 20)
     let descriptorCount = half(2704)
-    guard descriptorCount <= SegmentDescriptor.firstReserved else { throw .invalid }
-    try setDescriptorTable(
-      (0..<Int((descriptorCount + 511) / 512)).map { half(2640 + 4 * $0) }, count: descriptorCount, processor)
-    try setLocalDescriptorTable(half(2632), count: half(2636), processor)
+    guard descriptorCount <= DomainDescriptor.firstReserved else { throw .invalid }
+    try processor.setDescriptorTable(
+      (0..<Int((descriptorCount + 511) / 512)).map { half(2640 + 4 * $0) }, count: descriptorCount)
+    try processor.setLocalDescriptorTable(half(2632), count: half(2636))
     for vector in 0..<256 {
       let head = half(584 + 8 * vector)
       processor.traps[vector] = .init(

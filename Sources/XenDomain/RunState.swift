@@ -1,0 +1,46 @@
+import VMM
+
+/// How long a processor was in each state (`struct vcpu_runstate_info`).
+struct RunState {
+  enum Kind: UInt32 {
+    case running, runnable, blocked, offline
+  }
+
+  private(set) var kind = Kind.offline
+  private(set) var since = monotonicNanoseconds()
+  private(set) var times: [UInt64] = [0, 0, 0, 0]
+  /// Where the guest wants to see it; 0 where it does not.
+  var area: UInt64 = 0
+  /// Whether what the guest sees there is old.
+  var isStale = false
+
+  mutating func change(to new: Kind, at now: UInt64) {
+    guard new != kind else { return }
+    isStale = true
+    times[Int(kind.rawValue)] &+= now &- since
+    (kind, since) = (new, now)
+  }
+}
+
+extension DomainProcessor {
+  /// Before the guest goes on: what it sees of its times is as new as it is.
+  func updateRunState() {
+    guard runstate.isStale, runstate.area != 0 else { return }
+    runstate.isStale = false
+    // The area was the guest's own idea, and may be gone.
+    try? writeRunState(runstate.area, root: kernelRoot)
+  }
+
+  /// `struct vcpu_runstate_info`: state, since when, nanoseconds in each state.
+  func writeRunState(_ address: UInt64, root: UInt64) throws(XenError) {
+    let now = monotonicNanoseconds()
+    let offset = layout.wordSize
+    try write(runstate.kind.rawValue, to: address, root: root)
+    try write(runstate.since &- domain.time.start, to: address &+ offset, root: root)
+    for position in runstate.times.indices {
+      let current = position == Int(runstate.kind.rawValue) ? now &- runstate.since : 0
+      try write(
+        runstate.times[position] &+ current, to: address &+ offset &+ 8 &+ 8 &* UInt64(position), root: root)
+    }
+  }
+}

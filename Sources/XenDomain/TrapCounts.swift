@@ -1,0 +1,48 @@
+/// How often guest code came back, by cause. Counting allocates nothing.
+struct TrapCounts {
+  /// What it came back for, in words.
+  enum Cause: Int, CaseIterable {
+    case interrupted, hypercall, hypercallByInterrupt, hypercallServed, systemCall, systemEntry, systemCall32,
+      softwareInterrupt, hostPageCall, identification, privileged, selector, pageMapped, tableStore, tableLoad,
+      lostUserCode
+
+    var name: String {
+      switch self {
+      case .interrupted: "interrupted from outside"
+      case .hypercall: "hypercall (SYSCALL)"
+      case .hypercallByInterrupt: "hypercall (INT 82h)"
+      case .hypercallServed: "hypercall (SYSCALL), served in the sandbox"
+      case .systemCall: "system call of the guest's own"
+      case .systemEntry: "SYSENTER"
+      case .systemCall32: "SYSCALL in 32-bit code"
+      case .softwareInterrupt: "software interrupt"
+      case .hostPageCall: "call to the host's vsyscall page"
+      case .identification: "CPUID by its prefix, emulated"
+      case .privileged: "privileged instruction, emulated"
+      case .selector: "segment selector, emulated"
+      case .pageMapped: "page fault, mapped"
+      case .tableStore: "store into a page table, emulated"
+      case .tableLoad: "machine-to-physical table, emulated"
+      case .lostUserCode: "user code that ended its process"
+      }
+    }
+  }
+
+  private static let vectorCount = 32
+  private var causes = [UInt64](repeating: 0, count: Cause.allCases.count)
+  private var exceptions = [UInt64](repeating: 0, count: vectorCount)
+
+  mutating func add(_ cause: Cause, _ times: UInt64) {
+    causes[cause.rawValue] &+= times
+  }
+
+  mutating func add(exception vector: UInt8) { exceptions[Int(vector) & (Self.vectorCount - 1)] &+= 1 }
+
+  /// By name, without those that did not occur.
+  var byName: [String: UInt64] {
+    var result: [String: UInt64] = [:]
+    for cause in Cause.allCases where causes[cause.rawValue] > 0 { result[cause.name] = causes[cause.rawValue] }
+    for (vector, count) in exceptions.enumerated() where count > 0 { result["exception \(vector)"] = count }
+    return result
+  }
+}
