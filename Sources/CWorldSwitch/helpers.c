@@ -134,7 +134,8 @@ GENERAL_ONLY static uint64_t interrupt_return(struct cws_state *state) {
     if (!has_descriptor(state, code, USER_CODE) || !has_descriptor(state, data, USER_DATA)) return 0;
     set_segments(system, CWS_SEGMENTS_OF_RETURN, system->return_selectors);
   }
-  set_flags(state, (flags_of(state) & ~RETURNED) | (flags & RETURNED));
+  // RF counts for breakpoints only, and while there are some, Swift carries IRET out.
+  set_flags(state, (flags_of(state) & ~RETURNED) | (flags & RETURNED & ~RF));
   state->general[RSP] = stack;
   return go_on(state, mode, rip);
 }

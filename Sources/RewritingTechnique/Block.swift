@@ -176,8 +176,9 @@ struct Site {
     /// Goes on at `rip`, on another page; the word can be set to the block that is there. Offsets in the code cache: of the
     /// word, and of what it holds unset.
     case across(UInt32, unlinked: UInt32)
-    /// Goes on at the RIP in the state block; RSP has grown by `released`, less for a call.
-    case indirect(released: Int32)
+    /// Goes on at the RIP in the state block; RSP has grown by `released`, less for a call. In a block of one instruction that
+    /// may be no branch, or one that is not taken.
+    case indirect(released: Int32, isBranch: Bool)
     /// Goes on at `rip`, but not before an interrupt could come: STI ends the block.
     case shadow
     /// An instruction that Swift carries out, by its place in the translator's list.

@@ -91,7 +91,7 @@ package final class CodeProbe {
 
   /// Runs up to an exception.
   package func run() -> Ending {
-    processor.isInShadow = false
+    processor.shadow = .none
     while true {
       if processor.stop.settle() { return .stopped }
       cws_load_x87(processor.block.state)

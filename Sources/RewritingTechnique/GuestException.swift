@@ -6,12 +6,12 @@ struct GuestException: Error, Equatable {
   var errorCode: UInt32?
   /// Linear address of a page fault, for CR2.
   var address: UInt64?
-  var isDebugFault = false
+  /// A #DB that comes before its instruction by DR7.GD.
+  var isDebugGuard = false
 
   static let divide = GuestException(vector: 0)
   static let debug = GuestException(vector: 1)
-  /// An instruction breakpoint: the only kind of #DB that comes before its instruction.
-  static let debugFault = GuestException(vector: 1, isDebugFault: true)
+  static let debugGuard = GuestException(vector: 1, isDebugGuard: true)
   static let breakpoint = GuestException(vector: 3)
   static let overflow = GuestException(vector: 4)
   static let boundRange = GuestException(vector: 5)
@@ -26,6 +26,16 @@ struct GuestException: Error, Equatable {
   static func stack(_ code: UInt32) -> GuestException { GuestException(vector: 12, errorCode: code) }
   static func notPresent(_ code: UInt32) -> GuestException { GuestException(vector: 11, errorCode: code) }
   static func invalidTask(_ code: UInt32) -> GuestException { GuestException(vector: 10, errorCode: code) }
+
+  /// The frame of a fault has RF set, so that a breakpoint on the instruction does not come again when it is restarted. The
+  /// frame of an instruction breakpoint has not: its handler decides (AMD64 APM vol. 2, 3.1.6).
+  var setsResumeFlag: Bool {
+    switch vector {
+    case 1: isDebugGuard
+    case 3, 4, 8: false
+    default: true
+    }
+  }
 
   /// The classes of AMD64 APM vol. 2, 8.2.9, that decide whether two make a double fault.
   var isContributory: Bool { vector == 0 || (10...13).contains(vector) }

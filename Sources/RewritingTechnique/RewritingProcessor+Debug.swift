@@ -1,14 +1,18 @@
 // Single steps and breakpoint registers (AMD64 APM vol. 2, 13.1).
 //
-// While the trap flag or a breakpoint is on, each block is one instruction and comes back to Swift, and while a breakpoint
-// is on, the view of the TLB is one that is always empty: so every instruction and every access can be looked at. The
-// resume flag is looked at and cleared when an instruction begins; at other times nothing depends on it.
+// While the trap flag, a breakpoint or the recording of branches is on, each block is one instruction and comes back to
+// Swift, and while a breakpoint is on, the view of the TLB is one that is always empty: so every instruction and every
+// access can be looked at.
+//
+// The resume flag counts for one instruction: it is looked at and cleared when that begins. IRET sets it, and so does a
+// repeated instruction between its rounds.
 
 import InstructionSet
 import VMM
 
 extension RewritingProcessor {
   static let resumeFlag: UInt64 = 0x1_0000
+  static let trapFlag: UInt64 = 0x100
 
   var hasBreakpoints: Bool { debug.dr7 & 0xff != 0 }
 
@@ -31,26 +35,47 @@ extension RewritingProcessor {
 
   /// Before an instruction.
   func beginStep() throws(Interruption) {
-    accessHits = 0
-    let resumes = systemFlags & Self.resumeFlag != 0
+    isResuming = systemFlags & Self.resumeFlag != 0
     systemFlags &= ~Self.resumeFlag
-    guard hasBreakpoints, !resumes else { return }
-    let found = hits(mode.bits == .bits64 ? rip : (system.cs.base &+ rip) & 0xffff_ffff, count: 1, kinds: [0])
-    if found != 0 {
-      debug.dr6 = debug.dr6 & ~0xf | found
-      throw .exception(.debugFault)
-    }
+    branchRecord.hasBranched = false
+    // MOV SS holds everything back, what its own operand has hit included.
+    if shadow == .everything { return }
+    accessHits = 0
+    guard hasBreakpoints, !isResuming else { return }
+    let found = hits(linearRIP, count: 1, kinds: [0])
+    if found != 0 { throw .exception(debugTrap(found)) }
   }
 
-  /// After one that completed, or after one round of a repeated one.
-  func finishStep(isTrapping: Bool) throws(Interruption) {
-    guard !isInShadow else { return }
+  /// After one that completed, or after one round of a repeated one. `isTrapping` is decided by RFLAGS.TF as it was before
+  /// the instruction; but for SYSCALL and SYSRET by what they have made of it, which their emulation has noted. (Seen on a
+  /// Zen 4: POPF and IRET that clear TF trap, those that set it don't; Linux' entry code relies on the other two.)
+  func finishStep() throws(Interruption) {
+    guard shadow != .everything else { return }
     let found = accessHits
     accessHits = 0
-    guard isTrapping || found != 0 else { return }
-    if found != 0 { debug.dr6 = debug.dr6 & ~0xf | found }
-    if isTrapping { debug.dr6 |= 0x4000 }
-    throw .exception(.debug)
+    let steps = isTrapping && (!branchRecord.stepsBranches || branchRecord.hasBranched)
+    guard steps || found != 0 else { return }
+    throw .exception(debugTrap(found | (steps ? DebugBit.singleStep : 0)))
+  }
+
+  /// Sets DR6 for a #DB. B0 to B3 say what this one is about; the other bits stay until software clears them
+  /// (AMD64 APM vol. 2, 13.1.1.3).
+  func debugTrap(_ bits: UInt64) -> GuestException {
+    debug.dr6 = debug.dr6 & ~DebugBit.breakpoints | bits
+    return .debug
+  }
+
+  /// What #DB switches off, so that its handler is left alone: general detect, and the recording and stepping of branches.
+  func enterDebugHandler() {
+    debug.dr7 &= ~DebugBit.generalDetect
+    if branchRecord.isOn || branchRecord.stepsBranches { modeChanged() }
+    branchRecord.switchOff()
+  }
+
+  /// The instruction at `source` has branched.
+  func noteBranch(from source: UInt64, to target: UInt64) {
+    branchRecord.hasBranched = true
+    branchRecord.noteBranch(from: source, to: target)
   }
 
   /// What an operand of `count` bytes is aligned to where that is checked: at most 16.

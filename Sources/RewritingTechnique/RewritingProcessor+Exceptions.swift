@@ -11,13 +11,12 @@ extension RewritingProcessor {
     counters.count(.exceptionDelivered)
     var exception = first
     while true {
+      if exception.vector == 1 { enterDebugHandler() }
       if let address = exception.address { system.cr2 = address }
-      // A fault's frame has RF set, so that a breakpoint on the instruction does not come again.
-      let isFault = ![1, 3, 4, 8].contains(exception.vector) || exception.isDebugFault
+      let resume = exception.setsResumeFlag ? Self.resumeFlag : 0
       do throws(Interruption) {
         try deliver(
-          exception.vector, errorCode: exception.errorCode, flags: rflags | (isFault ? 0x1_0000 : 0), isSoftware: false,
-          returnRIP: rip)
+          exception.vector, errorCode: exception.errorCode, flags: rflags | resume, isSoftware: false, returnRIP: rip)
         return nil
       } catch {
         switch error {
@@ -72,15 +71,24 @@ extension RewritingProcessor {
   func deliver(
     _ vector: UInt8, errorCode: UInt32?, flags: UInt64, isSoftware: Bool, returnRIP: UInt64
   ) throws(Interruption) {
-    guard system.cr0 & 1 != 0 else {
+    let source = rip
+    if system.cr0 & 1 == 0 {
       try deliverReal(vector, flags: flags, isSoftware: isSoftware, returnRIP: returnRIP)
-      return
-    }
-    guard isLongMode else {
+    } else if !isLongMode {
       try deliverProtected(
         vector, errorCode: errorCode, flags: flags, isSoftware: isSoftware, returnRIP: returnRIP)
-      return
+    } else {
+      try deliverLong(
+        vector, errorCode: errorCode, flags: flags, isSoftware: isSoftware, returnRIP: returnRIP)
     }
+    shadow = .none
+    if vector != 1 { branchRecord.noteInterrupt(from: source, to: rip) }
+    modeChanged()
+  }
+
+  private func deliverLong(
+    _ vector: UInt8, errorCode: UInt32?, flags: UInt64, isSoftware: Bool, returnRIP: UInt64
+  ) throws(Interruption) {
     // What an error code about the gate says: the vector, that it is of the IDT, and whether it came from outside.
     let external: UInt32 = isSoftware ? 0 : 1
     let gateCode = UInt32(vector) << 3 | 2 | external
@@ -148,8 +156,6 @@ extension RewritingProcessor {
     // TF, NT, RF, VM; and IF for an interrupt gate.
     systemFlags &= ~(0x100 | 0x4000 | 0x1_0000 | 0x2_0000)
     if type == 0xe { systemFlags &= ~0x200 }
-    isInShadow = false
-    modeChanged()
   }
 
   func taskStack(_ offset: UInt64) throws(Interruption) -> UInt64 {

@@ -36,7 +36,7 @@ extension RewritingProcessor {
     }
     interrupts.letTimePass()
     while hasEvent {
-      if isInShadow {
+      if shadow != .none {
         stepsOnce = true
         modeChanged()
         break
@@ -75,7 +75,8 @@ extension RewritingProcessor {
     system.cr0 = caching | 0x10
     debug = DebugRegisters()
     pendingEvents = PendingEvents()
-    isInShadow = false
+    shadow = .none
+    branchRecord = BranchRecord()
     for number in 0..<16 { block.general[number] = 0 }
     block.general[2] = 0x600
     rip = 0xfff0

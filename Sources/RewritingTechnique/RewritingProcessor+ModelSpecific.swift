@@ -53,6 +53,7 @@ extension RewritingProcessor {
     case ModelSpecific.memoryTypeCapability: 0x508
     case ModelSpecific.localBase, ModelSpecific.deadline, ModelSpecific.local: try readLocalRegister(index)
     case ClockRegister.wallClock, ClockRegister.systemTime: modelSpecific[index] ?? 0
+    case let index where BranchRecord.contains(index): branchRecord.read(index)
     case let index where ModelSpecific.isFixedRange(index): modelSpecific[index] ?? 0
     // The time stamp counts at the frequency of P0.
     case ModelSpecific.hardwareConfiguration: 1 << 24
@@ -104,6 +105,9 @@ extension RewritingProcessor {
       modelSpecific[index] = value
     case ModelSpecific.localBase, ModelSpecific.deadline, ModelSpecific.local: try writeLocalRegister(index, value)
     case ClockRegister.wallClock, ClockRegister.systemTime: writeClockRegister(index, value)
+    case let index where BranchRecord.contains(index):
+      guard branchRecord.write(index, value) else { throw .exception(.general) }
+      modeChanged()
     case let index where ModelSpecific.isFixedRange(index):
       for field in 0..<8 {
         guard isMemoryType(value >> UInt64(8 * field) & 0xff) else { throw .exception(.general) }

@@ -76,7 +76,9 @@ extension RewritingProcessor {
     state.extended.area = extendedArea()
     state.activity = activity
     state.events = pendingEvents
-    state.events.stiShadow = isInShadow
+    state.events.stiShadow = shadow == .interrupts
+    state.events.movSSShadow = shadow == .everything
+    state.modelSpecific += branchRecord.registers
     return state
   }
 
@@ -99,6 +101,8 @@ extension RewritingProcessor {
         timestampOffset = register.value &- cws_timestamp()
       } else if register.index == ModelSpecific.kernelGSBase {
         kernelGSBase = register.value
+      } else if BranchRecord.contains(register.index) {
+        branchRecord.restore(register)
       } else {
         modelSpecific[register.index] = register.value
       }
@@ -108,7 +112,7 @@ extension RewritingProcessor {
     restoreLocal(base: state.system.apicBase, taskPriority: state.system.cr8)
     activity = state.activity
     pendingEvents = state.events
-    isInShadow = state.events.stiShadow || state.events.movSSShadow
+    shadow = state.events.movSSShadow ? .everything : state.events.stiShadow ? .interrupts : .none
     publishSystemCalls()
     controlChanged()
     if system.cr4 & 0x20 != 0, system.cr0 >> 31 != 0, system.efer & 0x400 == 0 {

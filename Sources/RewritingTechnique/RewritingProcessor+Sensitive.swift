@@ -70,12 +70,14 @@ extension RewritingProcessor {
       if instruction.opcode == 0xfa {
         systemFlags &= ~0x200
       } else {
-        isInShadow = systemFlags & 0x200 == 0
+        if systemFlags & 0x200 == 0 { shadow = .interrupts }
         systemFlags |= 0x200
       }
     case 0xfc: systemFlags &= ~0x400
     case 0xfd: systemFlags |= 0x400
     case 0xf4:
+      // A single step ends the halt at once.
+      if isTrapping { break }
       rip = next
       activity = .halted
       counters.count(.exitHalt)
@@ -132,7 +134,7 @@ extension RewritingProcessor {
       guard let register = SegmentRegister(rawValue: instruction.reg) else { return false }
       let selector = try readRM(instruction, next, size: 2)
       try loadSegment(register, UInt16(truncatingIfNeeded: selector))
-      if register == .ss { isInShadow = true }
+      if register == .ss { shadow = .everything }
     case 0x8c:
       guard let register = SegmentRegister(rawValue: instruction.reg) else { return false }
       try writeSelector(segment(register).selector, instruction, next)
@@ -180,11 +182,14 @@ extension RewritingProcessor {
     let width = stackSize
     try loadSegment(register, UInt16(truncatingIfNeeded: value))
     setGeneral(.rsp, general(.rsp, size: width) &+ UInt64(size), size: width)
-    if register == .ss { isInShadow = true }
+    if register == .ss { shadow = .everything }
   }
 
   private func softwareInterrupt(_ vector: UInt8, _ next: UInt64) throws(Interruption) {
-    try deliver(vector, errorCode: nil, flags: rflags, isSoftware: true, returnRIP: next)
+    try deliver(
+      vector, errorCode: nil, flags: rflags & ~Self.resumeFlag, isSoftware: true, returnRIP: next)
+    // What MOV SS has held back comes before the handler's first instruction.
+    if accessHits != 0 { throw .exception(debugTrap(accessHits)) }
     throw .stop(.stopRequested)
   }
 
@@ -266,7 +271,6 @@ extension RewritingProcessor {
 
   /// IOPL, or the permission bitmap in the TSS.
   func checkPort(_ port: UInt16, width: AccessWidth) throws(Interruption) {
-    checkPortBreakpoints(port, width: width)
     guard system.cr0 & 1 != 0, cpl > ioPrivilege else { return }
     guard system.task.attributes & 8 != 0, system.task.limit >= 0x67 else { throw .exception(.general) }
     let map = try load(system.task.base &+ 0x66, size: 2, asSupervisor: true)
@@ -285,6 +289,7 @@ extension RewritingProcessor {
     let size = instruction.opcode & 1 == 0 ? 1 : min(Int(instruction.operandSize), 4)
     guard let width = AccessWidth(rawValue: size) else { throw refused(instruction) }
     try checkPort(port, width: width)
+    checkPortBreakpoints(port, width: width)
     if instruction.opcode & 2 == 0 {
       setGeneral(.rax, readPort(port, width: width), size: size)
     } else {

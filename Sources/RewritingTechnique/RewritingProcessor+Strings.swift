@@ -17,8 +17,10 @@ extension RewritingProcessor {
     let step = systemFlags & 0x400 == 0 ? UInt64(size) : 0 &- UInt64(size)
     let comparesWhileEqual = instruction.prefixes.contains(.rep)
     if isPort, let width = AccessWidth(rawValue: size) {
-      // Also when the count is zero.
-      try checkPort(UInt16(truncatingIfNeeded: general(.rdx)), width: width)
+      // The permission counts also when the count is zero; a breakpoint is for an access.
+      let port = UInt16(truncatingIfNeeded: general(.rdx))
+      try checkPort(port, width: width)
+      if !isRepeated || general(.rcx, size: addressSize) != 0 { checkPortBreakpoints(port, width: width) }
     }
     var budget = 1 << 16
     while true {
@@ -31,7 +33,7 @@ extension RewritingProcessor {
           setGeneral(.rcx, count &- done, size: addressSize)
           budget -= Int(truncatingIfNeeded: min(done, 4096))
           if budget <= 0 {
-            if stop.isRequested { throw .stop(.stopRequested) }
+            try makeWay()
             budget = 1 << 16
           }
           continue
@@ -90,16 +92,27 @@ extension RewritingProcessor {
         throw .stop(effect)
       }
       if !isRepeated || isFinished { break }
-      // Each iteration is an instruction to the trap flag.
-      if mode.isSingleStepping, count > 1 { return true }
+      // Each iteration is an instruction to the trap flag, but not to instruction breakpoints.
+      if mode.isSingleStepping, count > 1 {
+        systemFlags |= Self.resumeFlag
+        return true
+      }
       budget -= 1
       if budget <= 0 {
-        if stop.isRequested { throw .stop(.stopRequested) }
+        try makeWay()
         budget = 1 << 16
       }
     }
     rip = next
     return true
+  }
+
+  /// Leaves a repeated instruction between two rounds if somebody wants the processor. Frames that are pushed there have RF
+  /// set (AMD64 APM vol. 2, 3.1.6).
+  private func makeWay() throws(Interruption) {
+    guard stop.isWanted || hasEvent else { return }
+    systemFlags |= Self.resumeFlag
+    throw .stop(.stopRequested)
   }
 
   /// REP MOVS and REP STOS inside one page of RAM on each side, in either direction.

@@ -42,10 +42,9 @@ extension RewritingProcessor {
       }
     case 0x21, 0x23:
       // General detect: a fault that turns itself off (AMD64 APM vol. 2, 13.1.1.4).
-      if debug.dr7 & 0x2000 != 0 {
-        debug.dr7 &= ~0x2000
-        debug.dr6 |= 0x2000
-        throw .exception(.debug)
+      if debug.dr7 & DebugBit.generalDetect != 0 {
+        _ = debugTrap(DebugBit.debugRegisterAccess)
+        throw .exception(.debugGuard)
       }
       let register = GeneralRegister(rawValue: instruction.rm | instruction.rex << 3 & 8) ?? .rax
       let size = mode.bits == .bits64 ? 8 : 4
@@ -217,6 +216,7 @@ extension RewritingProcessor {
     cpl = 0
     rflags = flags & ~mask & ~0x1_0000
     rip = target ?? 0
+    isTrapping = systemFlags & Self.trapFlag != 0
     return true
   }
 
@@ -235,6 +235,7 @@ extension RewritingProcessor {
     }
     cpl = 3
     rflags = wasIn64 ? general(.r11) & 0x3c_7fd7 | 2 : rflags & ~0x2_0000 | 0x200
+    isTrapping = systemFlags & Self.trapFlag != 0
     return true
   }
 

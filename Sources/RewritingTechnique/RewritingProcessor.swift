@@ -60,8 +60,8 @@ final class RewritingProcessor: Processor {
       block.system.pointee.timestamp_offset = timestampOffset
     }
   }
-  /// Interrupts and single steps wait for one instruction.
-  @exclusivity(unchecked) var isInShadow = false
+  /// What the instruction before holds back until the next one is complete.
+  @exclusivity(unchecked) var shadow = Shadow.none
   /// From `writeState`: to be delivered before the next instruction.
   @exclusivity(unchecked) var pendingEvents = PendingEvents()
   @exclusivity(unchecked) var mode: CodeMode
@@ -78,6 +78,12 @@ final class RewritingProcessor: Processor {
   var selectsElements = false
   /// The breakpoints that accesses of the instruction in work have hit, as in DR6.
   @exclusivity(unchecked) var accessHits: UInt64 = 0
+  /// The instruction in work ends with a single-step trap.
+  @exclusivity(unchecked) var isTrapping = false
+  /// RFLAGS.RF was set when the instruction in work began.
+  @exclusivity(unchecked) var isResuming = false
+  /// MSR 0x1d9, and what it makes the processor record.
+  @exclusivity(unchecked) var branchRecord = BranchRecord()
   /// The physical pieces of the access that is on the bounce buffer.
   @exclusivity(unchecked) var pending: (first: UInt64, firstCount: Int, second: UInt64, secondCount: Int) = (0, 0, 0, 0)
   @exclusivity(unchecked) private var instructionTLB = InstructionTLB()
@@ -196,7 +202,7 @@ final class RewritingProcessor: Processor {
       if block.state.pointee.site == CWS_SITE_COMPLETE {
         counters.count(.exitJump)
         rip = block.state.pointee.rip
-        isInShadow = false
+        shadow = .none
         let next = try findBlock()
         if partition.trace == nil { store.remember(next, isGlobal: fetchedIsGlobal) }
         target = next.host
@@ -206,7 +212,7 @@ final class RewritingProcessor: Processor {
       let site = store.translator.sites[number]
       if let recipe = site.recipe { setArithmeticFlags(recipe.flags(block.general)) }
       let isStepping = mode.isSingleStepping
-      let isTrapping = systemFlags & 0x100 != 0
+      isTrapping = systemFlags & Self.trapFlag != 0
       switch site.kind {
       case .miss(let access):
         counters.count(.exitMemory)
@@ -231,7 +237,7 @@ final class RewritingProcessor: Processor {
         continue
       case .stored(let access):
         rip = site.rip
-        isInShadow = false
+        shadow = .none
         let isIntact = try storePending(access, site.block)
         if access.isCall || (isIntact && !mustReturn) {
           target = store.translator.cache.base &+ UInt64(access.next)
@@ -240,7 +246,7 @@ final class RewritingProcessor: Processor {
       case .chain(let place, _):
         counters.count(.exitJump)
         rip = site.rip
-        isInShadow = false
+        shadow = .none
         let generation = store.generation
         let next = try findBlock()
         if generation == store.generation, partition.trace == nil {
@@ -261,7 +267,7 @@ final class RewritingProcessor: Processor {
       case .across(let place, let unlinked):
         counters.count(.exitJump)
         rip = site.rip
-        isInShadow = false
+        shadow = .none
         let generation = store.generation
         let next = try findBlock()
         if generation == store.generation, partition.trace == nil {
@@ -270,10 +276,11 @@ final class RewritingProcessor: Processor {
         }
         target = next.host
         continue
-      case .indirect(let released):
+      case .indirect(let released, let isBranch):
         counters.count(.exitJump)
+        if isStepping, isBranch { noteBranch(from: site.rip, to: block.state.pointee.rip) }
         rip = block.state.pointee.rip
-        isInShadow = false
+        shadow = .none
         if mode.bits == .bits64 ? !GuestMMU.isCanonical(rip) : rip > UInt64(system.cs.limit) {
           // The fault is the branch's, and RSP is as it was before it.
           rip = site.rip
@@ -288,12 +295,20 @@ final class RewritingProcessor: Processor {
         }
       case .shadow:
         rip = site.rip
-        isInShadow = true
+        shadow = .interrupts
       case .callOut(let place):
         let instruction = store.translator.instructions[Int(place)]
         rip = site.rip
-        isInShadow = false
-        try emulate(instruction)
+        let held = shadow
+        shadow = .none
+        do throws(Interruption) {
+          try emulate(instruction)
+        } catch {
+          // What has not completed ends no shadow: a repeated instruction that makes way for an event, for instance.
+          if case .stop(.stopRequested) = error, rip == site.rip { shadow = held }
+          throw error
+        }
+        if isStepping || branchRecord.isOn, instruction.transfersByCallOut { noteBranch(from: site.rip, to: rip) }
       case .raise(let fault):
         rip = site.rip
         throw .exception(fault.exception)
@@ -301,7 +316,7 @@ final class RewritingProcessor: Processor {
         rip = site.rip
         throw .unsupported(store.translator.reasons[Int(reason)])
       }
-      if isStepping { try finishStep(isTrapping: isTrapping) }
+      if isStepping || isTrapping { try finishStep() }
       if mustReturn || stepsOnce { throw .stop(.stopRequested) }
       target = try findBlock().host
     }
@@ -330,6 +345,8 @@ final class RewritingProcessor: Processor {
     let poll = block.pollAddress
     if vector == 14, (poll..<poll + 4096).contains(state.pointee.signal_address) {
       rip = owner.key.rip
+      // The instruction has not begun.
+      if mode.isSingleStepping, isResuming { systemFlags |= Self.resumeFlag }
       return .stop(.stopRequested)
     }
     switch vector {
@@ -352,7 +369,7 @@ final class RewritingProcessor: Processor {
   /// - Parameter separately: each of its accesses is to check for itself.
   private func findBlock(separately: Bool = false) throws(Interruption) -> Block {
     if !modeIsKnown { try establishMode() }
-    if mode.isSingleStepping { try beginStep() }
+    if mode.isSingleStepping { try beginStep() } else { systemFlags &= ~Self.resumeFlag }
     if mode.bits == .bits64, !GuestMMU.isCanonical(rip) { throw .exception(.general) }
     // How many bytes CS has from here on.
     var room = Int.max
@@ -481,7 +498,7 @@ final class RewritingProcessor: Processor {
       monitorsCoprocessor: system.cr0 & 2 != 0, emulatesCoprocessor: system.cr0 & 4 != 0,
       taskSwitched: system.cr0 & 8 != 0, hasSSE: system.cr4 & 0x200 != 0,
       hasAVX: system.cr4 & 0x4_0000 != 0 && xcr0 & 6 == 6,
-      isSingleStepping: systemFlags & 0x100 != 0 || hasBreakpoints || stepsOnce,
+      isSingleStepping: systemFlags & Self.trapFlag != 0 || hasBreakpoints || stepsOnce || branchRecord.isOn,
       checksAccesses: hasBreakpoints || checksAlignment, isFlat: isFlat, stackSize: UInt8(stackSize),
       isProtected: system.cr0 & 1 != 0)
     if modeNumber < modes.count, wanted == modes[Int(modeNumber)] {

@@ -27,6 +27,8 @@ final class RewritingStopHandle: StopHandle {
   private let state: Monitor<State>
   /// `isRequested`, to be looked at without the lock.
   private let request = Atomic<Bool>(false)
+  /// `isKicked`, to be looked at without the lock.
+  private let attention = Atomic<Bool>(false)
   private let owner = Atomic<UInt>(0)
 
   init(_ block: StateBlock) { state = Monitor(State(block: block)) }
@@ -55,6 +57,7 @@ final class RewritingStopHandle: StopHandle {
       guard let block = state.block else { return }
       Self.arm(&state, block)
       state.isKicked = true
+      attention.store(true, ordering: .releasing)
     }
   }
 
@@ -63,17 +66,18 @@ final class RewritingStopHandle: StopHandle {
     state.isArmed = true
   }
 
-  private static func disarm(_ state: inout State) {
+  private func disarm(_ state: inout State) {
     if state.isArmed { state.block?.armPoll(false) }
     state.isArmed = false
     state.isKicked = false
+    attention.store(false, ordering: .releasing)
   }
 
   /// Before translated code runs: gives it its page back.
   /// - Returns: whether there was a request to stop, which is thereby answered.
   func settle() -> Bool {
     state.with { state in
-      Self.disarm(&state)
+      disarm(&state)
       defer { state.isRequested = false }
       request.store(false, ordering: .releasing)
       return state.isRequested
@@ -82,12 +86,15 @@ final class RewritingStopHandle: StopHandle {
 
   var isRequested: Bool { request.load(ordering: .acquiring) }
 
+  /// Somebody wants the processor, to stop or to look at what its chips have.
+  var isWanted: Bool { isRequested || attention.load(ordering: .acquiring) }
+
   /// Sleeps until there is a request (which is not answered by it) or a kick, or until `deadline` on the monotonic clock.
   func sleep(until deadline: UInt64) -> Awakening {
     let awakening = state.wait(until: deadline) { state -> Awakening? in
       if state.isRequested { return .request }
       guard state.isKicked else { return nil }
-      Self.disarm(&state)
+      disarm(&state)
       return .kick
     }
     return awakening ?? .time

@@ -73,6 +73,10 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
 
   /// Instruction breakpoints: see `dataBreakpoints`.
   case instructionBreakpoints
+  /// Single steps behind MOV SS, SYSCALL, SYSRET, IRET and what a monitor carries out (13.1.4). Also missing with KVM-PVM.
+  case singleSteps
+  /// DebugCtl: the recording of branches, and steps from branch to branch (13.1.1.5). Also missing with KVM-PVM.
+  case branchRecording
   /// DR7.GD guards the debug registers (13.1.1.4).
   case debugRegisterGuard
   /// A store into the next instruction changes it, the first time too (7.6.1).

@@ -23,7 +23,9 @@ extension Ability {
       exception-gate-beyond descriptor-questions privilege-far-return real-bound protected-traps protected-bound
       protected-adjust-privilege protected-instructions protected-task-refused protected-privilege
       protected-call-gate memory-exchange16 memory-stack memory-swapped memory-newer repeated-interrupt-return
-      every-exception-protected every-exception-compatibility every-exception-task-switched
+      every-exception-protected every-exception-compatibility every-exception-task-switched step-interrupts
+      step-interrupts-compatibility step-overflow-compatibility step-return-compatibility step-stack-segment-interrupt
+      step-stack-segment-interrupt-compatibility step-resume-interrupt
       """
     ),
     (
@@ -58,7 +60,8 @@ extension Ability {
       .userSoftwareInterrupts,
       """
       exception-gate-not-present-user exception-gate-beyond-user exception-gate-privilege-user privilege-gate
-      every-exception-compatibility-user
+      every-exception-compatibility-user step-interrupts-user step-interrupts-compatibility-user
+      step-overflow-compatibility-user step-stack-segment-interrupt-compatibility-user
       """
     ),
     (
@@ -147,13 +150,29 @@ extension Ability {
     (
       .dataBreakpoints,
       """
-      debug-write debug-read debug-port
+      debug-write debug-read debug-port step-stack-segment-watch step-port-string
       """
     ),
     (
       .instructionBreakpoints,
       """
-      debug-instruction debug-resume
+      debug-instruction debug-resume step-resume-flag step-resume-repeated
+      """
+    ),
+    (
+      .singleSteps,
+      """
+      step-return step-return-user step-return-compatibility-user step-stack-segment step-stack-segment-user
+      step-stack-segment-compatibility step-stack-segment-compatibility-user step-pop-stack-compatibility
+      step-pop-stack-compatibility-user step-stack-segment-flags step-stack-segment-flags-user step-sensitive
+      step-system-call step-system-call-kept step-system-call-compatibility step-system-call-kept-compatibility
+      step-halt step-repeated step-repeated-compatibility step-repeated-compatibility-user
+      """
+    ),
+    (
+      .branchRecording,
+      """
+      step-to-branch step-last-branch
       """
     ),
     (
@@ -183,7 +202,8 @@ extension Ability {
     (
       .debugInstruction,
       """
-      exception-debug-instruction exception-debug-instruction-user
+      exception-debug-instruction exception-debug-instruction-user step-debug-instruction step-debug-instruction-user
+      step-debug-instruction-compatibility step-debug-instruction-compatibility-user
       """
     ),
     (

@@ -80,7 +80,7 @@ enum ColdPart {
     case .indirect(let jump, let released, let rip):
       jump.patch(to: block.code.address)
       block.flags = .rax
-      block.exit(.indirect(released: released), rip: rip)
+      block.exit(.indirect(released: released, isBranch: true), rip: rip)
     }
   }
 }

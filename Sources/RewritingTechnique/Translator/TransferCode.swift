@@ -23,7 +23,7 @@ enum TransferCode {
         return
       }
       pushReturnAddress(size: size, &block)
-      jump(to: target, &block)
+      jump(to: target, isBranch: true, &block)
     case .nearReturn:
       let released = Int32(truncatingIfNeeded: instruction.immediateSize == 0 ? 0 : instruction.immediate & 0xffff)
       StackCode.access(size: size, isWrite: false, .popTarget(size: size, released: released), &block)
@@ -142,11 +142,12 @@ enum TransferCode {
 
   /// A branch that is taken. Beyond CS the fault is its own.
   private static func branch(to target: UInt64, _ block: inout BlockEmitter) {
-    if target > block.key.limit { block.exit(.raise(.general)) } else { jump(to: target, &block) }
+    if target > block.key.limit { block.exit(.raise(.general)) } else { jump(to: target, isBranch: true, &block) }
   }
 
   /// The end of a block that goes on at `target`.
-  static func jump(to target: UInt64, _ block: inout BlockEmitter) {
+  /// - Parameter isBranch: the guest has jumped there.
+  static func jump(to target: UInt64, isBranch: Bool = false, _ block: inout BlockEmitter) {
     let key = block.key
     if target > key.limit {
       block.exit(.raise(.general), rip: target)
@@ -154,7 +155,7 @@ enum TransferCode {
     }
     if block.mode.isSingleStepping || !key.isFlat || (block.is64 && !GuestMMU.isCanonical(target)) {
       block.code.loadConstant(Host.t1, target)
-      indirect(&block)
+      indirect(isBranch: isBranch, &block)
       return
     }
     block.requireHostFlags()
@@ -188,11 +189,11 @@ enum TransferCode {
   }
 
   /// The end of a block that goes on at the RIP in T1.
-  private static func indirect(released: Int32 = 0, _ block: inout BlockEmitter) {
+  private static func indirect(released: Int32 = 0, isBranch: Bool = true, _ block: inout BlockEmitter) {
     block.requireSavedFlags()
     block.code.store(Host.t1, .state(StateLayout.rip))
     if block.mode.isSingleStepping || !block.key.isFlat {
-      block.exit(.indirect(released: released))
+      block.exit(.indirect(released: released, isBranch: isBranch))
       return
     }
     // `JumpCache.index` computes the same.
