@@ -27,6 +27,8 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
   ],
   targets: [
+    .target(name: "CStart"),
+    .target(name: "ProcessStart", dependencies: ["CStart"], swiftSettings: strict),
     .systemLibrary(name: "CKVM"),
     .systemLibrary(name: "CZydis"),
     .target(name: "X86", swiftSettings: strict),
@@ -41,7 +43,7 @@ let package = Package(
     .target(name: "CWorldSwitch"),
     .target(
       name: "RewritingTechnique",
-      dependencies: ["CLinux", "CWorldSwitch", "Devices", "InstructionSet", "VMM", "X86"],
+      dependencies: ["CLinux", "CWorldSwitch", "Devices", "InstructionSet", "VMM", "X86", system],
       swiftSettings: strict),
     .systemLibrary(name: "CSharedWords"),
     .target(
@@ -64,8 +66,8 @@ let package = Package(
       name: "trivisor",
       dependencies: [
         "Boot", "CLinux", "Comparison", "Devices", "EmbeddedGuests", "GuestProcess", "HardwareTechnique", "Inspection",
-        "InstructionSet", "ParavirtTechnique", "Platform", "RewritingTechnique", "TestRunner", "VMM", argumentParser,
-        system,
+        "InstructionSet", "ParavirtTechnique", "Platform", "ProcessStart", "RewritingTechnique", "TestRunner", "VMM",
+        argumentParser, system,
       ],
       swiftSettings: strict),
     .testTarget(name: "X86Tests", dependencies: ["X86"], swiftSettings: strict),
@@ -103,14 +105,15 @@ let package = Package(
     .target(
       name: "Conformance", dependencies: ["ConformanceGuests", "VMM"], path: "Tests/Conformance", swiftSettings: strict),
     .executableTarget(
-      name: "ConformanceRunner", dependencies: ["Conformance", "HardwareTechnique", "RewritingTechnique", "VMM"],
+      name: "ConformanceRunner",
+      dependencies: ["Conformance", "HardwareTechnique", "ProcessStart", "RewritingTechnique", "VMM"],
       path: "Tests/ConformanceRunner", swiftSettings: strict),
     .target(name: "CNativeRun", path: "Tests/CNativeRun"),
     .target(
       name: "Differential", dependencies: ["CNativeRun", "InstructionSet", "RewritingTechnique", "VMM"],
       path: "Tests/Differential", swiftSettings: strict),
     .executableTarget(
-      name: "DifferentialRunner", dependencies: ["Differential"], path: "Tests/DifferentialRunner",
+      name: "DifferentialRunner", dependencies: ["Differential", "ProcessStart"], path: "Tests/DifferentialRunner",
       swiftSettings: strict),
     .target(name: "CTracedProcess", path: "Tests/CTracedProcess"),
     .testTarget(

@@ -90,6 +90,10 @@ public final class BootImage: Sendable {
     return ImageBytes(image: name, imageSize: size, part: part, offset: offset, bytes: bytes)
   }
 
+  /// Whether these are its first bytes.
+  /// - Throws: `BootFailure` when it can't be read.
+  public func begins(with bytes: [UInt8]) throws(BootFailure) -> Bool { try prefix(bytes.count).holds(bytes, at: 0) }
+
   /// As much of the first `count` bytes as there is.
   func prefix(_ count: Int, as part: String = "the image") throws(BootFailure) -> ImageBytes {
     try read(part, at: 0, count: Int(min(size, UInt64(clamping: count))))

@@ -39,6 +39,9 @@ public struct BootRequest: Sendable {
   /// place for them); none if empty.
   public var randomSeed: [UInt8] = []
 
+  /// Where a PC's firmware puts a boot sector.
+  public static let bootSectorAddress: UInt64 = 0x7c00
+
   /// - Parameter kind: detected when `nil`.
   public init(image: BootImage, kind: ImageKind? = nil) {
     self.image = image
@@ -71,25 +74,25 @@ public struct BootRequest: Sendable {
 
   /// Nothing that was asked for is dropped silently.
   private func refuseUnusable(_ kind: ImageKind) throws(BootFailure) {
-    func refuse(_ option: String, _ remedy: String) -> BootFailure {
-      BootFailure(image.name, .unusable(option: option, kind: kind, remedy: remedy))
+    func refuse(_ setting: Setting, _ remedy: Sentence) -> BootFailure {
+      BootFailure(image.name, .unusable(setting, kind: kind, remedy: remedy))
     }
     let isFlat = [.flat16, .flat32, .flat64].contains(kind)
-    if loadAddress != nil, !isFlat { throw refuse("--load-address", "such an image says itself where it goes") }
-    if entry != nil, !isFlat { throw refuse("--entry", "such an image says itself where it begins") }
+    if loadAddress != nil, !isFlat { throw refuse(.loadAddress, "such an image says itself where it goes") }
+    if entry != nil, !isFlat { throw refuse(.entry, "such an image says itself where it begins") }
     if !commandLine.isEmpty, isFlat || kind == .elf {
-      throw refuse("a command line", "leave --append out, or give a multiboot or Linux image")
+      throw refuse(.commandLine, "leave it out, or give a multiboot or Linux image")
     }
     if commandLine.utf8.contains(0) {
       throw BootFailure(
         image.name, .unsupported("the command line holds a zero byte, which would end it", remedy: "leave it out"))
     }
     if !modules.isEmpty, kind != .multiboot, kind != .pvh {
-      throw refuse("--module", kind == .linux ? "give Linux its archives with --initrd" : "leave it out")
+      throw refuse(.module, kind == .linux ? "give Linux its archives by \(Setting.initialRamdisk)" : "leave it out")
     }
     if !initialRamdisks.isEmpty, kind != .linux, kind != .pvh {
-      throw refuse("--initrd", kind == .multiboot ? "give files with --module" : "leave it out")
+      throw refuse(.initialRamdisk, kind == .multiboot ? "give files by \(Setting.module)" : "leave it out")
     }
-    if linuxEntry != .automatic, kind != .linux { throw refuse("--linux-entry", "it is for Linux kernels as packaged") }
+    if linuxEntry != .automatic, kind != .linux { throw refuse(.linuxEntry, "it is for Linux kernels as packaged") }
   }
 }

@@ -12,11 +12,10 @@ struct FlatLoader {
   let kind: ImageKind
 
   private var image: BootImage { request.image }
-  private static let bootSectorAddress: UInt64 = 0x7c00
   private static let firstHardDisk: UInt64 = 0x80
 
   func load(_ layout: inout GuestLayout) throws(BootFailure) -> LoadedGuest {
-    let base = request.loadAddress ?? (kind == .flat16 ? Self.bootSectorAddress : MemoryMap.extendedBase)
+    let base = request.loadAddress ?? (kind == .flat16 ? BootRequest.bootSectorAddress : MemoryMap.extendedBase)
     // Who names an address may mean firmware, which lies where a PC has its ROM.
     try layout.claim(base, size: image.size, for: "the image", reservedToo: request.loadAddress != nil)
     let entry = request.entry ?? base
@@ -40,9 +39,9 @@ struct FlatLoader {
           image.name,
           .unsupported(
             "the entry point \(hexadecimal(entry)) can't be reached in real mode",
-            remedy: "choose --load-address and --entry below 1 MiB"))
+            remedy: "choose \(Setting.loadAddress) and \(Setting.entry) below 1 MiB"))
       }
-      var state = EntryState.realMode(entry: entry, stackTop: UInt16(Self.bootSectorAddress))
+      var state = EntryState.realMode(entry: entry, stackTop: UInt16(BootRequest.bootSectorAddress))
       state.general.rdx = Self.firstHardDisk
       return state
     case .flat64:

@@ -1,5 +1,6 @@
 import Glibc
 import SystemPackage
+import VMM
 
 /// Gathers the entries of an archive for Linux's first root.
 public struct InitialArchiveBuilder {
@@ -82,7 +83,7 @@ public struct InitialArchiveBuilder {
     guard stat(root + [0], &status) == 0 else { throw BootFailure(path.string, .cannotOpen(Errno(rawValue: errno))) }
     guard status.st_mode & S_IFMT == S_IFDIR else {
       throw BootFailure(
-        path.string, .unsupported("is no folder", remedy: "give --root the folder that is to be the root"))
+        path.string, .unsupported("is no folder", remedy: "set \(Setting.root) to the folder that is to be the root"))
     }
     let fileSystem = status.st_dev
     var summary = Summary()

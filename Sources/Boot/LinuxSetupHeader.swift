@@ -48,6 +48,26 @@ struct LinuxSetupHeader {
   /// The packed kernel within the protected-mode kernel; `nil` where there is none.
   let payload: (offset: UInt64, length: UInt64)?
 
+  /// Programs that are no Linux are made to look like an old one, because every boot loader takes that. Linux' version
+  /// string begins with its number.
+  private static func tooOld(_ version: UInt16, _ image: BootImage) throws(BootFailure) -> BootFailure.Reason {
+    let number = "\(version >> 8).\(version & 0xff)"
+    let head = try image.prefix(0x8200)
+    let place: UInt16 = head.value(at: 0x20e) ?? 0
+    let text = (head.slice(at: Int(place) + 0x200, count: 64) ?? []).prefix { (0x20...0x7e).contains($0) }
+    let name = String(decoding: text, as: UTF8.self)
+    if place > 0, name.hasPrefix("2.") {
+      return .unsupported(
+        "is Linux \(name.prefix { $0 != " " }), whose boot protocol \(number) is older than 2.10",
+        remedy: "give a kernel of Linux 2.6.31 or later")
+    }
+    let what = place > 0 && !name.isEmpty ? "calls itself \(name)" : "is a program of another kind"
+    return .unsupported(
+      "\(what) and has the header of a Linux kernel with boot protocol \(number): boot loaders such as iPXE and MEMDISK "
+        + "have it, and need a BIOS",
+      remedy: "give the kernel that it would load; one of Linux must be 2.6.31 or later")
+  }
+
   init(_ image: BootImage) throws(BootFailure) {
     let part = "the Linux setup header"
     let head = try image.prefix(Self.maximumEnd, as: part)
@@ -56,10 +76,7 @@ struct LinuxSetupHeader {
     }
     protocolVersion = try head.read(at: 0x206)
     guard protocolVersion >= Self.oldestProtocol else {
-      throw head.failure(
-        .unsupported(
-          "speaks boot protocol \(protocolVersion >> 8).\(protocolVersion & 0xff), older than 2.10",
-          remedy: "give a kernel of Linux 2.6.31 or later"))
+      throw head.failure(try Self.tooOld(protocolVersion, image))
     }
     // The header's end is where its jump instruction goes.
     let end = 0x202 + Int(try head.read(UInt8.self, at: 0x201))

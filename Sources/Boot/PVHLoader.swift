@@ -25,7 +25,7 @@ struct PVHLoader {
     if notes.isLinux, !request.modules.isEmpty {
       throw BootFailure(
         request.image.name,
-        .unusable(option: "--module", kind: .pvh, remedy: "give Linux its archives with --initrd"))
+        .unusable(.module, kind: .pvh, remedy: "give Linux its archives by \(Setting.initialRamdisk)"))
     }
     return try enter(
       kind: .pvh, notes, segments: placement.segments, initialRamdiskLimit: GuestLayout.below4GiB.upperBound,

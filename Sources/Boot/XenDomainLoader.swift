@@ -20,6 +20,8 @@ struct XenDomainLoader {
   /// Xen keeps this part of the address space for itself; of 32 bits, the end.
   private static let reserved: Range<UInt64> = 0xffff_8000_0000_0000..<0xffff_8800_0000_0000
   private static let limit32: UInt64 = 0xf580_0000
+  /// Where the part of the address space begins that a host's kernel has for itself.
+  private static let upperHalf: UInt64 = 1 << 47
 
   /// What differs between 64 and 32 bits.
   private struct Width {
@@ -56,6 +58,15 @@ struct XenDomainLoader {
     let base = notes.virtualBase ?? 0
     guard base % Self.pageSize == 0 else {
       throw failure(.malformed(part: "the note VIRT_BASE", problem: "is not the address of a page"))
+    }
+    guard !width.isWide || base < Self.upperHalf else {
+      throw failure(
+        .unsupported(
+          "is a Xen kernel for the upper half of the address space (VIRT_BASE \(hexadecimal(base))), of which a process of"
+            + " the host has nothing",
+          remedy:
+            "link it below \(hexadecimal(Self.upperHalf)), or set \(Setting.technique) to another one if the kernel"
+            + " runs on a PC, too"))
     }
     let end = try place(header, notes, memory)
     let plan = try plan(base: base, kernelEnd: end, width, memory)

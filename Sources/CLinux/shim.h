@@ -75,6 +75,16 @@ static inline void clinux_count_down(unsigned long long iterations) {
 
 /// Real-time signal numbers are run-time values in glibc (the first two belong to the threads library).
 static inline int clinux_sigrtmin(void) { return SIGRTMIN; }
+static inline int clinux_sigrtmax(void) { return SIGRTMAX; }
+
+/// Whether the process was started with this signal ignored, as nohup(1) does with SIGHUP.
+static inline int clinux_is_ignored(int signal) {
+  struct sigaction action;
+  return sigaction(signal, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+/// The signal that calls a processor's thread out of the host's kernel.
+static inline int clinux_processor_signal(void) { return SIGRTMIN + 3; }
 
 /// The processor's time stamp counter, not before what stands before it.
 static inline unsigned long long clinux_timestamp(void) {
@@ -91,6 +101,14 @@ static inline char **clinux_environment(void) {
 
 /// Has the kernel send SIGKILL to this process when the thread that made it ends (prctl(2), PR_SET_PDEATHSIG).
 static inline int clinux_die_with_parent(void) { return prctl(PR_SET_PDEATHSIG, SIGKILL); }
+
+/// A path to this program's executable: what runs now, whatever lies at its path by now; without /proc, the path by
+/// which it was started (getauxval(3), AT_EXECFN).
+static inline const char *clinux_own_executable(void) {
+  static const char link[] = "/proc/self/exe";
+  const char *path = (const char *)getauxval(AT_EXECFN);
+  return path == NULL || access(link, X_OK) == 0 ? link : path;
+}
 
 /// What a status of wait(2) says; macros that Swift does not import.
 static inline int clinux_exited(int status) { return WIFEXITED(status); }

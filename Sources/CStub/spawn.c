@@ -176,15 +176,20 @@ static int image_file(void) {
   return file;
 }
 
+// Where even the least number asked for is past the limit of descriptors, the error is EINVAL.
+static void name_shortage(void) {
+  if (errno == EINVAL) errno = EMFILE;
+}
+
 // In the child, which borrows the parent's memory until it executes: system calls only.
 static void become_stub(int image, const int descriptors[4], pid_t parent) {
   int high[5];
   for (int i = 0; i < 4; i++) {
     high[i] = fcntl(descriptors[i], F_DUPFD, 16);
-    if (high[i] < 0) return;
+    if (high[i] < 0) return name_shortage();
   }
   high[4] = fcntl(image, F_DUPFD_CLOEXEC, 16);
-  if (high[4] < 0) return;
+  if (high[4] < 0) return name_shortage();
   for (int i = 0; i < 4; i++) {
     if (dup2(high[i], CSTUB_FD_MEMORY + i) < 0) return;
   }
@@ -309,6 +314,12 @@ int cstub_processor_after(int first, uint32_t number) {
 }
 
 int cstub_current_cpu(void) { return sched_getcpu(); }
+
+int cstub_may_gain_execution(void) {
+  enum { GET_MDWE = 66, MDWE_REFUSE_EXEC_GAIN = 1 };
+  const int flags = prctl(GET_MDWE, 0, 0, 0, 0);
+  return flags < 0 || !(flags & MDWE_REFUSE_EXEC_GAIN);
+}
 
 int cstub_has_fsgsbase(void) { return (getauxval(AT_HWCAP2) & 2) != 0; }
 

@@ -97,6 +97,7 @@ public enum ComparisonPage {
     }
     for (const technique of report.techniques) {
       if (technique.obstacle) element('div', 'Not run: ' + technique.name + ', because ' + technique.obstacle + '.', verdict);
+      else if (technique.caution) element('div', 'Of ' + technique.name + ': ' + technique.caution + '.', verdict);
     }
 
     const cards = document.getElementById('cards');

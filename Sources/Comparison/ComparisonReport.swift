@@ -5,6 +5,7 @@ public struct ComparisonReport: Encodable {
   private struct Technique: Encodable {
     let name: String
     let obstacle: String?
+    let caution: String?
     let result: String?
     let runs: [RunSample]
     let medians: [String: Double]
@@ -58,8 +59,8 @@ public struct ComparisonReport: Encodable {
       ]
       for (name, figure) in figures { medians[name] = technique.spread(figure)?.median }
       return Technique(
-        name: technique.name, obstacle: technique.obstacle, result: technique.result?.title, runs: technique.samples,
-        medians: medians)
+        name: technique.name, obstacle: technique.obstacle, caution: technique.caution, result: technique.result?.title,
+        runs: technique.samples, medians: medians)
     }
     costs = Table(comparison.costs)
     counters = Table(comparison.counters)

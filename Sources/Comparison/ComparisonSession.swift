@@ -16,6 +16,8 @@ public struct ComparisonPlan: Sendable {
   public var techniques: [String]
   /// Why some of them need not be tried, by name.
   public var obstacles: [String: String] = [:]
+  /// What to know of the figures of some of them on this host, by name.
+  public var cautions: [String: String] = [:]
   /// How many runs count.
   public var repetitions = 5
   /// How many runs before them don't.
@@ -50,6 +52,7 @@ public final class ComparisonSession {
     techniques = plan.techniques.map { name in
       var runs = TechniqueRuns(name)
       runs.obstacle = plan.obstacles[name]
+      runs.caution = plan.cautions[name]
       return runs
     }
   }
@@ -82,7 +85,7 @@ public final class ComparisonSession {
     if ending.reason == .overdue || ending.record?.outcome == "timedOut" {
       // How far it would have come in the time of another technique says nothing, and another run would not either.
       let seconds = ComparisonText.decimal(Double(plan.timeLimit) / 1e9, 1)
-      techniques[index].giveUp("it did not end within \(seconds) s (--timeout)")
+      techniques[index].giveUp("it did not end within its time limit of \(seconds) s")
       return
     }
     guard let record = ending.record, record.outcome != "failed", record.outcome != "signalled" else {

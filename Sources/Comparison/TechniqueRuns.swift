@@ -4,6 +4,8 @@ public struct TechniqueRuns: Sendable {
   public let name: String
   /// Why there are no runs, if there are none.
   public internal(set) var obstacle: String?
+  /// What about this host makes its figures none of the technique's own, if anything does.
+  public internal(set) var caution: String?
   /// A run took longer than it may.
   public internal(set) var isOverdue = false
   /// Without those for warming up.

@@ -1,4 +1,5 @@
 import SystemPackage
+import VMM
 
 /// The host refused something that a device needs. Never the guest's fault.
 public struct DeviceFailure: Error, Sendable, Equatable, CustomStringConvertible {
@@ -8,6 +9,8 @@ public struct DeviceFailure: Error, Sendable, Equatable, CustomStringConvertible
   public let reason: String
   /// What the user can do about it; empty where there is nothing.
   public let remedy: String
+  /// Whether the host has no more of what is needed: then nothing is wrong with what the user gave.
+  public let isShortage: Bool
 
   /// - Parameters:
   ///   - call: as the host's manuals name it, with its object.
@@ -17,10 +20,14 @@ public struct DeviceFailure: Error, Sendable, Equatable, CustomStringConvertible
     self.call = call
     self.reason = reason
     self.remedy = remedy
+    isShortage = false
   }
 
   init(call: String, _ error: Errno, remedy: String = "") {
-    self.init(call: call, reason: error.description, remedy: remedy)
+    self.call = call
+    reason = error.description
+    isShortage = HostRemedy.isShortage(error)
+    self.remedy = isShortage ? HostRemedy.of(error).description : remedy
   }
 
   /// One sentence.

@@ -57,7 +57,9 @@ final class GuestProcess {
       process = try Self.spawn(
         job.arguments, output: console.writeEnd.rawValue, errors: errors.writeEnd.rawValue, result: raw)
     } catch let error as Errno {
-      throw ProcessFailure(call: "posix_spawn", reason: error.description)
+      let remedy = HostRemedy.of(error)
+      throw ProcessFailure(
+        call: "posix_spawn", reason: remedy.isEmpty ? error.description : "\(error); \(remedy)")
     } catch {
       throw ProcessFailure(call: "posix_spawn", reason: String(describing: error))
     }
@@ -158,7 +160,12 @@ final class GuestProcess {
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
     defer { posix_spawn_file_actions_destroy(&actions) }
-    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+    // In a bare chroot there is no such file; what is closed is found empty, too.
+    if access("/dev/null", R_OK) == 0 {
+      posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+    } else {
+      posix_spawn_file_actions_addclose(&actions, 0)
+    }
     posix_spawn_file_actions_adddup2(&actions, output, 1)
     posix_spawn_file_actions_adddup2(&actions, errors, 2)
     // Also if it has that number already: then it only stays open.
@@ -180,8 +187,7 @@ final class GuestProcess {
     pointers.append(nil)
     defer { for pointer in pointers { free(pointer) } }
     var process: pid_t = 0
-    // The program that runs now, whatever lies at its path by now.
-    let error = posix_spawn(&process, "/proc/self/exe", &actions, &attributes, pointers, clinux_environment())
+    let error = posix_spawn(&process, clinux_own_executable(), &actions, &attributes, pointers, clinux_environment())
     guard error == 0 else { throw Errno(rawValue: error) }
     return process
   }

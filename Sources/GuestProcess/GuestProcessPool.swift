@@ -14,7 +14,6 @@ public final class GuestProcessPool {
   /// Called every so often.
   public var whenTime: () -> Void = {}
 
-  private static let endingSignals = [SIGINT, SIGTERM, SIGHUP, SIGQUIT]
   private var running: [GuestProcess] = []
 
   /// - Parameter jobs: how many guests run at a time; at least one.
@@ -27,7 +26,7 @@ public final class GuestProcessPool {
     var blocked = sigset_t()
     var before = sigset_t()
     sigemptyset(&blocked)
-    for signal in Self.endingSignals + [SIGCHLD] { sigaddset(&blocked, signal) }
+    for signal in EndingSignals.all + [SIGCHLD] { sigaddset(&blocked, signal) }
     pthread_sigmask(SIG_BLOCK, &blocked, &before)
     let signals = signalfd(-1, &blocked, Int32(SFD_CLOEXEC | SFD_NONBLOCK))
     defer {

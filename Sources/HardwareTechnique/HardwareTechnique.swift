@@ -59,21 +59,26 @@ public struct HardwareTechnique: Technique {
     let most = max(system.check(KVM_CAP_MAX_VCPUS), 1)
     if configuration.processorCount > most {
       findings.append(
-        Finding("--cpus", "this host's KVM runs at most \(most) processors, not \(configuration.processorCount)"))
+        Finding(
+          .processors,
+          "this host's KVM runs at most \(most) processors, not \(configuration.processorCount): ask for fewer"))
     }
     if configuration.interruptChips == .software, configuration.processorCount > 1 {
       findings.append(
         Finding(
-          "--interrupt-chips",
-          "in software they serve one processor, not \(configuration.processorCount): ask for --cpus 1"))
+          .interruptChips,
+          "in software they serve one processor, not \(configuration.processorCount): set \(Setting.processors) to 1"))
     }
     let missing = missingFeatures(of: configuration, system: system)
     if configuration.processorModel.isRequired, !missing.isEmpty {
       findings.append(
         Finding(
-          "--cpu",
-          "this host's KVM does not offer \(missing.map(\.rawValue).joined(separator: ", ")) of "
-            + "\(configuration.processorModel.name): ask for a lesser model, or leave --cpu out to take what is there"))
+          .processorModel,
+          """
+          this host's KVM does not offer \(missing.map(\.rawValue).joined(separator: ", ")) of \
+          \(configuration.processorModel.name): ask for a lesser model, or leave \(Setting.processorModel) out to take \
+          what is there
+          """))
     }
     return findings
   }

@@ -61,7 +61,7 @@ final class KVMPartition: Partition {
       guard configuration.processorCount == 1 else {
         throw TechniqueFailure(
           call: "machine assembly", reason: "interrupt chips in software serve one processor under KVM",
-          remedy: "ask for --cpus 1")
+          remedy: "set \(Setting.processors) to 1")
       }
       let chipset = Chipset(processorCount: 1)
       do throws(BusConflict) {

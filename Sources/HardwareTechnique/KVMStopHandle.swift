@@ -13,7 +13,7 @@ import VMM
 /// Stops one processor; safe to use when the processor is gone.
 final class KVMStopHandle: StopHandle {
   /// The signal that interrupts KVM_RUN; the first real-time signals belong to the C library.
-  private static let signal = clinux_sigrtmin() + 3
+  private static let signal = clinux_processor_signal()
 
   private struct Target: @unchecked Sendable {
     // Unchecked: KVM's shared structure; of it only the one byte `immediate_exit` is written here.

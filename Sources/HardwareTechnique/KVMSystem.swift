@@ -30,7 +30,7 @@ final class KVMSystem: Sendable {
     for capability in KVMCapability.required where kvm_check_extension(raw, capability.number) <= 0 {
       throw TechniqueFailure(
         call: "KVM_CHECK_EXTENSION", reason: "this host's KVM lacks \(capability.name) (\(capability.purpose))",
-        remedy: "use a newer host kernel, or another --technique")
+        remedy: "use a newer host kernel, or change \(Setting.technique)")
     }
     runSize = Int(try kvm("KVM_GET_VCPU_MMAP_SIZE", kvm_get_vcpu_mmap_size(raw)))
   }
@@ -78,21 +78,25 @@ final class KVMSystem: Sendable {
     if result == -EBUSY {
       throw TechniqueFailure(
         call: "KVM_CREATE_VM", reason: Errno(rawValue: EBUSY).description,
-        remedy: "another hypervisor holds the processor's virtualization extension: stop it, or use another --technique"
+        remedy:
+          "another hypervisor holds the processor's virtualization extension: stop it, or change \(Setting.technique)"
       )
     }
     return OwnedDescriptor(try kvm("KVM_CREATE_VM", result))
   }
 
   private static func openFailure(_ path: String, _ error: Errno) -> TechniqueFailure {
-    let remedy =
+    let remedy: Sentence =
       switch error {
       case .noSuchFileOrDirectory, .noSuchAddressOrDevice:
-        "load kvm_amd or kvm_intel, enable virtualization in the firmware or the cloud instance, or pass \(path) into"
-          + " the container; without KVM, use another --technique"
+        """
+        load kvm_amd or kvm_intel, enable virtualization in the firmware or the cloud instance, or pass \(path) into \
+        the container; without KVM, change \(Setting.technique)
+        """
       case .permissionDenied, .notPermitted:
-        "join the group that owns it (usermod -aG kvm USER, then log in again), or use another --technique"
-      default: "see dmesg for what KVM says, or use another --technique"
+        "join the group that owns it (usermod -aG kvm USER, then log in again), or change \(Setting.technique)"
+      case .tooManyOpenFiles, .tooManyOpenFilesInSystem, .noMemory: HostRemedy.of(error)
+      default: "see dmesg for what KVM says, or change \(Setting.technique)"
       }
     return TechniqueFailure(call: "open \(path)", reason: error.description, remedy: remedy)
   }
@@ -109,13 +113,7 @@ final class OwnedDescriptor: Sendable {
 func kvm(_ call: String, _ result: Int32) throws(TechniqueFailure) -> Int32 {
   guard result < 0 else { return result }
   let error = Errno(rawValue: -result)
-  let remedy =
-    switch error {
-    case .noMemory: "the host is out of memory for KVM: ask for less with --memory or --cpus"
-    case .tooManyOpenFiles: "raise the limit of open files (ulimit -n)"
-    default: ""
-    }
-  throw TechniqueFailure(call: call, reason: error.description, remedy: remedy)
+  throw TechniqueFailure(call: call, reason: error.description, remedy: HostRemedy.of(error))
 }
 
 /// Calls again while a signal interrupts the call: KVM_CREATE_VM and its like may take milliseconds.

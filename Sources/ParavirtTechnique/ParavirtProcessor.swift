@@ -50,6 +50,8 @@ final class ParavirtProcessor: Processor {
 
   var isHaltedForGood: Bool { domainLoop()?.isHaltedForGood ?? (number > 0) }
 
+  var isBusyInKernel: Bool { domainLoop()?.isBusyInKernel ?? false }
+
   var counters: Counters { loop?.counters ?? Counters() }
 
   var details: [String: UInt64] { loop?.details ?? [:] }

@@ -32,6 +32,12 @@ public struct ParavirtTechnique: Technique {
         reason: "user code can't read and write its FS and GS base here",
         remedy: "use Linux 5.9 or later on a processor with FSGSBASE")
     }
+    guard SandboxProcess.mayHaveWritableCode else {
+      return .unavailable(
+        reason:
+          "this process may have no memory that is writable and executable (PR_SET_MDWE), as a guest's kernel needs",
+        remedy: "start it without that (systemd: MemoryDenyWriteExecute=no), or change \(Setting.technique)")
+    }
     var notes = [
       "runs 64-bit and 32-bit guests built for Xen's PV interface, natively",
       "guest code sees the host's CPUID and selectors; breakpoints and CR0.TS can't be given to it",
@@ -75,16 +81,19 @@ public struct ParavirtTechnique: Technique {
     var findings: [Finding] = []
     if configuration.interruptChips != .automatic {
       findings.append(
-        Finding("--interrupt-chips", "a paravirtual domain has event channels and no such chips: leave the option out"))
+        Finding(.interruptChips, "a paravirtual domain has event channels and no such chips: leave that out"))
     }
     if configuration.processorCount > 32 {
-      findings.append(Finding("--cpus", "a paravirtual domain has at most 32 processors: ask for fewer"))
+      findings.append(Finding(.processors, "a paravirtual domain has at most 32 processors: ask for fewer"))
     }
     if configuration.processorModel.isRequired, !configuration.processorModel.isHost {
       findings.append(
         Finding(
-          "--cpu",
-          "natively running code sees the host's processor and no model: ask for host, or leave --cpu out"))
+          .processorModel,
+          """
+          natively running code sees the host's processor and no model: ask for host, or leave \
+          \(Setting.processorModel) out
+          """))
     }
     return findings
   }

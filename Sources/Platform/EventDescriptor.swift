@@ -13,7 +13,7 @@ final class EventDescriptor: Sendable {
       throw .technique(
         TechniqueFailure(
           call: "eventfd", reason: Errno(rawValue: errno).description,
-          remedy: "raise the limit of open files (ulimit -n)"))
+          remedy: HostRemedy.of(Errno(rawValue: errno))))
     }
   }
 

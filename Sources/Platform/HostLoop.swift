@@ -12,6 +12,9 @@
 //
 // With KVM's chips in the kernel, a guest that executes HLT with interrupts off never comes back, and nothing can wake
 // it. So while the process does nothing, the loop looks now and then whether the machine is halted for good.
+//
+// A Linux kernel that panicked and is not told to reset spins for ever, with interrupts on. It is known by the last line
+// that it writes; a program may quote that line, so the processors are looked at, too, some times in a row.
 
 import CLinux
 import Devices
@@ -24,6 +27,11 @@ final class HostLoop {
   private static let deliveryNanoseconds: UInt64 = 250_000_000
   /// How often an idle machine is looked at, at first and at most.
   private static let idleCheckRange: ClosedRange<UInt64> = 50_000_000...1_000_000_000
+
+  /// For how long nothing may follow a kernel's last words, and how often its processors are looked at then.
+  private static let silenceNanoseconds: UInt64 = 500_000_000
+  private static let lookNanoseconds: UInt64 = 100_000_000
+  private static let looks = 5
 
   private enum Phase {
     /// The guest executes.
@@ -45,13 +53,19 @@ final class HostLoop {
 
   private var phase = Phase.running
   private var cause: StopCause?
+  private var isOutputLost = false
   private var deliveryDeadline: UInt64?
+  /// What came when the guest had ended by itself, and cuts the delivery of its output short.
+  private var impatience: StopCause?
   private var inputIsOpen = true
   private var pendingInput: [UInt8] = []
   private var escape = EscapeFilter()
   private var idleInterval = HostLoop.idleCheckRange.lowerBound
   private var nextIdleCheck: UInt64
   private var processorTime: UInt64 = 0
+  /// The last words that are being looked into, and how often every processor was found as they announce.
+  private var obituary: (time: UInt64, confirmations: Int)?
+  private var nextLook: UInt64 = 0
 
   init(
     _ instance: MachineInstance, configuration: VirtualMachineConfiguration, options: RunOptions, deadline: UInt64?
@@ -70,9 +84,10 @@ final class HostLoop {
     console?.whenRoomForInput { roomEvent.signal() }
   }
 
-  /// Serves the machine until every processor is gone and what the guest wrote is delivered.
-  /// - Returns: what ended it from outside, if anything did.
-  func waitForEnd() -> StopCause? {
+  /// Serves the machine until every processor is gone and what the guest wrote is delivered, or can't be.
+  /// - Returns: what ended it from outside, if anything did, before the guest had ended or while its output was being
+  ///   delivered: then some of that is lost, and how the guest ended does not count.
+  func waitForEnd() -> (cause: StopCause?, isOutputLost: Bool) {
     let signals = SignalDescriptor(options.endingSignals + (options.whenContinued == nil ? [] : [SIGCONT]))
     while true {
       var descriptors = [
@@ -96,7 +111,7 @@ final class HostLoop {
         instance.endedEvent.drain()
         beginDelivery()
       }
-      if descriptors[3].revents != 0 { return cause }
+      if descriptors[3].revents != 0 { return (cause, isOutputLost) }
       if descriptors[2].revents != 0 {
         roomEvent.drain()
         handOverInput()
@@ -107,9 +122,14 @@ final class HostLoop {
       if let deliveryDeadline, now >= deliveryDeadline {
         for sink in sinks { sink.abandon() }
         self.deliveryDeadline = nil
+        if let impatience, cause == nil {
+          cause = impatience
+          isOutputLost = true
+        }
       }
       if phase == .stopping { instance.threads.kick() }
       if phase == .running, now >= nextIdleCheck { checkWhetherHalted(now) }
+      if phase == .running, now >= nextLook { checkWhetherPanicked(now) }
     }
   }
 
@@ -125,6 +145,8 @@ final class HostLoop {
       self.cause = cause
       phase = .stopping
       instance.threads.stop(.cancelled)
+    } else {
+      impatience = impatience ?? cause
     }
     deliveryDeadline = deliveryDeadline ?? monotonicNanoseconds() + Self.deliveryNanoseconds
   }
@@ -145,7 +167,8 @@ final class HostLoop {
     if phase == .stopping { return 5 }
     let now = monotonicNanoseconds()
     var next = phase == .running ? nextIdleCheck : UInt64.max
-    if phase == .running, let deadline { next = min(next, deadline) }
+    if phase == .running, obituary != nil { next = min(next, nextLook) }
+    if cause == nil, impatience == nil, let deadline { next = min(next, deadline) }
     if let deliveryDeadline { next = min(next, deliveryDeadline) }
     guard next != .max else { return -1 }
     return next <= now ? 0 : Int32(min((next - now) / 1_000_000 + 1, 60_000))
@@ -184,6 +207,31 @@ final class HostLoop {
   private func handOverInput() {
     guard let console, !pendingInput.isEmpty else { return }
     pendingInput.removeFirst(console.receive(pendingInput))
+  }
+
+  /// Ends a machine whose kernel has said that it does nothing any more, and does nothing else.
+  private func checkWhetherPanicked(_ now: UInt64) {
+    guard let time = instance.lastWords else {
+      obituary = nil
+      nextLook = 0
+      return
+    }
+    if obituary?.time != time { obituary = (time, 0) }
+    guard now >= time + Self.silenceNanoseconds else {
+      nextLook = time + Self.silenceNanoseconds
+      return
+    }
+    nextLook = now + Self.lookNanoseconds
+    // Once found otherwise, it lives, and goes on to live.
+    guard let confirmations = obituary?.confirmations, confirmations >= 0 else { return }
+    guard !instance.isPaused else { return }
+    guard instance.threads.pause(milliseconds: 20, looksForKernel: true) else { return instance.resumeUnlessPaused() }
+    let isConfirmed = instance.threads.areAllInKernelOrGone
+    if isConfirmed, confirmations + 1 == Self.looks {
+      return instance.threads.stop(.stopped(.crashed(CrashReport(summary: PVPanic.panicSummary))))
+    }
+    instance.resumeUnlessPaused()
+    obituary = (time, isConfirmed ? confirmations + 1 : -1)
   }
 
   /// Looks at the processors if the process has been idle since the last look.

@@ -6,6 +6,7 @@
 //           0x040-0x043  8254 timer       the technique's    0x0f4                    debug exit
 //           0x060 0x064  keyboard controller (reset)         0x5f0                    exit-code register
 //                                                              0x5f4                    milestones
+//                                                              0x5f8                    calls of firmware, for boot sectors
 //           0x070-0x071  clock and NVRAM                     0xcf8-0xcff              PCI configuration: nothing there
 //           0x080        POST codes                          0xcf9                    reset control
 //           0x505        pvpanic                             0x600-0x605              ACPI power management, line 9
@@ -62,9 +63,10 @@ final class MachineInstance: Sendable {
     } catch { throw .boot(error) }
     setUpTimes = (memoryTime, monotonicNanoseconds())
     guard loaded.handover.kind == technique.handoverKind else {
-      let remedy =
+      let remedy: Sentence =
         loaded.handover.kind == .xenDomain
-        ? "run it with --technique paravirtual" : "run it with --technique hardware, or give a Xen PV kernel"
+        ? "set \(Setting.technique) to paravirtual"
+        : "set \(Setting.technique) to hardware or rewriting, or give a Xen PV kernel"
       throw .boot(
         BootFailure(
           configuration.boot.image.name,
@@ -169,6 +171,14 @@ final class MachineInstance: Sendable {
     return panicPort.events.contains(.panicked) ? said ?? KernelPanic() : said
   }
 
+  /// The same, unless the guest went on for so long that it only quoted an old log.
+  var lastingPanic: KernelPanic? {
+    panicPort.events.contains(.panicked) ? panic : consoleWatches.lazy.compactMap(\.lastingPanic).first
+  }
+
+  /// When the kernel wrote the last line of a panic, on the host's CLOCK_MONOTONIC, if it wrote nothing since.
+  var lastWords: UInt64? { consoleWatches.lazy.compactMap(\.lastWords).first }
+
   /// How this life went, with the first instruction at `firstInstruction`.
   func timeline(firstInstruction: UInt64) -> Timeline {
     Timeline(
@@ -199,8 +209,20 @@ final class MachineInstance: Sendable {
     if ![.flat16, .flat32, .flat64].contains(loaded.kind) {
       // The tables lie below 1 MiB, which every machine has.
       try? memory.copy(tables.bytes, to: tables.base)
+    } else if loaded.kind == .flat16 {
+      addFirmwareVectors(request, to: memory)
     }
     return loaded
+  }
+
+  /// Real-mode code finds interrupt vectors, unless the image lies where they or what they lead to would be.
+  private static func addFirmwareVectors(_ request: BootRequest, to memory: GuestMemory) {
+    let (vectors, code) = (FirmwareCallPort.vectors, FirmwareCallPort.code)
+    let base = request.loadAddress ?? BootRequest.bootSectorAddress
+    guard base >= vectors.count, base + request.image.size <= FirmwareCallPort.codeAddress else { return }
+    // Both lie below 1 MiB, which every machine has.
+    try? memory.copy(vectors, to: GuestPhysicalAddress(0))
+    try? memory.copy(code, to: GuestPhysicalAddress(FirmwareCallPort.codeAddress))
   }
 
   /// Asks whoever serves the machine to end it; the first cause counts.
@@ -224,9 +246,12 @@ final class MachineInstance: Sendable {
     threads.resume()
   }
 
+  /// Whether the owner wants them to stand still.
+  var isPaused: Bool { wishes.withLock { $0.isPaused } }
+
   /// After a look at processors that were stopped for it.
   func resumeUnlessPaused() {
-    if !wishes.withLock({ $0.isPaused }) { threads.resume() }
+    if !isPaused { threads.resume() }
   }
 
   /// Devices of one machine can only collide by a mistake of ours; it is told as one, not trapped.
@@ -253,12 +278,15 @@ public enum MachineFailure: Error, Sendable, CustomStringConvertible {
   case technique(TechniqueFailure)
 
   /// One sentence.
-  public var description: String {
+  public var description: String { sentence.description }
+
+  /// The same, with the settings that it names.
+  public var sentence: Sentence {
     switch self {
-    case .memory(let failure): failure.description
-    case .boot(let failure): failure.description
-    case .device(let failure): failure.description
-    case .technique(let failure): failure.description
+    case .memory(let failure): failure.sentence
+    case .boot(let failure): failure.sentence
+    case .device(let failure): Sentence(failure.description)
+    case .technique(let failure): failure.sentence
     }
   }
 }

@@ -34,6 +34,9 @@ enum StandardPorts {
       .init(
         "milestones", base: MilestonePort.conventionalPort, count: MilestonePort.portCount, device: milestonePort),
       .init(
+        "calls of firmware", base: FirmwareCallPort.conventionalPort, count: FirmwareCallPort.portCount,
+        device: FirmwareCallPort()),
+      .init(
         "power management", base: PowerManagementPorts.conventionalPort, count: PowerManagementPorts.portCount,
         device: PowerManagementPorts(interrupt: powerInterrupt)),
       .init(

@@ -101,7 +101,7 @@ public final class VirtualMachine: Sendable {
       times.setUp += started - began
       if times.firstInstruction == 0 { times.firstInstruction = started }
       adopt(instance)
-      let cause = loop.waitForEnd()
+      let (cause, isOutputLost) = loop.waitForEnd()
       instance.stopDevices()
       timeline = timeline ?? instance.timeline(firstInstruction: started)
       let ended = monotonicNanoseconds()
@@ -109,7 +109,9 @@ public final class VirtualMachine: Sendable {
       let (ending, counted) = instance.threads.result ?? (.cancelled, Counters())
       counters = counters + counted
       details.merge(instance.threads.details, uniquingKeysWith: &+)
-      let outcome = Self.outcome(ending, cause: cause, panic: instance.panic)
+      let outcome =
+        isOutputLost
+        ? .stopped(cause ?? .request) : Self.outcome(ending, cause: cause, instance)
       if outcome == .reset, configuration.resetPolicy == .restart {
         // The next life takes over what this one holds, the locks on its disks among it.
         life.withLock { $0.instance = nil }
@@ -188,11 +190,14 @@ public final class VirtualMachine: Sendable {
 
   /// What the end of the processors means. A kernel that panicked may reset, halt or crash next: that is the panic's.
   private static func outcome(
-    _ ending: ProcessorThreads.Ending, cause: StopCause?, panic: KernelPanic?
+    _ ending: ProcessorThreads.Ending, cause: StopCause?, _ instance: MachineInstance
   ) -> Outcome {
     switch ending {
     case .stopped(.reset), .stopped(.tripleFault), .stopped(.halted), .stopped(.crashed):
-      if let panic { return .panicked(panic) }
+      if let panic = instance.panic { return .panicked(panic) }
+    case .cancelled where cause == .timeout:
+      // One that waits before it resets (panic=60), or spins, has run out of what it had to do, not of time.
+      if let panic = instance.lastingPanic { return .panicked(panic) }
     default: break
     }
     return switch ending {

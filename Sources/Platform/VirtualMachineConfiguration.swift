@@ -39,16 +39,18 @@ public struct VirtualMachineConfiguration: Sendable {
     var findings = machine.findings()
     if serialPorts.count > SerialPortConfiguration.places.count {
       findings.append(
-        Finding("serial ports", "\(serialPorts.count) can't be had: a PC has \(SerialPortConfiguration.places.count)"))
+        Finding(.serialPorts, "\(serialPorts.count) can't be had: a PC has \(SerialPortConfiguration.places.count)"))
     }
     // Beside the disks there may be a console and a source of random numbers.
     let most = VirtioPlaces.maximumCount - 2
     if storageDevices.count > most {
-      findings.append(Finding("--disk", "\(storageDevices.count) disks can't be had: at most \(most)"))
+      findings.append(Finding(.disk, "\(storageDevices.count) disks can't be had: give at most \(most)"))
     }
     if technique.handoverKind == .xenDomain, !storageDevices.isEmpty {
       findings.append(
-        Finding("--disk", "a paravirtual domain has no virtio devices, and Xen's block back end is not there yet"))
+        Finding(
+          .disk,
+          "a paravirtual domain has no virtio devices, and Xen's block back end is not there yet: leave that out"))
     }
     return findings + technique.findings(for: machine)
   }

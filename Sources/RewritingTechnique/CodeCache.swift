@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import SystemPackage
 import VMM
 
 /// Memory for translated code: one memfd, mapped twice, because no page here is ever both writable and executable.
@@ -38,9 +39,12 @@ final class CodeCache: @unchecked Sendable {
   }
 
   private static func failure(_ call: String) -> TechniqueFailure {
-    TechniqueFailure(
-      call: call, reason: String(cString: strerror(errno)),
-      remedy: "raise the process's limits (ulimit -v), and allow executable mappings of memfds")
+    let error = Errno(rawValue: errno)
+    let remedy = HostRemedy.of(error)
+    return TechniqueFailure(
+      call: call, reason: error.description,
+      remedy: remedy.isEmpty
+        ? "raise the process's limits (ulimit -v), and allow executable mappings of memory files" : remedy)
   }
 
   var isFull: Bool { used + Self.reserve > Self.capacity }

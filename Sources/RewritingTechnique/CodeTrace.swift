@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import Synchronization
+import SystemPackage
 import VMM
 
 /// What a guest's code did, a line each, for people who want to follow it: the blocks that were entered, or the sensitive
@@ -17,7 +18,15 @@ public final class CodeTrace: Sendable {
 
   let subject: Subject
   private let descriptor: Int32
-  private let buffer = Mutex<[UInt8]>([])
+  private struct State {
+    var buffer: [UInt8] = []
+    var failure: Errno?
+  }
+
+  private let state = Mutex(State())
+
+  /// Why the trace is not whole, if it is not.
+  public var failure: Errno? { state.withLock { $0.failure } }
 
   /// - Throws: `TechniqueFailure` when the file can't be written.
   public init(_ subject: Subject, path: String) throws(TechniqueFailure) {
@@ -37,25 +46,31 @@ public final class CodeTrace: Sendable {
 
   /// Adds a line.
   func note(_ line: String) {
-    buffer.withLock { bytes in
-      bytes += line.utf8
-      bytes.append(UInt8(ascii: "\n"))
-      if bytes.count >= 1 << 16 { Self.write(&bytes, to: descriptor) }
+    state.withLock { state in
+      guard state.failure == nil else { return }
+      state.buffer += line.utf8
+      state.buffer.append(UInt8(ascii: "\n"))
+      if state.buffer.count >= 1 << 16 { Self.write(&state, to: descriptor) }
     }
   }
 
   /// Writes what is left, when a run ends.
-  func flush() { buffer.withLock { Self.write(&$0, to: descriptor) } }
+  func flush() { state.withLock { Self.write(&$0, to: descriptor) } }
 
-  private static func write(_ bytes: inout [UInt8], to descriptor: Int32) {
+  private static func write(_ state: inout State, to descriptor: Int32) {
     var done = 0
-    while done < bytes.count {
-      let count = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress.map { $0 + done }, $0.count - done) }
+    while done < state.buffer.count {
+      let count = state.buffer.withUnsafeBytes {
+        Glibc.write(descriptor, $0.baseAddress.map { $0 + done }, $0.count - done)
+      }
       if count < 0, errno == EINTR { continue }
-      // A full disk ends the trace, not the guest.
-      guard count > 0 else { break }
+      guard count > 0 else {
+        // A full disk ends the trace, not the guest.
+        state.failure = count < 0 ? Errno(rawValue: errno) : .ioError
+        break
+      }
       done += count
     }
-    bytes.removeAll(keepingCapacity: true)
+    state.buffer.removeAll(keepingCapacity: true)
   }
 }

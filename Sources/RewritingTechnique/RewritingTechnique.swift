@@ -52,20 +52,25 @@ public struct RewritingTechnique: Technique {
     var findings: [Finding] = []
     if configuration.processorCount > 1 {
       findings.append(
-        Finding("--cpus", "the rewriting technique runs one processor, not \(configuration.processorCount)"))
+        Finding(
+          .processors,
+          "the rewriting technique runs one processor, not \(configuration.processorCount): change \(Setting.technique), or ask for one"
+        ))
     }
     if configuration.interruptChips == .kernel {
       findings.append(
-        Finding("--interrupt-chips", "the rewriting technique has them in software: leave the option out"))
+        Finding(.interruptChips, "the rewriting technique has them in software: leave that out"))
     }
     let missing = reductions(for: configuration)
     if configuration.processorModel.isRequired, !missing.isEmpty {
       findings.append(
         Finding(
-          "--cpu",
-          "the rewriting technique does not give \(missing.map(\.rawValue).joined(separator: ", ")) of "
-            + "\(configuration.processorModel.name) on this host: ask for a lesser model, or leave --cpu out to take "
-            + "what is there"))
+          .processorModel,
+          """
+          the rewriting technique does not give \(missing.map(\.rawValue).joined(separator: ", ")) of \
+          \(configuration.processorModel.name) on this host: ask for a lesser model, or leave \
+          \(Setting.processorModel) out to take what is there
+          """))
     }
     return findings
   }
@@ -134,7 +139,7 @@ final class RewritingPartition: Partition {
     guard index == 0 else {
       throw TechniqueFailure(
         call: "making processor \(index)", reason: "the rewriting technique runs one processor",
-        remedy: "ask for --cpus 1")
+        remedy: "set \(Setting.processors) to 1")
     }
     return try RewritingProcessor(partition: self)
   }

@@ -63,8 +63,7 @@ public final class SandboxProcess: Sendable {
     done = eventfd(0, Int32(EFD_CLOEXEC))
     guard request >= 0, done >= 0 else {
       throw TechniqueFailure(
-        call: "eventfd", reason: Errno(rawValue: errno).description, remedy: "raise the limit of open files (ulimit -n)"
-      )
+        call: "eventfd", reason: Errno(rawValue: errno).description, remedy: HostRemedy.of(Errno(rawValue: errno)))
     }
     let keeper = Keeper(
       life: life, shared: shared, memory: memory, request: request, done: done)
@@ -73,10 +72,11 @@ public final class SandboxProcess: Sendable {
       life.process != nil || life.failure != nil || life.status != nil ? life.failure ?? 0 : nil
     }
     if failure != 0 {
+      let remedy = HostRemedy.of(Errno(rawValue: -failure))
       throw TechniqueFailure(
         call: "starting a sandboxed process", reason: Errno(rawValue: -failure).description,
-        remedy: "raise the limits of processes and files (ulimit -u, -n), and allow memory files to be executed"
-          + " (sysctl vm.memfd_noexec=0)")
+        remedy: remedy.isEmpty
+          ? "raise the limits of processes and files (ulimit -u, -n), and allow memory files to be executed" : remedy)
     }
     for index in 0..<threadCount {
       // The first stop is the stub's own; nothing of the guest has run.
@@ -165,6 +165,10 @@ public final class SandboxProcess: Sendable {
     guard numbers.count == 2 else { return false }
     return (numbers[0], numbers[1]) >= (6, 12)
   }()
+
+  /// Whether a process may have pages that are writable and executable, as kernels have in their first moments
+  /// (prctl(2), PR_SET_MDWE).
+  public static var mayHaveWritableCode: Bool { cstub_may_gain_execution() != 0 }
 
   /// Selectors of the segments for 32-bit code and data, where a process was made with a `segmentBase`.
   public static let codeSelector32 = UInt16(CSTUB_CODE_SELECTOR_32)

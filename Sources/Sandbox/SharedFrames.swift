@@ -39,13 +39,16 @@ final class SharedFrames: @unchecked Sendable {
     }
     fileDescriptor = cstub_memory_file("trivisor-frames", UInt64(size))
     guard fileDescriptor >= 0 else {
-      throw TechniqueFailure(call: "memfd_create", reason: Errno(rawValue: -fileDescriptor).description)
+      let error = Errno(rawValue: -fileDescriptor)
+      throw TechniqueFailure(
+        call: "memory file of a sandbox", reason: error.description, remedy: HostRemedy.of(error))
     }
     guard let mapping = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_SHARED, fileDescriptor, 0), mapping != MAP_FAILED
     else {
       let error = Errno(rawValue: errno)
       close(fileDescriptor)
-      throw TechniqueFailure(call: "mmap of a sandbox's frames", reason: error.description)
+      throw TechniqueFailure(
+        call: "mmap of a sandbox's frames", reason: error.description, remedy: HostRemedy.of(error))
     }
     base = mapping
     cstub_configure(mapping, UInt32(threadCount), spin)

@@ -134,6 +134,7 @@ struct Judge {
     let what =
       switch record.outcome {
       case "timedOut": "the time limit ran out"
+      case "initEnded": "the guest's first process ended, so its kernel panicked"
       case "tripleFault": "triple fault"
       case "panicked": "the guest's kernel panicked"
       case "halted": "halted for good without an exit code"

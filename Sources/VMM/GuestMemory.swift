@@ -209,14 +209,21 @@ public enum GuestMemoryFailure: Error, Sendable, CustomStringConvertible {
   /// The call, its error, and the bytes asked for.
   case hostCall(String, Errno, UInt64)
 
-  /// One sentence for the user: what failed and what to do.
-  public var description: String {
+  /// One sentence.
+  public var description: String { sentence.description }
+
+  /// What failed and what to do.
+  public var sentence: Sentence {
     switch self {
     case .unusableSize(let size):
       "guest memory of \(size) bytes can't be made: give a multiple of \(GuestMemory.pageSize) bytes above zero"
     case .hostCall(let call, let error, let size):
-      "guest memory of \(size) bytes can't be made: \(call) failed (\(error)); ask for less with --memory, or raise the"
-        + " process's limits (ulimit -v, -n)"
+      "guest memory of \(size) bytes can't be made: \(call) failed (\(error)); \(Self.remedy(error))"
     }
+  }
+
+  private static func remedy(_ error: Errno) -> Sentence {
+    let known = HostRemedy.of(error)
+    return known.isEmpty ? "lower \(Setting.memory), or raise the process's limits (ulimit -v, -n)" : known
   }
 }

@@ -30,17 +30,19 @@ public struct MachineConfiguration: Sendable, Equatable {
     var findings: [Finding] = []
     if !(1...Self.maximumProcessorCount).contains(processorCount) {
       findings.append(
-        Finding("--cpus", "\(processorCount) processors can't be had: ask for 1 to \(Self.maximumProcessorCount)"))
+        Finding(.processors, "\(processorCount) processors can't be had: ask for 1 to \(Self.maximumProcessorCount)"))
     }
     if memorySize < Self.minimumMemorySize || memorySize > Self.maximumMemorySize {
       findings.append(
         Finding(
-          "--memory",
-          "\(memorySize) bytes of memory can't be had: ask for \(Self.minimumMemorySize >> 20) MiB to "
-            + "\(Self.maximumMemorySize >> 30) GiB"))
+          .memory,
+          """
+          \(memorySize) bytes of memory can't be had: ask for \(Self.minimumMemorySize >> 20) MiB to \
+          \(Self.maximumMemorySize >> 30) GiB
+          """))
     } else if memorySize % GuestMemory.pageSize != 0 {
       findings.append(
-        Finding("--memory", "\(memorySize) bytes of memory is not a multiple of \(GuestMemory.pageSize)"))
+        Finding(.memory, "\(memorySize) bytes of memory is not a multiple of \(GuestMemory.pageSize): round it"))
     }
     return findings
   }
@@ -48,19 +50,22 @@ public struct MachineConfiguration: Sendable, Equatable {
 
 /// One request that can't be honoured.
 public struct Finding: Sendable, Equatable, CustomStringConvertible {
-  /// Which part of the configuration, as the user named it: "--cpus".
-  public let subject: String
-  /// One sentence: what is wrong and what to do.
-  public let message: String
+  /// Which part of the configuration.
+  public let subject: Setting
+  /// What is wrong and what to do.
+  public let message: Sentence
 
   /// - Parameters:
-  ///   - subject: the option, as typed.
-  ///   - message: one sentence, without a full stop.
-  public init(_ subject: String, _ message: String) {
+  ///   - subject: which part of the configuration.
+  ///   - message: without a full stop.
+  public init(_ subject: Setting, _ message: Sentence) {
     self.subject = subject
     self.message = message
   }
 
-  /// For the terminal.
-  public var description: String { "\(subject): \(message)" }
+  /// The subject, then the message.
+  public var sentence: Sentence { "\(subject): \(message)" }
+
+  /// One sentence.
+  public var description: String { sentence.description }
 }

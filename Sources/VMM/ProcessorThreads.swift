@@ -40,6 +40,9 @@ public final class ProcessorThreads: Sendable {
     var parked = 0
     /// Of these, processors that nothing can wake.
     var haltedForGood = 0
+    /// Whether it is looked for, and then, of these, processors that execute the guest's kernel.
+    var looksForKernel = false
+    var busyInKernel = 0
     /// Threads that have not ended.
     var live: Int
     var counters = Counters()
@@ -106,7 +109,7 @@ public final class ProcessorThreads: Sendable {
           ending: .failed(
             TechniqueFailure(
               call: "pthread_create", reason: String(cString: strerror(error)),
-              remedy: "raise the limit of processes (ulimit -u) or ask for fewer --cpus")))
+              remedy: "raise the limit of processes (ulimit -u) or lower \(Setting.processors)")))
         leave(counters: Counters())
       }
     }
@@ -126,9 +129,13 @@ public final class ProcessorThreads: Sendable {
 
   /// As `pause()`, but gives up waiting, not pausing, after `milliseconds`: a thread can be held up by the host on a
   /// device's behalf.
+  /// - Parameters:
+  ///   - milliseconds: how long to wait.
+  ///   - looksForKernel: so that `areAllInKernelOrGone` can be asked; it costs the reading of each state.
   /// - Returns: whether every processor stands, or it has ended.
-  public func pause(milliseconds: Int) -> Bool {
+  public func pause(milliseconds: Int, looksForKernel: Bool = false) -> Bool {
     state.with { state in
+      state.looksForKernel = looksForKernel
       if state.phase == .running { state.phase = .paused }
     }
     let deadline = monotonicNanoseconds() + UInt64(milliseconds) * 1_000_000
@@ -158,6 +165,14 @@ public final class ProcessorThreads: Sendable {
   /// Only while paused: whether no processor can ever run again.
   public var isHaltedForGood: Bool {
     state.with { $0.phase == .paused && $0.parked == $0.live && $0.live > 0 && $0.haltedForGood == $0.live }
+  }
+
+  /// Only while paused with `looksForKernel`: whether each processor executes the guest's kernel or can never run again,
+  /// as those of a kernel that gave up do.
+  public var areAllInKernelOrGone: Bool {
+    state.with {
+      $0.phase == .paused && $0.parked == $0.live && $0.live > 0 && $0.haltedForGood + $0.busyInKernel == $0.live
+    }
   }
 
   /// Why it ended and what was counted, once every thread is gone.
@@ -220,14 +235,16 @@ public final class ProcessorThreads: Sendable {
 
   /// Waits while paused. Whether the end has come.
   private func park(_ processor: any Processor) -> Bool {
-    let isPaused = state.with { $0.phase == .paused }
+    let (isPaused, looksForKernel) = state.with { ($0.phase == .paused, $0.looksForKernel) }
     let halted = isPaused && processor.isHaltedForGood
+    let busy = isPaused && looksForKernel && !halted && processor.isBusyInKernel
     var counted = false
     if isPaused {
       counted = true
       state.with { state in
         state.parked += 1
         state.haltedForGood += halted ? 1 : 0
+        state.busyInKernel += busy ? 1 : 0
       }
     }
     let ends: Bool = state.wait { state in
@@ -243,6 +260,7 @@ public final class ProcessorThreads: Sendable {
       state.with { state in
         state.parked -= 1
         state.haltedForGood -= halted ? 1 : 0
+        state.busyInKernel -= busy ? 1 : 0
       }
     }
     return ends

@@ -26,7 +26,7 @@ public enum Availability: Sendable, Equatable {
   /// Usable. Each note is one sentence that a user should know.
   case available(notes: [String])
   /// `reason` is one sentence for the user; `remedy` says what would change it.
-  case unavailable(reason: String, remedy: String)
+  case unavailable(reason: String, remedy: Sentence)
 }
 
 /// A way to run guests on this host.
@@ -116,6 +116,10 @@ public protocol Processor: AnyObject {
   /// HLT with interrupts off and nothing pending that could wake it, or never started. Only between two runs.
   var isHaltedForGood: Bool { get }
 
+  /// Whether it executes the guest's kernel, with or without interrupts, and does not wait for anything. Only between two
+  /// runs.
+  var isBusyInKernel: Bool { get }
+
   /// What happened so far, by cause. Only between two runs.
   var counters: Counters { get }
 
@@ -132,6 +136,12 @@ extension Processor {
     var state = try readState()
     start.apply(to: &state)
     try writeState(state)
+  }
+
+  /// By the privilege level, which is CS's and SS's (AMD64 APM vol. 2, 4.9.1).
+  public var isBusyInKernel: Bool {
+    guard let state = try? readState() else { return false }
+    return state.activity == .running && state.system.cs.selector & 3 != 3
   }
 
   /// Nothing beyond the common counters.

@@ -28,6 +28,11 @@ public final class DomainRunLoop {
   /// Whether nothing can wake the processor any more.
   public var isHaltedForGood: Bool { domain.lock.withLock { _ in domain.isHaltedForGood(processor) } }
 
+  /// Whether it executes the guest's kernel and waits for nothing. Only between two runs.
+  public var isBusyInKernel: Bool {
+    domain.lock.withLock { _ in processor.isUp && processor.rest == .none && processor.mode == .kernel }
+  }
+
   /// Puts the processor's registers into a machine's state.
   public func copyState(to state: inout MachineState) {
     domain.lock.withLock { _ in processor.copyRegisters(to: &state) }

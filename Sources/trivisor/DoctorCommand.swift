@@ -22,9 +22,9 @@ struct DoctorCommand: ParsableCommand {
     let automatic: AutomaticReport
     do throws(NoTechnique) {
       let choice = try techniques.choose(.automatic)
-      automatic = AutomaticReport(technique: choice.technique.name.rawValue, reason: choice.reason)
+      automatic = AutomaticReport(technique: choice.technique.name.rawValue, reason: choice.reason.forCommandLine)
     } catch {
-      automatic = AutomaticReport(technique: nil, reason: error.description)
+      automatic = AutomaticReport(technique: nil, reason: error.sentence.forCommandLine)
     }
     if json {
       Diagnostics.print(try JSONText.of(DoctorReport(techniques: reports, automatic: automatic)))
@@ -71,7 +71,7 @@ struct TechniqueReport: Encodable {
     }
     switch implementation.probe() {
     case .unavailable(let reason, let remedy):
-      (available, self.reason, self.remedy, caution) = (false, reason, remedy, nil)
+      (available, self.reason, self.remedy, caution) = (false, reason, remedy.forCommandLine, nil)
       (notes, missingFeatures) = ([], [])
     case .available(let notes):
       (available, reason, remedy) = (true, nil, nil)

@@ -47,6 +47,9 @@ struct InspectCommand: ParsableCommand {
 
   func run() throws {
     let guest = try GuestImage(image, isParavirtual: paravirtual)
+    // What is neither code nor a kernel that holds some would be taken for instructions all the same.
+    let isELF = try guest.image.begins(with: [0x7f] + Array("ELF".utf8))
+    if kind == nil, !isELF { _ = try ImageKind.detect(guest.image) }
     let contents = try ImageContents(guest.image)
     let (mode, address) = flatPlace(contents)
     let inspection = Inspection(contents.bytes, flatMode: mode, flatAddress: address)

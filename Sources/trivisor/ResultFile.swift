@@ -6,7 +6,7 @@ enum ResultFile {
   /// A result that can't be written is told before the work; but no file is made before there is something to write.
   /// - Throws: `Refusal` that names the option.
   static func refuseUnwritable(_ file: String?, option: String) throws {
-    guard let file, file != "-" else { return }
+    guard let file, file != "-", inheritedDescriptor(file) == nil else { return }
     let folder = FilePath(file).removingLastComponent()
     let place = access(file, F_OK) == 0 ? file : folder.isEmpty ? "." : folder.string
     guard access(place, W_OK) == 0 else {
@@ -14,20 +14,51 @@ enum ResultFile {
     }
   }
 
+  /// Opens a file for a result that comes later.
+  /// - Throws: `Refusal` that names the option.
+  static func open(_ file: String, option: String) throws -> FileDescriptor {
+    do {
+      if let number = inheritedDescriptor(file) {
+        let copy = fcntl(number, F_DUPFD_CLOEXEC, 0)
+        guard copy >= 0 else { throw Errno(rawValue: errno) }
+        return FileDescriptor(rawValue: copy)
+      }
+      return try FileDescriptor.open(
+        FilePath(file), .writeOnly, options: [.create, .truncate, .closeOnExec],
+        permissions: [.ownerReadWrite, .groupRead, .otherRead])
+    } catch {
+      throw Refusal(status: .usage, message: "\(option): \(file) can't be written: \(error)")
+    }
+  }
+
   /// Writes all of `text`; `-` is standard output.
   /// - Throws: `Refusal` that names the option.
   static func write(_ text: String, to file: String, option: String) throws {
+    guard file != "-" else { return Diagnostics.write(text) }
+    try write(text, to: try open(file, option: option), named: file, option: option)
+  }
+
+  /// Writes all of `text` to a file that was opened before, and closes it.
+  /// - Throws: `Refusal` that names the option.
+  static func write(_ text: String, to descriptor: FileDescriptor, named file: String, option: String) throws {
     do {
-      guard file != "-" else {
-        _ = try FileDescriptor.standardOutput.writeAll(text.utf8)
-        return
+      try descriptor.closeAfter {
+        if let error = OutputDescriptor.write(text.utf8, to: descriptor.rawValue) { throw error }
       }
-      let descriptor = try FileDescriptor.open(
-        FilePath(file), .writeOnly, options: [.create, .truncate, .closeOnExec],
-        permissions: [.ownerReadWrite, .groupRead, .otherRead])
-      try descriptor.closeAfter { _ = try descriptor.writeAll(text.utf8) }
     } catch {
       throw Refusal(status: .failed, message: "\(option): \(file) could not be written: \(error)")
+    }
+  }
+
+  /// The number in `/dev/fd/3` and the like. The host has these names only where /proc is mounted; and it would open the
+  /// file anew, from its beginning, over what stands there already.
+  private static func inheritedDescriptor(_ file: String) -> Int32? {
+    switch file {
+    case "/dev/stdout": return STDOUT_FILENO
+    case "/dev/stderr": return STDERR_FILENO
+    default:
+      let folders = ["/dev/fd/", "/proc/self/fd/"]
+      return folders.first { file.hasPrefix($0) }.flatMap { Int32(file.dropFirst($0.count)) }
     }
   }
 }

@@ -158,11 +158,19 @@ struct RunCommand: ParsableCommand {
     var choice: TechniqueChoice
     do throws(NoTechnique) {
       choice = try techniques.choose(
-        technique.request, isParavirtualKernel: configuration.boot.isParavirtualKernel)
+        technique.request, isParavirtualKernel: configuration.boot.isParavirtualKernel,
+        findings: { technique in
+          let traces = trace == nil || technique.name == .rewriting
+          return configuration.validate(for: technique)
+            + (traces ? [] : [Finding(.trace, "only translated code can be traced")])
+        })
     } catch {
-      throw Refusal(status: .failed, message: error.description)
+      throw Refusal(status: .failed, sentence: error.sentence)
     }
-    if let trace { choice = try traced(choice, trace) }
+    let codeTrace = try trace.map { try makeTrace($0, for: choice) }
+    if let codeTrace {
+      choice = TechniqueChoice(technique: RewritingTechnique(trace: codeTrace), reason: choice.reason)
+    }
     var session = RunSession(
       guest: guest, choice: choice, began: began, execution: execution, configuration: configuration)
     session.usesVirtioConsole = console == .virtio
@@ -170,10 +178,14 @@ struct RunCommand: ParsableCommand {
     session.showsStatistics = stats
     session.isVerbose = verbose
     session.resultFile = json
-    Glibc.exit(try session.run())
+    let status = try session.run()
+    if let trace, let failure = codeTrace?.failure {
+      throw Refusal(status: .failed, message: "--trace: \(trace) could not be written: \(failure)")
+    }
+    Diagnostics.end(status)
   }
 
-  private func traced(_ choice: TechniqueChoice, _ file: String) throws -> TechniqueChoice {
+  private func makeTrace(_ file: String, for choice: TechniqueChoice) throws -> CodeTrace {
     guard choice.technique.name == .rewriting else {
       throw Refusal(
         status: .usage,
@@ -181,10 +193,9 @@ struct RunCommand: ParsableCommand {
           + "--technique rewriting")
     }
     do throws(TechniqueFailure) {
-      return TechniqueChoice(
-        technique: RewritingTechnique(trace: try CodeTrace(traceSubject, path: file)), reason: choice.reason)
+      return try CodeTrace(traceSubject, path: file)
     } catch {
-      throw Refusal(status: .failed, message: error.description)
+      throw Refusal(status: .failed, sentence: error.sentence)
     }
   }
 

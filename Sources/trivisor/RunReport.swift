@@ -62,16 +62,16 @@ struct RunReport: Encodable {
   /// What only the technique counts.
   let details: [String: UInt64]
 
-  init(_ session: RunSession, result: RunResult, status: Int32) {
+  init(_ session: RunSession, result: RunResult, outcome: Outcome, status: Int32) {
     image = session.guest.name
     technique = session.choice.technique.name.rawValue
-    techniqueReason = session.choice.reason
+    techniqueReason = session.choice.reason.forCommandLine
     let configuration = session.configuration.machine
     machine = Machine(
       processors: configuration.processorCount, memory: configuration.memorySize,
       processorModel: configuration.processorModel.name,
       missingFeatures: session.choice.technique.reductions(for: configuration).map(\.rawValue))
-    (outcome, guestCode, detail) = Self.describe(result.outcome)
+    (self.outcome, guestCode, detail) = Self.describe(outcome)
     self.status = status
     times = Times(
       sinceCommand: Double(monotonicNanoseconds() - session.began) / 1e6, setUp: Double(result.times.setUp) / 1e6,
@@ -102,7 +102,7 @@ struct RunReport: Encodable {
     case .tripleFault: ("tripleFault", nil, nil)
     case .halted: ("halted", nil, nil)
     case .crashed(let report): ("crashed", nil, report.summary)
-    case .failed(let failure): ("failed", nil, failure.description)
+    case .failed(let failure): ("failed", nil, failure.sentence.forCommandLine)
     case .stopped(.request): ("stopped", nil, "on request")
     case .stopped(.timeout): ("timedOut", nil, nil)
     case .stopped(.signal(let number)): ("signalled", nil, "signal \(number)")

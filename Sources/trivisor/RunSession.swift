@@ -1,5 +1,6 @@
 import Devices
 import Glibc
+import GuestProcess
 import Platform
 import SystemPackage
 import VMM
@@ -20,20 +21,17 @@ struct RunSession {
   var isVerbose = false
   var resultFile: String?
 
-  /// Signals that end a run cleanly.
-  private static let endingSignals = [SIGINT, SIGTERM, SIGHUP, SIGQUIT]
-
   /// Runs the guest.
   /// - Returns: the process's exit status.
   /// - Throws: `Refusal`, `BootFailure`: nothing ran.
   func run() throws -> Int32 {
     try Self.refuse(configuration.validate(for: choice.technique))
     // Opened before the guest runs: a result that can't be written is told before the work, not after it.
-    let resultDescriptor = try openResultFile()
+    let resultDescriptor = try resultFile.map { try ResultFile.open($0, option: Self.resultOption) }
     blockSignals()
     var options = RunOptions()
     options.timeLimit = timeLimit
-    options.endingSignals = Self.endingSignals
+    options.endingSignals = EndingSignals.all
     let terminal = foregroundTerminal()
     let machine = makeMachine(input: terminal != nil || isatty(STDIN_FILENO) == 0, isTerminal: terminal != nil)
     announce()
@@ -50,34 +48,50 @@ struct RunSession {
       terminal?.restore()
       switch error {
       case .boot(let failure): throw failure
-      case .device(let failure): throw Refusal(status: .notLoaded, message: failure.description)
-      case .memory, .technique: throw Refusal(status: .failed, message: error.description)
+      case .device(let failure):
+        throw Refusal(status: failure.isShortage ? .failed : .notLoaded, message: failure.description)
+      case .memory, .technique: throw Refusal(status: .failed, sentence: error.sentence)
       }
     }
     terminal?.restore()
-    let status = ExitStatus.of(result.outcome, resetPolicy: configuration.resetPolicy)
-    explain(result.outcome, timeLimit: timeLimit)
+    let outcome = Self.outcome(result)
+    let status = ExitStatus.of(outcome, resetPolicy: configuration.resetPolicy)
+    // Of lost output, the end of the process tells.
+    if Diagnostics.lostOutput == nil { explain(outcome, timeLimit: timeLimit) }
     if isVerbose { for note in result.notes { Diagnostics.say(note) } }
     if showsStatistics { Diagnostics.say(StatisticsText.of(result, since: execution)) }
     if let resultDescriptor {
-      let report = RunReport(self, result: result, status: status)
-      try write(JSONText.of(report) + "\n", to: resultDescriptor)
+      let report = RunReport(self, result: result, outcome: outcome, status: status)
+      try ResultFile.write(
+        JSONText.of(report) + "\n", to: resultDescriptor, named: resultFile ?? "", option: Self.resultOption)
     }
     return status
+  }
+
+  private static let resultOption = "--json"
+
+  /// How the run ended. A guest whose output is lost has not done what it was run for, whatever it made of itself.
+  private static func outcome(_ result: RunResult) -> Outcome {
+    switch Diagnostics.lostOutput {
+    case nil: result.outcome
+    case .brokenPipe?: .stopped(.outputClosed)
+    case let error?:
+      .failed(TechniqueFailure(call: "write to standard output", reason: error.description))
+    }
   }
 
   /// Ends with the usage status if something can't be honoured: one line each.
   static func refuse(_ findings: [Finding]) throws {
     guard let last = findings.last else { return }
-    for finding in findings.dropLast() { Diagnostics.say(finding.description) }
-    throw Refusal(status: .usage, message: last.description)
+    for finding in findings.dropLast() { Diagnostics.say(finding.sentence) }
+    throw Refusal(status: .usage, sentence: last.sentence)
   }
 
   /// Which technique, why, and what of the processor model is left out: always said.
   private func announce() {
     let reductions = choice.technique.reductions(for: configuration.machine)
     let model = configuration.machine.processorModel
-    var line = "technique \(choice.technique.name.rawValue) (\(choice.reason))"
+    var line = "technique \(choice.technique.name.rawValue) (\(choice.reason.forCommandLine))"
     if !model.isRequired, !reductions.isEmpty {
       line += ", processor \(model.name) without \(reductions.count) features that this host lacks"
     }
@@ -91,7 +105,7 @@ struct RunSession {
     let broken = BrokenOutput()
     var configuration = configuration
     let sink = FileDescriptorSink(STDOUT_FILENO) { error in
-      if error != .brokenPipe { Diagnostics.say("the guest's output can't be written: \(error)") }
+      Diagnostics.noteLostOutput(error)
       broken.tell()
     }
     let consoleInput = input ? SerialInput(fileDescriptor: STDIN_FILENO, isTerminal: isTerminal) : nil
@@ -126,27 +140,8 @@ struct RunSession {
   private func blockSignals() {
     var set = sigset_t()
     sigemptyset(&set)
-    for signal in Self.endingSignals + [SIGCONT] { sigaddset(&set, signal) }
+    for signal in EndingSignals.all + [SIGCONT] { sigaddset(&set, signal) }
     pthread_sigmask(SIG_BLOCK, &set, nil)
-  }
-
-  private func openResultFile() throws -> FileDescriptor? {
-    guard let resultFile else { return nil }
-    do {
-      return try FileDescriptor.open(
-        FilePath(resultFile), .writeOnly, options: [.create, .truncate],
-        permissions: [.ownerReadWrite, .groupRead, .otherRead])
-    } catch {
-      throw Refusal(status: .usage, message: "--json: \(resultFile) can't be written: \(error)")
-    }
-  }
-
-  private func write(_ text: String, to descriptor: FileDescriptor) throws {
-    do {
-      try descriptor.closeAfter { _ = try descriptor.writeAll(text.utf8) }
-    } catch {
-      throw Refusal(status: .failed, message: "--json: \(resultFile ?? "") could not be written: \(error)")
-    }
   }
 
   /// One line on why the run ended, unless it ended well or the guest said its own code.
@@ -169,9 +164,9 @@ struct RunSession {
       if let state = report.state { Diagnostics.say(RegistersText.of(state, instruction: report.instruction)) }
     case .stopped(.timeout):
       Diagnostics.say("the guest was ended: it ran longer than \(Double(timeLimit ?? 0) / 1e9) s")
-    case .stopped(.signal(let number)): Diagnostics.say("the guest was ended by signal \(number)")
+    case .stopped(.signal(let number)): Diagnostics.say("the guest was ended by signal \(EndingSignals.title(number))")
     case .stopped(.user): Diagnostics.say("the guest was ended at the terminal")
-    case .failed(let failure): Diagnostics.say(failure.description)
+    case .failed(let failure): Diagnostics.say(failure.sentence)
     }
   }
 }

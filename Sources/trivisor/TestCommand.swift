@@ -134,7 +134,7 @@ struct TestCommand: ParsableCommand {
         shard: shard)
       try ResultFile.write(try report.text(), to: json, option: "--json")
     }
-    Glibc.exit(status)
+    Diagnostics.end(status)
   }
 
   /// From the command line and the manifest.

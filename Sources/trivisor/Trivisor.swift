@@ -4,6 +4,7 @@ import ArgumentParser
 import Boot
 import Glibc
 import Platform
+import ProcessStart
 import VMM
 
 /// `trivisor`.
@@ -14,7 +15,7 @@ struct Trivisor: ParsableCommand {
     abstract: "Run an x86-64 guest under one of three virtualization techniques.",
     discussion: """
       Trivisor runs the same guest by hardware assistance (KVM), by binary rewriting or paravirtually, and says what
-      each costs. In this version, rewriting and paravirtual are first steps: they run small guests.
+      each costs. Hardware needs /dev/kvm, rewriting needs nothing, paravirtual a guest built for Xen's PV interface.
 
         trivisor run guest:hello                 a guest that is part of this program
         trivisor run kernel.elf --cpus 2         an image of yours
@@ -40,16 +41,22 @@ struct Trivisor: ParsableCommand {
     // Before any thread: signals that end a run are taken by the one that waits for them.
     signal(SIGPIPE, SIG_IGN)
     do {
-      var command = try parseAsRoot()
+      var command = try parseAsRoot(Array(ProcessStart.arguments.dropFirst()))
       try command.run()
     } catch let refusal as Refusal {
       Diagnostics.say(refusal.message)
-      Glibc.exit(refusal.status.rawValue)
+      Diagnostics.end(refusal.status.rawValue)
     } catch let failure as BootFailure {
-      Diagnostics.say(failure.description)
-      Glibc.exit(ExitStatus.notLoaded.rawValue)
+      Diagnostics.say(failure.sentence)
+      Diagnostics.end((failure.isHosts ? ExitStatus.failed : .notLoaded).rawValue)
     } catch {
-      exit(withError: error)
+      // Help, completions and the version are no errors but for the way in which they arrive here.
+      let (text, status) = (fullMessage(for: error), exitCode(for: error))
+      if !text.isEmpty {
+        if status.isSuccess { Diagnostics.print(text) } else { Diagnostics.draw(text + "\n") }
+      }
+      Diagnostics.end(status.rawValue)
     }
+    Diagnostics.end(ExitStatus.success.rawValue)
   }
 }

@@ -120,7 +120,7 @@ struct FlatLoaderTests {
       try failure([UInt8](repeating: 0, count: 2 << 20), kind: .flat32, memory: 2 << 20)?.reason
         == .outsideMemory(part: "the image", base: 0x10_0000, size: 2 << 20))
     #expect(try failure([1], kind: .flat32) { $0.commandLine = "x" }?.description.contains("command line") == true)
-    #expect(try failure([1], kind: .elf) { $0.entry = 1 }?.description.contains("--entry") == true)
+    #expect(try failure([1], kind: .elf) { $0.entry = 1 }?.description.contains("the entry point") == true)
   }
 
   /// Walks four levels of page tables.

@@ -240,6 +240,6 @@ struct PVHLoaderTests {
     let modules = try withImage([1]) { module in
       try failure(LinuxBuilder.vmlinux(), memory: 64 << 20) { $0.modules = [BootModule(image: module)] }
     }
-    #expect(modules?.description.contains("--initrd") == true)
+    #expect(modules?.description.contains("the initial ramdisk") == true)
   }
 }

@@ -123,7 +123,9 @@ struct ComparisonTests {
   func json() throws {
     var skipped = TechniqueRuns("paravirtual")
     skipped.obstacle = "there is no build"
-    let comparison = Comparison(plan, [try runs("hardware", guests: [1, 2, 3], result: good), skipped])
+    var emulated = try runs("hardware", guests: [1, 2, 3], result: good)
+    emulated.caution = "KVM emulates"
+    let comparison = Comparison(plan, [emulated, skipped])
     let host = HostDescription(processor: "p", processors: 2, kernel: "k")
     let text = try ComparisonReport(comparison, host: host).text()
     let object = try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
@@ -131,6 +133,8 @@ struct ComparisonTests {
     #expect(object["isSame"] as? Bool == true)
     let techniques = try #require(object["techniques"] as? [[String: Any]])
     #expect((techniques[0]["runs"] as? [Any])?.count == 3)
+    #expect(techniques[0]["caution"] as? String == "KVM emulates")
     #expect(techniques[1]["obstacle"] as? String == "there is no build")
+    #expect(try ComparisonPage.text(comparison, host: host).contains("KVM emulates"))
   }
 }

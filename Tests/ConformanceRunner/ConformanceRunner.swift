@@ -4,6 +4,7 @@
 import Conformance
 import Glibc
 import HardwareTechnique
+import ProcessStart
 import RewritingTechnique
 import VMM
 
@@ -22,7 +23,7 @@ struct ConformanceRunner {
                         where the machines have their interrupt controllers and timers
       --list            print the cases and end
 
-    Prints TAP. Ends with 0 if nothing failed, 1 if something did, 64 on a wrong option.
+    Prints TAP. Ends with 0 if nothing failed, 1 if something did, 64 on a wrong option, 125 if its output can't be written.
     """
 
   static func main() {
@@ -32,7 +33,7 @@ struct ConformanceRunner {
     var caution = ConformanceSuite.Caution.careful
     var isListing = false
     var interruptChips = InterruptChips.automatic
-    var arguments = CommandLine.arguments.dropFirst()
+    var arguments = ProcessStart.arguments.dropFirst()
     while let argument = arguments.popFirst() {
       switch argument {
       case "--technique":
@@ -52,7 +53,7 @@ struct ConformanceRunner {
       case "--list": isListing = true
       case "--help", "-h":
         print(usage)
-        return
+        ProcessStart.end(0)
       default: refuse()
       }
     }
@@ -65,7 +66,7 @@ struct ConformanceRunner {
     }
     if isListing {
       for conformanceCase in cases { print("\(conformanceCase.name): \(conformanceCase.summary)") }
-      return
+      ProcessStart.end(0)
     }
     let technique: any Technique
     switch techniqueName {
@@ -76,7 +77,7 @@ struct ConformanceRunner {
       exit(64)
     }
     let suite = ConformanceSuite(technique: technique, interruptChips: interruptChips)
-    exit(run(cases, by: suite, under: technique, caution: caution) ? 0 : 1)
+    ProcessStart.end(run(cases, by: suite, under: technique, caution: caution) ? 0 : 1)
   }
 
   /// Whether nothing failed.

@@ -47,4 +47,24 @@ struct ConsoleWatchTests {
     #expect(panic(message + "\u{1b}[2J\u{7}x\n")?.reason == "?[2J?x")
     #expect(panic(message + String(repeating: "a", count: 100_000))?.reason?.count == 256)
   }
+
+  @Test("the last line of a kernel that stays where it is counts while nothing follows")
+  func lastWords() {
+    let watch = ConsoleWatch(MemorySink())
+    func write(_ text: String) { Array(text.utf8).withUnsafeBytes { watch.write($0) } }
+    let end = "[    7.3] ---[ end Kernel panic - not syncing: x ]---"
+    write(end + "\r\n")
+    #expect(watch.lastWords != nil)
+    write(message + "x\r\n" + end)
+    #expect(watch.lastWords == nil)
+    write("\r\n")
+    #expect(watch.lastWords != nil)
+    write("\r")
+    #expect(watch.lastWords != nil)
+    write("login: ")
+    #expect(watch.lastWords == nil)
+    #expect(watch.lastingPanic == KernelPanic(reason: "x"))
+    write(String(repeating: "and it goes on\n", count: 20_000))
+    #expect(watch.lastingPanic == nil)
+  }
 }

@@ -2,6 +2,7 @@
 
 import Differential
 import Glibc
+import ProcessStart
 
 @main
 struct DifferentialRunner {
@@ -15,14 +16,14 @@ struct DifferentialRunner {
       --show        print the first case and end
       --table       print the executions of each kind of instruction
 
-    Ends with 0 if nothing differed, 1 if something did, 64 on a wrong option.
+    Ends with 0 if nothing differed, 1 if something did, 64 on a wrong option, 125 if its output can't be written.
     """
 
   static func main() {
     var values: [String: UInt64] = ["--seed": 1, "--from": 0, "--cases": 100_000, "--failures": 10]
     var printsTable = false
     var shows = false
-    var arguments = CommandLine.arguments.dropFirst()
+    var arguments = ProcessStart.arguments.dropFirst()
     while let argument = arguments.popFirst() {
       if argument == "--table" {
         printsTable = true
@@ -32,7 +33,7 @@ struct DifferentialRunner {
         values[argument] = value
       } else {
         print(usage)
-        exit(argument == "--help" ? 0 : 64)
+        ProcessStart.end(argument == "--help" ? 0 : 64)
       }
     }
     guard let seed = values["--seed"], let from = values["--from"], let cases = values["--cases"],
@@ -42,12 +43,12 @@ struct DifferentialRunner {
       let tester = try DifferentialTester(seed: seed)
       if shows {
         print(tester.show(seed: seed, index: from))
-        exit(0)
+        ProcessStart.end(0)
       }
-      exit(run(tester, seed, from, cases, limit, printsTable) ? 0 : 1)
+      ProcessStart.end(run(tester, seed, from, cases, limit, printsTable) ? 0 : 1)
     } catch {
       print("trivisor-differential: \(error)")
-      exit(1)
+      ProcessStart.end(1)
     }
   }
 

@@ -59,6 +59,8 @@ int cstub_pin(pid_t thread, int cpu);
 int cstub_current_cpu(void);
 // The processor `number` places after `first`, in a circle, among those that the process's first thread may use.
 int cstub_processor_after(int first, uint32_t number);
+// Whether memory may become executable that was not, or that can be written (PR_SET_MDWE).
+int cstub_may_gain_execution(void);
 // Whether user code may read and write its FS and GS base (AT_HWCAP2), and how large the kernel's signal frames are.
 int cstub_has_fsgsbase(void);
 uint64_t cstub_minimum_signal_stack(void);

@@ -7,23 +7,45 @@ import VMM
 /// there is a pvpanic port, it tells that the kernel gave up and not why. The console has it: "Kernel panic - not
 /// syncing: WHY" (Linux, kernel/panic.c). A later "reboot: Restarting system" (kernel/reboot.c) takes that back: then it
 /// was only quoted, by a program that printed an old log.
+///
+/// A kernel that is not told to reset spins for ever behind a last line, "---[ end Kernel panic - not syncing: WHY ]---".
+/// That, too, may be quoted, but then the guest goes on: `lastWords` tells since when nothing followed.
 public final class ConsoleWatch: SerialSink {
   private enum Phrase {
     static let panic = Array("Kernel panic - not syncing: ".utf8)
     static let restart = Array("reboot: Restarting system".utf8)
+    static let end = Array("[ end Kernel panic - not syncing: ".utf8)
   }
+
+  private static let closingMark = " ]---"
 
   /// More of a reason than this is not kept.
   private static let reasonLimit = 256
+
+  /// What a kernel may print on its way down, in bytes: registers and call traces of all its processors.
+  private static let obituaryLimit = 256 << 10
+
+  private enum LastLine {
+    case none
+    /// In it, behind the phrase by which it is known.
+    case begun
+    /// It is over, and nothing followed.
+    case finished(at: UInt64)
+  }
 
   private struct State {
     /// How many bytes of each phrase were just seen.
     var panicMatched = 0
     var restartMatched = 0
+    var endMatched = 0
     /// While the reason is being read.
     var isInReason = false
     var reason: [UInt8] = []
     var hasPanicked = false
+    /// Bytes since then.
+    var bytesSincePanic = 0
+    /// Where the kernel is with its last line.
+    var end = LastLine.none
     var firstOutput: UInt64?
   }
 
@@ -37,8 +59,23 @@ public final class ConsoleWatch: SerialSink {
   public var panic: KernelPanic? {
     state.withLock { state in
       guard state.hasPanicked else { return nil }
-      let reason = String(decoding: state.reason, as: UTF8.self)
+      var reason = String(decoding: state.reason, as: UTF8.self)
+      // Where only the last line was seen.
+      if reason.hasSuffix(Self.closingMark) { reason.removeLast(Self.closingMark.count) }
       return KernelPanic(reason: reason.isEmpty ? nil : reason)
+    }
+  }
+
+  /// The same, unless so much followed that it was only quoted.
+  public var lastingPanic: KernelPanic? {
+    state.withLock { $0.bytesSincePanic } > Self.obituaryLimit ? nil : panic
+  }
+
+  /// When the kernel wrote the line behind which it does nothing any more, if nothing followed: on the host's
+  /// CLOCK_MONOTONIC, in nanoseconds.
+  public var lastWords: UInt64? {
+    state.withLock { state in
+      if case .finished(let time) = state.end { time } else { nil }
     }
   }
 
@@ -60,6 +97,7 @@ public final class ConsoleWatch: SerialSink {
   public func abandon() { sink.abandon() }
 
   private static func look(at byte: UInt8, _ state: inout State) {
+    lookForEnd(at: byte, &state)
     if state.isInReason {
       if byte == UInt8(ascii: "\n") || byte == UInt8(ascii: "\r") || state.reason.count == reasonLimit {
         state.isInReason = false
@@ -73,11 +111,26 @@ public final class ConsoleWatch: SerialSink {
       // The first one counts: a kernel may panic again on its way down.
       guard !state.hasPanicked else { return }
       state.hasPanicked = true
+      state.bytesSincePanic = 0
       state.isInReason = true
     }
     if advance(&state.restartMatched, by: byte, in: Phrase.restart) {
       state.hasPanicked = false
+      state.end = .none
       state.reason = []
+    }
+  }
+
+  private static func lookForEnd(at byte: UInt8, _ state: inout State) {
+    if state.hasPanicked { state.bytesSincePanic &+= 1 }
+    if advance(&state.endMatched, by: byte, in: Phrase.end) { state.end = .begun }
+    switch state.end {
+    case .none: break
+    case .begun:
+      if byte == UInt8(ascii: "\n") { state.end = .finished(at: monotonicNanoseconds()) }
+    case .finished:
+      // A terminal's line may end with LF CR as well.
+      if byte != UInt8(ascii: "\r") { state.end = .none }
     }
   }
 

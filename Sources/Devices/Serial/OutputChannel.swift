@@ -8,7 +8,7 @@ final class OutputChannel: Sendable {
     /// A file opened a second time, non-blocking; ours to close.
     case nonBlocking(Int32)
     case socket(Int32)
-    /// Never waits for long: a regular file.
+    /// Never waits for long: a regular file, or one that can't be written at all.
     case direct(Int32)
     /// Could not be opened a second time: write only as much as poll(2) promises room for.
     case polled(Int32)
@@ -29,7 +29,10 @@ final class OutputChannel: Sendable {
     var status = stat()
     let kind = fstat(descriptor, &status) == 0 ? status.st_mode & S_IFMT : 0
     atom = kind == S_IFCHR ? Self.terminalAtom : Self.pipeAtom
+    let access = fcntl(descriptor, F_GETFL) & O_ACCMODE
     switch kind {
+    // Opened a second time it could be written; but nobody asked for that, and nobody would see it.
+    case _ where access == O_RDONLY: way = .direct(descriptor)
     case S_IFSOCK: way = .socket(descriptor)
     case S_IFREG: way = .direct(descriptor)
     default:

@@ -75,7 +75,7 @@ public final class Doorbell: Sendable {
     fileDescriptor = eventfd(0, Int32(EFD_CLOEXEC))
     guard fileDescriptor >= 0 else {
       throw DeviceFailure(
-        call: "eventfd", Errno(rawValue: errno), remedy: "raise the limit of open files (ulimit -n)")
+        call: "eventfd", Errno(rawValue: errno))
     }
   }
 

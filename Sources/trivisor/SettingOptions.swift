@@ -1,0 +1,31 @@
+import VMM
+
+extension Setting {
+  /// What the command line calls it.
+  var option: String {
+    switch self {
+    case .processors: "--cpus"
+    case .processorModel: "--cpu"
+    case .memory: "--memory"
+    case .interruptChips: "--interrupt-chips"
+    case .technique: "--technique"
+    case .trace: "--trace"
+    case .imageKind: "--kind"
+    case .loadAddress: "--load-address"
+    case .entry: "--entry"
+    case .linuxEntry: "--linux-entry"
+    case .commandLine: "--append"
+    case .initialRamdisk: "--initrd"
+    case .module: "--module"
+    case .root: "--root"
+    case .disk: "--disk"
+    case .timeLimit: "--timeout"
+    case .serialPorts: title
+    }
+  }
+}
+
+extension Sentence {
+  /// As text that names settings by their options.
+  var forCommandLine: String { text { $0.option } }
+}
