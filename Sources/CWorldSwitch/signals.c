@@ -21,17 +21,6 @@
 #define SS_AUTODISARM (1u << 31)
 #endif
 
-_Static_assert(offsetof(struct cws_state, flags) == 128, "switch.S");
-_Static_assert(offsetof(struct cws_state, host_rsp) == 136, "switch.S");
-_Static_assert(offsetof(struct cws_state, target) == 144, "switch.S");
-_Static_assert(offsetof(struct cws_state, mxcsr) == 224, "switch.S");
-_Static_assert(offsetof(struct cws_state, t1) == 280, "switch.S");
-_Static_assert(offsetof(struct cws_state, t2) == 288, "switch.S");
-_Static_assert(offsetof(struct cws_state, helper) == 296, "switch.S");
-_Static_assert(offsetof(struct cws_state, own) == 312, "switch.S");
-_Static_assert(offsetof(struct cws_state, vector) == 320, "switch.S");
-_Static_assert(CWS_SYSTEM + sizeof(struct cws_system) <= 3072, "StateLayout.shared");
-
 extern void cws_exit_host_flags(void);
 extern void cws_exit_rax_flags(void);
 extern void cws_call(void);

@@ -1,20 +1,12 @@
 // Into translated code and out of it. No instruction here between loading the guest's RSP and taking the host's back may
 // touch the stack.
 
-#define GENERAL(n) (8 * n)
-#define FLAGS 128
-#define HOST_RSP 136
-#define TARGET 144
-#define MXCSR 224
-#define HOST_MXCSR 228
-#define T1 280
-#define T2 288
-#define HELPER 296
-#define OWN 312
-#define VECTOR 320
+#include "CWorldSwitch.h"
+
+#define GENERAL(n) (CWS_GENERAL + 8 * n)
 
   .macro SAVE_GENERAL
-  mov %rax, %gs:FLAGS
+  mov %rax, %gs:CWS_FLAGS
   mov %r11, %gs:GENERAL(0)
   mov %rcx, %gs:GENERAL(1)
   mov %rdx, %gs:GENERAL(2)
@@ -28,7 +20,7 @@
   mov %r12, %gs:GENERAL(12)
   mov %r13, %gs:GENERAL(13)
   mov %r14, %gs:GENERAL(14)
-  mov %gs:HOST_RSP, %rsp
+  mov %gs:CWS_HOST_RSP, %rsp
   .endm
 
   .text
@@ -41,25 +33,25 @@ cws_enter:
   push %r13
   push %r14
   push %r15
-  mov %rsp, HOST_RSP(%rdi)
-  stmxcsr HOST_MXCSR(%rdi)
-  ldmxcsr MXCSR(%rdi)
+  mov %rsp, CWS_HOST_RSP(%rdi)
+  stmxcsr CWS_HOST_MXCSR(%rdi)
+  ldmxcsr CWS_MXCSR(%rdi)
   // Upper halves that hold nothing must be known to the processor as such: else each SSE instruction, which leaves them as
   // they are, waits for its destination's old value (measured: loops of SSE code take up to seven times as long).
-  vmovups VECTOR + 16(%rdi), %xmm0
+  vmovups CWS_VECTOR + 16(%rdi), %xmm0
   .irp n, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
-  vorps VECTOR + 16 + 32 * \n(%rdi), %xmm0, %xmm0
+  vorps CWS_VECTOR + 16 + 32 * \n(%rdi), %xmm0, %xmm0
   .endr
   vptest %xmm0, %xmm0
   jnz 1f
   .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
-  vmovups VECTOR + 32 * \n(%rdi), %xmm\n
+  vmovups CWS_VECTOR + 32 * \n(%rdi), %xmm\n
   .endr
   vzeroupper
   jmp 2f
 1:
   .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
-  vmovups VECTOR + 32 * \n(%rdi), %ymm\n
+  vmovups CWS_VECTOR + 32 * \n(%rdi), %ymm\n
   .endr
 2:
 cws_load:
@@ -74,16 +66,16 @@ cws_load:
   mov GENERAL(12)(%rdi), %r12
   mov GENERAL(13)(%rdi), %r13
   mov GENERAL(14)(%rdi), %r14
-  mov T1(%rdi), %r10
-  mov T2(%rdi), %r15
+  mov CWS_T1(%rdi), %r10
+  mov CWS_T2(%rdi), %r15
   mov GENERAL(4)(%rdi), %rsp
   // The flags both in the host's and in RAX: whichever the code at the target expects.
-  mov FLAGS(%rdi), %rax
+  mov CWS_FLAGS(%rdi), %rax
   add $0x7f, %al
   sahf
-  mov FLAGS(%rdi), %rax
+  mov CWS_FLAGS(%rdi), %rax
   mov GENERAL(7)(%rdi), %rdi
-  jmp *%gs:TARGET
+  jmp *%gs:CWS_TARGET
   .size cws_enter, . - cws_enter
 
   .globl cws_exit_host_flags, cws_exit_rax_flags
@@ -95,10 +87,10 @@ cws_exit_rax_flags:
   SAVE_GENERAL
 cws_leave:
   .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
-  vmovups %ymm\n, %gs:VECTOR + 32 * \n
+  vmovups %ymm\n, %gs:CWS_VECTOR + 32 * \n
   .endr
-  stmxcsr %gs:MXCSR
-  ldmxcsr %gs:HOST_MXCSR
+  stmxcsr %gs:CWS_MXCSR
+  ldmxcsr %gs:CWS_HOST_MXCSR
   vzeroupper
   cld
   pop %r15
@@ -110,21 +102,21 @@ cws_leave:
   ret
   .size cws_exit_host_flags, . - cws_exit_host_flags
 
-  // From translated code to a helper that touches general registers only, and back to TARGET or out: the helper's number
+  // From translated code to a helper that touches general registers only, and back to CWS_TARGET or out: the helper's number
   // is in HELPER, where translated code goes on in T2, the flags in RAX.
   .globl cws_call
   .type cws_call, @function
 cws_call:
-  mov %r15, %gs:TARGET
+  mov %r15, %gs:CWS_TARGET
   SAVE_GENERAL
   // As on entry to cws_enter's own calls: a multiple of 16.
   sub $8, %rsp
-  mov %gs:OWN, %rdi
+  mov %gs:CWS_OWN, %rdi
   call cws_help
   add $8, %rsp
   test %eax, %eax
   jz cws_leave
-  mov %gs:OWN, %rdi
+  mov %gs:CWS_OWN, %rdi
   jmp cws_load
   .size cws_call, . - cws_call
 

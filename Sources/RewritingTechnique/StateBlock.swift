@@ -6,48 +6,46 @@ import Glibc
 import InstructionSet
 import VMM
 
-/// Offsets from %gs.
+/// Offsets from %gs: CWorldSwitch.h's, by the names that the translator knows.
 enum StateLayout {
-  static func general(_ number: UInt8) -> Int32 { 8 * Int32(number) }
-  static let exitHostFlags: Int32 = 152
-  static let exitRAXFlags: Int32 = 160
-  static let site: Int32 = 168
-  static let address: Int32 = 176
-  static let scratch: Int32 = 184
-  static let secondScratch: Int32 = 192
-  static let rip: Int32 = 200
-  static let fsBase: Int32 = 208
-  static let gsBase: Int32 = 216
-  static let helper: Int32 = 296
-  static let call: Int32 = 304
+  static func general(_ number: UInt8) -> Int32 { CWS_GENERAL + 8 * Int32(number) }
+  static let exitHostFlags = CWS_EXIT_HOST_FLAGS
+  static let exitRAXFlags = CWS_EXIT_RAX_FLAGS
+  static let site = CWS_SITE
+  static let address = CWS_ADDRESS
+  static let scratch = CWS_SCRATCH
+  static let secondScratch = CWS_SCRATCH + 8
+  static let rip = CWS_RIP
+  static let fsBase = CWS_FS_BASE
+  static let gsBase = CWS_GS_BASE
+  static let helper = CWS_HELPER
+  static let call = CWS_CALL
+  static let vectors = CWS_VECTOR
+  static let x87 = CWS_X87
 
   /// Outside 64-bit mode, for each segment register: its base, and one more than the last offset that may be read or
   /// written, or 0 where that is not a simple question.
-  static let segments: Int32 = 2048
-  static func segmentBase(_ register: SegmentRegister) -> Int32 { segments + 8 * Int32(register.rawValue) }
+  static func segmentBase(_ register: SegmentRegister) -> Int32 { CWS_SEGMENT_BASE + 8 * Int32(register.rawValue) }
   static func segmentEnd(_ register: SegmentRegister, isWrite: Bool) -> Int32 {
-    segments + (isWrite ? 128 : 64) + 8 * Int32(register.rawValue)
+    (isWrite ? CWS_SEGMENT_WRITE_END : CWS_SEGMENT_READ_END) + 8 * Int32(register.rawValue)
   }
 
-  /// System registers, as in `cws_system`.
-  private static func system(_ field: PartialKeyPath<cws_system>) -> Int32 {
-    CWS_SYSTEM + Int32(MemoryLayout<cws_system>.offset(of: field) ?? 0)
-  }
-  static let interruptFlag = system(\.interrupt_flag)
-  static let systemFlags = system(\.flags)
-  static let eventPending = system(\.event_pending)
-  static let kernelGSBase = system(\.kernel_gs_base)
-  static let timestampOffset = system(\.timestamp_offset)
-  static let timestampAuxiliary = system(\.timestamp_auxiliary)
-  static func selector(_ register: SegmentRegister) -> Int32 { system(\.selectors) + 8 * Int32(register.rawValue) }
-  static func control(_ number: Int) -> Int32 { system(\.controls) + 8 * Int32(number) }
+  static let system = CWS_SYSTEM
+  static let interruptFlag = CWS_INTERRUPT_FLAG
+  static let systemFlags = CWS_SYSTEM_FLAGS
+  static let eventPending = CWS_EVENT_PENDING
+  static let kernelGSBase = CWS_KERNEL_GS_BASE
+  static let timestampOffset = CWS_TIMESTAMP_OFFSET
+  static let timestampAuxiliary = CWS_TIMESTAMP_AUXILIARY
+  static func selector(_ register: SegmentRegister) -> Int32 { CWS_SELECTORS + 8 * Int32(register.rawValue) }
+  static func control(_ number: Int) -> Int32 { CWS_CONTROLS + 8 * Int32(number) }
 
   /// Host addresses that accesses of a block share.
-  static let sharedSlots = 8
-  static func shared(_ slot: Int) -> Int32 { 3072 + 8 * Int32(slot) }
+  static let sharedSlots = Int(CWS_SHARED_SLOTS)
+  static func shared(_ slot: Int) -> Int32 { CWS_SHARED + 8 * Int32(slot) }
 
-  static let poll: Int32 = 4096
-  static let bounce: Int32 = 8192
+  static let poll = CWS_POLL
+  static let bounce = CWS_BOUNCE
   /// By view (user, supervisor, supervisor with SMAP overridden, everything checked) and kind of access: pairs of a tag
   /// and the host address of a page.
   static let tlb = CWS_TLB
@@ -90,16 +88,16 @@ final class StateBlock: @unchecked Sendable {
   deinit { munmap(base, StateLayout.size) }
 
   var system: UnsafeMutablePointer<cws_system> {
-    (base + Int(CWS_SYSTEM)).assumingMemoryBound(to: cws_system.self)
+    (base + Int(StateLayout.system)).assumingMemoryBound(to: cws_system.self)
   }
 
   /// The FXSAVE area.
   var x87: UnsafeMutablePointer<UInt8> {
-    (base + (MemoryLayout<cws_state>.offset(of: \cws_state.x87) ?? 832)).assumingMemoryBound(to: UInt8.self)
+    (base + Int(StateLayout.x87)).assumingMemoryBound(to: UInt8.self)
   }
   /// 16 YMM registers of 32 bytes.
   var vectors: UnsafeMutablePointer<UInt8> {
-    (base + (MemoryLayout<cws_state>.offset(of: \cws_state.vector) ?? 320)).assumingMemoryBound(to: UInt8.self)
+    (base + Int(StateLayout.vectors)).assumingMemoryBound(to: UInt8.self)
   }
   var bounce: UnsafeMutableRawPointer { base + Int(StateLayout.bounce) }
   var pollAddress: UInt64 { UInt64(UInt(bitPattern: base)) + UInt64(StateLayout.poll) }

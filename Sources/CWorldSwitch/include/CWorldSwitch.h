@@ -7,9 +7,51 @@
 // way: the signal handler notes what happened and continues the thread at the exit.
 #pragma once
 
+// The state block's layout: offsets from %gs. This list is the only one. `cws_state` below is checked against it field by
+// field; switch.S and the translator (StateLayout) use the names.
+#define CWS_GENERAL 0
+#define CWS_FLAGS 128
+#define CWS_HOST_RSP 136
+#define CWS_TARGET 144
+#define CWS_EXIT_HOST_FLAGS 152
+#define CWS_EXIT_RAX_FLAGS 160
+#define CWS_SITE 168
+#define CWS_ADDRESS 176
+#define CWS_SCRATCH 184
+#define CWS_RIP 200
+#define CWS_FS_BASE 208
+#define CWS_GS_BASE 216
+#define CWS_MXCSR 224
+#define CWS_HOST_MXCSR 228
+#define CWS_SIGNAL_VECTOR 232
+#define CWS_SIGNAL_RIP 240
+#define CWS_SIGNAL_FLAGS 248
+#define CWS_SIGNAL_ADDRESS 256
+#define CWS_CACHE_BASE 264
+#define CWS_CACHE_SIZE 272
+#define CWS_T1 280
+#define CWS_T2 288
+#define CWS_HELPER 296
+#define CWS_CALL 304
+#define CWS_OWN 312
+#define CWS_VECTOR 320
+#define CWS_X87 832
+// Outside 64-bit mode, by segment register: its base, and one more than the last offset that may be read, and written.
+#define CWS_SEGMENT_BASE 2048
+#define CWS_SEGMENT_READ_END 2112
+#define CWS_SEGMENT_WRITE_END 2176
+// `cws_system`.
+#define CWS_SYSTEM 2304
+// Host addresses that accesses of a block share.
+#define CWS_SHARED 3072
+// A page that a stop request makes unreadable, and the bounce buffer.
+#define CWS_POLL 4096
+#define CWS_BOUNCE 8192
+
+#ifndef __ASSEMBLER__
+#include <stddef.h>
 #include <stdint.h>
 
-// The offsets are known to switch.S and, through `offsetof`, to the translator.
 struct cws_state {
   uint64_t general[16];     // guest registers by number; RAX is in host R11, R10, R11 and R15 only live here
   uint64_t flags;           // arithmetic flags as `lahf; seto %al` leaves them
@@ -34,11 +76,42 @@ struct cws_state {
   uint8_t x87[512];         // FXSAVE layout; the block begins on a page, so this is aligned
 };
 
+#define CWS_IS_AT(field, offset) _Static_assert(offsetof(struct cws_state, field) == (offset), #field)
+CWS_IS_AT(general, CWS_GENERAL);
+CWS_IS_AT(flags, CWS_FLAGS);
+CWS_IS_AT(host_rsp, CWS_HOST_RSP);
+CWS_IS_AT(target, CWS_TARGET);
+CWS_IS_AT(exit_host_flags, CWS_EXIT_HOST_FLAGS);
+CWS_IS_AT(exit_rax_flags, CWS_EXIT_RAX_FLAGS);
+CWS_IS_AT(site, CWS_SITE);
+CWS_IS_AT(address, CWS_ADDRESS);
+CWS_IS_AT(scratch, CWS_SCRATCH);
+CWS_IS_AT(rip, CWS_RIP);
+CWS_IS_AT(fs_base, CWS_FS_BASE);
+CWS_IS_AT(gs_base, CWS_GS_BASE);
+CWS_IS_AT(mxcsr, CWS_MXCSR);
+CWS_IS_AT(host_mxcsr, CWS_HOST_MXCSR);
+CWS_IS_AT(signal_vector, CWS_SIGNAL_VECTOR);
+CWS_IS_AT(signal_rip, CWS_SIGNAL_RIP);
+CWS_IS_AT(signal_flags, CWS_SIGNAL_FLAGS);
+CWS_IS_AT(signal_address, CWS_SIGNAL_ADDRESS);
+CWS_IS_AT(cache_base, CWS_CACHE_BASE);
+CWS_IS_AT(cache_size, CWS_CACHE_SIZE);
+CWS_IS_AT(t1, CWS_T1);
+CWS_IS_AT(t2, CWS_T2);
+CWS_IS_AT(helper, CWS_HELPER);
+CWS_IS_AT(call, CWS_CALL);
+CWS_IS_AT(own, CWS_OWN);
+CWS_IS_AT(vector, CWS_VECTOR);
+CWS_IS_AT(x87, CWS_X87);
+_Static_assert(sizeof(struct cws_state) <= CWS_SEGMENT_BASE, "segments");
+_Static_assert(CWS_SEGMENT_WRITE_END + 64 <= CWS_SYSTEM, "segments");
+
 enum : uint64_t { CWS_NO_SIGNAL = ~0ull };
 
-// What lies behind that: offsets from %gs.
+// What lies behind that.
 enum : int32_t {
-  CWS_SYSTEM = 2304,
+  CWS_SHARED_SLOTS = 8,
   // Software TLB: by view and kind of access (read, write), pairs of a tag and the host address of a page. An address
   // exclusive-or the tag of its page's entry is the offset in the page on a hit, and more on a miss.
   CWS_TLB = 16384,
@@ -93,6 +166,22 @@ struct cws_system {
   struct cws_neighbours {
     uint8_t kernel, user, other_access, reserved;
   } neighbours[CWS_MODES];
+};
+
+_Static_assert(CWS_SYSTEM + sizeof(struct cws_system) <= CWS_SHARED, "system");
+_Static_assert(CWS_SHARED + 8 * CWS_SHARED_SLOTS <= CWS_POLL, "shared");
+
+// Fields of `cws_system`: offsets from %gs.
+#define CWS_SYSTEM_FIELD(field) (CWS_SYSTEM + (int32_t)offsetof(struct cws_system, field))
+enum : int32_t {
+  CWS_INTERRUPT_FLAG = CWS_SYSTEM_FIELD(interrupt_flag),
+  CWS_SYSTEM_FLAGS = CWS_SYSTEM_FIELD(flags),
+  CWS_EVENT_PENDING = CWS_SYSTEM_FIELD(event_pending),
+  CWS_KERNEL_GS_BASE = CWS_SYSTEM_FIELD(kernel_gs_base),
+  CWS_TIMESTAMP_OFFSET = CWS_SYSTEM_FIELD(timestamp_offset),
+  CWS_TIMESTAMP_AUXILIARY = CWS_SYSTEM_FIELD(timestamp_auxiliary),
+  CWS_SELECTORS = CWS_SYSTEM_FIELD(selectors),
+  CWS_CONTROLS = CWS_SYSTEM_FIELD(controls),
 };
 
 // Instructions that translated code carries out without leaving: called through `cws_call`, with all registers of the
@@ -154,3 +243,4 @@ static inline uint32_t cws_load_acquire(const uint32_t *_Nonnull place) {
 static inline void cws_store_release(uint32_t *_Nonnull place, uint32_t value) {
   __atomic_store_n(place, value, __ATOMIC_RELEASE);
 }
+#endif
