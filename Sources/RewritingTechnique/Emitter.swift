@@ -292,13 +292,16 @@ struct Emitter {
   mutating func loop(_ opcode: UInt8, isNarrow: Bool, prefixes: Prefixes) -> PatchPoint {
     let lengthOfJump: UInt8 = 5
     if isNarrow { byte(0x67) }
-    // To AMD's processors REP and REPNE here say which ZF ends the loop.
-    if prefixes.contains(.rep) { byte(0xf3) }
-    if prefixes.contains(.repne) { byte(0xf2) }
-    byte(opcode)
+    // To AMD's processors REP and REPNE before LOOPNE and LOOPE say which ZF ends the loop (seen on a Zen 4); Intel's ignore
+    // them. LOOP and JCXZ don't look at ZF.
+    let looksAtZero = opcode < 0xe2
+    byte(looksAtZero && prefixes.contains(.rep) ? 0xe1 : looksAtZero && prefixes.contains(.repne) ? 0xe0 : opcode)
     byte(lengthOfJump)
     return jump32()
   }
+
+  /// LDMXCSR.
+  mutating func loadControl(_ place: Place) { legacy(map: 1, 0xae, reg: 2, place) }
 
   /// RORX: flags untouched.
   mutating func rotateRight(_ destination: UInt8, _ source: UInt8, by count: UInt8) {

@@ -14,6 +14,11 @@ private enum Area {
   static let x87: UInt64 = 1, sse: UInt64 = 2, avx: UInt64 = 4
 }
 
+enum ExtendedControl {
+  /// Of MXCSR, as FXSAVE's MXCSR_MASK tells them: without MISALIGNSSE's bit 17, which Intel's processors could not give.
+  static let definedBits: UInt32 = 0xffff
+}
+
 extension RewritingProcessor {
   /// What XCR0 may enable.
   private var supportedComponents: UInt64 {
@@ -85,7 +90,7 @@ extension RewritingProcessor {
 
   private func saveControl(to area: UnsafeMutableRawPointer) {
     area.storeBytes(of: block.state.pointee.mxcsr, toByteOffset: 24, as: UInt32.self)
-    area.storeBytes(of: 0xffff, toByteOffset: 28, as: UInt32.self)
+    area.storeBytes(of: ExtendedControl.definedBits, toByteOffset: 28, as: UInt32.self)
   }
 
   private func saveVectors(to area: UnsafeMutableRawPointer) {
@@ -144,7 +149,7 @@ extension RewritingProcessor {
     try withArea(address, count: Area.legacySize, isRestore ? .read : .write) { area in
       if isRestore {
         let mxcsr = area.load(fromByteOffset: 24, as: UInt32.self)
-        guard mxcsr & 0xffff_0000 == 0 else { return .exception(.general) }
+        guard mxcsr & ~ExtendedControl.definedBits == 0 else { return .exception(.general) }
         loadX87(from: area)
         if hasVectors {
           block.state.pointee.mxcsr = mxcsr
@@ -191,7 +196,9 @@ extension RewritingProcessor {
     let reserved = area.load(fromByteOffset: Area.header + 16, as: UInt64.self)
     guard present & ~xcr0 == 0, format == 0, reserved == 0 else { return .exception(.general) }
     let mxcsr = area.load(fromByteOffset: 24, as: UInt32.self)
-    if components & (Area.sse | Area.avx) != 0, mxcsr & 0xffff_0000 != 0 { return .exception(.general) }
+    if components & (Area.sse | Area.avx) != 0, mxcsr & ~ExtendedControl.definedBits != 0 {
+      return .exception(.general)
+    }
     let loaded = components & present
     if loaded & Area.x87 != 0 { loadX87(from: area) } else if components & Area.x87 != 0 { clearX87() }
     if components & (Area.sse | Area.avx) != 0 { block.state.pointee.mxcsr = mxcsr }

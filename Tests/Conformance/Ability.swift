@@ -75,6 +75,8 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   case instructionBreakpoints
   /// Single steps behind MOV SS, SYSCALL, SYSRET, IRET and what a monitor carries out (13.1.4). Also missing with KVM-PVM.
   case singleSteps
+  /// F2 and F3 before LOOP count, as they do on AMD's processors. KVM-PVM gives the host's processor to user code.
+  case loopPrefixes
   /// DebugCtl: the recording of branches, and steps from branch to branch (13.1.1.5). Also missing with KVM-PVM.
   case branchRecording
   /// DR7.GD guards the debug registers (13.1.1.4).

@@ -176,6 +176,12 @@ extension Ability {
       """
     ),
     (
+      .loopPrefixes,
+      """
+      loop-prefixes
+      """
+    ),
+    (
       .doubleFaults,
       """
       exception-double-fault

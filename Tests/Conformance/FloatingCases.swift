@@ -44,6 +44,18 @@ extension ConformanceSuite {
     vector(
       "floating-control-refused", "#GP(0) for a reserved bit of MXCSR", results: { Case.frame(from: $0, 13) }
     ) { $0 },
+    [
+      Case(
+        "floating-control-mask-user", .longUser, "MXCSR_MASK says which bits LDMXCSR takes",
+        guest: "floating_control_mask"
+      )
+      .with { $0.results = nil }
+      .checked { seen in
+        let mask = seen.results.first ?? 0
+        let expected = mask & 0x2_0000 != 0 ? [mask, 0x2_1f80] : [mask] + Case.userFrame(13) + [0x1f80]
+        return seen.results == expected ? [] : ["got \(CaseMachine.list(seen.results))"]
+      }
+    ],
     vector(
       "floating-exits", "x87 and SSE registers and control words live through exits",
       results: { _ in [1, 0x3f80, 3, 1] }

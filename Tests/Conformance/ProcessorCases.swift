@@ -103,5 +103,8 @@ extension ConformanceSuite {
       .reporting([0xc0_9300, 0xffff_ffff, 0xfff, 0, 0x5a5a, 1, 0]),
     Case("descriptor-questions-user", .longUser, "the same at CPL 3, which may not ask about DPL 0")
       .reporting([0, 0xc0_f300, 0xffff_ffff, 1]),
+    Case("loop-prefixes", .longUser, "F2 and F3 make LOOPNE and LOOPE of each other, as on AMD's processors")
+      // By prefix: LOOPNE, LOOPE, LOOP; for each the counts 1 and 2 without ZF, then with it.
+      .reporting([0b1010_1000_1000 << 12 | 0b1010_0010_0010]),
   ]
 }

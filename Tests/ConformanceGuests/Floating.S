@@ -70,6 +70,22 @@ guest floating_control_refused, 64
   user_finish
 endguest floating_control_refused
 
+// Bit 17 of MXCSR exists if FXSAVE's MXCSR_MASK says so.
+guest floating_control_mask, 64
+  fxsave DATA
+  movl DATA + 28, %eax
+  user_emit %rax
+  movl $0x21f80, DATA
+  arm 1f, 2f
+1:
+  ldmxcsr DATA
+2:
+  stmxcsr DATA
+  movl DATA, %eax
+  user_emit %rax
+  user_finish
+endguest floating_control_mask
+
 .macro fill_xmm register
   movl $0x01010101 * \register + 0x10000, DATA + 64
   movd DATA + 64, %xmm\register

@@ -444,3 +444,32 @@ guest cache_control, 64
   emit_value $1
   finish
 endguest cache_control
+
+// F2 and F3 before LOOPNE and LOOPE: which ZF ends the loop. Reported is a bit for each combination of them, of a count of 1 or 2,
+// and of ZF, the first in bit 0: the jump is taken.
+.macro loop_combination prefix:req, opcode:req, flags:req, count:req
+  movl $\count, %ecx
+  pushq $\flags
+  popfq
+  .byte \prefix, \opcode, 1f - 0f
+0:
+  jmp 2f
+1:
+  btsl %edx, %ebx
+2:
+  incl %edx
+.endm
+guest loop_prefixes, 64
+  xorl %ebx, %ebx
+  xorl %edx, %edx
+  .irp prefix, 0xf2, 0xf3
+  .irp opcode, 0xe0, 0xe1, 0xe2
+  .irp flags, 2, 0x42
+  loop_combination \prefix, \opcode, \flags, 1
+  loop_combination \prefix, \opcode, \flags, 2
+  .endr
+  .endr
+  .endr
+  user_emit %rbx
+  user_finish
+endguest loop_prefixes

@@ -9,6 +9,8 @@ enum AccessBody {
   case bitString(index: Int, register: GeneralRegister)
   /// Memory to the state block's scratch word, zero-extended.
   case loadScratch(size: Int)
+  /// LDMXCSR.
+  case loadControl
   /// MOV between memory and RAX by an absolute offset.
   case moveAccumulator(writes: Bool, size: Int)
 
@@ -37,6 +39,7 @@ enum AccessBody {
     case .loadScratch(let size):
       block.faulting { $0.code.loadZeroExtended(Host.t2, place, size: size) }
       block.code.store(Host.t2, .state(StateLayout.scratch))
+    case .loadControl: OperationCode.loadControl(from: place, &block)
     case .moveAccumulator(let writes, let size):
       block.faulting { $0.code.moveAccumulator(place, isStore: writes, size: size) }
     case .pushRegister(let register, let size): StackCode.push(register, size: size, on: place, &block)

@@ -26,6 +26,7 @@ enum OperationCode {
     if instruction.addressesBitString, case .general(let register)? = instruction.operand(at: 1)?.kind {
       return try bitString(instruction, offset: register, &block)
     }
+    if instruction.operation == .ldmxcsr { return try loadControl(instruction, &block) }
     let element = block.plan.instructions[block.position]
     let operation = PlannedOperation(
       index: block.position, shape: try OperationShape(instruction, element.effects, is64: block.is64))
@@ -106,6 +107,31 @@ enum OperationCode {
       }
     }
     if !use.changed.isDisjoint(with: .arithmetic) { block.flags = .host }
+  }
+
+  /// LDMXCSR. Which bits are reserved is the model's affair: AMD's processors with MISALIGNSSE, which is not announced, have one
+  /// more than Intel's.
+  private static func loadControl(_ instruction: Instruction, _ block: inout BlockEmitter) throws(Refusal) {
+    guard let memory = instruction.memoryOperand else { throw Refusal(reason: "operand") }
+    block.requireSavedFlags()
+    if let share = AccessCode.shareOfAnother(block) {
+      AccessCode.emitSharing(share, .loadControl, &block)
+      return
+    }
+    try AccessCode.address(memory, displacement: AccessCode.shareBelow(block), &block)
+    AccessCode.emit(
+      AccessKind(size: Int(memory.size), reads: true, writes: false, isStack: memory.segment == .ss), .loadControl,
+      &block)
+  }
+
+  /// The flags have been given up.
+  static func loadControl(from place: Place, _ block: inout BlockEmitter) {
+    block.faulting { $0.code.load(Host.t2, place, w: false) }
+    block.code.test(.register(Host.t2), immediate: Int32(bitPattern: ~ExtendedControl.definedBits))
+    block.flags = .rax
+    block.cold.append(.raise(block.code.jump32(condition: Emitter.Condition.notEqual), .general, rip: block.rip))
+    block.code.store(Host.t2, .state(StateLayout.scratch))
+    block.code.loadControl(.state(StateLayout.scratch))
   }
 
   /// MOV of a constant of 64 bits.
