@@ -14,9 +14,14 @@ final class AddressSpaceCache: TranslationKeeper, @unchecked Sendable {
   private let memory: GuestMemory
   private let threadCount: Int
   private let is32Bit: Bool
-  private struct Entry {
+  private final class Entry {
     let space: GuestAddressSpace
     var lastUse: UInt64
+
+    init(space: GuestAddressSpace, lastUse: UInt64) {
+      self.space = space
+      self.lastUse = lastUse
+    }
   }
   private var spaces: [AddressView: Entry] = [:]
   private var spare: [GuestAddressSpace] = []
@@ -37,7 +42,7 @@ final class AddressSpaceCache: TranslationKeeper, @unchecked Sendable {
     inUse[processor] = view
     uses &+= 1
     if let entry = spaces[view], !entry.space.process.hasEnded {
-      spaces[view]?.lastUse = uses
+      entry.lastUse = uses
       return entry.space
     }
     let space = try availableSpace()

@@ -74,18 +74,21 @@ final class GuestAddressSpace: @unchecked Sendable {
     is32Bit ? UInt64(UInt32(truncatingIfNeeded: address) &- Self.base32) : address
   }
 
+  // Loops here are written out: a debug build's iterators allocate, and the test that counts runs in one.
+
   /// Makes pages reachable, all with the same rights.
   func map(_ runs: [PageRun], writable: Bool, executable: Bool) throws(MappingFailure) {
-    var access: MappingChange.Access = [.read]
-    if writable { access.insert(.write) }
-    if executable { access.insert(.execute) }
+    let access = MappingChange.Access(writable: writable, executable: executable)
     try mapped.withLock { mapped throws(MappingFailure) in
       mapped.changes.removeAll(keepingCapacity: true)
-      for run in runs {
+      var position = 0
+      while position < runs.count {
+        let run = runs[position]
         mapped.changes.append(
           MappingChange(
             address: hostAddress(run.address & ~0xfff), size: run.count * GuestMemory.pageSize,
             target: .init(fileOffset: run.fileOffset, access: access)))
+        position += 1
       }
       do throws(MappingFailure) {
         try process.apply(mapped.changes)
@@ -95,10 +98,15 @@ final class GuestAddressSpace: @unchecked Sendable {
         try removeAll(&mapped)
         try process.apply(mapped.changes)
       }
-      for change in mapped.changes {
-        for page in 0..<(change.size / GuestMemory.pageSize) {
-          mapped.pages.insert(change.address + page * GuestMemory.pageSize)
+      position = 0
+      while position < mapped.changes.count {
+        let change = mapped.changes[position]
+        var page = change.address
+        while page < change.address + change.size {
+          mapped.pages.insert(page)
+          page += GuestMemory.pageSize
         }
+        position += 1
       }
     }
   }
@@ -111,7 +119,11 @@ final class GuestAddressSpace: @unchecked Sendable {
     try mapped.withLock { mapped throws(MappingFailure) in
       if stale.isEverything { return try removeAll(&mapped) }
       mapped.changes.removeAll(keepingCapacity: true)
-      for range in stale.ranges { gather(range, &mapped) }
+      var position = 0
+      while position < stale.ranges.count {
+        gather(stale.ranges[position], &mapped)
+        position += 1
+      }
       guard !mapped.changes.isEmpty else { return }
       do throws(MappingFailure) {
         try process.apply(mapped.changes)
@@ -126,14 +138,19 @@ final class GuestAddressSpace: @unchecked Sendable {
   /// What of a range is mapped goes into the changes.
   private func gather(_ range: Range<UInt64>, _ mapped: inout Mapped) {
     if range.upperBound - range.lowerBound <= Self.manyPages * GuestMemory.pageSize {
-      for page in stride(from: range.lowerBound, to: range.upperBound, by: Int(GuestMemory.pageSize)) {
+      var page = range.lowerBound
+      while page < range.upperBound {
         let start = hostAddress(page)
+        page += GuestMemory.pageSize
         guard mapped.pages.remove(start) != nil else { continue }
-        if let last = mapped.changes.last, last.address + last.size == start {
-          mapped.changes[mapped.changes.count - 1].size += GuestMemory.pageSize
-        } else {
-          mapped.changes.append(MappingChange(address: start, size: GuestMemory.pageSize, target: nil))
+        var change = MappingChange(address: start, size: GuestMemory.pageSize, target: nil)
+        let count = mapped.changes.count
+        if count > 0, mapped.changes[count - 1].address + mapped.changes[count - 1].size == start {
+          let before = mapped.changes.removeLast()
+          change.address = before.address
+          change.size += before.size
         }
+        mapped.changes.append(change)
       }
     } else {
       for page in mapped.pages where range.contains(guestAddress(page)) {

@@ -11,6 +11,11 @@ public struct MappingChange: Sendable, Equatable {
     /// - Parameter rawValue: PROT_… bits.
     public init(rawValue: UInt64) { self.rawValue = rawValue }
 
+    /// Loads, and what else is allowed.
+    public init(writable: Bool, executable: Bool) {
+      rawValue = UInt64(PROT_READ | (writable ? PROT_WRITE : 0) | (executable ? PROT_EXEC : 0))
+    }
+
     /// Loads.
     public static let read = Access(rawValue: UInt64(PROT_READ))
     /// Stores.

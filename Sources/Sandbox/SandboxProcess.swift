@@ -192,7 +192,10 @@ public final class SandboxProcess: Sendable {
       while !rest.isEmpty {
         let batch = rest.prefix(SharedFrames.requestLimit)
         rest = rest.dropFirst(batch.count)
-        for change in batch {
+        var position = batch.startIndex
+        while position < batch.endIndex {
+          let change = batch[position]
+          position += 1
           let end = change.address.addingReportingOverflow(change.size)
           guard !end.overflow, end.partialValue <= MappingChange.addressLimit, change.size > 0 else {
             return .refused(.invalidArgument)

@@ -131,7 +131,11 @@ final class SharedFrames: @unchecked Sendable {
 
   func setRequests(_ changes: ArraySlice<MappingChange>) {
     var place = base + Int(CSTUB_CONF_TABLE)
-    for change in changes {
+    // Written out: a debug build's iterators allocate.
+    var position = changes.startIndex
+    while position < changes.endIndex {
+      let change = changes[position]
+      position += 1
       let entry = place.assumingMemoryBound(to: UInt64.self)
       entry[0] = change.target == nil ? 0 : 1
       entry[1] = change.address

@@ -44,7 +44,7 @@ public final class Domain: @unchecked Sendable {
   var pseudoPhysical: [UInt64]
   var grants = GrantTable()
   /// When the domain ends unless it says before then that it is alive (SCHEDOP_watchdog).
-  var watchdogs: [UInt64?] = [nil, nil]
+  var watchdogs = Watchdogs()
   /// VM_ASSIST: bits by type.
   var assists: UInt64 = 0
   let sharedInfo: UnsafeMutableRawPointer
@@ -150,7 +150,7 @@ public final class Domain: @unchecked Sendable {
 
   func isSelf(_ domain: UInt16) -> Bool { domain == Self.self16 || domain == Self.ownNumber }
 
-  var nextWatchdog: UInt64 { watchdogs.reduce(.max) { min($0, $1 ?? .max) } }
+  var nextWatchdog: UInt64 { min(watchdogs.first ?? .max, watchdogs.second ?? .max) }
 
   func end(_ ending: Ending) {
     guard self.ending == nil else { return }

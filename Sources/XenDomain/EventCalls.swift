@@ -135,16 +135,16 @@ struct EventCalls: HypercallSubject {
 
   /// SCHEDOP_watchdog: 0 for a new one, whose number is the answer; seconds 0 to stop one.
   private func watch(_ number: UInt32, seconds: UInt32) throws(XenError) -> UInt64 {
-    guard number <= domain.watchdogs.count else { throw .invalid }
+    guard number <= Watchdogs.count else { throw .invalid }
     let due = monotonicNanoseconds() &+ UInt64(seconds) &* 1_000_000_000
     guard number > 0 else {
       // Of 32 bits, so that it looks like a number: a slip of Xen's that guests know.
-      guard let free = domain.watchdogs.firstIndex(of: nil) else { return XenError.noSpace.result & 0xffff_ffff }
+      guard let free = domain.watchdogs.free else { return XenError.noSpace.result & 0xffff_ffff }
       domain.watchdogs[free] = due
       return UInt64(free) + 1
     }
-    guard domain.watchdogs[Int(number) - 1] != nil else { throw .invalid }
-    domain.watchdogs[Int(number) - 1] = seconds == 0 ? nil : due
+    guard domain.watchdogs[number - 1] != nil else { throw .invalid }
+    domain.watchdogs[number - 1] = seconds == 0 ? nil : due
     return 0
   }
 }

@@ -164,7 +164,7 @@ extension Domain {
       time.update(processor.info)
       raise(virtualInterrupt: 0, processor)
     }
-    if watchdogs.contains(where: { $0.map { now >= $0 } ?? false }) { end(.shutdown(reason: 4)) }
+    if watchdogs.hasRunOut(at: now) { end(.shutdown(reason: 4)) }
     switch processor.rest {
     case .none: break
     case .blocked: if processor.hasPendingUpcall { processor.rest = .none }

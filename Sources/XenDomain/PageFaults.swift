@@ -113,10 +113,13 @@ struct PageFaults {
 extension [PageRun] {
   /// Appends a run, or lengthens the last one by it where it goes on there.
   fileprivate mutating func append(_ run: PageRun, joining: Bool) {
-    if let last, last.fileOffset + last.count << 12 == run.fileOffset, last.address + last.count << 12 == run.address {
-      self[count - 1].count += run.count
-    } else {
-      append(run)
+    guard count > 0 else { return append(run) }
+    var last = self[count - 1]
+    guard last.fileOffset + last.count << 12 == run.fileOffset, last.address + last.count << 12 == run.address else {
+      return append(run)
     }
+    removeLast()
+    last.count += run.count
+    append(last)
   }
 }
