@@ -47,11 +47,11 @@ let package = Package(
       swiftSettings: strict),
     .systemLibrary(name: "CSharedWords"),
     .target(
-      name: "XenDomain", dependencies: ["Boot", "CSharedWords", "VMM", "X86", system], swiftSettings: strict),
+      name: "XenDomain", dependencies: ["Boot", "CSharedWords", "VMM", "X86"], swiftSettings: strict),
     .target(name: "CStub"),
     .target(name: "Sandbox", dependencies: ["CLinux", "CStub", "VMM", "X86", system], swiftSettings: strict),
     .target(
-      name: "ParavirtTechnique", dependencies: ["Sandbox", "VMM", "XenDomain"], swiftSettings: strict),
+      name: "ParavirtTechnique", dependencies: ["Sandbox", "VMM", "XenDomain", system], swiftSettings: strict),
     .target(name: "CEmbeddedGuests", exclude: ["images"], cSettings: [.headerSearchPath("images")]),
     .target(name: "EmbeddedGuests", dependencies: ["CEmbeddedGuests"], swiftSettings: strict),
     .target(
@@ -70,6 +70,7 @@ let package = Package(
         argumentParser, system,
       ],
       swiftSettings: strict),
+    .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
     .testTarget(name: "X86Tests", dependencies: ["X86"], swiftSettings: strict),
     .testTarget(name: "EmbeddedGuestsTests", dependencies: ["EmbeddedGuests"], swiftSettings: strict),
     .testTarget(name: "InstructionSetTests", dependencies: ["CZydis", "InstructionSet"], swiftSettings: strict),
@@ -84,7 +85,6 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(name: "BootTests", dependencies: ["Boot", "CCompression", "VMM", system], swiftSettings: strict),
     .testTarget(name: "DevicesTests", dependencies: ["CLinux", "Devices", "VMM", system], swiftSettings: strict),
-    .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
     .testTarget(
       name: "HardwareTechniqueTests", dependencies: ["CAllocationCounter", "HardwareTechnique", "VMM"],
       swiftSettings: strict),
@@ -93,13 +93,14 @@ let package = Package(
       dependencies: ["Boot", "Devices", "EmbeddedGuests", "HardwareTechnique", "Platform", "VMM"],
       swiftSettings: strict),
     .testTarget(name: "ComparisonTests", dependencies: ["Comparison", "GuestProcess"], swiftSettings: strict),
-    .testTarget(name: "TestRunnerTests", dependencies: ["GuestProcess", "TestRunner"], swiftSettings: strict),
+    .testTarget(
+      name: "TestRunnerTests", dependencies: ["GuestProcess", "TestRunner", system], swiftSettings: strict),
     .testTarget(
       name: "InspectionTests", dependencies: ["Boot", "EmbeddedGuests", "Inspection", "InstructionSet"],
       swiftSettings: strict),
     .target(name: "CPseudoTerminal", path: "Tests/CPseudoTerminal"),
     .testTarget(
-      name: "TrivisorTests", dependencies: ["CPseudoTerminal", "EmbeddedGuests", "Platform", "VMM", "trivisor"],
+      name: "TrivisorTests", dependencies: ["CPseudoTerminal", "EmbeddedGuests", "trivisor"],
       swiftSettings: strict),
     .target(name: "ConformanceGuests", path: "Tests/ConformanceGuests"),
     .target(
