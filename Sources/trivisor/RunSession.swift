@@ -93,7 +93,8 @@ struct RunSession {
     let model = configuration.machine.processorModel
     var line = "technique \(choice.technique.name.rawValue) (\(choice.reason.forCommandLine))"
     if !model.isRequired, !reductions.isEmpty {
-      line += ", processor \(model.name) without \(reductions.count) features that this host lacks"
+      let what = reductions.count == 1 ? "1 feature" : "\(reductions.count) features"
+      line += ", processor \(model.name) without \(what) that this host lacks"
     }
     Diagnostics.say(line)
     if isVerbose, !model.isRequired, !reductions.isEmpty {

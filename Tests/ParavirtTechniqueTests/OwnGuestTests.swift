@@ -1,4 +1,5 @@
 import Platform
+import Sandbox
 import Testing
 import VMM
 
@@ -41,7 +42,13 @@ struct OwnGuestTests {
   }
 
   @Test("privileged: what traps, what became a hypercall, what goes through silently")
-  func privileged() throws { try check("privileged", "", "privileged-xen.txt", .exited(code: 0)) }
+  func privileged() throws {
+    try check("privileged", "", "privileged-xen.txt", .exited(code: 0))
+    let output = try GuestRunner().run("privileged").output
+    let surprising = HostLines.surprising(
+      in: output, vendor: HostProcessor.current.vendor, hasProtectionKeys: HostProcessor.hasProtectionKeys)
+    #expect(surprising.isEmpty)
+  }
 
   @Test("crash: each way ends with a reason", arguments: ["triple-fault", "jump", "stack-overflow"])
   func crash(variant: String) throws {
