@@ -34,7 +34,7 @@ let package = Package(
     .target(name: "X86", swiftSettings: strict),
     .target(name: "InstructionSet", swiftSettings: strict),
     .systemLibrary(name: "CLinux"),
-    .target(name: "VMM", dependencies: ["CLinux", system], swiftSettings: strict),
+    .target(name: "VMM", dependencies: ["CLinux", "X86", system], swiftSettings: strict),
     .systemLibrary(name: "CCompression"),
     .target(name: "Boot", dependencies: ["CCompression", "VMM", system], swiftSettings: strict),
     .target(name: "Devices", dependencies: ["VMM", "CLinux", system], swiftSettings: strict),

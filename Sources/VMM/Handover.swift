@@ -1,3 +1,5 @@
+import X86
+
 /// What a boot loader hands over to a technique, beside the memory that it has filled: where a guest begins.
 public enum Handover: Sendable, Equatable {
   /// The bootstrap processor's registers, on a machine.
@@ -40,6 +42,16 @@ public struct ProcessorStart: Sendable, Equatable {
     state.system = system
     state.system.apicBase = apicBase
     state.activity = .running
+    state.adoptFirmware()
+  }
+}
+
+extension MachineState {
+  /// What a PC's firmware has set on every processor before a guest begins: the memory type range registers are on, and memory
+  /// is write-back. Linux takes them for broken when they are off, and leaves the page attribute table alone.
+  /// (AMD64 APM vol. 2, 7.7.2, "MTRR default memory type".)
+  mutating func adoptFirmware() {
+    self[modelSpecific: MSR.memoryTypeDefault] = MSR.memoryTypesEnabled | MSR.memoryTypeWriteBack
   }
 }
 

@@ -52,7 +52,7 @@ public final class ProcessorThreads: Sendable {
   private let partition: any Partition
   private let count: Int
   private let state: Monitor<State>
-  private let begin: @Sendable (any Processor) throws(TechniqueFailure) -> Void
+  private let begin: @Sendable (_ index: Int, any Processor) throws(TechniqueFailure) -> Void
   private let whenEnded: @Sendable () -> Void
 
   /// - Parameters:
@@ -63,7 +63,9 @@ public final class ProcessorThreads: Sendable {
   ) {
     self.init(
       partition: partition, count: count,
-      begin: { (processor: any Processor) throws(TechniqueFailure) in try processor.begin(handover) },
+      begin: { (index: Int, processor: any Processor) throws(TechniqueFailure) in
+        if index == 0 { try processor.begin(handover) } else { try processor.wait(behind: handover) }
+      },
       whenEnded: whenEnded)
   }
 
@@ -76,7 +78,8 @@ public final class ProcessorThreads: Sendable {
   ) {
     self.init(
       partition: partition, count: count,
-      begin: { (processor: any Processor) throws(TechniqueFailure) in
+      begin: { (index: Int, processor: any Processor) throws(TechniqueFailure) in
+        guard index == 0 else { return }
         var state = try processor.readState()
         bootstrap(&state)
         try processor.writeState(state)
@@ -84,7 +87,8 @@ public final class ProcessorThreads: Sendable {
   }
 
   private init(
-    partition: any Partition, count: Int, begin: @escaping @Sendable (any Processor) throws(TechniqueFailure) -> Void,
+    partition: any Partition, count: Int,
+    begin: @escaping @Sendable (_ index: Int, any Processor) throws(TechniqueFailure) -> Void,
     whenEnded: @escaping @Sendable () -> Void
   ) {
     self.partition = partition
@@ -204,7 +208,7 @@ public final class ProcessorThreads: Sendable {
     var running: UInt64 = 0
     do throws(TechniqueFailure) {
       let processor = try partition.makeProcessor(index: index)
-      if index == 0 { try begin(processor) }
+      try begin(index, processor)
       let handle = processor.stopHandle
       state.with { state in
         state.handles[index] = handle

@@ -144,6 +144,14 @@ extension Processor {
     return state.activity == .running && state.system.cs.selector & 3 != 3
   }
 
+  /// Takes over what firmware has set on a processor that the guest has yet to start.
+  func wait(behind handover: Handover) throws(TechniqueFailure) {
+    guard handover.kind == .processor else { return }
+    var state = try readState()
+    state.adoptFirmware()
+    try writeState(state)
+  }
+
   /// Nothing beyond the common counters.
   public var details: [String: UInt64] { [:] }
 }

@@ -36,6 +36,10 @@ public enum MSR {
   public static let pageAttributeTable: UInt32 = 0x277
   /// MTRRdefType.
   public static let memoryTypeDefault: UInt32 = 0x2ff
+  /// In MTRRdefType: whether the memory type ranges count at all.
+  public static let memoryTypesEnabled: UInt64 = 1 << 11
+  /// In MTRRdefType and the ranges: write-back.
+  public static let memoryTypeWriteBack: UInt64 = 6
   /// TSC_DEADLINE.
   public static let timeStampDeadline: UInt32 = 0x6e0
   /// The local APIC's registers in x2APIC mode.

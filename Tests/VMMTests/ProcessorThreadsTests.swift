@@ -9,18 +9,28 @@ private final class FakePartition: Partition {
     func requestStop() { requested.store(true, ordering: .sequentiallyConsistent) }
   }
 
+  /// The states that processors were given, by their number.
+  final class Written: Sendable {
+    private let states = Mutex<[Int: MachineState]>([:])
+    func withLock<Result>(_ body: (inout sending [Int: MachineState]) -> sending Result) -> Result {
+      states.withLock(body)
+    }
+  }
+
   final class FakeProcessor: Processor {
     let handle = Handle()
     let index: Int
+    let written: Written
     let script: @Sendable (Int, Handle) -> StopReason
-    init(_ index: Int, _ script: @escaping @Sendable (Int, Handle) -> StopReason) {
+    init(_ index: Int, _ written: Written, _ script: @escaping @Sendable (Int, Handle) -> StopReason) {
       self.index = index
+      self.written = written
       self.script = script
     }
     func run() -> StopReason { script(index, handle) }
     var stopHandle: any StopHandle { handle }
     func readState() -> MachineState { MachineState() }
-    func writeState(_ state: MachineState) {}
+    func writeState(_ state: MachineState) { written.withLock { $0[index] = state } }
     var isHaltedForGood: Bool { true }
     var counters: Counters {
       var counters = Counters()
@@ -35,6 +45,7 @@ private final class FakePartition: Partition {
   }
 
   let interrupts: any InterruptController = NoInterrupts()
+  let written = Written()
   let failing: Int?
   let script: @Sendable (Int, Handle) -> StopReason
 
@@ -45,7 +56,7 @@ private final class FakePartition: Partition {
 
   func makeProcessor(index: Int) throws(TechniqueFailure) -> any Processor {
     if index == failing { throw TechniqueFailure(call: "make", reason: "refused") }
-    return FakeProcessor(index, script)
+    return FakeProcessor(index, written, script)
   }
 
   /// A guest that computes until it is stopped.
@@ -59,6 +70,23 @@ private final class FakePartition: Partition {
 struct ProcessorThreadsTests {
   private func threads(_ partition: FakePartition, count: Int = 3) -> ProcessorThreads {
     ProcessorThreads(partition: partition, count: count, bootstrap: { _ in }, whenEnded: {})
+  }
+
+  @Test("a boot loader's processor begins where it says, and what firmware sets is set on every processor")
+  func handover() {
+    let partition = FakePartition { _, _ in .exited(code: 0) }
+    var start = ProcessorStart(general: GeneralRegisters(), system: SystemRegisters())
+    start.general.rip = 0x1234
+    let threads = ProcessorThreads(partition: partition, count: 3, handover: .processor(start), whenEnded: {})
+    threads.start()
+    threads.resume()
+    threads.join()
+    let states = partition.written.withLock { $0 }
+    #expect(states.count == 3)
+    #expect(states[0]?.general.rip == 0x1234)
+    #expect(states[1]?.general == GeneralRegisters())
+    // Memory type ranges on, write-back.
+    for state in states.values { #expect(state[modelSpecific: 0x2ff] == 0x806) }
   }
 
   @Test("the first processor that stops ends all, and the counters are added up")

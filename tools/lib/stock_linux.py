@@ -24,10 +24,14 @@ KNOWN_COMPLAINTS = [
 
 # And of what Xen shows its first domain: its own HWCR, an interrupt for the timer that Xen keeps.
 KNOWN_IN_FIRST_DOMAIN = [
+    r"MTRRs disabled, skipping PAT",  # which are Xen's
     r"\[Firmware Bug\]: TSC doesn't count with P0 frequency!",
     r"xen map irq failed -1",
     r"Grant table initialized",
 ]
+
+# What firmware should have set up, told at levels that complain of nothing.
+NOT_SET_UP = r"^.*MTRRs (?:disabled|all blank).*$"
 
 # busybox' shell asks the terminal where the cursor is, and nobody answers.
 PROMPT = r"# (\x1b\[6n)?$"
@@ -130,6 +134,7 @@ def run(check, options, guest, host, folder):
 def complaints(output, known):
     """What the kernel complained of beyond what is known, a sentence each."""
     lines = re.findall(r"^<[0-4]>\[ *[0-9.]+\] (.*)$", output, re.MULTILINE)
+    lines += re.findall(NOT_SET_UP, output, re.MULTILINE)
     unknown = [line for line in lines if not any(re.search(each, line) for each in known)]
     if f"\n{COMPLAINTS_END}" not in output:
         return ["the kernel's log was not read to its end"]
