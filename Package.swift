@@ -116,12 +116,15 @@ let package = Package(
     .executableTarget(
       name: "DifferentialRunner", dependencies: ["Differential", "ProcessStart"], path: "Tests/DifferentialRunner",
       swiftSettings: strict),
+    .executableTarget(
+      name: "SignalRunner", dependencies: ["RewritingTechnique", "VMM"], path: "Tests/SignalRunner",
+      swiftSettings: strict),
     .target(name: "CTracedProcess", path: "Tests/CTracedProcess"),
     .testTarget(
       name: "RewritingTechniqueTests",
       dependencies: [
         "CLinux", "CTracedProcess", "Conformance", "Differential", "DifferentialRunner", "InstructionSet",
-        "RewritingTechnique", "VMM",
+        "RewritingTechnique", "SignalRunner", "VMM",
       ],
       swiftSettings: strict),
     .testTarget(

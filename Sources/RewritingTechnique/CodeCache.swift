@@ -29,6 +29,9 @@ final class CodeCache: @unchecked Sendable {
       throw failure
     }
     madvise(write, Self.capacity, MADV_DONTDUMP)
+    // Nor has a child that an embedder forks any use for it.
+    madvise(write, Self.capacity, MADV_DONTFORK)
+    madvise(execute, Self.capacity, MADV_DONTFORK)
     writable = write.assumingMemoryBound(to: UInt8.self)
     executable = execute.assumingMemoryBound(to: UInt8.self)
   }

@@ -102,6 +102,8 @@ extension RewritingProcessor {
         if activity == .halted { activity = .running }
         return true
       }
+      cws_admit_signals(1)
+      defer { cws_admit_signals(0) }
       if stop.sleep(until: interrupts.deadline) == .request { return false }
     }
   }

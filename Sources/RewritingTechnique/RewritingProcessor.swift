@@ -151,6 +151,11 @@ final class RewritingProcessor: Processor {
     }
     stop.adoptThread()
     while true {
+      if stop.isWanted {
+        // Signals that wait for this thread, and have no other to go to.
+        cws_admit_signals(1)
+        cws_admit_signals(0)
+      }
       if stop.settle() { return .stopRequested }
       for page in deviceStores.take() { store.invalidate(page << 12, count: 4096) }
       if activity != .running, !waitForEvent() { continue }

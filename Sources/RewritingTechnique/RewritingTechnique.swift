@@ -101,6 +101,8 @@ public struct RewritingTechnique: Technique {
     guard error == 0 else {
       throw TechniqueFailure(call: "sigaction", reason: String(cString: strerror(error)))
     }
+    // A child that an embedder forks must not get the guest's memory, nor make each of its pages copied on the next write.
+    for region in memory.regions { madvise(region.host, Int(region.size), MADV_DONTFORK) }
     var table = CPUIDTable(
       features: announced(configuration.processorModel), processor: 0, of: configuration.processorCount,
       name: configuration.processorModel.name)

@@ -74,6 +74,8 @@ final class StateBlock: @unchecked Sendable {
       throw TechniqueFailure(call: "mmap of a processor's state", reason: String(cString: strerror(errno)))
     }
     base = mapping
+    // A child that an embedder forks has no use for it.
+    madvise(mapping, StateLayout.size, MADV_DONTFORK)
     state.pointee.exit_host_flags = cws_exit_host_flags_address()
     state.pointee.exit_rax_flags = cws_exit_rax_flags_address()
     state.pointee.call = cws_call_address()

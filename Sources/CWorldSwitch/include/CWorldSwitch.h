@@ -200,10 +200,13 @@ void cws_enter(struct cws_state *_Nonnull state);
 uint64_t cws_exit_host_flags_address(void);
 uint64_t cws_exit_rax_flags_address(void);
 
-// Points the calling thread's %gs at the state block and gives it an alternate signal stack. 0 or an errno.
+// Points the calling thread's %gs at the state block, gives it an alternate signal stack, and blocks all signals but the
+// five that cws_install_handlers names. 0 or an errno.
 int cws_prepare_thread(struct cws_state *_Nonnull state);
 // Takes that back.
 void cws_release_thread(void);
+// Between the two, while the thread is on its own stack: whether signals are taken that were not blocked before.
+void cws_admit_signals(int are_admitted);
 // Handlers for SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGTRAP; once a process. 0 or an errno.
 int cws_install_handlers(void);
 
