@@ -1,11 +1,12 @@
 // What lies where in the guest's physical address space, as a PC's firmware would tell it.
 //
-//     0 ───── 0x9fc00 ──────── 1 MiB ─────── 3 GiB ───────── 4 GiB ──────
-//     usable   │ EBDA, video, ROM │ usable     │ devices         │ usable
-//              │ reserved         │            │ not listed      │
+//     0 ──── 0x9fc00 ── 0xa0000 ──────── 0xf0000 ── 1 MiB ─── 3 GiB ───── 4 GiB ──────
+//     usable  │ EBDA     │ video, options │ firmware │ usable  │ devices    │ usable
+//             │ reserved │ not listed     │ reserved │         │ not listed │
 //
-// All of the first three gigabytes is RAM here, the reserved part too: firmware tables go there. Multiboot, e820 and
-// PVH tell the guest the same entries, each in its own words.
+// All of the first three gigabytes is RAM here, what is not listed too: firmware tables go into the firmware's part, and the
+// rest holds zeros where a PC has video memory and ROMs. Multiboot, e820 and PVH tell the guest the same entries, each in its
+// own words.
 
 import VMM
 
@@ -45,6 +46,10 @@ public struct MemoryMap: Sendable, Equatable {
 
   /// Where conventional memory ends and the extended BIOS data area begins on a PC.
   public static let conventionalEnd: UInt64 = 0x9fc00
+  /// Where video memory begins on a PC.
+  public static let videoBase: UInt64 = 0xa_0000
+  /// Where the system's firmware is on a PC, which has its tables there.
+  public static let firmwareBase: UInt64 = 0xf_0000
   /// Where extended memory begins.
   public static let extendedBase: UInt64 = 0x10_0000
 
@@ -54,19 +59,26 @@ public struct MemoryMap: Sendable, Equatable {
   /// The map of a machine with this RAM.
   public init(_ memory: GuestMemory) {
     entries = memory.regions.map { Entry($0.base.rawValue, $0.end, .usable) }
-    reserve(from: Self.conventionalEnd, to: Self.extendedBase)
+    reserve(from: Self.conventionalEnd, to: Self.videoBase)
+    remove(from: Self.videoBase, to: Self.firmwareBase)
+    reserve(from: Self.firmwareBase, to: Self.extendedBase)
   }
 
   /// Takes a range out of what was said about it before.
   public mutating func reserve(from base: UInt64, to end: UInt64, as kind: Kind = .reserved) {
     guard base < end else { return }
-    var result: [Entry] = []
-    for entry in entries {
-      if entry.base < base { result.append(Entry(entry.base, min(entry.end, base), entry.kind)) }
-      if entry.end > end { result.append(Entry(max(entry.base, end), entry.end, entry.kind)) }
+    remove(from: base, to: end)
+    entries.append(Entry(base, end, kind))
+    entries.sort { $0.base < $1.base }
+  }
+
+  /// Says nothing about a range.
+  private mutating func remove(from base: UInt64, to end: UInt64) {
+    entries = entries.flatMap { entry in
+      [
+        Entry(entry.base, min(entry.end, base), entry.kind), Entry(max(entry.base, end), entry.end, entry.kind),
+      ].filter { $0.size > 0 }
     }
-    result.append(Entry(base, end, kind))
-    entries = result.sorted { $0.base < $1.base }
   }
 
   /// Whether all of a range is the guest's to use.

@@ -43,7 +43,7 @@ struct LinuxLoaderTests {
       try load(LinuxBuilder.bzImage(try LinuxBuilder.pack(LinuxBuilder.vmlinux(), .gzip)), into: memory) {
         $0.initialRamdisks = [ramdisk]
         $0.commandLine = "root=/dev/vda"
-        $0.rootSystemDescriptionPointer = GuestPhysicalAddress(0xe_0000)
+        $0.rootSystemDescriptionPointer = GuestPhysicalAddress(0xf_0000)
       }
     }
     func quad(_ address: UInt64) throws -> UInt64 { try memory.read(at: GuestPhysicalAddress(address)) }
@@ -56,11 +56,11 @@ struct LinuxLoaderTests {
     #expect(try quad(module) + 10_001 <= 64 << 20 && quad(module) > 60 << 20)
     #expect(try quad(module + 8) == 10_001)
     #expect(try memory.text(try quad(base + 24)) == LinuxCommandLine.defaults + " root=/dev/vda")
-    #expect(try quad(base + 32) == 0xe_0000)
-    #expect(try memory.word(base + 48) == 3)
+    #expect(try quad(base + 32) == 0xf_0000)
+    #expect(try memory.word(base + 48) == 4)
     let map = try quad(base + 40)
     #expect(try [quad(map), quad(map + 8), quad(map + 16)] == [0, 0x9fc00, 1])
-    #expect(try [quad(map + 48), quad(map + 56), quad(map + 64)] == [0x10_0000, 63 << 20, 1])
+    #expect(try [quad(map + 72), quad(map + 80), quad(map + 88)] == [0x10_0000, 63 << 20, 1])
     #expect(guest.system.task.limit == 0x67)
   }
 
@@ -76,7 +76,7 @@ struct LinuxLoaderTests {
           $0.commandLine = "quiet"
           $0.initialRamdisks = [first, second]
           $0.randomSeed = [9, 8, 7]
-          $0.rootSystemDescriptionPointer = GuestPhysicalAddress(0xe_0000)
+          $0.rootSystemDescriptionPointer = GuestPhysicalAddress(0xf_0000)
         }
       }
     }
@@ -92,8 +92,8 @@ struct LinuxLoaderTests {
     let ramdisk = UInt64(try memory.word(zero + 0x218))
     #expect(try memory.word(zero + 0x21c) == 9)
     #expect(try memory.bytes(ramdisk, 9) == [1, 2, 3, 0, 4, 5, 6, 7, 8])
-    #expect(try memory.word(zero + 0x70) == 0xe_0000)
-    #expect(try memory.bytes(zero + 0x1e8, 1) == [3])
+    #expect(try memory.word(zero + 0x70) == 0xf_0000)
+    #expect(try memory.bytes(zero + 0x1e8, 1) == [4])
     #expect(try memory.word(zero + 0x2d0 + 20) == 0x9fc00)
     #expect(try memory.word(zero + 0x2d0 + 36) == 2)
     let seed = UInt64(try memory.word(zero + 0x250))

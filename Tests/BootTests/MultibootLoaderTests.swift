@@ -44,7 +44,8 @@ struct MultibootLoaderTests {
     }
     #expect(
       ranges == [
-        [0, 0x9fc00, 1], [0x9fc00, 0x60400, 2], [0x10_0000, 0xbff0_0000, 1], [0x1_0000_0000, 1 << 30, 1],
+        [0, 0x9fc00, 1], [0x9fc00, 0x400, 2], [0xf_0000, 0x1_0000, 2], [0x10_0000, 0xbff0_0000, 1],
+        [0x1_0000_0000, 1 << 30, 1],
       ])
     #expect(try memory.word(guest.general.rbx + 8) == 0xbff0_0000 >> 10)
   }

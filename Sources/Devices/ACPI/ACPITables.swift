@@ -14,7 +14,7 @@ import VMM
 /// ACPI tables, ready to be copied into guest memory.
 public struct ACPITables: Sendable {
   /// Where tables are put by convention: the BIOS area, where kernels look for the RSDP.
-  public static let conventionalBase = GuestPhysicalAddress(0xe_0000)
+  public static let conventionalBase = GuestPhysicalAddress(0xf_0000)
   /// How much fits there.
   public static let conventionalLimit = 0x1_0000
 
