@@ -132,6 +132,8 @@ static inline int kvm_set_lapic(int fd, const struct kvm_lapic_state *argument) 
 static inline int kvm_interrupt(int fd, const struct kvm_interrupt *argument) {
   return ckvm_result(ioctl(fd, KVM_INTERRUPT, argument));
 }
+// The guest is told that it was stopped; refused (EINVAL) while it has no clock of KVM's.
+static inline int kvm_clock_control(int fd) { return ckvm_result(ioctl(fd, KVM_KVMCLOCK_CTRL, 0)); }
 static inline int kvm_nmi(int fd) { return ckvm_result(ioctl(fd, KVM_NMI, 0)); }
 static inline int kvm_translate(int fd, struct kvm_translation *argument) {
   return ckvm_result(ioctl(fd, KVM_TRANSLATE, argument));

@@ -81,7 +81,9 @@ extension KVMProcessor {
         _ = stop.takeRequest()
         return .stopRequested
       }
-      stop.sleep(until: chips.interrupts.deadline)
+      let (deadline, lay) = (chips.interrupts.deadline, monotonicNanoseconds())
+      stop.sleep(until: deadline)
+      lostTime.slept(from: lay, to: monotonicNanoseconds(), deadline: deadline)
     }
   }
 

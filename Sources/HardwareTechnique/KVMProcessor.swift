@@ -31,6 +31,7 @@ final class KVMProcessor: Processor {
   /// The side of the chips, if they are in software (`KVMProcessor+SoftwareChips`).
   var chips: SoftwareChips?
   private let bus: Bus
+  var lostTime = LostTime()
 
   /// Must be made on the thread that runs it.
   init(descriptor: OwnedDescriptor, runSize: Int, partition: KVMPartition) throws(TechniqueFailure) {
@@ -57,6 +58,7 @@ final class KVMProcessor: Processor {
 
   func run() throws(TechniqueFailure) -> StopReason {
     lastRead = nil
+    lostTime.enter(now: monotonicNanoseconds())
     while true {
       if chips != nil, let reason = serveChips() { return reason }
       let entered = monotonicNanoseconds()
@@ -69,6 +71,7 @@ final class KVMProcessor: Processor {
         case EINTR, EAGAIN:
           counters.count(.exitInterrupted)
           if stop.takeRequest() { return .stopRequested }
+          tellOfLostTime()
           continue
         default:
           throw TechniqueFailure(
@@ -81,6 +84,18 @@ final class KVMProcessor: Processor {
         return reason
       }
     }
+  }
+
+  /// After KVM_RUN was interrupted, but by no request: tells the guest if it was stopped meanwhile, so that its watchdogs begin
+  /// anew.
+  ///
+  /// A process that is stopped and continued gets there before the guest runs again. With the chips in the kernel nobody else
+  /// interrupts KVM_RUN, and how long the guest was idle in there is not known; with chips in software, kicks do, and the time
+  /// that the thread was kept from running tells.
+  private func tellOfLostTime() {
+    guard chips == nil || lostTime.isLong(now: monotonicNanoseconds()) else { return }
+    // Refused while the guest has no clock of KVM's, which then knows of no gap.
+    _ = kvm_clock_control(descriptor.raw)
   }
 
   /// Finishes the instruction whose access to a device ended the run.

@@ -14,12 +14,23 @@ enum ClockRegister {
   /// Where the system time is kept; bit 0 enables it.
   static let systemTime: UInt32 = 0x4b56_4d01
 
+  /// CPUID leaf with the name of what the guest runs on.
+  static let signatureLeaf: UInt32 = 0x4000_0000
   /// CPUID leaves 0x4000_0000 and 0x4000_0001: KVM's signature, the clock's newer MSRs (bit 3), one time base for all
   /// processors (24), and nothing else.
   static let leaves = [
-    CPUIDLeaf(0x4000_0000, eax: 0x4000_0001, ebx: 0x4b4d_564b, ecx: 0x564b_4d56, edx: 0x4d),
+    CPUIDLeaf(signatureLeaf, eax: 0x4000_0001, ebx: 0x4b4d_564b, ecx: 0x564b_4d56, edx: 0x4d),
     CPUIDLeaf(0x4000_0001, eax: 0x0100_0008),
   ]
+}
+
+/// The clock's flags, in the byte at `offset` of its structure.
+private enum ClockFlag {
+  static let offset: UInt64 = 29
+  /// PVCLOCK_TSC_STABLE_BIT: all processors read the same time.
+  static let stable: UInt8 = 1
+  /// PVCLOCK_GUEST_STOPPED.
+  static let guestStopped: UInt8 = 2
 }
 
 /// From ticks to nanoseconds: shift left (or, if negative, right), then multiply by a 32-bit fraction.
@@ -71,13 +82,31 @@ extension RewritingProcessor {
     clockVersion &+= 2
     let scale = ClockScale(frequency: partition.clock.timestampFrequency)
     let (stamp, time) = (timestamp, systemTime)
-    let isStable: UInt32 = 1
+    // What the guest has not taken back yet stays.
+    let flags = ClockFlag.stable | (clockFlags(at: value & ~3) ?? 0) & ClockFlag.guestStopped
     let fields: [UInt32] = [
       clockVersion, 0, UInt32(truncatingIfNeeded: stamp), UInt32(truncatingIfNeeded: stamp >> 32),
       UInt32(truncatingIfNeeded: time), UInt32(truncatingIfNeeded: time >> 32), scale.multiplier,
-      UInt32(UInt8(bitPattern: scale.shift)) | isStable << 8,
+      UInt32(UInt8(bitPattern: scale.shift)) | UInt32(flags) << 8,
     ]
     storeClock(fields, at: value & ~3)
+  }
+
+  /// Tells the guest that it was stopped (PVCLOCK_GUEST_STOPPED): its watchdogs then begin anew. The guest takes the flag back.
+  func tellOfLostTime() {
+    guard let value = modelSpecific[ClockRegister.systemTime], value & 1 != 0 else { return }
+    clockVersion &+= 2
+    let address = value & ~3
+    guard let flags = clockFlags(at: address) else { return }
+    storeClock([clockVersion], at: address)
+    var told = flags | ClockFlag.guestStopped
+    _ = withUnsafeBytes(of: &told) { bytes in
+      bytes.baseAddress.map { writePhysical(address &+ ClockFlag.offset, from: $0, count: 1) }
+    }
+  }
+
+  private func clockFlags(at address: UInt64) -> UInt8? {
+    mmu.host(address &+ ClockFlag.offset, count: 1)?.load(as: UInt8.self)
   }
 
   /// Only into RAM: elsewhere nothing would read it.

@@ -34,6 +34,8 @@ extension RewritingProcessor {
       stepsOnce = false
       modeChanged()
     }
+    // Before the guest can learn of it by a timer's interrupt.
+    if lostTime.isLong(now: monotonicNanoseconds()) { tellOfLostTime() }
     interrupts.letTimePass()
     while hasEvent {
       if shadow != .none {
@@ -104,7 +106,10 @@ extension RewritingProcessor {
       }
       cws_admit_signals(1)
       defer { cws_admit_signals(0) }
-      if stop.sleep(until: interrupts.deadline) == .request { return false }
+      let (deadline, lay) = (interrupts.deadline, monotonicNanoseconds())
+      let awakening = stop.sleep(until: deadline)
+      lostTime.slept(from: lay, to: monotonicNanoseconds(), deadline: deadline)
+      if awakening == .request { return false }
     }
   }
 

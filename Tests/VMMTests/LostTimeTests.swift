@@ -1,0 +1,30 @@
+import Testing
+
+@testable import VMM
+
+@Suite("time that a processor's thread was kept from running")
+struct LostTimeTests {
+  private static let second: UInt64 = 1_000_000_000
+
+  @Test("a thread that ran, or whose guest slept, has lost nothing")
+  func accounted() {
+    var time = LostTime()
+    time.enter(now: 5)
+    let ran = LostTime.threadTime()
+    #expect(!time.isLong(now: 5 + 40 * Self.second, threadTime: ran + 40 * Self.second))
+    time.slept(from: 50 * Self.second, to: 80 * Self.second, deadline: .max)
+    #expect(!time.isLong(now: 80 * Self.second, threadTime: ran + 50 * Self.second))
+  }
+
+  @Test("what is neither is lost, and so is what a sleep takes beyond its deadline; it is told once")
+  func lost() {
+    var time = LostTime()
+    time.enter(now: 1)
+    let ran = LostTime.threadTime()
+    #expect(time.isLong(now: 33 * Self.second, threadTime: ran + Self.second))
+    #expect(!time.isLong(now: 34 * Self.second, threadTime: ran + 2 * Self.second))
+    time.slept(from: 34 * Self.second, to: 66 * Self.second, deadline: 35 * Self.second)
+    #expect(time.isLong(now: 66 * Self.second, threadTime: ran + 2 * Self.second))
+    #expect(!time.isLong(now: 66 * Self.second + 10))
+  }
+}
