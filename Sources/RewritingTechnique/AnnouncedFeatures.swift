@@ -4,17 +4,26 @@ import VMM
 /// Which encodings exist for the guest: those of the features that its CPUID announces.
 struct AnnouncedFeatures {
   private let bits: UInt64
+  /// CPUID shows KVM's signature, so that VMMCALL and VMCALL do something.
+  private let hasHypercalls: Bool
 
   init(_ table: CPUIDTable) {
     var bits: UInt64 = 0
     for feature in Feature.allCases where Self.isAnnounced(feature, table) { bits |= 1 << UInt64(feature.rawValue) }
     self.bits = bits
+    hasHypercalls = table.has(.hypervisor) && table.leaf(ClockRegister.signatureLeaf) != nil
+  }
+
+  /// Whether the instruction is one for the guest, if only by another meaning of its bytes.
+  func contains(_ instruction: Instruction) -> Bool {
+    if contains(instruction.feature) || isOlderInstruction(instruction) { return true }
+    return hasHypercalls && (instruction.operation == .vmmcall || instruction.operation == .vmcall)
   }
 
   func contains(_ feature: Feature) -> Bool { bits >> UInt64(feature.rawValue) & 1 != 0 }
 
   /// LZCNT and TZCNT are BSR and BSF, with a prefix that means nothing, to a processor without them.
-  func isOlderInstruction(_ instruction: Instruction) -> Bool {
+  private func isOlderInstruction(_ instruction: Instruction) -> Bool {
     instruction.encoding == .legacy && instruction.opcodeMap == Instruction.OpcodeMap.escape0F
       && (instruction.opcode == 0xbc || instruction.opcode == 0xbd)
   }

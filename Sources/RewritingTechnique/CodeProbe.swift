@@ -49,8 +49,7 @@ package final class CodeProbe {
 
   /// Whether the guest's CPUID announces what the instruction needs.
   package func announces(_ instruction: Instruction) -> Bool {
-    let announced = processor.store.translator.announced
-    return announced.contains(instruction.feature) || announced.isOlderInstruction(instruction)
+    processor.store.translator.announced.contains(instruction)
   }
 
   /// Stops a run from another thread.

@@ -31,6 +31,9 @@ final class GuestMMU {
   /// Told the physical address of every entry whose accessed or dirty bit was set.
   var entryChanged: (UInt64) -> Void = { _ in }
 
+  /// CPUID announces pages of 1 GiB: else the bit that asks for one is reserved.
+  var hasGibibytePages = true
+
   private let memory: GuestMemory
   private let lowHost: UnsafeMutableRawPointer
   private let lowSize: UInt64
@@ -198,7 +201,7 @@ final class GuestMMU {
     if entry & Bit.noExecute != 0, efer & 0x800 == 0 { return true }
     // PAE without long mode has no bits above the address.
     if !isLongMode, entry & 0x7ff0_0000_0000_0000 != 0 { return true }
-    if shift == 39 { return entry & Bit.large != 0 }
+    if shift == 39 || (shift == 30 && !hasGibibytePages) { return entry & Bit.large != 0 }
     if isLeaf, shift > 12 { return entry & ((1 << shift) - 1) & 0x3fff_e000 != 0 }
     return false
   }

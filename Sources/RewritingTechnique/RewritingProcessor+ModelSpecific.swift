@@ -1,5 +1,5 @@
-// Model-specific registers: those that the engine acts on, those that only remember what was written, and those of
-// AMD's processors that read as 0 and take any value, because kernels touch them before they ask whether they are there.
+// Model-specific registers: those that the engine acts on, and those that only remember what was written. Those that the
+// processor's family has besides are in `FamilyRegister`.
 
 import CWorldSwitch
 import VMM
@@ -14,15 +14,9 @@ enum ModelSpecific {
   static let localBase: UInt32 = 0x1b, deadline: UInt32 = 0x6e0
   static let local: ClosedRange<UInt32> = 0x800...0x8ff
   static let systemEnter: ClosedRange<UInt32> = 0x174...0x176
-  static let machineCheckCapability: UInt32 = 0x179, machineCheckStatus: UInt32 = 0x17a
   /// Eight variable ranges, and the default type; the fixed ranges are in `isFixedRange`.
   static let memoryTypeCapability: UInt32 = 0xfe, defaultMemoryType: UInt32 = 0x2ff
   static let variableRanges: ClosedRange<UInt32> = 0x200...0x20f
-  static let hardwareConfiguration: UInt32 = 0xc001_0015
-  /// SYSCFG, HWCR, the processor's and the north bridge's configuration.
-  static let configuration: Set<UInt32> = [
-    0xc001_0010, 0xc001_0015, 0xc001_001f, 0xc001_1020, 0xc001_1022, 0xc001_1023, 0xc001_1029, 0xc001_102a,
-  ]
 
   static func isFixedRange(_ index: UInt32) -> Bool {
     switch index {
@@ -45,20 +39,18 @@ extension RewritingProcessor {
     case ModelSpecific.kernelGSBase: kernelGSBase
     case ModelSpecific.star, ModelSpecific.longTarget, ModelSpecific.compatibilityTarget, ModelSpecific.flagMask,
       ModelSpecific.timestampAuxiliary, ModelSpecific.systemEnter,
-      ModelSpecific.defaultMemoryType, ModelSpecific.variableRanges, ModelSpecific.machineCheckStatus:
+      ModelSpecific.defaultMemoryType, ModelSpecific.variableRanges:
       modelSpecific[index] ?? 0
     case ModelSpecific.pageAttributes: modelSpecific[index] ?? ModelSpecific.resetPageAttributes
-    case ModelSpecific.microcode, ModelSpecific.machineCheckCapability: 0
+    case ModelSpecific.microcode: 0
     // Eight variable ranges, fixed ranges, write-combining.
     case ModelSpecific.memoryTypeCapability: 0x508
     case ModelSpecific.localBase, ModelSpecific.deadline, ModelSpecific.local: try readLocalRegister(index)
     case ClockRegister.wallClock, ClockRegister.systemTime: modelSpecific[index] ?? 0
     case let index where BranchRecord.contains(index): branchRecord.read(index)
     case let index where ModelSpecific.isFixedRange(index): modelSpecific[index] ?? 0
-    // The time stamp counts at the frequency of P0.
-    case ModelSpecific.hardwareConfiguration: 1 << 24
-    case let index where ModelSpecific.configuration.contains(index): 0
-    default: throw .exception(.general)
+    default:
+      if let value = readFamilyRegister(index) { value } else { throw .exception(.general) }
     }
   }
 
@@ -85,7 +77,7 @@ extension RewritingProcessor {
     case ModelSpecific.star:
       modelSpecific[index] = value
       publishSystemCalls()
-    case ModelSpecific.systemEnter, ModelSpecific.machineCheckStatus: modelSpecific[index] = value
+    case ModelSpecific.systemEnter: modelSpecific[index] = value
     case ModelSpecific.microcode: break
     case ModelSpecific.pageAttributes:
       for field in 0..<8 {
@@ -113,8 +105,7 @@ extension RewritingProcessor {
         guard isMemoryType(value >> UInt64(8 * field) & 0xff) else { throw .exception(.general) }
       }
       modelSpecific[index] = value
-    case let index where ModelSpecific.configuration.contains(index): break
-    default: throw .exception(.general)
+    default: try writeFamilyRegister(index, value)
     }
   }
 

@@ -61,7 +61,7 @@ extension RewritingProcessor {
       setGeneral(.rax, value & 0xffff_ffff)
       setGeneral(.rdx, value >> 32)
     case 0x33:
-      // AMD's processors always have four counters; without an MSR to start them they stay at 0.
+      // AMD's processors always have four counters, which here count nothing (`FamilyRegister`).
       guard cpl == 0 || system.cr4 & 0x100 != 0, general(.rcx, size: 4) < 4 else { throw .exception(.general) }
       setGeneral(.rax, 0)
       setGeneral(.rdx, 0)
@@ -123,6 +123,7 @@ extension RewritingProcessor {
         guard cpl == 0 || system.cr4 & 4 == 0 else { throw .exception(.general) }
         setTimestamp()
         setGeneral(.rcx, modelSpecific[ModelSpecific.timestampAuxiliary] ?? 0)
+      case 0xc1, 0xd9: callMonitor()
       case 0xd0: try getExtendedControl()
       case 0xd1: try setExtendedControl()
       case 0xe0...0xe7:
@@ -138,6 +139,14 @@ extension RewritingProcessor {
     let baseSize = is64 ? 8 : 4
     let size = [baseSize + 2, baseSize + 2, baseSize + 2, baseSize + 2, 2, 2, 2, 1][Int(instruction.reg)]
     let isWrite = instruction.reg < 2 || instruction.reg == 4
+    if instruction.reg == 7 {
+      // No access, so that neither a limit nor a non-canonical address is a fault (AMD64 APM vol. 3, "INVLPG").
+      let offset = offset(memory, next)
+      let isFlat = is64 && memory.segment != .fs && memory.segment != .gs
+      let address = isFlat ? offset : offset &+ segment(memory.segment).base
+      flushTranslation(of: is64 ? address : address & 0xffff_ffff)
+      return true
+    }
     let address = try linear(memory, next, size: size, isWrite: isWrite)
     switch instruction.reg {
     case 0, 1:
@@ -159,7 +168,6 @@ extension RewritingProcessor {
       modeChanged()
     case 4: try save(address, system.cr0 & 0xffff, size: 2)
     case 6: try loadStatusWord(try load(address, size: 2))
-    case 7: flushTranslation(of: address)
     default: return false
     }
     return true
@@ -325,6 +333,9 @@ extension RewritingProcessor {
       } else if system.cr4 & 0x20 != 0 {
         try loadPointerTable(system.cr3)
       }
+    } else if pages, !isLongMode, system.cr4 & 0x20 != 0, (value ^ system.cr0) & 0x6000_0000 != 0 {
+      // A change of CD or NW loads it, too.
+      try loadPointerTable(system.cr3)
     }
     if !pages, wasPaging, efer & 0x400 != 0 {
       guard mode.bits != .bits64 else { throw .exception(.general) }
@@ -337,9 +348,10 @@ extension RewritingProcessor {
   }
 
   private func writeCR4(_ value: UInt64) throws(Interruption) {
-    // TSD, DE, PSE, PAE, PGE, PCE, OSFXSR, OSXMMEXCPT, UMIP; FSGSBASE, SMEP, SMAP as announced.
+    // TSD, DE, PSE, PAE, PGE, PCE, OSFXSR, OSXMMEXCPT, UMIP; MCE, FSGSBASE, SMEP, SMAP as announced.
     var allowed: UInt64 = 0xfbc & ~0x40
     let table = partition.identification
+    if table.has(.mce) { allowed |= 1 << 6 }
     if table.has(.fsgsbase) { allowed |= 1 << 16 }
     if table.has(.xsave) { allowed |= 1 << 18 }
     if table.has(.smep) { allowed |= 1 << 20 }
@@ -348,7 +360,8 @@ extension RewritingProcessor {
     guard value & ~allowed == 0 else { throw .exception(.general) }
     if isLongMode, value & 0x20 == 0 { throw .exception(.general) }
     let changes = value ^ system.cr4
-    if !isLongMode, system.cr0 >> 31 != 0, value & 0x20 != 0, changes & 0x30 != 0 {
+    // PSE, PAE, PGE, SMEP.
+    if !isLongMode, system.cr0 >> 31 != 0, value & 0x20 != 0, changes & 0x10_00b0 != 0 {
       try loadPointerTable(system.cr3)
     }
     system.cr4 = value

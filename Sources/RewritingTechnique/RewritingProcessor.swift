@@ -31,6 +31,7 @@ final class RewritingProcessor: Processor {
   @exclusivity(unchecked) var stepsOnce = false
   /// Of the clock in guest memory.
   var clockVersion: UInt32 = 0
+  @exclusivity(unchecked) var lostTime = LostTime()
 
   /// Offset in CS of the instruction in work, or of the next one.
   @exclusivity(unchecked) var rip: UInt64 = 0xfff0
@@ -97,6 +98,7 @@ final class RewritingProcessor: Processor {
     let block = try StateBlock()
     self.block = block
     mmu = GuestMMU(memory: partition.memory)
+    mmu.hasGibibytePages = partition.identification.has(.pdpe1gb)
     store = try BlockStore(
       translator: Translator(cache: try CodeCache(), announced: AnnouncedFeatures(partition.identification)),
       block: block,
@@ -150,6 +152,7 @@ final class RewritingProcessor: Processor {
       partition.trace?.flush()
     }
     stop.adoptThread()
+    lostTime.enter(now: monotonicNanoseconds())
     while true {
       if stop.isWanted {
         // Signals that wait for this thread, and have no other to go to.

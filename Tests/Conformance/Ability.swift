@@ -116,6 +116,12 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   case extendedLocalAPIC
   /// A machine has more than one processor.
   case severalProcessors
+  /// RDPMC reads the four counters that AMD's processors have (13.2.1). Missing where KVM gives a guest none.
+  case performanceCounters
+  /// SYSCFG and other registers of the family (appendix A). KVM has them all since Linux 5.13.
+  case familyRegisters
+  /// VMMCALL and VMCALL at CPL 0 are KVM's hypercalls. KVM-PVM, which emulates them, runs them for ever.
+  case kernelHypercalls
 
   /// By declaration.
   public static func < (lhs: Self, rhs: Self) -> Bool {

@@ -324,5 +324,23 @@ extension Ability {
       startup-waiting startup-page startup-msr startup-broadcast startup-interrupt startup-locked startup-again
       """
     ),
+    (
+      .performanceCounters,
+      """
+      promises-counters-read promises-counters-read-user
+      """
+    ),
+    (
+      .familyRegisters,
+      """
+      promises-family
+      """
+    ),
+    (
+      .kernelHypercalls,
+      """
+      promises-hypercalls promises-hypercalls-32
+      """
+    ),
   ]
 }

@@ -165,6 +165,9 @@ extension ConformanceSuite {
     Case.both("paging-accessed", "A is set at every level by a load, D in the last by a store") {
       $0.reporting([0x20, 0x60, 0x20, 0x20, 0x20, 0])
     },
+    Case.both("code-alias-large", "code that is stored to through a large page, and by stores over two pages") {
+      $0.reporting([1, 2, 3].flatMap { (_: Int) -> [UInt64] in [0x11, 0x22, 0x33, 0x44] }).prepared(middlePages)
+    },
     Case.both(
       "paging-dirty-refused", "a store that is refused does not set D",
       results: { Case.frame(from: $0, 14, error: $0 ? 7 : 3, cr2: page) + [0] }
@@ -187,6 +190,17 @@ extension ConformanceSuite {
       Case("paging-write-protect", .long, "CR0.WP decides whether CPL 0 writes to read-only pages")
         .reporting([5] + Case.frame(14, error: 3, cr2: page) + [5])
         .prepared(entry(page | 5, withWriteProtect: false)),
+      Case("paging-controls", .long, "CR0.WP and EFER.NXE, switched while the translations are in use")
+        .reporting(
+          [3, 2, 1].flatMap { (round: UInt64) -> [UInt64] in
+            [round] + Case.frame(14, error: 3, cr2: page) + [round] + Case.frame(14, error: 0x11, cr2: other)
+              + Case.frame(14, error: 9, cr2: other) + [round]
+          }
+        )
+        .prepared { state, tables in
+          try entry(page | 5, withWriteProtect: false)(&state, tables)
+          try tables.map(other, to: other, flags: 1 << 63 | 7)
+        },
       Case("paging-smep", .long, "CR4.SMEP: CPL 0 does not run user pages")
         .reporting([1] + Case.frame(14, error: 0x11, cr2: page) + [2]),
       Case("paging-onto-itself", .long, "a page table that maps itself, changed through that mapping")

@@ -248,3 +248,31 @@ guest paging_flips, 64
   jnz 1b
   finish
 endguest paging_flips
+
+// Code that is stored to through a large page, which was written through before it was run; then by a store that begins on the page
+// before, through either mapping. Linear 0x40000000 + x is physical x.
+guest code_alias_large, 64
+  movl $3, %ebp
+  movl $0x51000, %ebx
+1:
+  leaq 0x40000000(%rbx), %rdi
+  movl $0x11b8, (%rdi)
+  movw $0xc300, 4(%rdi)
+  call *%rbx
+  user_emit %rax
+  movb $0x22, 1(%rdi)
+  call *%rbx
+  user_emit %rax
+  movabsq $0x33b8000000, %rax
+  movq %rax, -3(%rbx)
+  call *%rbx
+  user_emit %rax
+  movabsq $0x44b8000000, %rax
+  movq %rax, -3(%rdi)
+  call *%rbx
+  user_emit %rax
+  addl $0x2000, %ebx
+  decl %ebp
+  jnz 1b
+  user_finish
+endguest code_alias_large

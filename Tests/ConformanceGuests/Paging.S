@@ -388,3 +388,47 @@ endguest paging_large_dropped_32
 guest paging_large_global_32, 32
   large_page_dropped %ecx, %eax
 endguest paging_large_global_32
+
+// Rights that control registers give and take, over and over, with the translations in use: CR0.WP on a page that is read-only,
+// EFER.NXE on one that is not to be executed.
+guest paging_controls, 64
+  movq %cr0, %r8
+  movl $3, %ebp
+1:
+  movq %r8, %cr0
+  movl %ebp, PAGE
+  movl PAGE, %eax
+  emit
+  movq %r8, %rax
+  orl $0x10000, %eax
+  movq %rax, %cr0
+  arm 2f, 3f
+2:
+  movl $0x99, PAGE
+3:
+  movl PAGE, %eax
+  emit
+  movl %ebp, OTHER
+  movl $OTHER, %ebx
+  movl $OTHER, EXPECTED
+  movl $AT(4f), RESUME
+  jmp *%rbx
+4:
+  movl $0xc0000080, %ecx
+  rdmsr
+  btrl $11, %eax
+  wrmsr
+  arm 5f, 6f
+5:
+  movl OTHER, %eax
+6:
+  movl $0xc0000080, %ecx
+  rdmsr
+  btsl $11, %eax
+  wrmsr
+  movl OTHER, %eax
+  emit
+  decl %ebp
+  jnz 1b
+  finish
+endguest paging_controls

@@ -43,6 +43,14 @@ struct GuestMMUTests {
     #expect(try memory.read(UInt64.self, at: GuestPhysicalAddress(0x4028)) == 0x9005)
   }
 
+  @Test func pagesOfOneGibibyteExistWhereTheyAreAnnounced() throws {
+    try memory.write(0x87 as UInt64, at: GuestPhysicalAddress(0x2000))
+    #expect(code(.read) == nil)
+    #expect(mmu.pageShift == 30)
+    mmu.hasGibibytePages = false
+    #expect(code(.read) == 9)
+  }
+
   @Test func errorCodes() throws {
     try map(0x9006)
     #expect(code(.read) == 0)

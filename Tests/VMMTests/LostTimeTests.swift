@@ -11,9 +11,11 @@ struct LostTimeTests {
     var time = LostTime()
     time.enter(now: 5)
     let ran = LostTime.threadTime()
-    #expect(!time.isLong(now: 5 + 40 * Self.second, threadTime: ran + 40 * Self.second))
+    let afterRunning = time.isLong(now: 5 + 40 * Self.second, threadTime: ran + 40 * Self.second)
+    #expect(!afterRunning)
     time.slept(from: 50 * Self.second, to: 80 * Self.second, deadline: .max)
-    #expect(!time.isLong(now: 80 * Self.second, threadTime: ran + 50 * Self.second))
+    let afterSleeping = time.isLong(now: 80 * Self.second, threadTime: ran + 50 * Self.second)
+    #expect(!afterSleeping)
   }
 
   @Test("what is neither is lost, and so is what a sleep takes beyond its deadline; it is told once")
@@ -21,10 +23,14 @@ struct LostTimeTests {
     var time = LostTime()
     time.enter(now: 1)
     let ran = LostTime.threadTime()
-    #expect(time.isLong(now: 33 * Self.second, threadTime: ran + Self.second))
-    #expect(!time.isLong(now: 34 * Self.second, threadTime: ran + 2 * Self.second))
+    let afterGap = time.isLong(now: 33 * Self.second, threadTime: ran + Self.second)
+    #expect(afterGap)
+    let behindIt = time.isLong(now: 34 * Self.second, threadTime: ran + 2 * Self.second)
+    #expect(!behindIt)
     time.slept(from: 34 * Self.second, to: 66 * Self.second, deadline: 35 * Self.second)
-    #expect(time.isLong(now: 66 * Self.second, threadTime: ran + 2 * Self.second))
-    #expect(!time.isLong(now: 66 * Self.second + 10))
+    let afterLateSleep = time.isLong(now: 66 * Self.second, threadTime: ran + 2 * Self.second)
+    #expect(afterLateSleep)
+    let atOnce = time.isLong(now: 66 * Self.second + 10)
+    #expect(!atOnce)
   }
 }

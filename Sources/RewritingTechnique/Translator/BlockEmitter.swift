@@ -190,7 +190,7 @@ struct BlockEmitter {
 
   /// #UD or #NM instead of an instruction whose state the guest has not enabled (AMD64 APM vol. 2, table 8-1).
   private func missingState(_ instruction: Instruction) -> TranslationFault? {
-    if !announced.contains(instruction.feature), !announced.isOlderInstruction(instruction) { return .invalidOpcode }
+    if !announced.contains(instruction) { return .invalidOpcode }
     if instruction.encoding == .vex, !mode.isProtected { return .invalidOpcode }
     switch instruction.feature {
     case .x87 where instruction.operation == .fwait:
