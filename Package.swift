@@ -38,6 +38,7 @@ let package = Package(
     .systemLibrary(name: "CCompression"),
     .target(name: "Boot", dependencies: ["CCompression", "VMM", system], swiftSettings: strict),
     .target(name: "Devices", dependencies: ["VMM", "CLinux", system], swiftSettings: strict),
+    .target(name: "CommandChannel", dependencies: ["VMM"], swiftSettings: strict),
     .target(
       name: "HardwareTechnique", dependencies: ["CKVM", "CLinux", "Devices", "VMM", system], swiftSettings: strict),
     .target(name: "CWorldSwitch"),
@@ -55,7 +56,8 @@ let package = Package(
     .target(name: "CEmbeddedGuests", exclude: ["images"], cSettings: [.headerSearchPath("images")]),
     .target(name: "EmbeddedGuests", dependencies: ["CEmbeddedGuests"], swiftSettings: strict),
     .target(
-      name: "Platform", dependencies: ["Boot", "CLinux", "Devices", "VMM", system], swiftSettings: strict),
+      name: "Platform", dependencies: ["Boot", "CLinux", "CommandChannel", "Devices", "VMM", system],
+      swiftSettings: strict),
     .target(name: "GuestProcess", dependencies: ["CLinux", "VMM", system], swiftSettings: strict),
     .target(name: "TestRunner", dependencies: ["GuestProcess", system], swiftSettings: strict),
     .target(name: "CChartLibrary", exclude: ["library"], cSettings: [.headerSearchPath("library")]),
@@ -65,9 +67,9 @@ let package = Package(
     .executableTarget(
       name: "trivisor",
       dependencies: [
-        "Boot", "CLinux", "Comparison", "Devices", "EmbeddedGuests", "GuestProcess", "HardwareTechnique", "Inspection",
-        "InstructionSet", "ParavirtTechnique", "Platform", "ProcessStart", "RewritingTechnique", "TestRunner", "VMM",
-        argumentParser, system,
+        "Boot", "CLinux", "CommandChannel", "Comparison", "Devices", "EmbeddedGuests", "GuestProcess",
+        "HardwareTechnique", "Inspection", "InstructionSet", "ParavirtTechnique", "Platform", "ProcessStart",
+        "RewritingTechnique", "TestRunner", "VMM", argumentParser, system,
       ],
       swiftSettings: strict),
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
@@ -86,11 +88,17 @@ let package = Package(
     .testTarget(name: "BootTests", dependencies: ["Boot", "CCompression", "VMM", system], swiftSettings: strict),
     .testTarget(name: "DevicesTests", dependencies: ["CLinux", "Devices", "VMM", system], swiftSettings: strict),
     .testTarget(
+      name: "CommandChannelTests", dependencies: ["CommandChannel", "Devices", "VMM"], swiftSettings: strict),
+    .testTarget(
       name: "HardwareTechniqueTests", dependencies: ["CAllocationCounter", "HardwareTechnique", "VMM"],
       swiftSettings: strict),
+    .target(name: "CChannelGuest", path: "Tests/CChannelGuest"),
     .testTarget(
       name: "PlatformTests",
-      dependencies: ["Boot", "Devices", "EmbeddedGuests", "HardwareTechnique", "Platform", "VMM"],
+      dependencies: [
+        "Boot", "CChannelGuest", "CommandChannel", "Devices", "EmbeddedGuests", "HardwareTechnique", "Platform",
+        "RewritingTechnique", "VMM",
+      ],
       swiftSettings: strict),
     .testTarget(name: "ComparisonTests", dependencies: ["Comparison", "GuestProcess"], swiftSettings: strict),
     .testTarget(

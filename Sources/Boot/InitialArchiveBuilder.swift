@@ -18,6 +18,10 @@ public struct InitialArchiveBuilder {
     public internal(set) var entries = 0
     /// Bytes of files.
     public internal(set) var contents: UInt64 = 0
+    /// What it takes to unpack it, its archive included.
+    public internal(set) var demand = RootDemand()
+    /// Whether nobody stopped it before its end.
+    public internal(set) var isComplete = true
     /// What is missing of it.
     public internal(set) var omissions: [Omission] = []
   }
@@ -75,8 +79,11 @@ public struct InitialArchiveBuilder {
 
   /// Adds everything below a folder of the host's: files, with their hard links, symbolic links, devices, pipes and sockets,
   /// with modes, owners and times; of other file systems that are mounted in it, the mount points alone.
+  /// - Parameter fits: asked now and then whether to go on.
   /// - Throws: `BootFailure` when there is no such folder.
-  public mutating func addFolder(_ path: FilePath) throws(BootFailure) -> Summary {
+  public mutating func addFolder(
+    _ path: FilePath, while fits: (RootDemand) -> Bool = { _ in true }
+  ) throws(BootFailure) -> Summary {
     var root = path.withPlatformString { Array(UnsafeBufferPointer(start: $0, count: strlen($0))) }
     while root.count > 1, root.last == CChar(UInt8(ascii: "/")) { root.removeLast() }
     var status = stat()
@@ -89,7 +96,13 @@ public struct InitialArchiveBuilder {
     var summary = Summary()
     // Folders that are still to be read: their path on the host and their name in the archive.
     var waiting: [(path: [CChar], name: [UInt8])] = [(root, [])]
+    let before = size
     while let folder = waiting.popLast() {
+      summary.demand.archives = size - before
+      guard fits(summary.demand) else {
+        summary.isComplete = false
+        return summary
+      }
       guard let names = Self.names(in: folder.path) else {
         summary.omissions.append(Self.omission(folder.path))
         continue
@@ -108,6 +121,8 @@ public struct InitialArchiveBuilder {
       }
       waiting += folders.reversed()
     }
+    summary.demand.archives = size - before
+    summary.isComplete = fits(summary.demand)
     return summary
   }
 
@@ -170,6 +185,7 @@ public struct InitialArchiveBuilder {
     }
     summary.entries += 1
     summary.contents += size
+    summary.demand.add(contents: size)
     add(name, attributes, contents, size: size)
     return true
   }

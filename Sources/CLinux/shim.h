@@ -2,7 +2,9 @@
 #pragma once
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/openat2.h>
 #include <pty.h>
 #include <signal.h>
 #include <spawn.h>
@@ -17,6 +19,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -114,3 +117,10 @@ static inline const char *clinux_own_executable(void) {
 static inline int clinux_exited(int status) { return WIFEXITED(status); }
 static inline int clinux_exit_status(int status) { return WEXITSTATUS(status); }
 static inline int clinux_ending_signal(int status) { return WTERMSIG(status); }
+
+/// Finds a file as a process whose root is the folder would find it (openat2(2), RESOLVE_IN_ROOT). The descriptor is good
+/// for nothing but the knowledge that there is one.
+static inline int clinux_open_in_root(int folder, const char *path) {
+  struct open_how how = {.flags = 010000000 | 02000000, .resolve = RESOLVE_IN_ROOT};
+  return (int)syscall(SYS_openat2, folder, path, &how, sizeof how);
+}

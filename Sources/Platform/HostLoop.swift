@@ -74,21 +74,31 @@ final class HostLoop {
     self.options = options
     self.deadline = deadline
     let virtioConsole = configuration.virtioConsole
-    sinks = configuration.serialPorts.map(\.output) + (virtioConsole.map { [$0.output] } ?? [])
-    input = virtioConsole == nil ? configuration.serialPorts.first?.input : virtioConsole?.input
+    let command = configuration.command
+    sinks =
+      (command.map { [$0.channel] } ?? []) + configuration.serialPorts.map(\.output)
+      + (virtioConsole.map { [$0.output] } ?? [])
+    if let command {
+      input = command.input
+    } else {
+      input = virtioConsole == nil ? configuration.serialPorts.first?.input : virtioConsole?.input
+    }
     console = instance.console
     roomEvent = try EventDescriptor()
     deliveredEvent = try EventDescriptor()
     nextIdleCheck = monotonicNanoseconds() + Self.idleCheckRange.lowerBound
     let roomEvent = roomEvent
     console?.whenRoomForInput { roomEvent.signal() }
+    if input == nil { endInput() }
   }
 
   /// Serves the machine until every processor is gone and what the guest wrote is delivered, or can't be.
   /// - Returns: what ended it from outside, if anything did, before the guest had ended or while its output was being
   ///   delivered: then some of that is lost, and how the guest ended does not count.
   func waitForEnd() -> (cause: StopCause?, isOutputLost: Bool) {
-    let signals = SignalDescriptor(options.endingSignals + (options.whenContinued == nil ? [] : [SIGCONT]))
+    let signals = SignalDescriptor(
+      options.endingSignals + (options.whenContinued == nil ? [] : [SIGCONT])
+        + (options.whenResized == nil ? [] : [SIGWINCH]))
     while true {
       var descriptors = [
         pollfd(fd: instance.endedEvent.raw, events: Int16(POLLIN), revents: 0),
@@ -97,15 +107,24 @@ final class HostLoop {
         pollfd(fd: deliveredEvent.raw, events: Int16(POLLIN), revents: 0),
         pollfd(fd: signals.raw, events: Int16(POLLIN), revents: 0),
         pollfd(fd: watchedInput, events: Int16(POLLIN), revents: 0),
+        pollfd(fd: instance.commandEvent.raw, events: Int16(POLLIN), revents: 0),
       ]
       // Negative descriptors are skipped by poll.
       poll(&descriptors, UInt(descriptors.count), waitingMilliseconds())
       if descriptors[4].revents != 0, let signal = signals.take() {
-        if signal == SIGCONT { options.whenContinued?() } else { interrupt(.signal(signal)) }
+        switch signal {
+        case SIGCONT: options.whenContinued?()
+        case SIGWINCH: options.whenResized?()
+        default: interrupt(.signal(signal))
+        }
       }
       if descriptors[1].revents != 0 {
         instance.stopEvent.drain()
         interrupt(instance.stopCause ?? .request)
+      }
+      if descriptors[6].revents != 0 {
+        instance.commandEvent.drain()
+        endAfterCommand()
       }
       if descriptors[0].revents != 0 {
         instance.endedEvent.drain()
@@ -151,6 +170,13 @@ final class HostLoop {
     deliveryDeadline = deliveryDeadline ?? monotonicNanoseconds() + Self.deliveryNanoseconds
   }
 
+  /// The guest has done what it is there for. That is its own end: whoever reads its output may take the time.
+  private func endAfterCommand() {
+    guard phase == .running else { return }
+    phase = .stopping
+    instance.threads.stop(.cancelled)
+  }
+
   private func beginDelivery() {
     guard phase != .delivering else { return }
     phase = .delivering
@@ -176,7 +202,14 @@ final class HostLoop {
 
   private var watchedInput: Int32 {
     guard inputIsOpen, pendingInput.isEmpty, let input else { return -1 }
+    // Somebody at the terminal can still end the run.
+    if console?.isUnwanted ?? false, !input.isTerminal { return -1 }
     return input.fileDescriptor
+  }
+
+  private func endInput() {
+    inputIsOpen = false
+    console?.endInput()
   }
 
   private func readInput() {
@@ -185,7 +218,7 @@ final class HostLoop {
     let count = read(input.fileDescriptor, &buffer, buffer.count)
     guard count > 0 else {
       // The end of the input, or an error that will not go away: the guest just gets no more.
-      if count == 0 || (errno != EINTR && errno != EAGAIN) { inputIsOpen = false }
+      if count == 0 || (errno != EINTR && errno != EAGAIN) { endInput() }
       return
     }
     guard input.isTerminal else {

@@ -19,6 +19,7 @@
 
 import Boot
 import CLinux
+import CommandChannel
 import Devices
 import Glibc
 import Synchronization
@@ -33,6 +34,8 @@ final class MachineInstance: Sendable {
   let endedEvent: EventDescriptor
   /// Readable once `requestStop` was called.
   let stopEvent: EventDescriptor
+  /// Readable once the guest's command has ended, or can't be followed any more.
+  let commandEvent: EventDescriptor
   let loaded: LoadedGuest
   private let virtioDevices: [VirtioMMIO]
   private let panicPort = PVPanic()
@@ -83,6 +86,14 @@ final class MachineInstance: Sendable {
       serialPorts.append(port)
       claims.append(.init("serial port COM\(index + 1)", base: place.port, count: 8, device: port))
     }
+    if let channel = configuration.command?.channel {
+      // No watch: what a command prints says nothing of the kernel.
+      let place = SerialPortConfiguration.commandPlace
+      let port = SerialPort16550(sink: channel, interrupt: InterruptLine(place.line, router: router))
+      channel.connect(port)
+      serialPorts.append(port)
+      claims.append(.init("command channel", base: place.port, count: 8, device: port))
+    }
     claims += StandardPorts.claims(
       configuration, memory: memory, router: router, panicPort: panicPort, milestonePort: milestonePort)
     let virtioConsole = configuration.virtioConsole.map { console in
@@ -90,7 +101,7 @@ final class MachineInstance: Sendable {
       consoleWatches.append(watch)
       return VirtioConsole(sink: watch, size: console.size)
     }
-    let deviceConsole: (any ConsoleInput)? = virtioConsole ?? serialPorts.first
+    let deviceConsole: (any ConsoleInput)? = configuration.command?.channel ?? virtioConsole ?? serialPorts.first
     self.consoleWatches = consoleWatches
     self.serialPorts = serialPorts
     do throws(DeviceFailure) {
@@ -102,6 +113,7 @@ final class MachineInstance: Sendable {
     }
     endedEvent = try EventDescriptor()
     stopEvent = try EventDescriptor()
+    commandEvent = try EventDescriptor()
     do throws(TechniqueFailure) {
       let bus = try Self.makeBus(claims, virtioClaims)
       let partition = try technique.makePartition(machine, memory: memory, bus: bus)
@@ -118,15 +130,17 @@ final class MachineInstance: Sendable {
         partition: partition, count: machine.processorCount, handover: loaded.handover,
         whenEnded: { endedEvent.signal() })
     } catch { throw .technique(error) }
+    let commandEvent = commandEvent
+    configuration.command?.channel.whenOver { commandEvent.signal() }
     threads.start()
   }
 
   /// What the ACPI tables say of the machine.
   private static func description(_ configuration: VirtualMachineConfiguration) -> ACPIMachine {
     var description = ACPIMachine(processorCount: configuration.machine.processorCount)
-    description.serialPorts = zip(configuration.serialPorts, SerialPortConfiguration.places).map { _, place in
-      ACPIMachine.SerialPort(base: place.port, interrupt: place.line)
-    }
+    var places = zip(configuration.serialPorts, SerialPortConfiguration.places).map { $1 }
+    if configuration.command != nil { places.append(SerialPortConfiguration.commandPlace) }
+    description.serialPorts = places.map { ACPIMachine.SerialPort(base: $0.port, interrupt: $0.line) }
     description.virtioDevices = (0..<virtioCount(configuration)).map { index in
       ACPIMachine.VirtioDevice(
         base: UInt32(truncatingIfNeeded: VirtioPlaces.address(index).rawValue), size: UInt32(VirtioMMIO.size),

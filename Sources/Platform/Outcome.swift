@@ -1,3 +1,4 @@
+import CommandChannel
 import Devices
 import VMM
 
@@ -5,6 +6,11 @@ import VMM
 public enum Outcome: Sendable, Equatable {
   /// The guest gave an exit code through the guest interface.
   case exited(code: UInt8)
+  /// The command that the guest was to run has ended.
+  case commandEnded(CommandStatus)
+  /// The guest ended, or the channel to its first process broke, without the status of the command that it was to run; a
+  /// sentence.
+  case commandLost(String)
   /// The guest switched the machine off.
   case poweredOff
   /// The guest reset the machine without an exit code, and the reset policy does not restart.

@@ -6,6 +6,8 @@ public struct RunOptions: Sendable {
   public var endingSignals: [Int32] = []
   /// Called after SIGCONT, when a shell had the terminal meanwhile; the signal must be blocked likewise.
   public var whenContinued: (@Sendable () -> Void)?
+  /// Called after SIGWINCH, when the terminal has another size; the signal must be blocked likewise.
+  public var whenResized: (@Sendable () -> Void)?
   /// Called when the user asks for help at the terminal.
   public var whenHelpWanted: (@Sendable () -> Void)?
 

@@ -7,6 +7,7 @@
 // Nothing here knows which technique runs the guest.
 
 import Boot
+import CommandChannel
 import Devices
 import Glibc
 import Synchronization
@@ -111,7 +112,8 @@ public final class VirtualMachine: Sendable {
       details.merge(instance.threads.details, uniquingKeysWith: &+)
       let outcome =
         isOutputLost
-        ? .stopped(cause ?? .request) : Self.outcome(ending, cause: cause, instance)
+        ? .stopped(cause ?? .request)
+        : Self.outcome(ending, cause: cause, instance, command: configuration.command?.channel.progress)
       if outcome == .reset, configuration.resetPolicy == .restart {
         // The next life takes over what this one holds, the locks on its disks among it.
         life.withLock { $0.instance = nil }
@@ -190,8 +192,14 @@ public final class VirtualMachine: Sendable {
 
   /// What the end of the processors means. A kernel that panicked may reset, halt or crash next: that is the panic's.
   private static func outcome(
-    _ ending: ProcessorThreads.Ending, cause: StopCause?, _ instance: MachineInstance
+    _ ending: ProcessorThreads.Ending, cause: StopCause?, _ instance: MachineInstance,
+    command: CommandChannel.Progress?
   ) -> Outcome {
+    // What comes after the command's end has no meaning.
+    if case .ended(let status) = command { return .commandEnded(status) }
+    if case .failed(let reason) = command, cause == nil {
+      return .commandLost("something else than the protocol came over the command channel, ttyS1: \(reason)")
+    }
     switch ending {
     case .stopped(.reset), .stopped(.tripleFault), .stopped(.halted), .stopped(.crashed):
       if let panic = instance.panic { return .panicked(panic) }
@@ -202,7 +210,12 @@ public final class VirtualMachine: Sendable {
     }
     return switch ending {
     case .stopped(.exited(let code)): .exited(code: code)
-    case .stopped(.shutdown): .poweredOff
+    case .stopped(.shutdown):
+      switch command {
+      case nil: .poweredOff
+      case .waiting: .commandLost("the guest switched off before the command began")
+      default: .commandLost("the guest switched off before the command had ended")
+      }
     case .stopped(.reset): .reset
     case .stopped(.tripleFault): .tripleFault
     case .stopped(.halted): .halted

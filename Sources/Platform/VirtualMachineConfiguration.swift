@@ -4,6 +4,7 @@
 // what the guest sees; an *attachment* is what backs it on the host.
 
 import Boot
+import CommandChannel
 import Devices
 import SystemPackage
 import VMM
@@ -18,6 +19,8 @@ public struct VirtualMachineConfiguration: Sendable {
   public var serialPorts: [SerialPortConfiguration]
   /// A virtio console, if there is one: then it gets the input, and the serial ports none.
   public var virtioConsole: VirtioConsoleConfiguration?
+  /// What runs one command in a Linux guest, over COM2, if there is to be one: then it gets the input.
+  public var command: CommandConfiguration?
   /// Disks, in the order in which the guest finds them.
   public var storageDevices: [StorageDeviceConfiguration] = []
   /// Whether there is a virtio source of random numbers.
@@ -40,6 +43,21 @@ public struct VirtualMachineConfiguration: Sendable {
     if serialPorts.count > SerialPortConfiguration.places.count {
       findings.append(
         Finding(.serialPorts, "\(serialPorts.count) can't be had: a PC has \(SerialPortConfiguration.places.count)"))
+    }
+    if command != nil {
+      if serialPorts.count > 1 {
+        findings.append(Finding(.serialPorts, "COM2 is the command channel's: at most COM1 can be had beside it"))
+      }
+      if resetPolicy != .failure {
+        findings.append(
+          Finding(.resetPolicy, "\(resetPolicy.rawValue) can't be had with a command: only its own status counts"))
+      }
+      if technique.handoverKind == .xenDomain {
+        findings.append(
+          Finding(
+            .command,
+            "a paravirtual domain has no serial port for it: choose hardware or rewriting by \(Setting.technique)"))
+      }
     }
     // Beside the disks there may be a console and a source of random numbers.
     let most = VirtioPlaces.maximumCount - 2
@@ -76,6 +94,20 @@ public struct VirtioConsoleConfiguration: Sendable {
   }
 }
 
+/// A command for the guest's first process, and what it reads.
+public struct CommandConfiguration: Sendable {
+  /// The host's end of the line.
+  public var channel: CommandChannel
+  /// The command's standard input; without, it is at its end at once.
+  public var input: SerialInput?
+
+  /// - Parameter input: read from a terminal or a pipe.
+  public init(channel: CommandChannel, input: SerialInput? = nil) {
+    self.channel = channel
+    self.input = input
+  }
+}
+
 /// A serial port and what is at its other end.
 public struct SerialPortConfiguration: Sendable {
   /// What the guest writes goes here.
@@ -91,6 +123,9 @@ public struct SerialPortConfiguration: Sendable {
 
   /// Where a PC has its serial ports: port and interrupt line of COM1 to COM4.
   static let places: [(port: UInt16, line: Int)] = [(0x3f8, 4), (0x2f8, 3), (0x3e8, 4), (0x2e8, 3)]
+
+  /// The command channel's: COM2.
+  static let commandPlace = places[1]
 }
 
 /// Bytes of the host that a serial port receives.

@@ -140,6 +140,7 @@ struct Judge {
       case "halted": "halted for good without an exit code"
       case "reset": "reset without an exit code"
       case "poweredOff": "the guest switched off"
+      case "commandLost": "the command's status was lost"
       case "exited": "exit code \(record.guestCode ?? 0)"
       default: record.outcome
       }

@@ -19,4 +19,9 @@ public struct TestCase: Sendable, Equatable {
     self.timeLimit = timeLimit
     self.expectation = expectation
   }
+
+  /// Adds options of `trivisor run` behind those that are there: what stands behind `--` is a command for the guest.
+  public mutating func addOptions(_ words: [String]) {
+    runArguments.insert(contentsOf: words, at: runArguments.firstIndex(of: "--") ?? runArguments.endIndex)
+  }
 }

@@ -47,11 +47,11 @@ extension TestCase {
       words += (manifest.defaults.arguments ?? []) + (entry.arguments ?? [])
       let name = entry.name ?? image
       for technique in chosen.isEmpty ? [nil] : chosen.map(Optional.some) {
-        cases.append(
-          TestCase(
-            name: chosen.count > 1 ? "\(name) [\(technique ?? "")]" : name,
-            runArguments: words + (technique.map { ["--technique=\($0)"] } ?? []), timeLimit: limit,
-            expectation: (entry.expect ?? manifest.defaults.expect)?.expectation ?? Expectation()))
+        var test = TestCase(
+          name: chosen.count > 1 ? "\(name) [\(technique ?? "")]" : name, runArguments: words, timeLimit: limit,
+          expectation: (entry.expect ?? manifest.defaults.expect)?.expectation ?? Expectation())
+        test.addOptions(technique.map { ["--technique=\($0)"] } ?? [])
+        cases.append(test)
       }
     }
     return cases

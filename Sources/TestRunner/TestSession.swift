@@ -115,7 +115,9 @@ private final class TestJob: GuestJob {
   }
 
   var arguments: [String] {
-    judge.test.runArguments + ["--timeout=\((judge.test.timeLimit + 999_999) / 1_000_000)ms"]
+    var test = judge.test
+    test.addOptions(["--timeout=\((test.timeLimit + 999_999) / 1_000_000)ms"])
+    return test.runArguments
   }
 
   var hardLimit: UInt64? { judge.test.timeLimit.addingReportingOverflow(TestSession.grace).partialValue }

@@ -13,6 +13,10 @@ public enum Setting: Sendable, Hashable, CaseIterable {
   case disk, serialPorts
   /// How long it may take.
   case timeLimit
+  /// What a reset means.
+  case resetPolicy
+  /// What a Linux guest is to run.
+  case command
 
   /// In words, with an article.
   public var title: String {
@@ -34,6 +38,8 @@ public enum Setting: Sendable, Hashable, CaseIterable {
     case .disk: "the disk"
     case .serialPorts: "the serial ports"
     case .timeLimit: "the time limit"
+    case .resetPolicy: "what a reset means"
+    case .command: "the command"
     }
   }
 }

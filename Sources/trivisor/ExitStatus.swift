@@ -1,15 +1,18 @@
+import CommandChannel
 import Devices
 import Platform
 import VMM
 
 /// What the process's exit status means. A guest that gave a code of its own ends the process with that.
 ///
-/// After timeout(1), docker(1) and sysexits.h; `--json` tells a guest's own 121 to 127 from these.
+/// After timeout(1), docker(1) and sysexits.h; `--json` tells a guest's own 120 to 127 from these.
 enum ExitStatus: Int32, CaseIterable {
   /// The guest switched off, or said 0.
   case success = 0
   /// The command line asks for something that does not exist or cannot be had.
   case usage = 64
+  /// The guest ended without the status of the command that it was to run.
+  case commandLost = 120
   /// The guest's first process ended, to which its kernel answers with a panic.
   case initEnded = 121
   /// The guest reset its machine without an exit code.
@@ -35,6 +38,8 @@ enum ExitStatus: Int32, CaseIterable {
   static func of(_ outcome: Outcome, resetPolicy: ResetPolicy) -> Int32 {
     switch outcome {
     case .exited(let code): Int32(code)
+    case .commandEnded(let status): Int32(status.code)
+    case .commandLost: commandLost.rawValue
     case .poweredOff: success.rawValue
     case .reset: resetPolicy == .success ? success.rawValue : reset.rawValue
     case .panicked(let panic): panic.isEndOfInit ? initEnded.rawValue : panicked.rawValue

@@ -1,10 +1,11 @@
 // Linux as a host for one command: `trivisor run KERNEL --exec COMMAND [--root FOLDER]`.
 //
 // The kernel gets its first root from archives, one over the other: those of --initrd, the folder of --root, and a small one
-// of ours, with a first process that runs the command and hands its status on (guests/linux/init.swift). Without a root it
-// is the host's busybox, which must be static: then nothing else is needed.
+// of ours, with a first process that gets the command over the second serial port and hands its status on
+// (guests/linux/init.swift). Without a root it is the host's busybox, which must be static: then nothing else is needed.
 
 import Boot
+import CommandChannel
 import EmbeddedGuests
 import Glibc
 import Platform
@@ -13,47 +14,101 @@ import VMM
 
 /// Makes a boot request run a command.
 struct LinuxCommandHost {
-  /// What a large root is: from here on a person is told how far it is.
-  private static let largeSize: UInt64 = 32 << 20
-  /// For a kernel and a little work beside its root.
+  /// No guest gets less, unless its user says so.
   private static let baseMemory: UInt64 = 256 << 20
 
-  /// Run by the root's shell; `nil` if the root's own first process is to run.
-  let command: String?
+  /// Run instead of the root's own first process, if there is one.
+  let command: CommandOrder.Command?
   /// A folder to be the root.
   let root: FilePath?
-  var isVerbose = false
+  /// Guest memory, if the user said how much.
+  var memory: UInt64?
+  /// Whether somebody wants all that the kernel says.
+  var wantsKernelLog = false
 
-  init(command: String?, root: FilePath?) {
+  init(command: CommandOrder.Command?, root: FilePath?) {
     self.command = command
     self.root = root
   }
 
+  /// What the user's options are called that make no sense without a command or a root.
+  private var option: String {
+    switch command {
+    case .shell: "--exec"
+    case .words: "a command behind --"
+    case nil: "--root"
+    }
+  }
+
   /// Adds archives and words for the kernel.
-  /// - Returns: how much memory the guest needs.
+  /// - Returns: how much memory the guest needs, and what it is to run, if anything.
   /// - Throws: `Refusal`, `BootFailure`.
-  func prepare(_ request: inout BootRequest) throws -> MemorySize {
+  func prepare(_ request: inout BootRequest) throws -> (MemorySize, CommandOrder?) {
+    let kernel = try refuseUnfit(request)
     var needsBusybox = false
+    var demand = RootDemand()
+    for image in request.initialRamdisks { try demand.add(image) }
+    var folder: RootFolder?
     if let root {
-      request.initialRamdisks.append(try archive(of: root))
+      let made = try RootFolder(root, beside: demand, memory: memory, kernel: kernel)
+      if case .shell = command, request.initialRamdisks.isEmpty, !made.hasShell {
+        throw Refusal(
+          status: .usage,
+          message:
+            "--exec: \(root) has no shell, bin/sh: give a program and its arguments behind --, or put a shell there"
+        )
+      }
+      request.initialRamdisks.append(made.archive)
+      demand = demand + made.summary.demand
+      folder = made
     } else if request.initialRamdisks.isEmpty {
       needsBusybox = true
     }
+    let chosen = max(Self.baseMemory, demand.comfortableMemory)
+    folder?.announce(memory: memory ?? chosen, isChosen: memory == nil)
+    var order: CommandOrder?
     if let command {
-      guard !command.utf8.contains(0) else {
-        throw Refusal(status: .usage, message: "--exec: the command holds a zero byte")
+      order = CommandOrder(command, environment: Self.environment, installsBusybox: needsBusybox)
+      do throws(CommandOrder.Refusal) {
+        _ = try order?.bytes()
+      } catch {
+        throw Refusal(status: .usage, message: "\(option): \(error)")
       }
-      request.initialRamdisks.append(try ownArchive(command, withBusybox: needsBusybox))
-      // The console is the command's: of the kernel only what is critical. The user's words come behind, and prevail.
-      let words = "quiet loglevel=3 rdinit=/.trivisor/init"
+      request.initialRamdisks.append(try ownArchive(withBusybox: needsBusybox))
+      // Nobody waits for what the kernel says, and saying it takes time. The user's words come behind, and prevail.
+      let words = (wantsKernelLog ? "loglevel=7" : "quiet loglevel=3") + " rdinit=/.trivisor/init"
       request.commandLine = request.commandLine.isEmpty ? words : words + " " + request.commandLine
     }
-    // The archive and what is unpacked from it are there at the same time.
-    let archives = request.initialRamdisks.reduce(UInt64(0)) { $0 + $1.size }
-    return MemorySize(bytes: Self.baseMemory + (archives * 5 / 2 + 0xf_ffff) & ~0xf_ffff)
+    return (MemorySize(bytes: chosen), order)
   }
 
-  private func ownArchive(_ command: String, withBusybox: Bool) throws -> BootImage {
+  /// What can't work is told before anything is packed.
+  private func refuseUnfit(_ request: BootRequest) throws -> LinuxIdentity {
+    guard let kernel = try request.linuxIdentity() else {
+      throw Refusal(
+        status: .usage,
+        message: "\(option) is for Linux kernels, and \(request.image.name) is an image of the kind"
+          + " \(try request.imageKind().rawValue): leave it out")
+    }
+    if command != nil, !kernel.is64Bit {
+      throw Refusal(
+        status: .usage,
+        message:
+          "\(option): \(request.image.name) is a 32-bit kernel, and Trivisor's first process is a 64-bit program:"
+          + " give a 64-bit kernel, or an archive with a first process of its own (--initrd)")
+    }
+    return kernel
+  }
+
+  private static var environment: [String] {
+    let terminal = getenv("TERM").map { String(cString: $0) } ?? "dumb"
+    return [
+      "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "USER=root",
+      "TERM=\(terminal)",
+    ]
+  }
+
+  private func ownArchive(withBusybox: Bool) throws -> BootImage {
     var builder = InitialArchiveBuilder()
     builder.addDirectory("dev")
     // The kernel opens this for the first process before anything can be mounted.
@@ -64,39 +119,9 @@ struct LinuxCommandHost {
     }
     builder.addDirectory(".trivisor", mode: 0o700)
     builder.addFile(".trivisor/init", Array(EmbeddedGuest.linuxInit), mode: 0o700)
-    let options = (isatty(STDIN_FILENO) != 0 ? "t" : "") + (withBusybox ? "b" : "")
-    let terminal = getenv("TERM").map { String(cString: $0) } ?? "dumb"
-    let environment = [
-      "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "USER=root",
-      "TERM=\(terminal)",
-    ]
-    let order = ([options, command] + environment).flatMap { text -> [UInt8] in Array(text.utf8) + [0] }
-    guard order.count < 100_000 else { throw Refusal(status: .usage, message: "--exec: the command is too long") }
-    builder.addFile(".trivisor/order", order, mode: 0o600)
-    return BootImage(name: "--exec", archive: builder.finish())
-  }
-
-  private func archive(of root: FilePath) throws -> BootImage {
-    var builder = InitialArchiveBuilder()
-    let summary = try builder.addFolder(root)
-    if let first = summary.omissions.first {
-      let others = summary.omissions.count > 1 ? ", and \(summary.omissions.count - 1) more" : ""
-      Diagnostics.say("--root: left out: \(first.path) (\(first.reason))\(others)")
-    }
-    if isVerbose {
-      Diagnostics.say("--root: \(summary.entries) entries, \(summary.contents >> 20) MiB of files")
-    }
-    guard summary.contents >= Self.largeSize, isatty(STDERR_FILENO) != 0 else {
-      return BootImage(name: root.string, archive: builder.finish())
-    }
-    let total = summary.contents
-    let archive = builder.finish { read in
-      // Every 16 MiB or so: each call has read a quarter of one.
-      guard read & 0xff_ffff < 256 << 10 || read >= total else { return }
-      Diagnostics.draw("\rtrivisor: packing \(min(read, total) >> 20) of \(total >> 20) MiB\u{1b}[K")
-      if read >= total { Diagnostics.draw("\r\u{1b}[K") }
-    }
-    return BootImage(name: root.string, archive: archive)
+    // ttyS1 (Linux: Documentation/admin-guide/devices.txt).
+    builder.addCharacterDevice(".trivisor/channel", major: 4, minor: 65)
+    return BootImage(name: option, archive: builder.finish())
   }
 
   /// A static busybox of the host's.

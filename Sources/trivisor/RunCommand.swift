@@ -1,6 +1,7 @@
 import ArgumentParser
 import Boot
 import CLinux
+import CommandChannel
 import Devices
 import Glibc
 import Platform
@@ -20,7 +21,8 @@ struct RunCommand: ParsableCommand {
         trivisor run guest:hello --append "a b c"
         trivisor run boot-sector.img --kind flat16
         trivisor run vmlinuz --initrd initrd.img --append "quiet" --memory 512M
-        trivisor run vmlinuz --root rootfs --exec "make test"
+        trivisor run vmlinuz --root rootfs --exec "make test 2>&1 | tail"
+        trivisor run vmlinuz --root rootfs -- make test
         trivisor run kernel.elf --memory 1G --cpus 4 --timeout 30s --json result.json
       """)
 
@@ -28,6 +30,13 @@ struct RunCommand: ParsableCommand {
     help: "The guest's image: a file, or guest:NAME (see 'trivisor guests').",
     completion: .file())
   var image: String
+
+  @Argument(
+    parsing: .postTerminator,
+    help: ArgumentHelp(
+      "Behind --: a program and its arguments to run in a Linux guest, instead of a text for its shell (--exec).",
+      valueName: "command"))
+  var command: [String] = []
 
   @Option(help: "What the image is: \(ImageKind.names). Detected unless said.")
   var kind: ImageKind?
@@ -72,8 +81,15 @@ struct RunCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Run this command in a Linux guest as soon as it has started, and end with its status.", valueName: "command"))
+      """
+      Run this text by the shell of a Linux guest, and end with its status. Standard input, output and error are the \
+      command's; the kernel's log is shown with -v, or when the guest fails.
+      """, valueName: "text"))
   var exec: String?
+
+  @Option(
+    help: ArgumentHelp("With a command: the kernel's log goes to this file.", valueName: "file"), completion: .file())
+  var kernelLog: String?
 
   @Option(
     help: ArgumentHelp("A folder of the host's as Linux's first root: a copy, in memory.", valueName: "folder"),
@@ -153,7 +169,7 @@ struct RunCommand: ParsableCommand {
       }
     }
     let guest = try GuestImage(image, isParavirtual: technique == .paravirtual)
-    let configuration = try configuration(guest)
+    let (configuration, order) = try configuration(guest)
     try RunSession.refuse(configuration.machine.findings())
     var choice: TechniqueChoice
     do throws(NoTechnique) {
@@ -174,6 +190,8 @@ struct RunCommand: ParsableCommand {
     var session = RunSession(
       guest: guest, choice: choice, began: began, execution: execution, configuration: configuration)
     session.usesVirtioConsole = console == .virtio
+    session.command = order
+    session.kernelLog = kernelLog
     session.timeLimit = timeout?.nanoseconds
     session.showsStatistics = stats
     session.isVerbose = verbose
@@ -199,7 +217,36 @@ struct RunCommand: ParsableCommand {
     }
   }
 
-  private func configuration(_ guest: GuestImage) throws -> VirtualMachineConfiguration {
+  /// What is run in a Linux guest instead of its own first process.
+  private var linuxCommand: CommandOrder.Command? {
+    get throws {
+      if exec != nil, !command.isEmpty {
+        throw Refusal(
+          status: .usage, message: "--exec and a command behind -- can't be had together: leave one of them out")
+      }
+      if let exec { return .shell(exec) }
+      guard !command.isEmpty else {
+        guard kernelLog == nil else {
+          throw Refusal(
+            status: .usage,
+            message: "--kernel-log is for guests that run a command (--exec, or behind --): without one, the kernel's"
+              + " log is on standard output")
+        }
+        return nil
+      }
+      // As they were given: words need not be text.
+      let given = CommandLine.argc - Int32(clamping: command.count)
+      return .words(
+        command.enumerated().map { index, word in
+          guard given > 0, let raw = CommandLine.unsafeArgv[Int(given) + index], String(cString: raw) == word else {
+            return Array(word.utf8)
+          }
+          return UnsafeBufferPointer(start: raw, count: strlen(raw)).map { UInt8(bitPattern: $0) }
+        })
+    }
+  }
+
+  private func configuration(_ guest: GuestImage) throws -> (VirtualMachineConfiguration, CommandOrder?) {
     var request = BootRequest(image: guest.image, kind: kind)
     request.commandLine = append.joined(separator: " ")
     request.addsDefaultCommandLine = defaultAppend
@@ -207,10 +254,13 @@ struct RunCommand: ParsableCommand {
     if console == .virtio { request.linuxConsole = "hvc0" }
     request.initialRamdisks = try initrd.map { try BootImage(path: FilePath($0)) }
     var memoryNeeded = MemorySize(bytes: 128 << 20)
-    if exec != nil || root != nil {
-      var host = LinuxCommandHost(command: exec, root: root.map { FilePath($0) })
-      host.isVerbose = verbose
-      memoryNeeded = try host.prepare(&request)
+    var order: CommandOrder?
+    let linuxCommand = try linuxCommand
+    if linuxCommand != nil || root != nil {
+      var host = LinuxCommandHost(command: linuxCommand, root: root.map { FilePath($0) })
+      host.memory = memory?.bytes
+      host.wantsKernelLog = verbose || kernelLog != nil
+      (memoryNeeded, order) = try host.prepare(&request)
     }
     request.modules = try module.map { argument in
       let words = argument.split(separator: " ", maxSplits: 1).map(String.init)
@@ -237,7 +287,7 @@ struct RunCommand: ParsableCommand {
     }
     configuration.resetPolicy = onReset
     configuration.usesQEMUExitCodes = qemuExitCodes
-    return configuration
+    return (configuration, order)
   }
 }
 

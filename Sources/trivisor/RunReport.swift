@@ -1,3 +1,4 @@
+import CommandChannel
 import Devices
 import Platform
 import VMM
@@ -52,6 +53,8 @@ struct RunReport: Encodable {
   let outcome: String
   /// The guest's own code, if it gave one.
   let guestCode: UInt8?
+  /// The signal that killed the guest's command, if one did.
+  let guestSignal: UInt8?
   /// What the process exits with.
   let status: Int32
   /// One sentence where something failed.
@@ -72,6 +75,7 @@ struct RunReport: Encodable {
       processorModel: configuration.processorModel.name,
       missingFeatures: session.choice.technique.reductions(for: configuration).map(\.rawValue))
     (self.outcome, guestCode, detail) = Self.describe(outcome)
+    if case .commandEnded(.killed(signal: let signal)) = outcome { guestSignal = signal } else { guestSignal = nil }
     self.status = status
     times = Times(
       sinceCommand: Double(monotonicNanoseconds() - session.began) / 1e6, setUp: Double(result.times.setUp) / 1e6,
@@ -96,6 +100,8 @@ struct RunReport: Encodable {
   private static func describe(_ outcome: Outcome) -> (String, UInt8?, String?) {
     switch outcome {
     case .exited(let code): ("exited", code, nil)
+    case .commandEnded(let status): ("exited", status.code, nil)
+    case .commandLost(let reason): ("commandLost", nil, reason)
     case .poweredOff: ("poweredOff", nil, nil)
     case .reset: ("reset", nil, nil)
     case .panicked(let panic): (panic.isEndOfInit ? "initEnded" : "panicked", nil, panic.reason)

@@ -1,3 +1,4 @@
+import CommandChannel
 import Devices
 import Glibc
 import GuestProcess
@@ -14,8 +15,12 @@ struct RunSession {
   /// When the process was made: what it had computed until it began is all that lies between, unless it had to wait.
   let execution: UInt64
   var configuration: VirtualMachineConfiguration
-  /// Whether standard input and output are a virtio console's.
+  /// Whether standard input and output are a virtio console's; with a command, whether the kernel's log goes there.
   var usesVirtioConsole = false
+  /// What the guest is to run, if its own first process is not to.
+  var command: CommandOrder?
+  /// Where the kernel's log goes besides, if there is a command.
+  var kernelLog: String?
   var timeLimit: UInt64?
   var showsStatistics = false
   var isVerbose = false
@@ -25,20 +30,23 @@ struct RunSession {
   /// - Returns: the process's exit status.
   /// - Throws: `Refusal`, `BootFailure`: nothing ran.
   func run() throws -> Int32 {
-    try Self.refuse(configuration.validate(for: choice.technique))
+    let foreground = foregroundTerminal()
+    let hasInput = foreground != nil || isatty(STDIN_FILENO) == 0
+    // A command whose output goes elsewhere is no dialogue: it gets pipes, and our terminal stays as it is.
+    let terminal = command == nil || isatty(STDOUT_FILENO) != 0 ? foreground : nil
+    let (machine, lines) = try makeMachine(input: hasInput, isTerminal: terminal != nil)
     // Opened before the guest runs: a result that can't be written is told before the work, not after it.
     let resultDescriptor = try resultFile.map { try ResultFile.open($0, option: Self.resultOption) }
     blockSignals()
     var options = RunOptions()
     options.timeLimit = timeLimit
     options.endingSignals = EndingSignals.all
-    let terminal = foregroundTerminal()
-    let machine = makeMachine(input: terminal != nil || isatty(STDIN_FILENO) == 0, isTerminal: terminal != nil)
     announce()
     if let terminal {
       makeRaw(terminal)
       options.whenContinued = { try? terminal.makeRaw() }
       options.whenHelpWanted = { Diagnostics.say("\n" + EscapeFilter.help) }
+      if let lines { options.whenResized = { lines.resize() } }
     }
     defer { terminal?.restore() }
     let result: RunResult
@@ -57,7 +65,10 @@ struct RunSession {
     let outcome = Self.outcome(result)
     let status = ExitStatus.of(outcome, resetPolicy: configuration.resetPolicy)
     // Of lost output, the end of the process tells.
-    if Diagnostics.lostOutput == nil { explain(outcome, timeLimit: timeLimit) }
+    if Diagnostics.lostOutput == nil {
+      explain(outcome, timeLimit: timeLimit)
+      lines?.explain(outcome)
+    }
     if isVerbose { for note in result.notes { Diagnostics.say(note) } }
     if showsStatistics { Diagnostics.say(StatisticsText.of(result, since: execution)) }
     if let resultDescriptor {
@@ -102,23 +113,32 @@ struct RunSession {
     }
   }
 
-  private func makeMachine(input: Bool, isTerminal: Bool) -> VirtualMachine {
+  private func makeMachine(input: Bool, isTerminal: Bool) throws -> (VirtualMachine, CommandLines?) {
     let broken = BrokenOutput()
     var configuration = configuration
-    let sink = FileDescriptorSink(STDOUT_FILENO) { error in
+    let whenBroken: @Sendable (Errno) -> Void = { error in
       Diagnostics.noteLostOutput(error)
       broken.tell()
     }
-    let consoleInput = input ? SerialInput(fileDescriptor: STDIN_FILENO, isTerminal: isTerminal) : nil
+    var sink: any SerialSink = FileDescriptorSink(STDOUT_FILENO, whenBroken: whenBroken)
+    var consoleInput = input ? SerialInput(fileDescriptor: STDIN_FILENO, isTerminal: isTerminal) : nil
+    var lines: CommandLines?
+    if let command {
+      let made = try CommandLines(
+        command, terminal: isTerminal, output: sink, logFile: kernelLog, showsLog: isVerbose, whenBroken: whenBroken)
+      configuration.command = CommandConfiguration(channel: made.channel, input: consoleInput)
+      (sink, consoleInput, lines) = (made.log, nil, made)
+    }
     configuration.serialPorts = [SerialPortConfiguration(output: sink, input: usesVirtioConsole ? nil : consoleInput)]
     if usesVirtioConsole {
       let size = isTerminal ? Terminal.size(of: STDOUT_FILENO) : nil
       configuration.virtioConsole = VirtioConsoleConfiguration(
         output: sink, input: consoleInput, size: size.map { VirtioConsole.Size(columns: $0.columns, rows: $0.rows) })
     }
+    try Self.refuse(configuration.validate(for: choice.technique))
     let machine = VirtualMachine(configuration, technique: choice.technique)
     broken.connect { machine.stop(.outputClosed) }
-    return machine
+    return (machine, lines)
   }
 
   /// The terminal on standard input, if this process may read it now: a background job must not. On a terminal that is
@@ -141,16 +161,19 @@ struct RunSession {
   private func blockSignals() {
     var set = sigset_t()
     sigemptyset(&set)
-    for signal in EndingSignals.all + [SIGCONT] { sigaddset(&set, signal) }
+    for signal in EndingSignals.all + [SIGCONT, SIGWINCH] { sigaddset(&set, signal) }
     pthread_sigmask(SIG_BLOCK, &set, nil)
   }
 
   /// One line on why the run ended, unless it ended well or the guest said its own code.
   private func explain(_ outcome: Outcome, timeLimit: UInt64?) {
     switch outcome {
-    case .exited, .poweredOff, .stopped(.outputClosed), .stopped(.request): break
+    case .exited, .commandEnded, .poweredOff, .stopped(.outputClosed), .stopped(.request): break
+    case .commandLost(let reason): Diagnostics.say("there is no status of the command: \(reason)")
     case .reset:
-      if configuration.resetPolicy == .failure {
+      if command != nil {
+        Diagnostics.say("the guest reset the machine before there was a status of the command")
+      } else if configuration.resetPolicy == .failure {
         Diagnostics.say("the guest reset the machine without an exit code (--on-reset=success takes that for success)")
       }
     case .panicked(let panic):

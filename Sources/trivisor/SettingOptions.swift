@@ -20,6 +20,8 @@ extension Setting {
     case .root: "--root"
     case .disk: "--disk"
     case .timeLimit: "--timeout"
+    case .resetPolicy: "--on-reset"
+    case .command: "--exec (or a command behind --)"
     case .serialPorts: title
     }
   }

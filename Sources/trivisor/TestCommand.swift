@@ -166,7 +166,7 @@ struct TestCommand: ParsableCommand {
       var listed = try TestCase.ofManifest(
         at: FilePath(path), techniques: techniques, timeLimit: limit,
         parseTime: { TimeLimit(argument: $0)?.nanoseconds })
-      for index in listed.indices { listed[index].runArguments += options.words }
+      for index in listed.indices { listed[index].addOptions(options.words) }
       return tests + listed
     } catch {
       throw Refusal(status: .usage, message: error.description)

@@ -25,8 +25,8 @@ struct Trivisor: ParsableCommand {
         trivisor doctor                          what this host offers
 
       Exit statuses: a guest's own exit code ends the process with it. Otherwise 0 success, 64 the command line,
-      121 the guest's first process ended, 122 it reset, 123 its kernel panicked, 124 timed out, 125 Trivisor or the
-      host failed, 126 the guest crashed, 127 the image can't be loaded.
+      120 the guest ended without its command's status, 121 its first process ended, 122 it reset, 123 its kernel
+      panicked, 124 timed out, 125 Trivisor or the host failed, 126 the guest crashed, 127 the image can't be loaded.
       """,
     version: version,
     subcommands: [

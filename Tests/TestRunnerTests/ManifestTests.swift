@@ -21,6 +21,13 @@ struct ManifestTests {
     }
   }
 
+  @Test("options never land in a command for the guest")
+  func optionsBeforeCommand() {
+    var test = TestCase(name: "a", runArguments: ["vmlinuz", "--", "make", "check"], timeLimit: 1)
+    test.addOptions(["--cpus=2"])
+    #expect(test.runArguments == ["vmlinuz", "--cpus=2", "--", "make", "check"])
+  }
+
   @Test("defaults, paths beside the manifest, one test for each technique")
   func whole() throws {
     let found = try cases(

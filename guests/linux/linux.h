@@ -1,24 +1,38 @@
-// What the first process of a Linux guest needs and Swift has no word for: system calls, ports, memory without a heap.
+// What the first process of a Linux guest needs and Swift has no word for: system calls, and memory without a heap.
 #pragma once
 
 #include <stdint.h>
 
 long linux_system_call(long number, long first, long second, long third, long fourth, long fifth);
 
-extern char linux_text_buffer[0x20000];
-extern const char *_Nullable linux_pointer_buffer[0x4000];
+enum {
+  // Flags and sizes of the order, its words, the environment.
+  ORDER_CAPACITY = 0x81000,
+  // Vectors of the exec call.
+  POINTER_CAPACITY = 0x4000,
+  // Two frames of the channel at most, and the beginning of a third.
+  RECEIVE_CAPACITY = 0x4000,
+  TRANSMIT_CAPACITY = 0x4000,
+  // What the host may send of the input before the command has read any of it. The kernel's line discipline and its
+  // buffers before that hold more, so nothing is lost while this process has no turn.
+  INPUT_CAPACITY = 0x4000,
+  // A path, and what a folder holds.
+  SCRATCH_CAPACITY = 0x2000,
+};
 
-// Room for the text of the command and its environment, and for the vectors of the exec call.
-static inline char *_Nonnull textBuffer(void) { return linux_text_buffer; }
+extern uint8_t linux_order_buffer[ORDER_CAPACITY];
+extern const char *_Nullable linux_pointer_buffer[POINTER_CAPACITY];
+extern uint8_t linux_receive_buffer[RECEIVE_CAPACITY];
+extern uint8_t linux_transmit_buffer[TRANSMIT_CAPACITY];
+extern uint8_t linux_input_buffer[INPUT_CAPACITY];
+extern uint8_t linux_scratch_buffer[SCRATCH_CAPACITY];
+
+static inline uint8_t *_Nonnull orderBuffer(void) { return linux_order_buffer; }
 static inline const char *_Nullable *_Nonnull pointerBuffer(void) { return linux_pointer_buffer; }
-enum { TEXT_CAPACITY = 0x20000, POINTER_CAPACITY = 0x4000 };
-
-static inline uint32_t readPort32(uint16_t port) {
-  uint32_t value;
-  __asm__ volatile("inl %1, %0" : "=a"(value) : "Nd"(port));
-  return value;
-}
-static inline void writePort8(uint16_t port, uint8_t value) { __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port)); }
+static inline uint8_t *_Nonnull receiveBuffer(void) { return linux_receive_buffer; }
+static inline uint8_t *_Nonnull transmitBuffer(void) { return linux_transmit_buffer; }
+static inline uint8_t *_Nonnull inputBuffer(void) { return linux_input_buffer; }
+static inline uint8_t *_Nonnull scratchBuffer(void) { return linux_scratch_buffer; }
 
 // The kernel's struct termios (asm-generic/termbits.h).
 struct TerminalSettings {
@@ -26,9 +40,25 @@ struct TerminalSettings {
   uint8_t line, characters[19];
 };
 
+// struct winsize (asm-generic/termios.h).
+struct TerminalSize {
+  uint16_t rows, columns, width, height;
+};
+
+// struct pollfd (asm-generic/poll.h).
+struct PollDescriptor {
+  int32_t descriptor;
+  int16_t events, found;
+};
+
 // struct ifreq, as far as the flags (linux/if.h).
 struct InterfaceFlags {
   char name[16];
   int16_t flags;
   char rest[22];
+};
+
+// struct timespec of 64-bit kernels.
+struct TimeSpecification {
+  int64_t seconds, nanoseconds;
 };

@@ -32,12 +32,19 @@ strlen:  // what compilers make of a loop that looks for a zero
   sub %rdi, %rax
   ret
 
+.macro buffer name, size
+  .globl \name
+\name:
+  .skip \size
+.endm
+
   .bss
   .balign 16
-  .globl linux_text_buffer, linux_pointer_buffer
-linux_text_buffer:
-  .skip 0x20000
-linux_pointer_buffer:
-  .skip 0x20000
+  buffer linux_order_buffer, 0x81000  // the capacities of linux.h
+  buffer linux_pointer_buffer, 0x20000
+  buffer linux_receive_buffer, 0x4000
+  buffer linux_transmit_buffer, 0x4000
+  buffer linux_input_buffer, 0x4000
+  buffer linux_scratch_buffer, 0x2000
 
   .section .note.GNU-stack, "", @progbits

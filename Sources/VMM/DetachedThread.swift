@@ -1,13 +1,13 @@
 import Glibc
 
 /// A thread that runs a closure and goes.
-final class DetachedThread: Sendable {
+public final class DetachedThread: Sendable {
   private let body: @Sendable () -> Void
 
   private init(_ body: @escaping @Sendable () -> Void) { self.body = body }
 
   /// Whether the thread could be made; if not, `body` does not run.
-  static func start(_ body: @escaping @Sendable () -> Void) -> Bool {
+  public static func start(_ body: @escaping @Sendable () -> Void) -> Bool {
     let box = Unmanaged.passRetained(DetachedThread(body))
     var thread = pthread_t()
     let error = pthread_create(
