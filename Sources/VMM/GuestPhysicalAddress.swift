@@ -1,6 +1,6 @@
 /// An address on the guest's memory bus: what page tables hold, and what a device is given for DMA. An address in a
 /// guest's instruction is a *linear* one and becomes physical only by the guest's page tables.
-public struct GuestPhysicalAddress: RawRepresentable, Hashable, Comparable, Sendable {
+public struct GuestPhysicalAddress: RawRepresentable, Codable, Hashable, Comparable, Sendable {
   /// The address in bytes.
   public var rawValue: UInt64
 

@@ -5,7 +5,10 @@
 // 14-1 (the same as Intel SDM vol. 3, table 10-1, where they matter here).
 
 /// All architectural state of one processor (AMD64 APM vol. 2, chapters 3 and 14).
-public struct MachineState: Sendable, Equatable {
+public struct MachineState: SavedState {
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  public static let version = 1
+
   /// The integer registers, RIP and RFLAGS.
   public var general = GeneralRegisters()
   /// Segments, tables, control registers.
@@ -37,7 +40,7 @@ public struct MachineState: Sendable, Equatable {
 }
 
 /// The integer registers (AMD64 APM vol. 1, 3.1).
-public struct GeneralRegisters: Sendable, Equatable {
+public struct GeneralRegisters: Codable, Sendable, Equatable {
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   public var rax: UInt64 = 0, rbx: UInt64 = 0, rcx: UInt64 = 0, rdx: UInt64 = 0x600
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
@@ -56,7 +59,7 @@ public struct GeneralRegisters: Sendable, Equatable {
 }
 
 /// One segment register with its hidden part (AMD64 APM vol. 2, 4.5 and 4.7).
-public struct Segment: Sendable, Equatable {
+public struct Segment: Codable, Sendable, Equatable {
   /// What the guest sees.
   public var selector: UInt16
   /// Linear address of its first byte.
@@ -106,7 +109,7 @@ public struct Segment: Sendable, Equatable {
 }
 
 /// GDTR or IDTR.
-public struct DescriptorTable: Sendable, Equatable {
+public struct DescriptorTable: Codable, Sendable, Equatable {
   /// Linear address of the table.
   public var base: UInt64
   /// Its last valid offset in bytes.
@@ -120,7 +123,7 @@ public struct DescriptorTable: Sendable, Equatable {
 }
 
 /// Segments, tables and control registers (AMD64 APM vol. 2, chapters 3 and 4).
-public struct SystemRegisters: Sendable, Equatable {
+public struct SystemRegisters: Codable, Sendable, Equatable {
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   public var cs = Segment(selector: 0xf000, base: 0xffff_0000, limit: 0xffff, attributes: 0x9b)
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
@@ -140,13 +143,16 @@ public struct SystemRegisters: Sendable, Equatable {
   public var efer: UInt64 = 0
   /// MSR 0x1b: base, enable (bit 11), x2APIC (10), bootstrap processor (8).
   public var apicBase: UInt64 = 0xfee0_0900
+  /// The four top entries that PAE paging keeps in the processor from the load of CR3 on (AMD64 APM vol. 2, 5.2.3); empty
+  /// where they are to be taken from memory.
+  public var pointerTable: [UInt64] = []
 
   /// The values after RESET.
   public init() {}
 }
 
 /// DR0–DR7 (AMD64 APM vol. 2, 13.1.1).
-public struct DebugRegisters: Sendable, Equatable {
+public struct DebugRegisters: Codable, Sendable, Equatable {
   /// DR0–DR3: linear addresses.
   public var addresses: [UInt64] = [0, 0, 0, 0]
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
@@ -157,7 +163,7 @@ public struct DebugRegisters: Sendable, Equatable {
 }
 
 /// x87, SSE, AVX… in the standard XSAVE format (AMD64 APM vol. 2, 11.5.2; Intel SDM vol. 1, 13.4).
-public struct ExtendedState: Sendable, Equatable {
+public struct ExtendedState: Codable, Sendable, Equatable {
   /// Which components the guest has enabled: bit 0 x87, 1 SSE, 2 AVX.
   public var xcr0: UInt64 = 1
   /// The XSAVE area: legacy region, header, components at their CPUID 0xd offsets. Empty means the reset state.
@@ -168,7 +174,7 @@ public struct ExtendedState: Sendable, Equatable {
 }
 
 /// An MSR's number and value.
-public struct ModelSpecificRegister: Sendable, Equatable {
+public struct ModelSpecificRegister: Codable, Sendable, Equatable {
   /// What RDMSR takes in ECX.
   public var index: UInt32
   /// EDX:EAX.
@@ -182,9 +188,9 @@ public struct ModelSpecificRegister: Sendable, Equatable {
 }
 
 /// Events between their cause and their delivery.
-public struct PendingEvents: Sendable, Equatable {
+public struct PendingEvents: Codable, Sendable, Equatable {
   /// An exception that was raised and not yet delivered.
-  public struct Exception: Sendable, Equatable {
+  public struct Exception: Codable, Sendable, Equatable {
     /// 0–31.
     public var vector: UInt8
     /// For the vectors that push one.
@@ -214,13 +220,15 @@ public struct PendingEvents: Sendable, Equatable {
   public var stiShadow = false
   /// The instruction before was MOV SS or POP SS.
   public var movSSShadow = false
+  /// Data breakpoints that it has hit, as in DR6: the #DB comes behind the next instruction.
+  public var heldBreakpoints: UInt8 = 0
 
   /// Nothing pending.
   public init() {}
 }
 
 /// What a processor does when it is not stopped by us.
-public enum Activity: Sendable, Equatable {
+public enum Activity: Codable, Sendable, Equatable {
   /// Executes instructions.
   case running
   /// HLT: waits for an interrupt.

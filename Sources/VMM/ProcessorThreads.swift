@@ -43,6 +43,9 @@ public final class ProcessorThreads: Sendable {
     /// Whether it is looked for, and then, of these, processors that execute the guest's kernel.
     var looksForKernel = false
     var busyInKernel = 0
+    /// By processor: whether its state was asked for and not yet told, and what was told.
+    var isAsked: [Bool]
+    var told: [Result<MachineState, TechniqueFailure>?]
     /// Threads that have not ended.
     var live: Int
     var counters = Counters()
@@ -67,6 +70,19 @@ public final class ProcessorThreads: Sendable {
         if index == 0 { try processor.begin(handover) } else { try processor.wait(behind: handover) }
       },
       whenEnded: whenEnded)
+  }
+
+  /// - Parameters:
+  ///   - states: where each processor goes on, one for each.
+  ///   - whenEnded: called once, on the last thread, after every processor is gone.
+  public convenience init(
+    partition: any Partition, restoring states: [MachineState], whenEnded: @escaping @Sendable () -> Void
+  ) {
+    self.init(
+      partition: partition, count: states.count,
+      begin: { (index: Int, processor: any Processor) throws(TechniqueFailure) in
+        try processor.writeState(states[index])
+      }, whenEnded: whenEnded)
   }
 
   /// - Parameters:
@@ -95,7 +111,10 @@ public final class ProcessorThreads: Sendable {
     self.count = count
     self.begin = begin
     self.whenEnded = whenEnded
-    state = Monitor(State(handles: Array(repeating: nil, count: count), live: count))
+    state = Monitor(
+      State(
+        handles: Array(repeating: nil, count: count), isAsked: Array(repeating: false, count: count),
+        told: Array(repeating: nil, count: count), live: count))
   }
 
   /// Makes threads and processors, paused. An error in making one ends them all and is told by `ending`.
@@ -150,6 +169,25 @@ public final class ProcessorThreads: Sendable {
       if stands != nil { return true }
     } while monotonicNanoseconds() < deadline
     return false
+  }
+
+  /// The state of each processor, read on its own thread. Only while paused, and by one caller at a time.
+  /// - Throws: `TechniqueFailure` when the host refuses to tell, or the processors don't stand.
+  public func readStates() throws(TechniqueFailure) -> [MachineState] {
+    state.with { state in
+      for index in 0..<count { (state.isAsked[index], state.told[index]) = (true, nil) }
+    }
+    let told = state.wait { state -> [Result<MachineState, TechniqueFailure>]? in
+      guard state.phase == .paused else { return [] }
+      return state.isAsked.contains(true) ? nil : state.told.compactMap(\.self)
+    }
+    guard told.count == count else {
+      state.with { $0.isAsked = Array(repeating: false, count: count) }
+      throw TechniqueFailure(call: "reading the processors' state", reason: "they don't stand", remedy: "pause first")
+    }
+    var states: [MachineState] = []
+    for result in told { states.append(try result.get()) }
+    return states
   }
 
   /// Ends the machine; returns at once. The first ending wins.
@@ -216,7 +254,7 @@ public final class ProcessorThreads: Sendable {
       }
       state.wait { $0.made == count || $0.phase == .ending ? () : nil }
       let started = monotonicNanoseconds()
-      let ending = try run(processor)
+      let ending = try run(processor, index)
       running = monotonicNanoseconds() - started
       counters = processor.counters
       details = processor.details
@@ -229,16 +267,21 @@ public final class ProcessorThreads: Sendable {
   }
 
   /// Runs until there is a reason to end; `nil` when another processor gave it.
-  private func run(_ processor: any Processor) throws(TechniqueFailure) -> Ending? {
+  private func run(_ processor: any Processor, _ index: Int) throws(TechniqueFailure) -> Ending? {
     while true {
-      if park(processor) { return nil }
+      if park(processor, index) { return nil }
       let reason = try processor.run()
       if reason != .stopRequested { return .stopped(reason) }
     }
   }
 
-  /// Waits while paused. Whether the end has come.
-  private func park(_ processor: any Processor) -> Bool {
+  /// What a parked thread does next.
+  private enum Call {
+    case tell, run, end
+  }
+
+  /// Waits while paused, and tells the processor's state if asked. Whether the end has come.
+  private func park(_ processor: any Processor, _ index: Int) -> Bool {
     let (isPaused, looksForKernel) = state.with { ($0.phase == .paused, $0.looksForKernel) }
     let halted = isPaused && processor.isHaltedForGood
     let busy = isPaused && looksForKernel && !halted && processor.isBusyInKernel
@@ -251,13 +294,22 @@ public final class ProcessorThreads: Sendable {
         state.busyInKernel += busy ? 1 : 0
       }
     }
-    let ends: Bool = state.wait { state in
-      switch state.phase {
-      case .paused where counted: nil
-      // Paused between the two looks: run once more; the request to stop is already there.
-      case .paused: false
-      case .running: false
-      case .ending: true
+    var call = Call.tell
+    while call == .tell {
+      call = state.wait { state in
+        switch state.phase {
+        case .paused where counted: state.isAsked[index] ? .tell : nil
+        // Paused between the two looks: run once more; the request to stop is already there.
+        case .paused: .run
+        case .running: .run
+        case .ending: .end
+        }
+      }
+      guard call == .tell else { break }
+      let told = Result { () throws(TechniqueFailure) in try processor.readState() }
+      state.with { state in
+        state.told[index] = told
+        state.isAsked[index] = false
       }
     }
     if counted {
@@ -267,7 +319,7 @@ public final class ProcessorThreads: Sendable {
         state.busyInKernel -= busy ? 1 : 0
       }
     }
-    return ends
+    return call == .end
   }
 
   private func finish(_ index: Int, ending: Ending?) {

@@ -51,6 +51,9 @@ public protocol Technique: Sendable {
   /// Features of a processor model that was not asked for by name which this technique leaves out on this host.
   func reductions(for configuration: MachineConfiguration) -> [ProcessorFeature]
 
+  /// The type of its partitions' saved state, for whoever decodes one; `nil` where they can't be saved.
+  var savedPartition: (any SavedState.Type)? { get }
+
   /// Whether guest memory must have a file behind it, to be mapped again or shared with another process.
   var sharesMemory: Bool { get }
 
@@ -64,6 +67,9 @@ public protocol Technique: Sendable {
 extension Technique {
   /// A machine.
   public var handoverKind: Handover.Kind { .processor }
+
+  /// They can't.
+  public var savedPartition: (any SavedState.Type)? { nil }
 
   /// With a file, any technique works.
   public var sharesMemory: Bool { true }
@@ -85,6 +91,14 @@ public protocol Partition: AnyObject, Sendable {
 
   /// Doorbells and interrupts through eventfds, where the host has them.
   var eventBinding: (any EventBinding)? { get }
+
+  /// The partition itself, if it can be saved and restored between two instructions.
+  var restorable: (any RestorablePartition)? { get }
+}
+
+extension Partition {
+  /// It can't.
+  public var restorable: (any RestorablePartition)? { nil }
 }
 
 extension Partition {
