@@ -123,7 +123,7 @@ extension KVMProcessor {
   func restoreChips(_ state: MachineState) {
     guard var chips else { return }
     chips.isHalted = state.activity == .halted
-    chips.interrupts.taskPriority = UInt8(truncatingIfNeeded: state.system.cr8 & 15)
+    chips.interrupts.restoreTaskPriority(UInt8(truncatingIfNeeded: state.system.cr8 & 15))
     chips.interrupts.restoreBase(state.system.apicBase)
     chips.base = chips.interrupts.base
     chips.page = chips.interrupts.page ?? .max

@@ -88,3 +88,33 @@ public final class PowerManagementPorts: PortDevice {
     return effect
   }
 }
+
+extension PowerManagementPorts: Restorable {
+  /// The registers.
+  public struct Saved: SavedState {
+    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+    public static let version = 1
+    var status: UInt16
+    var enable: UInt16
+    var sleepType: UInt16
+  }
+
+  /// All that can be written, and the events.
+  public func save() -> Saved {
+    state.withLock { Saved(status: $0.status, enable: $0.enable, sleepType: $0.sleepType) }
+  }
+
+  /// - Throws: `RestoreFailure` for bits that a register doesn't keep.
+  public func restore(_ saved: Saved) throws(RestoreFailure) {
+    try restoring(
+      "power management",
+      requires: saved.status & ~Self.powerButton == 0 && saved.enable & ~Self.enableMask == 0
+        && saved.sleepType < 8,
+      "its registers are \(saved.status), \(saved.enable) and \(saved.sleepType)")
+    state.withLock { state in
+      (state.status, state.enable, state.sleepType) = (saved.status, saved.enable, saved.sleepType)
+      updateLine(&state)
+      line.set(asserted: state.isAsserted)
+    }
+  }
+}

@@ -33,6 +33,8 @@ public final class Chipset: InterruptController {
   private let state: Mutex<State>
   private let signals: [ProcessorSignals]
   let clock: any ChipsetClock
+  /// Of port 0x61.
+  let speakerSwitches = SystemControlPortB.Switches()
 
   /// - Parameter processorCount: 1 to 255; local APIC identifiers are their indices.
   public init(processorCount: Int, clock: any ChipsetClock = HostChipsetClock()) {
@@ -90,6 +92,14 @@ public final class Chipset: InterruptController {
       }
       refresh(&state)
       return result
+    }
+  }
+
+  /// Puts another state in place of the whole one: no line rises by that.
+  func replaceState(_ body: (State) throws(RestoreFailure) -> State) throws(RestoreFailure) {
+    try state.withLock { state throws(RestoreFailure) in
+      state = try body(state)
+      refresh(&state)
     }
   }
 

@@ -12,7 +12,7 @@ extension Chipset {
       .init("interval timer", base: 0x40, count: 4, device: TimerPorts(chipset: self)),
       .init(
         "system control port B", base: SystemControlPortB.conventionalPort, count: SystemControlPortB.portCount,
-        device: SystemControlPortB(timer: SpeakerCounter(chipset: self))),
+        device: SystemControlPortB(timer: SpeakerCounter(chipset: self), switches: speakerSwitches)),
     ]
   }
 

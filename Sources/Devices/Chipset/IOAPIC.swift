@@ -4,6 +4,8 @@
 //
 // Sources: Intel 82093AA data sheet; the rules of remote IRR: Intel SDM vol. 3, 11.8.4 and 11.11.
 
+import VMM
+
 /// An I/O APIC of version 0x11.
 struct IOAPIC {
   static let inputCount = 24
@@ -112,5 +114,39 @@ struct IOAPIC {
     entries[line] = entry
     guard entry & Bit.level != 0, asserted & 1 << UInt32(line) != 0 else { return nil }
     return service(line)
+  }
+}
+
+// MARK: Saved form
+
+extension IOAPIC {
+  struct Saved: Codable, Sendable, Equatable {
+    var selected: UInt8
+    var identifier: UInt32
+    var entries: [UInt64]
+    var asserted: UInt32
+  }
+
+  func save() -> Saved {
+    Saved(selected: selected, identifier: identifier, entries: entries.list, asserted: asserted)
+  }
+
+  init(_ saved: Saved) throws(RestoreFailure) {
+    let subject = "I/O APIC"
+    selected = saved.selected
+    identifier = saved.identifier
+    entries = try fixedStorage(saved.entries, of: "its table", subject)
+    asserted = saved.asserted
+    try restoring(
+      subject, requires: identifier & ~0x0f00_0000 == 0 && asserted >> UInt32(Self.inputCount) == 0,
+      "its registers have bits that they don't keep")
+    for line in 0..<Self.inputCount {
+      let entry = entries[line]
+      try restoring(
+        subject,
+        requires: entry & ~(Bit.writable | Bit.remoteRequest) == 0
+          && (entry & Bit.remoteRequest == 0 || entry & Bit.level != 0),
+        "entry \(line) of its table is \(hexadecimal(entry))")
+    }
   }
 }

@@ -6,6 +6,8 @@
 //
 // Source: Intel 8254 data sheet.
 
+import VMM
+
 /// One counter.
 struct IntervalCounter {
   static let frequency: UInt64 = 1_193_182
@@ -52,8 +54,11 @@ struct IntervalCounter {
 
   private func ticks(_ now: UInt64) -> UInt64 {
     if let frozen { return frozen }
-    guard now > start else { return 0 }
-    let product = (now &- start).multipliedFullWidth(by: Self.frequency)
+    return now > start ? Self.ticks(inNanoseconds: now &- start) : 0
+  }
+
+  private static func ticks(inNanoseconds nanoseconds: UInt64) -> UInt64 {
+    let product = nanoseconds.multipliedFullWidth(by: frequency)
     return (1_000_000_000 as UInt64).dividingFullWidth((product.high % 1_000_000_000, product.low)).quotient
   }
 
@@ -87,12 +92,14 @@ struct IntervalCounter {
     return UInt16(truncatingIfNeeded: digits)
   }
 
+  /// In nanoseconds; shorter ones than the host can serve are made longer.
+  private var period: UInt64 { max(Self.nanoseconds(count), Self.shortestPeriod) }
+
   /// Whether the output has risen since the last call.
   mutating func advance(_ now: UInt64) -> Bool {
     guard let event = nextEvent, now >= event else { return false }
     if isPeriodic {
-      // Periods that nobody saw are lost; shorter ones than the host can serve are made longer.
-      let period = max(Self.nanoseconds(count), Self.shortestPeriod)
+      // Periods that nobody saw are lost.
       nextPeriod = now &+ period &- (now &- event) % period
     } else {
       isDone = true
@@ -228,4 +235,99 @@ struct IntervalTimer {
 
   /// Whether counter 0's output has risen since the last call.
   mutating func advance(_ now: UInt64) -> Bool { counters[0].advance(now) }
+}
+
+// MARK: Saved form
+
+extension IntervalCounter {
+  struct Saved: Codable, Sendable, Equatable {
+    var mode: UInt8
+    var access: UInt8
+    var isDecimal: Bool
+    var reload: UInt16
+    var hasCount: Bool
+    var lowByte: UInt8?
+    var readsHigh: Bool
+    var latched: UInt16?
+    var latchedStatus: UInt8?
+    var gate: Bool
+    /// Nanoseconds since the count was loaded.
+    var age: UInt64
+    var frozen: UInt64?
+    var isDone: Bool
+    /// Nanoseconds until a periodic mode's next event; negative if nobody has noticed it yet.
+    var untilNextPeriod: Int64
+  }
+
+  func save(now: UInt64) -> Saved {
+    Saved(
+      mode: mode, access: access.rawValue, isDecimal: isDecimal, reload: reload, hasCount: hasCount, lowByte: lowByte,
+      readsHigh: readsHigh, latched: latched, latchedStatus: latchedStatus, gate: gate, age: age(now),
+      frozen: frozen.map { withoutRounds($0) }, isDone: isDone,
+      untilNextPeriod: untilNextPeriod(now))
+  }
+
+  /// Of events that nobody has noticed, the last one: they count as one.
+  private func untilNextPeriod(_ now: UInt64) -> Int64 {
+    guard isPeriodic, hasCount else { return 0 }
+    return nextPeriod > now ? Int64(clamping: nextPeriod &- now) : -Int64(clamping: (now &- nextPeriod) % period)
+  }
+
+  /// As few ticks as make the same count and output.
+  private func withoutRounds(_ ticks: UInt64) -> UInt64 {
+    if isPeriodic { return ticks % count }
+    guard ticks > count else { return ticks }
+    return count + 1 + (ticks - count - 1) % (isDecimal ? 10_000 : 0x1_0000)
+  }
+
+  /// Since the count was loaded, without rounds: another host's clock, which may have begun later, must be able to count
+  /// from there.
+  private func age(_ now: UInt64) -> UInt64 {
+    guard hasCount, now > start else { return 0 }
+    let age = now &- start
+    let ticks = Self.ticks(inNanoseconds: age)
+    let product = (ticks - withoutRounds(ticks)).multipliedFullWidth(by: 1_000_000_000)
+    return age &- Self.frequency.dividingFullWidth((product.high % Self.frequency, product.low)).quotient
+  }
+
+  /// In ticks, more than two of the longest counts; and in nanoseconds, more than these take.
+  private static let mostTicks: UInt64 = 1 << 18, longestAge: UInt64 = 1_000_000_000
+
+  init(_ saved: Saved, now: UInt64) throws(RestoreFailure) {
+    let subject = "interval timer"
+    self.init(gate: saved.gate)
+    guard let access = Access(rawValue: saved.access), access != .latch, saved.mode < 6 else {
+      throw RestoreFailure(subject, "its mode is \(saved.mode), its access \(saved.access)")
+    }
+    try restoring(
+      subject,
+      requires: saved.age <= Self.longestAge && saved.age < now && saved.frozen ?? 0 <= Self.mostTicks
+        && saved.untilNextPeriod.magnitude <= Self.longestAge && saved.untilNextPeriod.magnitude < now,
+      "its time is too far away")
+    mode = saved.mode
+    self.access = access
+    isDecimal = saved.isDecimal
+    reload = saved.reload
+    hasCount = saved.hasCount
+    lowByte = saved.lowByte
+    readsHigh = saved.readsHigh
+    (latched, latchedStatus) = (saved.latched, saved.latchedStatus)
+    start = now &- saved.age
+    (frozen, isDone) = (saved.frozen, saved.isDone)
+    nextPeriod = now &+ UInt64(bitPattern: saved.untilNextPeriod)
+  }
+}
+
+extension IntervalTimer {
+  struct Saved: Codable, Sendable, Equatable {
+    var counters: [IntervalCounter.Saved]
+  }
+
+  func save(now: UInt64) -> Saved { Saved(counters: counters.list.map { $0.save(now: now) }) }
+
+  init(_ saved: Saved, now: UInt64) throws(RestoreFailure) {
+    try restoring(
+      "interval timer", requires: saved.counters.count == 3, "it has \(saved.counters.count) counters, not 3")
+    for number in 0..<3 { counters[number] = try IntervalCounter(saved.counters[number], now: now) }
+  }
 }

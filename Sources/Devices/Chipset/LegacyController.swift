@@ -5,6 +5,8 @@
 //
 // Sources: Intel 8259A data sheet; the edge/level registers: Intel 82371FB (PIIX) data sheet, 2.4.
 
+import VMM
+
 /// One 8259A.
 struct LegacyChip {
   /// Inputs that are level-triggered, by the edge/level register.
@@ -200,5 +202,68 @@ struct LegacyController {
       master.levelInputs = UInt8(truncatingIfNeeded: newValue) & 0xf8
       slave.levelInputs = UInt8(truncatingIfNeeded: newValue >> 8) & 0xde
     }
+  }
+}
+
+// MARK: Saved form
+
+extension LegacyChip {
+  struct Saved: Codable, Sendable, Equatable {
+    var levelInputs: UInt8
+    var lines: UInt8
+    var requests: UInt8
+    var inService: UInt8
+    var mask: UInt8
+    var vectorBase: UInt8
+    var first: UInt8
+    var expectedWord: Int
+    var isSingle: Bool
+    var needsFourthWord: Bool
+    var endsAutomatically: Bool
+    var rotatesAutomatically: Bool
+    var hasSpecialMask: Bool
+    var isFullyNested: Bool
+    var readsInService: Bool
+    var polls: Bool
+  }
+
+  func save() -> Saved {
+    Saved(
+      levelInputs: levelInputs, lines: lines, requests: requests, inService: inService, mask: mask,
+      vectorBase: vectorBase, first: first, expectedWord: expectedWord, isSingle: isSingle,
+      needsFourthWord: needsFourthWord, endsAutomatically: endsAutomatically,
+      rotatesAutomatically: rotatesAutomatically, hasSpecialMask: hasSpecialMask, isFullyNested: isFullyNested,
+      readsInService: readsInService, polls: polls)
+  }
+
+  init(_ saved: Saved, isMaster: Bool) throws(RestoreFailure) {
+    self.init(isMaster: isMaster)
+    let levels: UInt8 = isMaster ? 0xf8 : 0xde
+    try restoring(
+      "interrupt controller",
+      requires: saved.vectorBase & 7 == 0 && saved.first < 8 && [0, 2, 3, 4].contains(saved.expectedWord)
+        && saved.levelInputs & ~levels == 0, "its registers have values that can't be")
+    levelInputs = saved.levelInputs
+    (lines, requests, inService, mask) = (saved.lines, saved.requests, saved.inService, saved.mask)
+    (vectorBase, first, expectedWord) = (saved.vectorBase, saved.first, saved.expectedWord)
+    (isSingle, needsFourthWord) = (saved.isSingle, saved.needsFourthWord)
+    (endsAutomatically, rotatesAutomatically) = (saved.endsAutomatically, saved.rotatesAutomatically)
+    (hasSpecialMask, isFullyNested) = (saved.hasSpecialMask, saved.isFullyNested)
+    (readsInService, polls) = (saved.readsInService, saved.polls)
+  }
+}
+
+extension LegacyController {
+  struct Saved: Codable, Sendable, Equatable {
+    var master: LegacyChip.Saved
+    var slave: LegacyChip.Saved
+  }
+
+  func save() -> Saved { Saved(master: master.save(), slave: slave.save()) }
+
+  init(_ saved: Saved) throws(RestoreFailure) {
+    master = try LegacyChip(saved.master, isMaster: true)
+    slave = try LegacyChip(saved.slave, isMaster: false)
+    update()
   }
 }

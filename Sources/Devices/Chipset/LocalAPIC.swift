@@ -8,6 +8,8 @@
 //
 // Sources: Intel SDM vol. 3, chapter 11; AMD64 APM vol. 2, chapter 16.
 
+import VMM
+
 /// Where registers are, in the page and, divided by 16, above MSR 0x800.
 enum LocalRegister {
   static let identifier: UInt16 = 0x20, version: UInt16 = 0x30, taskPriority: UInt16 = 0x80
@@ -109,9 +111,12 @@ struct LocalAPIC {
     return entry & Self.masked == 0 && entry >> 8 & 7 == DeliveryMode.external.rawValue
   }
 
+  /// No reserved bit is set: 40 bits of address, and the three flags.
+  private static func isPossibleBase(_ value: UInt64) -> Bool { value & ~0x0000_00ff_ffff_fd00 == 0 }
+
   /// `false` for a value that is #GP.
   mutating func setBase(_ value: UInt64) -> Bool {
-    guard value & ~0x0000_00ff_ffff_fd00 == 0 else { return false }
+    guard Self.isPossibleBase(value) else { return false }
     let (old, new) = (base >> 10 & 3, value >> 10 & 3)
     // 0 disabled, 2 xAPIC, 3 x2APIC; 1 is none (Intel SDM vol. 3, 11.12.5).
     guard new != 1, !(old == 0 && new == 3), !(old == 3 && new == 2) else { return false }
@@ -323,16 +328,20 @@ struct LocalAPIC {
     return .none
   }
 
+  /// Of the vector table's entries. Timer: vector, mask, mode. Pins: delivery, polarity, trigger too. Error: no delivery
+  /// mode.
+  private static func writableBits(_ number: Int) -> UInt32 {
+    switch number {
+    case 0: 0x7_00ff
+    case 3, 4: 0x1_a7ff
+    case 5: 0x1_00ff
+    default: 0x1_07ff
+    }
+  }
+
   private mutating func writeEntry(_ register: UInt16, _ value: UInt32) -> Consequence {
     let number = Self.entry(register)
-    // Timer: vector, mask, mode. Pins: delivery, polarity, trigger too. Error: no delivery mode.
-    let writable: UInt32 =
-      switch number {
-      case 0: 0x7_00ff
-      case 3, 4: 0x1_a7ff
-      case 5: 0x1_00ff
-      default: 0x1_07ff
-      }
+    let writable = Self.writableBits(number)
     if isExtended, value & ~(writable | 0x5000) != 0 { return .refused }
     var value = value & writable
     // Disabled by software: masked whatever is written.
@@ -345,4 +354,82 @@ struct LocalAPIC {
 
   /// An interrupt command had a vector below 16.
   mutating func noteIllegalVectorSent() { note(Problem.sentIllegalVector) }
+}
+
+// MARK: Saved form
+
+extension LocalAPIC {
+  /// What the guest's time stamp counter is ahead of the host's is the processor's.
+  struct Saved: Codable, Sendable, Equatable {
+    var base: UInt64
+    var identifier: UInt8
+    var taskPriority: UInt8
+    var requests: [UInt32]
+    var inService: [UInt32]
+    var levelTriggered: [UInt32]
+    var timer: LocalTimer.Saved
+    var hasNonMaskable: Bool
+    var hasInitialize: Bool
+    var startupVector: UInt8?
+    var waitsForStartup: Bool
+    var spurious: UInt32
+    var logicalDestination: UInt32
+    var destinationFormat: UInt32
+    var commandLow: UInt32
+    var commandHigh: UInt32
+    var vectorTable: [UInt32]
+    var errorStatus: UInt32
+    var newErrors: UInt32
+  }
+
+  func save(now: UInt64) -> Saved {
+    Saved(
+      base: base, identifier: identifier, taskPriority: taskPriority, requests: requests.list,
+      inService: inService.list, levelTriggered: levelTriggered.list, timer: timer.save(now: now),
+      hasNonMaskable: hasNonMaskable, hasInitialize: hasInitialize, startupVector: startupVector,
+      waitsForStartup: waitsForStartup, spurious: spurious, logicalDestination: logicalDestination,
+      destinationFormat: destinationFormat, commandLow: commandLow, commandHigh: commandHigh,
+      vectorTable: vectorTable.list, errorStatus: errorStatus, newErrors: newErrors)
+  }
+
+  /// The state of `self`'s processor, whose counter stays as it is.
+  func restored(_ saved: Saved, now: UInt64) throws(RestoreFailure) -> LocalAPIC {
+    let subject = "local APIC \(index)"
+    var local = LocalAPIC(index: Int(index))
+    try restoring(
+      subject, requires: Self.isPossibleBase(saved.base) && saved.base >> 10 & 3 != 1,
+      "its base is \(hexadecimal(saved.base))")
+    local.base = saved.base
+    local.timestampOffset = timestampOffset
+    local.identifier = saved.identifier
+    local.taskPriority = saved.taskPriority
+    local.requests = try VectorSet(saved.requests, of: "IRR", subject)
+    local.inService = try VectorSet(saved.inService, of: "ISR", subject)
+    local.levelTriggered = try VectorSet(saved.levelTriggered, of: "TMR", subject)
+    local.timer = try LocalTimer(saved.timer, now: now)
+    local.hasNonMaskable = saved.hasNonMaskable
+    local.hasInitialize = saved.hasInitialize
+    local.startupVector = saved.startupVector
+    local.waitsForStartup = saved.waitsForStartup
+    local.logicalDestination = saved.logicalDestination
+    local.destinationFormat = saved.destinationFormat
+    local.commandLow = saved.commandLow
+    local.commandHigh = saved.commandHigh
+    local.errorStatus = saved.errorStatus
+    local.newErrors = saved.newErrors
+    try restoring(
+      subject,
+      requires: saved.spurious & ~0x3ff == 0 && saved.logicalDestination & ~0xff00_0000 == 0
+        && saved.destinationFormat | 0x0fff_ffff == saved.destinationFormat && saved.commandLow & ~0x000c_cfff == 0
+        && (saved.errorStatus | saved.newErrors) & ~0xff == 0, "its registers have bits that they don't keep")
+    local.spurious = saved.spurious
+    local.vectorTable = try fixedStorage(saved.vectorTable, of: "its vector table", subject)
+    for number in 0..<6 {
+      let entry = local.vectorTable[number]
+      try restoring(
+        subject, requires: entry & ~Self.writableBits(number) == 0,
+        "entry \(number) of its vector table is \(hexadecimal(UInt64(entry)))")
+    }
+    return local
+  }
 }

@@ -1,6 +1,8 @@
 // The timer of a local APIC. Nothing counts: a register that is read is computed from the clock, and the next interrupt
 // is a point in time.
 
+import VMM
+
 /// What the three modes have in common, and their registers (Intel SDM vol. 3, 11.5.4; AMD64 APM vol. 2, 16.4.1).
 struct LocalTimer {
   /// Bits 17 and 18 of the timer's entry in the local vector table.
@@ -25,6 +27,8 @@ struct LocalTimer {
   }
 
   private var period: UInt64 { UInt64(initialCount) &* divisor }
+  /// Shorter ones than the host can serve are made longer.
+  private var servedPeriod: UInt64 { max(period, Self.shortestPeriod) }
 
   mutating func setInitialCount(_ count: UInt32, now: UInt64) {
     initialCount = count
@@ -63,9 +67,8 @@ struct LocalTimer {
       self.expiry = nil
       return true
     }
-    // Periods that nobody saw are lost; shorter ones than the host can serve are made longer.
-    let period = max(self.period, Self.shortestPeriod)
-    self.expiry = now &+ period &- (now &- expiry) % period
+    // Periods that nobody saw are lost.
+    self.expiry = now &+ servedPeriod &- (now &- expiry) % servedPeriod
     return true
   }
 
@@ -79,5 +82,41 @@ struct LocalTimer {
     let ticks = min(deadline &- clock.timestamp, frequency &* 3600)
     let product = ticks.multipliedFullWidth(by: 1_000_000_000)
     return clock.nanoseconds &+ frequency.dividingFullWidth(product).quotient &+ 1
+  }
+
+  // MARK: Saved form
+
+  struct Saved: Codable, Sendable, Equatable {
+    var initialCount: UInt32
+    var divideConfiguration: UInt32
+    /// Nanoseconds until the count is zero; negative if nobody has noticed yet that it is.
+    var untilExpiry: Int64?
+    /// Of the guest's time stamp counter.
+    var deadline: UInt64
+  }
+
+  func save(now: UInt64) -> Saved {
+    Saved(
+      initialCount: initialCount, divideConfiguration: divideConfiguration,
+      untilExpiry: expiry.map { expiry in
+        // Of periods that nobody has noticed, the last one: they count as one.
+        expiry > now ? Int64(clamping: expiry &- now) : -Int64(clamping: (now &- expiry) % servedPeriod)
+      }, deadline: deadline)
+  }
+
+  init() {}
+
+  init(_ saved: Saved, now: UInt64) throws(RestoreFailure) {
+    let subject = "local APIC's timer"
+    try restoring(
+      subject, requires: saved.divideConfiguration & ~0xb == 0, "its divider is \(saved.divideConfiguration)")
+    initialCount = saved.initialCount
+    divideConfiguration = saved.divideConfiguration
+    deadline = saved.deadline
+    guard let left = saved.untilExpiry else { return }
+    // Short periods are made longer (`advance`).
+    let longest = max(UInt64(initialCount), Self.shortestPeriod) * divisor
+    try restoring(subject, requires: left.magnitude <= longest, "it runs longer than its count")
+    expiry = left < 0 && left.magnitude >= now ? now : now &+ UInt64(bitPattern: left)
   }
 }

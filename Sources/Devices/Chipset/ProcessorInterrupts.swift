@@ -134,6 +134,12 @@ public struct ProcessorInterrupts: Sendable {
     nonmutating set { chipset.withState { $0.locals[index].setTaskPriority((newValue & 15) << 4) } }
   }
 
+  /// Gives CR8 a value. Where it has that value already the lower half of the APIC's register, which CR8 doesn't show,
+  /// stays.
+  public func restoreTaskPriority(_ value: UInt8) {
+    if taskPriority != value & 15 { taskPriority = value & 15 }
+  }
+
   /// What the guest's time stamp counter is ahead of the clock's: set whenever it changes.
   public func setTimestampOffset(_ offset: UInt64) {
     chipset.withState { $0.locals[index].timestampOffset = offset }

@@ -1,3 +1,5 @@
+import VMM
+
 /// A bit for each of the 256 interrupt vectors, in the words in which a local APIC's registers show them.
 struct VectorSet {
   private var words = InlineArray<8, UInt32>(repeating: 0)
@@ -17,5 +19,16 @@ struct VectorSet {
       return UInt8(truncatingIfNeeded: 32 * index + 31 - words[index].leadingZeroBitCount)
     }
     return nil
+  }
+
+  /// The words, to be saved.
+  var list: [UInt32] { words.list }
+
+  init() {}
+
+  /// - Throws: `RestoreFailure` unless there are eight words, without the vectors 0 to 15, which are exceptions'.
+  init(_ list: [UInt32], of name: String, _ subject: String) throws(RestoreFailure) {
+    words = try fixedStorage(list, of: name, subject)
+    try restoring(subject, requires: words[0] & 0xffff == 0, "\(name) has a vector below 16")
   }
 }

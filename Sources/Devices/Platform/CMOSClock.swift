@@ -118,3 +118,27 @@ public final class CMOSClock: ByteWidePortDevice {
     state.timer?.set(nanoseconds: delay)
   }
 }
+
+extension CMOSClock: Restorable {
+  /// The registers, the memory, and what the guest's clock is ahead of the host's.
+  public struct Saved: SavedState {
+    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+    public static let version = 1
+    var registers: CMOSRegisters.Saved
+  }
+
+  /// As it is, without what has happened since it was last looked at: the restored clock notes that itself.
+  public func save() -> Saved { state.withLock { Saved(registers: $0.registers.save()) } }
+
+  /// From now on it follows the host's clock with the saved offset: a clock that runs has gone on meanwhile.
+  /// - Throws: `RestoreFailure` for values that no register takes.
+  public func restore(_ saved: Saved) throws(RestoreFailure) {
+    let registers = try CMOSRegisters(saved.registers)
+    let now = now()
+    state.withLock { state in
+      state.registers = registers
+      updateInterrupt(&state, now)
+      line?.set(asserted: state.isAsserted)
+    }
+  }
+}

@@ -1,3 +1,5 @@
+import VMM
+
 /// The registers of `CMOSClock` as a value; the host's time is passed in.
 struct CMOSRegisters: Sendable {
   /// The register that says what happened, and forgets it when read.
@@ -268,7 +270,8 @@ struct CMOSRegisters: Sendable {
     case Register.dayOfMonth: time.day = decode(value)
     // Twelve is enough; more would be an index into nothing.
     case Register.month: time.month = min(max(decode(value), 1), 12)
-    case Register.year: time.year = floorDivide(time.year, 100) * 100 + decode(value)
+    // The chip keeps two digits of each; what is above a century's would add up with each write.
+    case Register.year: time.year = modulo(floorDivide(time.year, 100), 100) * 100 + decode(value)
     default: time.year = decode(value) * 100 + modulo(time.year, 100)
     }
   }
@@ -293,6 +296,67 @@ struct CMOSRegisters: Sendable {
   private func decodeHour(_ value: UInt8) -> Int {
     if is24Hour { return decode(value) }
     return decode(value & 0x7f) % 12 + (value & 0x80 != 0 ? 12 : 0)
+  }
+}
+
+// MARK: Saved form
+
+extension CMOSRegisters {
+  struct Saved: Codable, Sendable, Equatable {
+    var index: UInt8
+    var memory: [UInt8]
+    var statusA: UInt8
+    var statusB: UInt8
+    var offsetSeconds: Int64
+    var offsetNanoseconds: Int64
+    var standing: CalendarTime?
+    var standingFraction: Int64
+    var dayOfWeekShift: Int
+    var events: UInt8
+    var notedSeconds: Int64
+    var notedNanoseconds: Int64
+    var notedSecond: Int64?
+  }
+
+  func save() -> Saved {
+    Saved(
+      index: index, memory: memory.list, statusA: statusA, statusB: statusB, offsetSeconds: offsetSeconds,
+      offsetNanoseconds: offsetNanoseconds, standing: standing, standingFraction: standingFraction,
+      dayOfWeekShift: dayOfWeekShift, events: events, notedSeconds: noted.seconds, notedNanoseconds: noted.nanoseconds,
+      notedSecond: notedSecond)
+  }
+
+  /// Some 70,000 years: more than any value of the registers makes, and far from where sums would overflow.
+  private static let furthestSecond: Int64 = 1 << 41
+
+  init(_ saved: Saved) throws(RestoreFailure) {
+    let subject = "clock"
+    index = saved.index
+    memory = try fixedStorage(saved.memory, of: "its memory", subject)
+    (statusA, statusB) = (saved.statusA, saved.statusB)
+    (offsetSeconds, offsetNanoseconds) = (saved.offsetSeconds, saved.offsetNanoseconds)
+    (standing, standingFraction) = (saved.standing, saved.standingFraction)
+    (dayOfWeekShift, events) = (saved.dayOfWeekShift, saved.events)
+    noted = CMOSClock.Instant(seconds: saved.notedSeconds, nanoseconds: saved.notedNanoseconds)
+    notedSecond = saved.notedSecond
+    try restoring(
+      subject, requires: index < 0x80 && statusA < 0x80 && events & ~Event.all == 0 && 0..<7 ~= dayOfWeekShift,
+      "its registers have bits that they don't keep")
+    try restoring(
+      subject, requires: (standing != nil) == shouldStand, "it stands, or runs, against what its registers say")
+    let times = [offsetSeconds, noted.seconds, notedSecond ?? 0]
+    try restoring(
+      subject, requires: times.allSatisfy { (-Self.furthestSecond...Self.furthestSecond) ~= $0 },
+      "its time is too far away")
+    let fractions = [offsetNanoseconds, standingFraction, noted.nanoseconds]
+    try restoring(
+      subject, requires: fractions.allSatisfy { 0..<Self.second ~= $0 }, "a fraction of a second is no fraction")
+    guard let standing else { return }
+    let (time, byte) = (standing, 0...0xff)
+    try restoring(
+      subject,
+      requires: -100_000...100_000 ~= time.year && 1...12 ~= time.month && byte ~= time.day && byte ~= time.hour
+        && byte ~= time.minute && byte ~= time.second, "the time at which it stands is none")
   }
 }
 

@@ -1,5 +1,5 @@
 /// A date and time of the proleptic Gregorian calendar, without time zone: what a clock chip counts.
-struct CalendarTime: Sendable, Equatable {
+struct CalendarTime: Codable, Sendable, Equatable {
   var year: Int
   /// 1–12.
   var month: Int

@@ -38,3 +38,17 @@ public final class DebugExit: PortDevice {
     }
   }
 }
+
+extension DebugExit: Restorable {
+  /// Nothing is kept.
+  public struct Saved: SavedState {
+    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+    public static let version = 1
+  }
+
+  /// Nothing.
+  public func save() -> Saved { Saved() }
+
+  /// Nothing changes.
+  public func restore(_ saved: Saved) throws(RestoreFailure) {}
+}

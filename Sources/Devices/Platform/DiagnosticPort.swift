@@ -25,3 +25,18 @@ public final class DiagnosticPort: ByteWidePortDevice {
     return .none
   }
 }
+
+extension DiagnosticPort: Restorable {
+  /// What was written last.
+  public struct Saved: SavedState {
+    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+    public static let version = 1
+    var code: UInt8
+  }
+
+  /// The last code.
+  public func save() -> Saved { Saved(code: lastCode) }
+
+  /// Any code can be.
+  public func restore(_ saved: Saved) throws(RestoreFailure) { code.store(saved.code, ordering: .relaxed) }
+}

@@ -26,3 +26,17 @@ public final class ExitCodeRegister: PortDevice {
     offset == 0 ? .stop(.exited(code: UInt8(clamping: value))) : .none
   }
 }
+
+extension ExitCodeRegister: Restorable {
+  /// Nothing is kept.
+  public struct Saved: SavedState {
+    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+    public static let version = 1
+  }
+
+  /// Nothing.
+  public func save() -> Saved { Saved() }
+
+  /// Nothing changes.
+  public func restore(_ saved: Saved) throws(RestoreFailure) {}
+}

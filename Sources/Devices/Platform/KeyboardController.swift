@@ -27,10 +27,11 @@ public final class KeyboardController: Sendable {
   public let dataPort: any PortDevice
   /// The device for the status and command port.
   public let commandPort: any PortDevice
+  private let core: KeyboardControllerCore
 
   /// - Parameter interrupt: raised with each byte for the driver while the command byte allows it.
   public init(interrupt: InterruptLine? = nil) {
-    let core = KeyboardControllerCore(interrupt: interrupt)
+    core = KeyboardControllerCore(interrupt: interrupt)
     dataPort = DataPort(core)
     commandPort = CommandPort(core)
   }
@@ -52,6 +53,8 @@ public final class KeyboardController: Sendable {
 
 /// The controller behind the two ports.
 private final class KeyboardControllerCore: Sendable {
+  fileprivate static let subject = "keyboard controller"
+
   private enum Status {
     static let outputFull: UInt8 = 0x01
     static let systemFlag: UInt8 = 0x04
@@ -180,6 +183,32 @@ private final class KeyboardControllerCore: Sendable {
     }
   }
 
+  func save() -> KeyboardController.Saved {
+    state.withLock { state in
+      KeyboardController.Saved(
+        memory: state.memory.list, output: state.output, outputStatus: state.outputStatus,
+        lastWriteWasCommand: state.lastWriteWasCommand, pendingCommand: state.pendingCommand, gateA20: state.gateA20)
+    }
+  }
+
+  func restore(_ saved: KeyboardController.Saved) throws(RestoreFailure) {
+    var restored = State()
+    restored.memory = try fixedStorage(saved.memory, of: "its memory", Self.subject)
+    try restoring(
+      Self.subject, requires: saved.outputStatus & ~(Status.outputFull | Status.fromAuxiliary | Status.timeout) == 0,
+      "the status of its output is \(saved.outputStatus)")
+    restored.output = saved.output
+    restored.outputStatus = saved.outputStatus
+    restored.lastWriteWasCommand = saved.lastWriteWasCommand
+    restored.pendingCommand = saved.pendingCommand
+    restored.gateA20 = saved.gateA20
+    state.withLock { state in
+      state = restored
+      updateLine(&state)
+      line?.set(asserted: state.isAsserted)
+    }
+  }
+
   private func outputPort(_ state: State) -> UInt8 {
     var value = OutputPort.notReset
     // The gate can be set and read; what it would do is not done: address line 20 is always there, as the guests of
@@ -190,4 +219,24 @@ private final class KeyboardControllerCore: Sendable {
     }
     return value
   }
+}
+
+extension KeyboardController: Restorable {
+  /// All of its registers.
+  public struct Saved: SavedState {
+    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+    public static let version = 1
+    var memory: [UInt8]
+    var output: UInt8
+    var outputStatus: UInt8
+    var lastWriteWasCommand: Bool
+    var pendingCommand: UInt8
+    var gateA20: Bool
+  }
+
+  /// The controller behind both ports.
+  public func save() -> Saved { core.save() }
+
+  /// - Throws: `RestoreFailure` when its memory has another size, or its status bits that it never sets.
+  public func restore(_ saved: Saved) throws(RestoreFailure) { try core.restore(saved) }
 }

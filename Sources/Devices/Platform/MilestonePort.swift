@@ -39,3 +39,35 @@ public final class MilestonePort: ByteWidePortDevice {
     return .none
   }
 }
+
+extension MilestonePort: Restorable {
+  /// What was noted, and how long ago.
+  public struct Saved: SavedState {
+    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+    public static let version = 1
+
+    struct Milestone: Codable, Sendable, Equatable {
+      var value: UInt8
+      /// Nanoseconds before it was saved.
+      var age: UInt64
+    }
+
+    var milestones: [Milestone]
+  }
+
+  /// All milestones.
+  public func save() -> Saved {
+    let now = monotonicNanoseconds()
+    return Saved(milestones: milestones.map { Saved.Milestone(value: $0.value, age: now &- $0.time) })
+  }
+
+  /// - Throws: `RestoreFailure` when there are more than it keeps.
+  public func restore(_ saved: Saved) throws(RestoreFailure) {
+    try restoring(
+      "milestone port", requires: saved.milestones.count <= Self.limit, "it has \(saved.milestones.count) milestones")
+    let now = monotonicNanoseconds()
+    noted.withLock { noted in
+      noted = saved.milestones.map { Milestone(value: $0.value, time: now &- min($0.age, now)) }
+    }
+  }
+}

@@ -38,3 +38,30 @@ public final class PCIConfigurationPorts: PortDevice {
     return .none
   }
 }
+
+extension PCIConfigurationPorts: Restorable {
+  /// The address register, and the reset control that lies within its ports.
+  public struct Saved: SavedState {
+    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+    public static let version = 1
+    var address: UInt32
+    var resetControl: ResetControl.Saved?
+  }
+
+  /// Both registers.
+  public func save() -> Saved {
+    Saved(address: address.load(ordering: .relaxed), resetControl: resetControl?.save())
+  }
+
+  /// - Throws: `RestoreFailure` for bits that a register doesn't keep.
+  public func restore(_ saved: Saved) throws(RestoreFailure) {
+    let subject = "PCI configuration"
+    try restoring(
+      subject, requires: saved.address & ~0x80ff_fffc == 0,
+      "its address register is \(hexadecimal(UInt64(saved.address)))")
+    try restoring(
+      subject, requires: (saved.resetControl == nil) == (resetControl == nil), "only one of both has a reset control")
+    if let saved = saved.resetControl { try resetControl?.restore(saved) }
+    address.store(saved.address, ordering: .relaxed)
+  }
+}

@@ -48,3 +48,18 @@ public final class PVPanic: ByteWidePortDevice {
     return .none
   }
 }
+
+extension PVPanic: Restorable {
+  /// What was reported.
+  public struct Saved: SavedState {
+    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+    public static let version = 1
+    var events: UInt8
+  }
+
+  /// All events so far.
+  public func save() -> Saved { Saved(events: events.rawValue) }
+
+  /// Any can have been reported.
+  public func restore(_ saved: Saved) throws(RestoreFailure) { seen.store(saved.events, ordering: .releasing) }
+}

@@ -28,3 +28,21 @@ public final class ResetControl: ByteWidePortDevice {
     return value & 0x04 != 0 ? .stop(.reset) : .none
   }
 }
+
+extension ResetControl: Restorable {
+  /// The kind of reset.
+  public struct Saved: SavedState {
+    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+    public static let version = 1
+    var kind: UInt8
+  }
+
+  /// The register.
+  public func save() -> Saved { Saved(kind: kind.load(ordering: .relaxed)) }
+
+  /// - Throws: `RestoreFailure` for bits that the register doesn't keep.
+  public func restore(_ saved: Saved) throws(RestoreFailure) {
+    try restoring("reset control", requires: saved.kind & ~0x0a == 0, "its register is \(saved.kind)")
+    kind.store(saved.kind, ordering: .relaxed)
+  }
+}

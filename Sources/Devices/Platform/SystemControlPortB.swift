@@ -25,25 +25,66 @@ public final class SystemControlPortB: ByteWidePortDevice {
 
   private static let refreshNanoseconds: UInt64 = 15_085
 
+  /// Bits 0 and 1, for a port whose owner keeps them.
+  final class Switches: Sendable {
+    let bits = Atomic<UInt8>(0)
+  }
+
   private let timer: (any SpeakerTimer)?
-  private let switches = Atomic<UInt8>(0)
+  private let switches: Switches
 
   /// - Parameter timer: without one, bit 5 reads as one: a loop that waits for the timer ends at once and finds that it
   ///   can't measure anything.
-  public init(timer: (any SpeakerTimer)? = nil) {
+  public convenience init(timer: (any SpeakerTimer)? = nil) {
+    self.init(timer: timer, switches: Switches())
+  }
+
+  init(timer: (any SpeakerTimer)?, switches: Switches) {
     self.timer = timer
+    self.switches = switches
   }
 
   func readByte(at offset: UInt16) -> UInt8 {
-    var value = switches.load(ordering: .relaxed)
+    var value = switches.bits.load(ordering: .relaxed)
     if monotonicNanoseconds() / Self.refreshNanoseconds & 1 != 0 { value |= 0x10 }
     if timer?.output ?? true { value |= 0x20 }
     return value
   }
 
   func writeByte(_ value: UInt8, at offset: UInt16) -> DeviceEffect {
-    let before = switches.exchange(value & 0x03, ordering: .relaxed)
+    let before = switches.bits.exchange(value & 0x03, ordering: .relaxed)
     if (before ^ value) & 0x01 != 0 { timer?.setGate(value & 0x01 != 0) }
     return .none
   }
+}
+
+extension SystemControlPortB.Switches: Restorable {
+  /// Bits 0 and 1.
+  struct Saved: SavedState {
+    static let version = 1
+    var bits: UInt8
+  }
+
+  func save() -> Saved { Saved(bits: bits.load(ordering: .relaxed)) }
+
+  /// The timer's gate is the timer's.
+  func restore(_ saved: Saved) throws(RestoreFailure) {
+    try restoring("system control port B", requires: saved.bits & ~0x03 == 0, "its switches are \(saved.bits)")
+    bits.store(saved.bits, ordering: .relaxed)
+  }
+}
+
+extension SystemControlPortB: Restorable {
+  /// The gate's and the speaker's switch.
+  public struct Saved: SavedState {
+    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+    public static let version = 1
+    var switches: Switches.Saved
+  }
+
+  /// What was written.
+  public func save() -> Saved { Saved(switches: switches.save()) }
+
+  /// - Throws: `RestoreFailure` for bits that the port doesn't keep.
+  public func restore(_ saved: Saved) throws(RestoreFailure) { try switches.restore(saved.switches) }
 }

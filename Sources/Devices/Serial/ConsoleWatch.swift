@@ -146,3 +146,60 @@ public final class ConsoleWatch: SerialSink {
     return true
   }
 }
+
+extension ConsoleWatch: Restorable {
+  /// How much of its phrases was just seen, and the panic.
+  public struct Saved: SavedState {
+    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+    public static let version = 1
+    var panicMatched: Int
+    var restartMatched: Int
+    var endMatched: Int
+    var isInReason: Bool
+    var reason: [UInt8]
+    var hasPanicked: Bool
+    var bytesSincePanic: Int
+    /// Whether it is in its last line, and for how many nanoseconds nothing has followed that.
+    var isInLastLine: Bool
+    var silence: UInt64?
+  }
+
+  /// What was said so far; when it began is the host's.
+  public func save() -> Saved {
+    let now = monotonicNanoseconds()
+    return state.withLock { state in
+      var saved = Saved(
+        panicMatched: state.panicMatched, restartMatched: state.restartMatched, endMatched: state.endMatched,
+        isInReason: state.isInReason, reason: state.reason, hasPanicked: state.hasPanicked,
+        bytesSincePanic: state.bytesSincePanic, isInLastLine: false)
+      switch state.end {
+      case .none: break
+      case .begun: saved.isInLastLine = true
+      case .finished(let time): saved.silence = now &- time
+      }
+      return saved
+    }
+  }
+
+  /// - Throws: `RestoreFailure` for more than its phrases have, or a reason that is no text.
+  public func restore(_ saved: Saved) throws(RestoreFailure) {
+    try restoring(
+      "console watch",
+      requires: Phrase.panic.indices ~= saved.panicMatched && Phrase.restart.indices ~= saved.restartMatched
+        && Phrase.end.indices ~= saved.endMatched && saved.bytesSincePanic >= 0
+        && saved.reason.count <= Self.reasonLimit && saved.reason.allSatisfy { (0x20...0x7e).contains($0) },
+      "what it has read is no part of what it looks for")
+    let now = monotonicNanoseconds()
+    state.withLock { state in
+      state.panicMatched = saved.panicMatched
+      state.restartMatched = saved.restartMatched
+      state.endMatched = saved.endMatched
+      state.bytesSincePanic = saved.bytesSincePanic
+      state.end = saved.isInLastLine ? .begun : .none
+      if let silence = saved.silence { state.end = .finished(at: now &- min(silence, now)) }
+      state.isInReason = saved.isInReason
+      state.reason = saved.reason
+      state.hasPanicked = saved.hasPanicked
+    }
+  }
+}

@@ -23,4 +23,7 @@ struct ReceiveFIFO: Sendable {
   }
 
   mutating func removeAll() { count = 0 }
+
+  /// What it holds, first to last.
+  var list: [UInt8] { (0..<count).map { storage[(head + $0) % Self.capacity] } }
 }

@@ -189,3 +189,44 @@ public final class SerialPort16550: ByteWidePortDevice, ConsoleInput {
     }
   }
 }
+
+extension SerialPort16550: Restorable {
+  /// The registers with both FIFOs, and what is known of whether the guest listens.
+  public struct Saved: SavedState {
+    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+    public static let version = 1
+    var registers: SerialRegisters.Saved
+    var statusReadsInARow: Int
+    var isPolled: Bool
+    var hasReadInput: Bool
+  }
+
+  /// What was transmitted is the sink's, and what was not taken from the host stays there.
+  public func save() -> Saved {
+    state.withLock { state in
+      Saved(
+        registers: state.registers.save(), statusReadsInARow: state.statusReadsInARow, isPolled: state.isPolled,
+        hasReadInput: state.hasReadInput)
+    }
+  }
+
+  /// - Throws: `RestoreFailure` for values that no register has.
+  public func restore(_ saved: Saved) throws(RestoreFailure) {
+    let registers = try SerialRegisters(saved.registers)
+    try restoring(
+      "serial port", requires: 0...Self.readsThatArePolling ~= saved.statusReadsInARow,
+      "its status was read \(saved.statusReadsInARow) times in a row")
+    let hook = state.withLock { state -> (@Sendable () -> Void)? in
+      state.registers = registers
+      state.statusReadsInARow = saved.statusReadsInARow
+      state.isPolled = saved.isPolled
+      state.hasReadInput = saved.hasReadInput
+      updateLine(&state)
+      line.set(asserted: state.isAsserted)
+      guard state.hasRefusedInput, state.acceptsInput else { return nil }
+      state.hasRefusedInput = false
+      return state.whenRoomForInput
+    }
+    hook?()
+  }
+}

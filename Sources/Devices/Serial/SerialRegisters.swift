@@ -3,6 +3,8 @@
 //
 // Source: National Semiconductor, PC16550D data sheet, section 8 ("Registers"); interrupt priorities: its table IV.
 
+import VMM
+
 /// Bits of the line status register.
 enum LineStatus {
   static let dataReady: UInt8 = 0x01
@@ -194,5 +196,59 @@ struct SerialRegisters: Sendable {
   mutating func endTransmission() {
     transmissions &-= 1
     if transmissions == 0 { emptyIsUntold = true }
+  }
+}
+
+// MARK: Saved form
+
+extension SerialRegisters {
+  struct Saved: Codable, Sendable, Equatable {
+    var interruptEnable: UInt8
+    var isFIFOEnabled: Bool
+    var trigger: Int
+    var lineControl: UInt8
+    var modemControl: UInt8
+    var lineErrors: UInt8
+    var modemChanges: UInt8
+    var scratch: UInt8
+    var divisor: UInt16
+    var received: [UInt8]
+    var undelivered: [UInt8]
+    var emptyIsUntold: Bool
+  }
+
+  /// The transmitter is empty: no processor is in the middle of a write.
+  func save() -> Saved {
+    Saved(
+      interruptEnable: interruptEnable, isFIFOEnabled: isFIFOEnabled, trigger: trigger, lineControl: lineControl,
+      modemControl: modemControl, lineErrors: lineErrors, modemChanges: modemChanges, scratch: scratch,
+      divisor: divisor, received: receiver.list, undelivered: undelivered.list, emptyIsUntold: emptyIsUntold)
+  }
+
+  init(_ saved: Saved) throws(RestoreFailure) {
+    let subject = "serial port"
+    try restoring(
+      subject,
+      requires: saved.interruptEnable & ~0x0f == 0 && saved.modemControl & ~0x1f == 0
+        && saved.lineErrors & ~LineStatus.overrun == 0 && saved.modemChanges & ~0x0f == 0,
+      "its registers have bits that they don't keep")
+    try restoring(subject, requires: [1, 4, 8, 14].contains(saved.trigger), "its trigger level is \(saved.trigger)")
+    try restoring(
+      subject,
+      requires: saved.received.count <= (saved.isFIFOEnabled ? ReceiveFIFO.capacity : 1)
+        && saved.undelivered.count <= ReceiveFIFO.capacity,
+      "its receiver holds \(saved.received.count) and \(saved.undelivered.count) bytes")
+    interruptEnable = saved.interruptEnable
+    isFIFOEnabled = saved.isFIFOEnabled
+    trigger = saved.trigger
+    lineControl = saved.lineControl
+    modemControl = saved.modemControl
+    lineErrors = saved.lineErrors
+    modemChanges = saved.modemChanges
+    scratch = saved.scratch
+    divisor = saved.divisor
+    for byte in saved.received { receiver.append(byte) }
+    for byte in saved.undelivered { undelivered.append(byte) }
+    emptyIsUntold = saved.emptyIsUntold
   }
 }

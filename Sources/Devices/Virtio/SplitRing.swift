@@ -34,7 +34,7 @@ struct SplitRing: @unchecked Sendable {
   static let maximumChainLength = 1024
 
   /// Where the driver put the tables.
-  struct Layout: Sendable, Equatable {
+  struct Layout: Codable, Sendable, Equatable {
     var size: UInt64 = 0
     var descriptors: UInt64 = 0
     var available: UInt64 = 0
@@ -81,6 +81,27 @@ struct SplitRing: @unchecked Sendable {
     used = try Self.table(layout.used, size: 6 + 8 * count, alignment: 4, memory)
     usesEventIndex = features.contains(.eventIndex)
     allowsIndirect = features.contains(.indirectDescriptors)
+  }
+
+  /// Where the device is in a ring. The requests themselves, those that wait included, are in guest memory.
+  struct Progress: Codable, Sendable, Equatable {
+    var nextAvailable: UInt16
+    var nextUsed: UInt16
+    var interruptedAt: UInt16
+    var suppressesNotifications: Bool
+  }
+
+  /// Any place in the ring can be: what the driver's side says of it is checked with each request.
+  var progress: Progress {
+    get {
+      Progress(
+        nextAvailable: nextAvailable, nextUsed: nextUsed, interruptedAt: interruptedAt,
+        suppressesNotifications: suppressesNotifications)
+    }
+    set {
+      (nextAvailable, nextUsed) = (newValue.nextAvailable, newValue.nextUsed)
+      (interruptedAt, suppressesNotifications) = (newValue.interruptedAt, newValue.suppressesNotifications)
+    }
   }
 
   private static func table(

@@ -182,3 +182,32 @@ public final class VirtioBlock: VirtioDevice {
     return settle() ? .ok : .ioError
   }
 }
+
+extension VirtioBlock {
+  /// Which disk it is. What is on it is not in here: whoever keeps a machine keeps its disks as they were.
+  public struct Saved: SavedState {
+    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+    public static let version = 1
+    var sectorCount: UInt64
+    var isReadOnly: Bool
+    var identifier: [UInt8]
+  }
+
+  private var saved: Saved {
+    Saved(sectorCount: image.sectorCount, isReadOnly: image.isReadOnly, identifier: identifier)
+  }
+
+  /// Whether a driver flushes comes with its features.
+  public func save() -> VirtioDeviceState { .block(saved) }
+
+  /// - Throws: `RestoreFailure` for another disk's.
+  public func restore(_ saved: VirtioDeviceState, features: VirtioFeatures?) throws(RestoreFailure) -> Bool {
+    guard case .block(let disk) = saved else { throw RestoreFailure("disk", "it is another device's") }
+    try restoring(
+      "disk", requires: disk == self.saved,
+      "it was of \(disk.sectorCount) sectors\(disk.isReadOnly ? ", read-only" : ""), and this is of \(image.sectorCount)"
+        + "\(image.isReadOnly ? ", read-only" : ""), or has another serial number")
+    if let features { start(features: features) }
+    return false
+  }
+}

@@ -231,7 +231,7 @@ public final class VirtioConsole: VirtioDevice, ConsoleInput {
 /// Input on its way to the guest, first in, first out.
 private struct InputBuffer: ~Copyable, @unchecked Sendable {
   // Unchecked: the storage is this value's alone.
-  private static let capacity = 4096
+  static let capacity = 4096
 
   private let storage = UnsafeMutableRawBufferPointer.allocate(byteCount: capacity, alignment: 1)
   private var start = 0
@@ -247,6 +247,11 @@ private struct InputBuffer: ~Copyable, @unchecked Sendable {
     return taken
   }
 
+  /// What it holds, first to last.
+  var list: [UInt8] { (0..<count).map { storage[(start + $0) % Self.capacity] } }
+
+  mutating func removeAll() { count = 0 }
+
   /// - Returns: how many bytes were moved.
   mutating func move(to buffers: inout BufferList) -> Int {
     var moved = 0
@@ -258,5 +263,61 @@ private struct InputBuffer: ~Copyable, @unchecked Sendable {
       moved += done
     }
     return moved
+  }
+}
+
+extension VirtioConsole {
+  /// What was typed and has not reached the guest, and how far the driver has come.
+  public struct Saved: SavedState {
+    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+    public static let version = 1
+
+    struct Answer: Codable, Sendable, Equatable {
+      var port: UInt32
+      var event: UInt16
+      var value: UInt16
+    }
+
+    var columns: UInt16
+    var rows: UInt16
+    var hasSize: Bool
+    var isOpen: Bool
+    var pending: [UInt8]
+    var answers: [Answer]
+  }
+
+  /// What the guest printed is the sink's, and what was not taken from the host stays there.
+  public func save() -> VirtioDeviceState {
+    let size = size.load(ordering: .acquiring)
+    return state.withLock { state in
+      .console(
+        Saved(
+          columns: UInt16(truncatingIfNeeded: size), rows: UInt16(truncatingIfNeeded: size >> 16), hasSize: hasSize,
+          isOpen: state.isOpen, pending: state.pending.list,
+          answers: state.answers.map { Saved.Answer(port: $0.port, event: $0.event, value: $0.value) }))
+    }
+  }
+
+  /// The size stays that of the terminal at hand.
+  /// - Throws: `RestoreFailure` for another device's, or more than it keeps.
+  public func restore(_ saved: VirtioDeviceState, features: VirtioFeatures?) throws(RestoreFailure) -> Bool {
+    guard case .console(let console) = saved else { throw RestoreFailure("console", "it is another device's") }
+    try restoring(
+      "console", requires: console.hasSize == hasSize, "only one of both has a size: there are two kinds of drivers")
+    try restoring(
+      "console",
+      requires: console.pending.count <= InputBuffer.capacity && console.answers.count <= Self.answerLimit,
+      "it has \(console.pending.count) bytes of input and \(console.answers.count) messages")
+    let current = size.load(ordering: .acquiring)
+    let differs = Self.encode(Size(columns: console.columns, rows: console.rows)) != current
+    let hook = state.withLock { state in
+      state.isOpen = console.isOpen
+      state.pending.removeAll()
+      _ = console.pending.withUnsafeBytes { state.pending.append($0) }
+      state.answers = console.answers.map { Control(port: $0.port, event: $0.event, value: $0.value) }
+      return state.takeRoomHook()
+    }
+    hook?()
+    return differs && hasSize
   }
 }

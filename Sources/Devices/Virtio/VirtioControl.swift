@@ -127,3 +127,81 @@ final class VirtioControl: Sendable {
     queues.indices.contains(index) && queues[index].isEnabled
   }
 }
+
+// MARK: Saved form
+
+extension VirtioControl {
+  struct Saved: Codable, Sendable, Equatable {
+    var deviceID: UInt32
+    var status: UInt8
+    var generation: UInt32
+    var fault: VirtioFault?
+    var driverFeatures: VirtioFeatures
+    var layouts: [SplitRing.Layout]
+    /// By queue; `nil` for one that is not in use.
+    var progress: [SplitRing.Progress?]
+    var device: VirtioDeviceState
+  }
+
+  /// With the worker held: between two requests.
+  func save() -> Saved {
+    settings.withLock { settings in
+      Saved(
+        deviceID: device.deviceID.rawValue, status: status, generation: host.generation.load(ordering: .acquiring),
+        fault: host.fault, driverFeatures: settings.driverFeatures, layouts: settings.layouts,
+        progress: queues.map(\.progress), device: device.save())
+    }
+  }
+
+  /// Waits for a request that is being handled, then goes on where the saved device was.
+  /// - Parameter adopt: what the transport does when all is right, before the device works again.
+  func restore(_ saved: Saved, adopt: () -> Void) throws(RestoreFailure) {
+    let subject = "virtio device"
+    try restoring(
+      subject, requires: saved.deviceID == device.deviceID.rawValue,
+      "it is of the type \(saved.deviceID), and the machine has a device of the type \(device.deviceID.rawValue)")
+    try restoring(
+      subject, requires: saved.layouts.count == queues.count && saved.progress.count == queues.count,
+      "it has \(saved.layouts.count) queues, not \(queues.count)")
+    let (featuresOK, driverOK) = (VirtioHost.Status.featuresOK, VirtioHost.Status.driverOK)
+    try restoring(
+      subject,
+      requires: saved.status & ~VirtioHost.Status.all == 0
+        && (saved.status & driverOK == 0 || saved.status & featuresOK != 0), "its status is \(saved.status)")
+    let accepted = saved.driverFeatures
+    try restoring(
+      subject,
+      requires: saved.status & featuresOK == 0
+        || accepted.contains(.version1) && offeredFeatures.isSuperset(of: accepted),
+      "its driver accepted features that it does not offer here")
+    var rings: [SplitRing?] = []
+    for (queue, (layout, progress)) in zip(queues, zip(saved.layouts, saved.progress)) {
+      guard let progress else {
+        rings.append(nil)
+        continue
+      }
+      do throws(VirtioFault) {
+        var ring = try SplitRing(layout, maximumSize: queue.maximumSize, features: accepted, memory: memory)
+        ring.progress = progress
+        rings.append(ring)
+      } catch {
+        throw RestoreFailure(subject, "queue \(queue.index) can't be where it is: \(error)")
+      }
+    }
+    let isReady = saved.status & driverOK != 0
+    try settings.withLock { settings throws(RestoreFailure) in
+      let changed = try device.restore(saved.device, features: isReady ? accepted : nil)
+      adopt()
+      for (queue, ring) in zip(queues, rings) {
+        queue.disable()
+        if let ring { queue.enable(ring) }
+      }
+      settings = Settings(driverFeatures: accepted, layouts: saved.layouts)
+      host.restore(status: saved.status, generation: saved.generation, fault: saved.fault)
+      if changed { host.configurationChanged() }
+    }
+    guard isReady else { return }
+    // Requests may wait of which the driver has told already.
+    if !usesWorker || worker.start() { host.wake() } else { host.fail(.noThread) }
+  }
+}

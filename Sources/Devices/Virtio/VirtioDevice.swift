@@ -29,4 +29,22 @@ public protocol VirtioDevice: AnyObject, Sendable {
   func reset()
   /// Handles what `queue` has, until it is empty. Called on the device's own thread, now and then for nothing.
   func process(_ queue: VirtioQueue)
+
+  /// What the type remembers beside what its transport does. Called while no request is being handled.
+  func save() -> VirtioDeviceState
+  /// Replaces that, and takes the place of `start` if there are features.
+  /// - Parameter features: what the driver has accepted, if it is ready.
+  /// - Returns: whether the configuration space is another one than the driver knows.
+  /// - Throws: `RestoreFailure` for another type's, or one that `save` could not have given; nothing has changed then.
+  func restore(_ saved: VirtioDeviceState, features: VirtioFeatures?) throws(RestoreFailure) -> Bool
+}
+
+/// What a device's type remembers, as a value.
+public enum VirtioDeviceState: Codable, Sendable, Equatable {
+  /// Nothing: the source of random numbers.
+  case entropy
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  case block(VirtioBlock.Saved)
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  case console(VirtioConsole.Saved)
 }

@@ -45,3 +45,14 @@ public final class VirtioEntropy: VirtioDevice {
     }
   }
 }
+
+extension VirtioEntropy {
+  /// There is nothing.
+  public func save() -> VirtioDeviceState { .entropy }
+
+  /// - Throws: `RestoreFailure` for another type's.
+  public func restore(_ saved: VirtioDeviceState, features: VirtioFeatures?) throws(RestoreFailure) -> Bool {
+    try restoring("entropy device", requires: saved == .entropy, "it is another device's")
+    return false
+  }
+}

@@ -1,7 +1,7 @@
 import VMM
 
 /// Why a device needs a reset: what its driver did wrong, in all cases but the last.
-public enum VirtioFault: Error, Sendable, Equatable {
+public enum VirtioFault: Error, Codable, Sendable, Equatable {
   /// The queue's size is zero, not a power of two, or above what was offered.
   case unusableSize(UInt64)
   /// A table is not wholly in guest memory, or not aligned as it must be.

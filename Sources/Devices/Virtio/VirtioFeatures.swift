@@ -1,5 +1,5 @@
 /// Feature bits that do not belong to one device type (virtio 1.2, chapter 6); the lower ones do.
-public struct VirtioFeatures: OptionSet, Sendable, Hashable {
+public struct VirtioFeatures: OptionSet, Codable, Sendable, Hashable {
   /// The 64 bits as they are offered and accepted.
   public let rawValue: UInt64
   /// Takes the bits.

@@ -21,6 +21,8 @@ public final class VirtioHost: Sendable {
     static let needsReset: UInt8 = 64
     /// What a driver may set.
     static let driverBits: UInt8 = 1 | 2 | 4 | 8 | 128
+    /// All that the device status can have.
+    static let all: UInt8 = driverBits | needsReset
   }
 
   let status = Atomic<UInt8>(0)
@@ -58,6 +60,13 @@ public final class VirtioHost: Sendable {
     guard before & Status.needsReset == 0 else { return }
     firstFault.withLock { $0 = fault }
     if before & Status.driverOK != 0 { notifier.notifyConfigurationChange() }
+  }
+
+  /// Replaces status and generation; tells nobody.
+  func restore(status: UInt8, generation: UInt32, fault: VirtioFault?) {
+    firstFault.withLock { $0 = fault }
+    self.generation.store(generation, ordering: .releasing)
+    self.status.store(status, ordering: .releasing)
   }
 
   func clear() {

@@ -191,6 +191,49 @@ public final class VirtioMMIO: MemoryDevice {
   }
 }
 
+extension VirtioMMIO: Restorable {
+  /// The registers, the queues, and what the device remembers.
+  public struct Saved: SavedState {
+    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+    public static let version = 1
+    var control: VirtioControl.Saved
+    var interruptReasons: UInt32
+    var deviceFeaturesSelect: UInt32
+    var driverFeaturesSelect: UInt32
+    var queueSelect: UInt32
+  }
+
+  /// Keeps the device from its queues; returns when the requests at hand are done, those of its other end included:
+  /// writing to a console waits for who reads it. To be followed by `release`.
+  public func hold() { control.worker.hold() }
+
+  /// Ends a `hold`.
+  public func release() { control.worker.release() }
+
+  /// Between `hold` and `release`, with the processors standing. Guest memory as it is at that time belongs to it.
+  public func save() -> Saved {
+    Saved(
+      control: control.save(), interruptReasons: interrupt.reasons.load(ordering: .acquiring),
+      deviceFeaturesSelect: deviceFeaturesSelect.load(ordering: .relaxed),
+      driverFeaturesSelect: driverFeaturesSelect.load(ordering: .relaxed),
+      queueSelect: queueSelect.load(ordering: .relaxed))
+  }
+
+  /// When guest memory is as it was; the device looks at its queues as soon as it is not held.
+  /// - Throws: `RestoreFailure` for another type's, queues that are not in memory, or registers that can't be.
+  public func restore(_ saved: Saved) throws(RestoreFailure) {
+    try restoring(
+      "virtio device", requires: saved.interruptReasons & ~(Interrupt.used | Interrupt.configuration) == 0,
+      "its interrupt has the reasons \(saved.interruptReasons)")
+    try control.restore(saved.control) {
+      interrupt.reasons.store(saved.interruptReasons, ordering: .releasing)
+      deviceFeaturesSelect.store(saved.deviceFeaturesSelect, ordering: .relaxed)
+      driverFeaturesSelect.store(saved.driverFeaturesSelect, ordering: .relaxed)
+      queueSelect.store(saved.queueSelect, ordering: .relaxed)
+    }
+  }
+}
+
 extension UInt64 {
   fileprivate mutating func setLow(_ value: UInt32) { self = self & 0xffff_ffff << 32 | UInt64(value) }
   fileprivate mutating func setHigh(_ value: UInt32) { self = self & 0xffff_ffff | UInt64(value) << 32 }

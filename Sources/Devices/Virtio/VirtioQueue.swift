@@ -44,6 +44,9 @@ public final class VirtioQueue: Sendable {
 
   func enable(_ ring: SplitRing) { state.withLock { $0.ring = ring } }
 
+  /// Where the device is in it, between two requests; `nil` if the queue is not in use.
+  var progress: SplitRing.Progress? { state.withLock { $0.ring?.progress } }
+
   /// Waits for a request that is being handled.
   func disable() { state.withLock { $0.ring = nil } }
 
