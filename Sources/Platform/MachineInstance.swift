@@ -36,14 +36,17 @@ final class MachineInstance: Sendable {
   let stopEvent: EventDescriptor
   /// Readable once the guest's command has ended, or can't be followed any more.
   let commandEvent: EventDescriptor
-  let loaded: LoadedGuest
-  private let virtioDevices: [VirtioMMIO]
-  private let panicPort = PVPanic()
-  private let milestonePort = MilestonePort()
+  /// What the boot loader has to say, a sentence each.
+  let notes: [String]
+  let machine: MachineConfiguration
+  let memory: GuestMemory
+  let partition: any Partition
+  let virtioDevices: [VirtioMMIO]
+  let standardPorts: StandardPorts
   /// When there was memory, and when the image was in it.
   private let setUpTimes: (memory: UInt64, image: UInt64)
-  private let consoleWatches: [ConsoleWatch]
-  private let serialPorts: [SerialPort16550]
+  let consoleWatches: [ConsoleWatch]
+  let serialPorts: [SerialPort16550]
 
   private struct Wishes {
     var stopCause: StopCause?
@@ -52,29 +55,22 @@ final class MachineInstance: Sendable {
 
   private let wishes = Mutex(Wishes())
 
-  /// Loads the image and makes the processors, paused.
-  init(_ configuration: VirtualMachineConfiguration, technique: any Technique) throws(MachineFailure) {
+  /// Loads the image, or restores a machine of the same configuration, and makes the processors, paused.
+  init(
+    _ configuration: VirtualMachineConfiguration, technique: any Technique, restoring saved: MachineSaved? = nil
+  ) throws(MachineFailure) {
     let machine = configuration.machine
-    let memory: GuestMemory
+    self.machine = machine
+    if let saved {
+      do throws(RestoreFailure) { try Self.check(saved, for: machine) } catch { throw .restore(error) }
+    }
     do throws(GuestMemoryFailure) {
       memory = try GuestMemory(size: machine.memorySize, isShareable: technique.sharesMemory)
     } catch { throw .memory(error) }
     let memoryTime = monotonicNanoseconds()
-    let tables = ACPITables(Self.description(configuration))
-    do throws(BootFailure) {
-      loaded = try Self.load(configuration.boot, tables, into: memory)
-    } catch { throw .boot(error) }
+    let loaded = saved == nil ? try Self.load(configuration, for: technique, into: memory) : nil
+    notes = loaded?.notes ?? []
     setUpTimes = (memoryTime, monotonicNanoseconds())
-    guard loaded.handover.kind == technique.handoverKind else {
-      let remedy: Sentence =
-        loaded.handover.kind == .xenDomain
-        ? "set \(Setting.technique) to paravirtual"
-        : "set \(Setting.technique) to hardware or rewriting, or give a Xen PV kernel"
-      throw .boot(
-        BootFailure(
-          configuration.boot.image.name,
-          .unsupported("is an image that the \(technique.name.rawValue) technique can't run", remedy: remedy)))
-    }
     let router = InterruptRouter()
     var claims: [Bus.PortClaim] = []
     var consoleWatches: [ConsoleWatch] = []
@@ -94,8 +90,8 @@ final class MachineInstance: Sendable {
       serialPorts.append(port)
       claims.append(.init("command channel", base: place.port, count: 8, device: port))
     }
-    claims += StandardPorts.claims(
-      configuration, memory: memory, router: router, panicPort: panicPort, milestonePort: milestonePort)
+    standardPorts = StandardPorts(configuration, memory: memory, router: router)
+    claims += standardPorts.claims
     let virtioConsole = configuration.virtioConsole.map { console in
       let watch = ConsoleWatch(console.output)
       consoleWatches.append(watch)
@@ -117,6 +113,7 @@ final class MachineInstance: Sendable {
     do throws(TechniqueFailure) {
       let bus = try Self.makeBus(claims, virtioClaims)
       let partition = try technique.makePartition(machine, memory: memory, bus: bus)
+      self.partition = partition
       router.connect(partition.interrupts)
       let ownConsole = consoleWatches.first.flatMap { partition.connectConsole($0) }
       console = ownConsole ?? deviceConsole
@@ -125,13 +122,21 @@ final class MachineInstance: Sendable {
           try device.bind(binding, at: VirtioPlaces.address(index))
         }
       }
-      let (loaded, endedEvent) = (loaded, endedEvent)
-      threads = ProcessorThreads(
-        partition: partition, count: machine.processorCount, handover: loaded.handover,
-        whenEnded: { endedEvent.signal() })
+      let endedEvent = endedEvent
+      let whenEnded: @Sendable () -> Void = { endedEvent.signal() }
+      if let loaded {
+        threads = ProcessorThreads(
+          partition: partition, count: machine.processorCount, handover: loaded.handover, whenEnded: whenEnded)
+      } else {
+        threads = ProcessorThreads(
+          partition: partition, restoring: saved?.processors ?? [], whenEnded: whenEnded)
+      }
     } catch { throw .technique(error) }
     let commandEvent = commandEvent
     configuration.command?.channel.whenOver { commandEvent.signal() }
+    if let saved {
+      do throws(RestoreFailure) { try restore(saved) } catch { throw .restore(error) }
+    }
     threads.start()
   }
 
@@ -182,12 +187,12 @@ final class MachineInstance: Sendable {
   /// The guest kernel's panic, if it said that it had one: by the port made for that, or on a console.
   var panic: KernelPanic? {
     let said = consoleWatches.lazy.compactMap(\.panic).first
-    return panicPort.events.contains(.panicked) ? said ?? KernelPanic() : said
+    return standardPorts.panicPort.events.contains(.panicked) ? said ?? KernelPanic() : said
   }
 
   /// The same, unless the guest went on for so long that it only quoted an old log.
   var lastingPanic: KernelPanic? {
-    panicPort.events.contains(.panicked) ? panic : consoleWatches.lazy.compactMap(\.lastingPanic).first
+    standardPorts.panicPort.events.contains(.panicked) ? panic : consoleWatches.lazy.compactMap(\.lastingPanic).first
   }
 
   /// When the kernel wrote the last line of a panic, on the host's CLOCK_MONOTONIC, if it wrote nothing since.
@@ -199,7 +204,7 @@ final class MachineInstance: Sendable {
       memory: setUpTimes.memory, image: setUpTimes.image, firstInstruction: firstInstruction,
       firstOutput: consoleWatches.compactMap(\.firstOutput).min(),
       firstInterruptDrivenOutput: serialPorts.compactMap(\.firstInterruptDrivenOutput).min(),
-      milestones: milestonePort.milestones)
+      milestones: standardPorts.milestonePort.milestones)
   }
 
   /// Devices that a hostile or broken driver made stop, a sentence each.
@@ -207,6 +212,28 @@ final class MachineInstance: Sendable {
     virtioDevices.enumerated().compactMap { index, device in
       device.fault.map { "virtio device \(index) was stopped because its driver broke the rules: \($0)" }
     }
+  }
+
+  /// Fills memory, and refuses what the technique can't begin with.
+  private static func load(
+    _ configuration: VirtualMachineConfiguration, for technique: any Technique, into memory: GuestMemory
+  ) throws(MachineFailure) -> LoadedGuest {
+    let tables = ACPITables(description(configuration))
+    let loaded: LoadedGuest
+    do throws(BootFailure) {
+      loaded = try load(configuration.boot, tables, into: memory)
+    } catch { throw .boot(error) }
+    guard loaded.handover.kind == technique.handoverKind else {
+      let remedy: Sentence =
+        loaded.handover.kind == .xenDomain
+        ? "set \(Setting.technique) to paravirtual"
+        : "set \(Setting.technique) to hardware or rewriting, or give a Xen PV kernel"
+      throw .boot(
+        BootFailure(
+          configuration.boot.image.name,
+          .unsupported("is an image that the \(technique.name.rawValue) technique can't run", remedy: remedy)))
+    }
+    return loaded
   }
 
   /// Puts the image and, in the place of a PC's firmware, the ACPI tables into memory. Flat images get no tables: they
@@ -290,6 +317,8 @@ public enum MachineFailure: Error, Sendable, CustomStringConvertible {
   case device(DeviceFailure)
   /// The technique can't make the machine.
   case technique(TechniqueFailure)
+  /// What was saved is no machine of this configuration.
+  case restore(RestoreFailure)
 
   /// One sentence.
   public var description: String { sentence.description }
@@ -301,6 +330,7 @@ public enum MachineFailure: Error, Sendable, CustomStringConvertible {
     case .boot(let failure): failure.sentence
     case .device(let failure): Sentence(failure.description)
     case .technique(let failure): failure.sentence
+    case .restore(let failure): Sentence(failure.description)
     }
   }
 }

@@ -2,20 +2,31 @@ import Devices
 import VMM
 
 /// The PC's devices that every machine has, at their ports.
-enum StandardPorts {
-  static func claims(
-    _ configuration: VirtualMachineConfiguration, memory: GuestMemory, router: InterruptRouter, panicPort: PVPanic,
-    milestonePort: MilestonePort
-  ) -> [Bus.PortClaim] {
-    let powerInterrupt = InterruptLine(PowerManagementPorts.conventionalInterrupt, router: router)
-    let keyboard = KeyboardController()
-    let reset = ResetControl()
+final class StandardPorts: Sendable {
+  let panicPort = PVPanic()
+  let milestonePort = MilestonePort()
+  private let keyboard = KeyboardController()
+  private let clock: CMOSClock
+  private let diagnosticPort = DiagnosticPort()
+  private let debugExit: DebugExit
+  private let exitCodeRegister = ExitCodeRegister()
+  private let power: PowerManagementPorts
+  private let powerTimer = PowerManagementTimer()
+  /// Port 0xcf9, reset control, lies within the eight configuration ports, which pass it on.
+  private let configurationPorts = PCIConfigurationPorts(resetControl: ResetControl())
+
+  init(_ configuration: VirtualMachineConfiguration, memory: GuestMemory, router: InterruptRouter) {
     let above = memory.regions.dropFirst().reduce(0) { $0 + $1.size }
-    let clock = CMOSClock(
+    clock = CMOSClock(
       memoryBelow4GiB: memory.regions[0].size, memoryAbove4GiB: above,
       interrupt: InterruptLine(CMOSClock.conventionalInterrupt, router: router))
-    let debugExit = DebugExit(encoding: configuration.usesQEMUExitCodes ? .qemu : .raw)
-    return [
+    debugExit = DebugExit(encoding: configuration.usesQEMUExitCodes ? .qemu : .raw)
+    power = PowerManagementPorts(
+      interrupt: InterruptLine(PowerManagementPorts.conventionalInterrupt, router: router))
+  }
+
+  var claims: [Bus.PortClaim] {
+    [
       .init(
         "keyboard controller, data", base: KeyboardController.conventionalDataPort,
         count: KeyboardController.portCount, device: keyboard.dataPort),
@@ -24,13 +35,12 @@ enum StandardPorts {
         count: KeyboardController.portCount, device: keyboard.commandPort),
       .init("clock", base: CMOSClock.conventionalPort, count: CMOSClock.portCount, device: clock),
       .init(
-        "POST codes", base: DiagnosticPort.conventionalPort, count: DiagnosticPort.portCount,
-        device: DiagnosticPort()),
+        "POST codes", base: DiagnosticPort.conventionalPort, count: DiagnosticPort.portCount, device: diagnosticPort),
       .init("debug exit", base: DebugExit.conventionalPort, count: DebugExit.portCount, device: debugExit),
       .init("pvpanic", base: PVPanic.conventionalPort, count: PVPanic.portCount, device: panicPort),
       .init(
         "exit-code register", base: ExitCodeRegister.conventionalPort, count: ExitCodeRegister.portCount,
-        device: ExitCodeRegister()),
+        device: exitCodeRegister),
       .init(
         "milestones", base: MilestonePort.conventionalPort, count: MilestonePort.portCount, device: milestonePort),
       .init(
@@ -38,14 +48,52 @@ enum StandardPorts {
         device: FirmwareCallPort()),
       .init(
         "power management", base: PowerManagementPorts.conventionalPort, count: PowerManagementPorts.portCount,
-        device: PowerManagementPorts(interrupt: powerInterrupt)),
+        device: power),
       .init(
         "power management timer", base: PowerManagementTimer.conventionalPort, count: PowerManagementTimer.portCount,
-        device: PowerManagementTimer()),
-      // Port 0xcf9, reset control, lies within the eight configuration ports, which pass it on.
+        device: powerTimer),
       .init(
         "PCI configuration", base: PCIConfigurationPorts.conventionalPort, count: PCIConfigurationPorts.portCount,
-        device: PCIConfigurationPorts(resetControl: reset)),
+        device: configurationPorts),
     ]
+  }
+}
+
+extension StandardPorts: Restorable {
+  /// Each of them.
+  struct Saved: Codable, Sendable, Equatable {
+    var panicPort: Versioned<PVPanic.Saved>
+    var milestonePort: Versioned<MilestonePort.Saved>
+    var keyboard: Versioned<KeyboardController.Saved>
+    var clock: Versioned<CMOSClock.Saved>
+    var diagnosticPort: Versioned<DiagnosticPort.Saved>
+    var debugExit: Versioned<DebugExit.Saved>
+    var exitCodeRegister: Versioned<ExitCodeRegister.Saved>
+    var power: Versioned<PowerManagementPorts.Saved>
+    var powerTimer: Versioned<PowerManagementTimer.Saved>
+    var configurationPorts: Versioned<PCIConfigurationPorts.Saved>
+  }
+
+  func save() -> Saved {
+    Saved(
+      panicPort: Versioned(panicPort.save()), milestonePort: Versioned(milestonePort.save()),
+      keyboard: Versioned(keyboard.save()), clock: Versioned(clock.save()),
+      diagnosticPort: Versioned(diagnosticPort.save()), debugExit: Versioned(debugExit.save()),
+      exitCodeRegister: Versioned(exitCodeRegister.save()), power: Versioned(power.save()),
+      powerTimer: Versioned(powerTimer.save()), configurationPorts: Versioned(configurationPorts.save()))
+  }
+
+  /// One that is refused leaves those before it restored: the machine is then no good.
+  func restore(_ saved: Saved) throws(RestoreFailure) {
+    try panicPort.restore(saved.panicPort.state)
+    try milestonePort.restore(saved.milestonePort.state)
+    try keyboard.restore(saved.keyboard.state)
+    try clock.restore(saved.clock.state)
+    try diagnosticPort.restore(saved.diagnosticPort.state)
+    try debugExit.restore(saved.debugExit.state)
+    try exitCodeRegister.restore(saved.exitCodeRegister.state)
+    try power.restore(saved.power.state)
+    try powerTimer.restore(saved.powerTimer.state)
+    try configurationPorts.restore(saved.configurationPorts.state)
   }
 }

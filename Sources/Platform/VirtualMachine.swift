@@ -38,12 +38,28 @@ public final class VirtualMachine: Sendable {
 
   private let configuration: VirtualMachineConfiguration
   private let technique: any Technique
+  private let saved: MachineSaved?
   private let life = Mutex(Life())
 
   /// Validates nothing and touches nothing yet: see `VirtualMachineConfiguration.validate(for:)`.
-  public init(_ configuration: VirtualMachineConfiguration, technique: any Technique) {
+  /// - Parameter saved: where it goes on instead of booting the image; of a machine of the same configuration, but for
+  ///   what is at its devices' other ends.
+  public init(
+    _ configuration: VirtualMachineConfiguration, technique: any Technique, restoring saved: MachineSaved? = nil
+  ) {
     self.configuration = configuration
     self.technique = technique
+    self.saved = saved
+  }
+
+  /// The machine as a value, while it is paused: it may go on afterwards.
+  /// - Throws: `RestoreFailure` when a machine under this technique can't be saved; `TechniqueFailure` when it is not paused
+  ///   or the host refuses.
+  public func save() throws -> MachineSaved {
+    guard let instance = life.withLock({ $0.state == .paused ? $0.instance : nil }) else {
+      throw TechniqueFailure(call: "saving the machine", reason: "it is not paused", remedy: "pause it first")
+    }
+    return try instance.save()
   }
 
   /// The current state.
@@ -86,18 +102,21 @@ public final class VirtualMachine: Sendable {
     var counters = Counters()
     var details: [String: UInt64] = [:]
     var timeline: Timeline?
+    // After a reset the image boots.
+    var isFirst = true
     let deadline = options.timeLimit.map { monotonicNanoseconds() + $0 }
     while true {
       let began = monotonicNanoseconds()
       let instance: MachineInstance
       let loop: HostLoop
       do throws(MachineFailure) {
-        instance = try MachineInstance(configuration, technique: technique)
+        instance = try MachineInstance(configuration, technique: technique, restoring: isFirst ? saved : nil)
         loop = try HostLoop(instance, configuration: configuration, options: options, deadline: deadline)
       } catch {
         end(.failed(TechniqueFailure(call: "machine set-up", reason: error.description)))
         throw error
       }
+      isFirst = false
       let started = monotonicNanoseconds()
       times.setUp += started - began
       if times.firstInstruction == 0 { times.firstInstruction = started }
@@ -122,7 +141,7 @@ public final class VirtualMachine: Sendable {
       end(outcome)
       return RunResult(
         outcome: outcome, counters: counters, details: details, times: times, timeline: timeline ?? Timeline(),
-        notes: instance.loaded.notes + instance.deviceFaults)
+        notes: instance.notes + instance.deviceFaults)
     }
   }
 

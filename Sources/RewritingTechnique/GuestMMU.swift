@@ -114,7 +114,12 @@ final class GuestMMU {
   /// - Throws: #GP when a present entry has reserved bits.
   func loadPointerTable(from root: UInt64) throws(GuestException) {
     let base = root & 0xffff_ffe0
-    let entries = (read64(base), read64(base + 8), read64(base + 16), read64(base + 24))
+    try setPointerTable((read64(base), read64(base + 8), read64(base + 16), read64(base + 24)))
+  }
+
+  /// Puts entries in the processor that are not, or no longer, those in memory.
+  /// - Throws: #GP when a present one has reserved bits.
+  func setPointerTable(_ entries: (UInt64, UInt64, UInt64, UInt64)) throws(GuestException) {
     for entry in [entries.0, entries.1, entries.2, entries.3]
     where entry & Bit.present != 0 && entry & (0xfff0_0000_0000_01e6 | Bit.beyondPhysical) != 0 {
       throw GuestException.general

@@ -21,7 +21,7 @@ enum ExtendedControl {
 
 extension RewritingProcessor {
   /// What XCR0 may enable.
-  private var supportedComponents: UInt64 {
+  var supportedComponents: UInt64 {
     let table = partition.identification
     guard table.has(.xsave) else { return 1 }
     return table.has(.avx) ? 7 : 3

@@ -60,14 +60,18 @@ extension RewritingProcessor {
       pendingEvents.nonMaskableBlocked = true
       return deliverEvent(2, isSoftware: false)
     case .initialize: initialize()
-    case .startup(let vector):
-      system.cs = .real(UInt16(vector) << 8)
-      system.cs.attributes = 0x9b
-      rip = 0
-      activity = .running
-      modeChanged()
+    case .startup(let vector): begin(at: vector)
     }
     return nil
+  }
+
+  /// What a start-up message does (AMD64 APM vol. 2, 14.1.3 and 16.5).
+  func begin(at vector: UInt8) {
+    system.cs = .real(UInt16(vector) << 8)
+    system.cs.attributes = 0x9b
+    rip = 0
+    activity = .running
+    modeChanged()
   }
 
   /// The state after INIT (AMD64 APM vol. 2, 14.1.3): vectors, MSRs and the time stamp stay as they are.
@@ -142,6 +146,6 @@ extension RewritingProcessor {
   func restoreLocal(base: UInt64, taskPriority: UInt64) {
     interrupts.restoreBase(base)
     localPageChanged()
-    interrupts.taskPriority = UInt8(truncatingIfNeeded: taskPriority & 15)
+    interrupts.restoreTaskPriority(UInt8(truncatingIfNeeded: taskPriority & 15))
   }
 }

@@ -67,6 +67,7 @@ extension RewritingProcessor {
     state.system = system
     state.system.apicBase = interrupts.base
     state.system.cr8 = UInt64(interrupts.taskPriority)
+    state.system.pointerTable = pointerTable
     state.debug = debug
     state.modelSpecific = modelSpecific.map { ModelSpecificRegister(index: $0.key, value: $0.value) }
       .sorted { $0.index < $1.index }
@@ -78,11 +79,13 @@ extension RewritingProcessor {
     state.events = pendingEvents
     state.events.stiShadow = shadow == .interrupts
     state.events.movSSShadow = shadow == .everything
+    state.events.heldBreakpoints = shadow == .everything ? UInt8(truncatingIfNeeded: accessHits & 15) : 0
     state.modelSpecific += branchRecord.registers
     return state
   }
 
   func writeState(_ state: MachineState) throws(TechniqueFailure) {
+    try checkState(state)
     let values = state.general
     let general = block.general
     let ordered = [
@@ -92,6 +95,7 @@ extension RewritingProcessor {
     for (number, value) in ordered.enumerated() { general[number] = value }
     rip = values.rip
     system = state.system
+    system.pointerTable = []
     cpl = UInt8(truncatingIfNeeded: system.ss.attributes >> 5 & 3)
     if system.cr0 & 1 == 0 { cpl = 0 }
     rflags = values.rflags
@@ -111,17 +115,14 @@ extension RewritingProcessor {
     setExtendedArea(state.extended.area)
     restoreLocal(base: state.system.apicBase, taskPriority: state.system.cr8)
     activity = state.activity
+    if case .startupReceived(let vector) = activity { begin(at: vector) }
     pendingEvents = state.events
     shadow = state.events.movSSShadow ? .everything : state.events.stiShadow ? .interrupts : .none
+    accessHits = UInt64(state.events.heldBreakpoints)
     publishSystemCalls()
     controlChanged()
-    if system.cr4 & 0x20 != 0, system.cr0 >> 31 != 0, system.efer & 0x400 == 0 {
-      do throws(GuestException) {
-        try mmu.loadPointerTable(from: system.cr3)
-      } catch {
-        throw TechniqueFailure(call: "writeState", reason: "CR3 points to PAE entries with reserved bits")
-      }
-    }
+    try restorePointerTable(state.system.pointerTable)
+    resumeClock()
     flushTranslations()
   }
 

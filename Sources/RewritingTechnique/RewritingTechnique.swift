@@ -12,6 +12,7 @@
 import CWorldSwitch
 import Devices
 import Glibc
+import Synchronization
 import VMM
 
 /// Runs guests by translating their code.
@@ -89,6 +90,9 @@ public struct RewritingTechnique: Technique {
     }
   }
 
+  /// Chips and clock.
+  public var savedPartition: (any SavedState.Type)? { RewritingPartition.Saved.self }
+
   /// - Throws: `TechniqueFailure` naming the host call.
   public func makePartition(
     _ configuration: MachineConfiguration, memory: GuestMemory, bus: Bus
@@ -121,14 +125,18 @@ final class RewritingPartition: Partition {
   let clock: any ChipsetClock
   let chipset: Chipset
   /// When the clock in guest memory was zero.
-  let startTime: UInt64
+  var startTime: UInt64 {
+    get { startNanoseconds.load(ordering: .relaxed) }
+    set { startNanoseconds.store(newValue, ordering: .relaxed) }
+  }
+  private let startNanoseconds: Atomic<UInt64>
 
   init(memory: GuestMemory, bus: Bus, identification: CPUIDTable, trace: CodeTrace?) throws(TechniqueFailure) {
     self.memory = memory
     self.identification = identification
     self.trace = trace
     clock = HostChipsetClock()
-    startTime = clock.nanoseconds
+    startNanoseconds = Atomic(clock.nanoseconds)
     chipset = Chipset(processorCount: 1, clock: clock)
     do throws(BusConflict) {
       self.bus = try bus.adding(ports: chipset.portClaims, memory: chipset.memoryClaims)

@@ -58,7 +58,7 @@ struct RunSession {
       case .boot(let failure): throw failure
       case .device(let failure):
         throw Refusal(status: failure.isShortage ? .failed : .notLoaded, message: failure.description)
-      case .memory, .technique: throw Refusal(status: .failed, sentence: error.sentence)
+      case .memory, .technique, .restore: throw Refusal(status: .failed, sentence: error.sentence)
       }
     }
     terminal?.restore()

@@ -1,0 +1,174 @@
+import Boot
+import Devices
+import EmbeddedGuests
+import Foundation
+import Glibc
+import Platform
+import RewritingTechnique
+import Synchronization
+import Testing
+import VMM
+
+/// Runs a guest of ours, breaks it off, and goes on in a new machine, as often as asked.
+private final class BrokenRun: Sendable {
+  private let image: BootImage
+  private let commandLine: String
+  private let technique = RewritingTechnique()
+  let sink = MemorySink()
+
+  init(_ guest: String, _ commandLine: String = "") throws {
+    let guest = try #require(EmbeddedGuest.named(guest))
+    image = try BootImage(name: guest.name, bytes: guest.bytes)
+    self.commandLine = commandLine
+  }
+
+  func machine(restoring saved: MachineSaved? = nil, change: (inout VirtualMachineConfiguration) -> Void = { _ in })
+    -> VirtualMachine
+  {
+    var request = BootRequest(image: image)
+    request.commandLine = commandLine
+    var configuration = VirtualMachineConfiguration(boot: request)
+    configuration.machine.memorySize = 64 << 20
+    configuration.serialPorts = [SerialPortConfiguration(output: sink)]
+    change(&configuration)
+    return VirtualMachine(configuration, technique: technique, restoring: saved)
+  }
+
+  /// Runs `machine` until it has printed so many bytes in all and so many microseconds have passed, saves it and ends it.
+  /// `nil` if the guest has ended before.
+  func save(_ machine: VirtualMachine, printed: Int, microseconds: UInt32) async throws -> MachineSaved? {
+    async let result = machine.run(Self.options)
+    while true {
+      switch machine.state {
+      case .created: usleep(200)
+      case .ended:
+        _ = try await result
+        return nil
+      default:
+        if sink.bytes.count < printed {
+          usleep(50)
+        } else {
+          usleep(microseconds)
+          machine.pause()
+          guard machine.state == .paused, let saved = try? machine.save() else { continue }
+          machine.stop()
+          _ = try await result
+          return saved
+        }
+      }
+    }
+  }
+
+  static var options: RunOptions {
+    var options = RunOptions()
+    options.timeLimit = 120_000_000_000
+    return options
+  }
+
+  var output: String { sink.text.replacing("\r\n", with: "\n") }
+}
+
+@Suite("A machine saved in the middle of its run", .serialized)
+struct SavedMachineTests {
+  /// What the guest prints and how it ends without a break.
+  private func whole(_ guest: String, _ commandLine: String) async throws -> (output: String, outcome: Outcome) {
+    let run = try BrokenRun(guest, commandLine)
+    let outcome = try await run.machine().run(BrokenRun.options).outcome
+    return (run.output, outcome)
+  }
+
+  @Test(
+    "goes on in a new machine as if nothing had been",
+    arguments: [
+      ("hello", "one two three"), ("compute", ""), ("ring3", ""), ("ring3", "syscall"), ("privileged", "common"),
+      ("hello-real", ""), ("hello-protected", ""),
+    ])
+  func goesOn(guest: String, commandLine: String) async throws {
+    let expected = try await whole(guest, commandLine)
+    let length = expected.output.utf8.count
+    var breaks = 0
+    for seed: UInt64 in 1...4 {
+      let run = try BrokenRun(guest, commandLine)
+      var machine = run.machine()
+      var random = seed &* 0x9e37_79b9_7f4a_7c15
+      for part in 1...4 {
+        random = (random ^ random >> 29) &* 0xbf58_476d_1ce4_e5b9
+        let printed = Int(random >> 33) % max(length * part / 4, 1)
+        let saved = try await run.save(machine, printed: printed, microseconds: UInt32(random >> 20 & 2047))
+        guard let saved else { break }
+        breaks += 1
+        machine = run.machine(restoring: saved)
+      }
+      if case .ended = machine.state {
+        #expect(machine.state == .ended(expected.outcome))
+      } else {
+        #expect(try await machine.run(BrokenRun.options).outcome == expected.outcome)
+      }
+      #expect(run.output == expected.output, "seed \(seed)")
+    }
+    #expect(breaks > 0 || length < 200)
+  }
+
+  @Test("goes on itself when it has been saved, and its clone does as well")
+  func clone() async throws {
+    let expected = try await whole("ring3", "")
+    let run = try BrokenRun("ring3")
+    let machine = run.machine()
+    async let result = machine.run(BrokenRun.options)
+    while run.sink.bytes.count < 300 { usleep(100) }
+    machine.pause()
+    let saved = try machine.save()
+    let before = run.sink.bytes
+    machine.resume()
+    #expect(try await result.outcome == expected.outcome)
+    #expect(run.output == expected.output)
+    for _ in 0..<2 {
+      let other = try BrokenRun("ring3")
+      before.withUnsafeBytes { other.sink.write($0) }
+      #expect(try await other.machine(restoring: saved).run(BrokenRun.options).outcome == expected.outcome)
+      #expect(other.output == expected.output)
+    }
+  }
+
+  @Test("is the same after a way through a format outside of this process")
+  func throughJSON() async throws {
+    let expected = try await whole("ring3", "")
+    let run = try BrokenRun("ring3")
+    let saved = try #require(try await run.save(run.machine(), printed: 200, microseconds: 500))
+    let decoder = JSONDecoder()
+    MachineSaved.provide(RewritingTechnique(), to: &decoder.userInfo)
+    let copy = try decoder.decode(Versioned<MachineSaved>.self, from: JSONEncoder().encode(Versioned(saved))).state
+    #expect(copy == saved)
+    #expect(try await run.machine(restoring: copy).run(BrokenRun.options).outcome == expected.outcome)
+    #expect(run.output == expected.output)
+  }
+
+  @Test("is refused by a machine of another configuration, with a sentence")
+  func otherConfiguration() async throws {
+    let run = try BrokenRun("ring3")
+    let saved = try #require(try await run.save(run.machine(), printed: 200, microseconds: 0))
+    let changes: [(inout VirtualMachineConfiguration) -> Void] = [
+      { $0.machine.memorySize = 32 << 20 }, { $0.machine.processorModel = .x86_64v2 },
+      { $0.serialPorts.append(SerialPortConfiguration(output: MemorySink())) }, { $0.hasEntropyDevice = false },
+    ]
+    for change in changes {
+      do {
+        _ = try await run.machine(restoring: saved, change: change).run(BrokenRun.options)
+        Issue.record("it was taken")
+      } catch {
+        #expect(error.description.contains("can't be restored"))
+      }
+    }
+  }
+
+  @Test("can't be saved while it runs")
+  func running() async throws {
+    let run = try BrokenRun("crash", "loop")
+    let machine = run.machine()
+    async let result = machine.run(BrokenRun.options)
+    while machine.state != .running { usleep(100) }
+    #expect(throws: TechniqueFailure.self) { try machine.save() }
+    machine.stop()
+    _ = try await result
+  }
+}
