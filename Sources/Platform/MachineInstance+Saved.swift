@@ -11,12 +11,12 @@ extension MachineInstance {
   }
 
   /// All of it, while the processors stand by their owner's wish. Devices with threads are held meanwhile.
-  /// - Throws: `RestoreFailure` when the technique's partition can't be saved, or `TechniqueFailure` when the processors
-  ///   don't stand or the host refuses to tell their state.
-  func save() throws -> MachineSaved {
-    guard let partition = partition.restorable else {
-      throw RestoreFailure("machine", "machines under this technique can't be saved")
-    }
+  /// - Throws: `TechniqueFailure` when the technique's partition can't be saved, the guest runs a command for the host, the
+  ///   processors don't stand, or the host refuses to tell their state.
+  func save() throws(TechniqueFailure) -> MachineSaved {
+    func refusal(_ reason: String) -> TechniqueFailure { TechniqueFailure(call: "saving the machine", reason: reason) }
+    guard let partition = partition.restorable else { throw refusal("machines under this technique can't be saved") }
+    guard !runsCommand else { throw refusal(Self.commandReason) }
     for device in virtioDevices { device.hold() }
     defer { for device in virtioDevices { device.release() } }
     // The partition behind the processors: its clock must not be behind what a processor has read.
@@ -30,9 +30,15 @@ extension MachineInstance {
       devices: devices)
   }
 
+  /// The command's streams belong to the process that gave the order.
+  private static let commandReason = "a command's input and output are half in the process that ordered it"
+
   /// Whether a saved machine can be one of this configuration, as far as can be said without a machine.
-  static func check(_ saved: MachineSaved, for machine: MachineConfiguration) throws(RestoreFailure) {
-    let (own, other) = (kind(of: machine), saved.kind)
+  static func check(
+    _ saved: MachineSaved, for configuration: VirtualMachineConfiguration
+  ) throws(RestoreFailure) {
+    try restoring("machine", requires: configuration.command == nil, commandReason)
+    let (own, other) = (kind(of: configuration.machine), saved.kind)
     try restoring(
       "machine", requires: own == other,
       "it has \(other.processorCount) processors \(other.processorModel) and \(other.memorySize) bytes of memory, and the "

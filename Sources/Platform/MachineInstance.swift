@@ -47,6 +47,8 @@ final class MachineInstance: Sendable {
   private let setUpTimes: (memory: UInt64, image: UInt64)
   let consoleWatches: [ConsoleWatch]
   let serialPorts: [SerialPort16550]
+  /// Whether the guest runs a command whose streams the host has.
+  let runsCommand: Bool
 
   private struct Wishes {
     var stopCause: StopCause?
@@ -61,8 +63,9 @@ final class MachineInstance: Sendable {
   ) throws(MachineFailure) {
     let machine = configuration.machine
     self.machine = machine
+    runsCommand = configuration.command != nil
     if let saved {
-      do throws(RestoreFailure) { try Self.check(saved, for: machine) } catch { throw .restore(error) }
+      do throws(RestoreFailure) { try Self.check(saved, for: configuration) } catch { throw .restore(error) }
     }
     do throws(GuestMemoryFailure) {
       memory = try GuestMemory(size: machine.memorySize, isShareable: technique.sharesMemory)

@@ -53,9 +53,9 @@ public final class VirtualMachine: Sendable {
   }
 
   /// The machine as a value, while it is paused: it may go on afterwards.
-  /// - Throws: `RestoreFailure` when a machine under this technique can't be saved; `TechniqueFailure` when it is not paused
-  ///   or the host refuses.
-  public func save() throws -> MachineSaved {
+  /// - Throws: `TechniqueFailure` when a machine under this technique can't be saved, its guest runs a command for the
+  ///   host, it is not paused, or the host refuses.
+  public func save() throws(TechniqueFailure) -> MachineSaved {
     guard let instance = life.withLock({ $0.state == .paused ? $0.instance : nil }) else {
       throw TechniqueFailure(call: "saving the machine", reason: "it is not paused", remedy: "pause it first")
     }

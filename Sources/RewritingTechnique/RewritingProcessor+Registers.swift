@@ -100,6 +100,8 @@ extension RewritingProcessor {
     if system.cr0 & 1 == 0 { cpl = 0 }
     rflags = values.rflags
     debug = state.debug
+    modelSpecific = [:]
+    branchRecord = BranchRecord()
     for register in state.modelSpecific {
       if register.index == 0x10 {
         timestampOffset = register.value &- cws_timestamp()

@@ -3,6 +3,7 @@
 
 import Devices
 import VMM
+import X86
 
 extension RewritingProcessor {
   /// Whether the engine gives all of the state; nothing has changed yet.
@@ -16,16 +17,28 @@ extension RewritingProcessor {
       "XCR0 is \(hexadecimal(components)), and the processor model has \(hexadecimal(supportedComponents))")
     try require(state.debug.addresses.count == 4, "there are \(state.debug.addresses.count) breakpoints, not 4")
     for register in state.modelSpecific {
-      let isPossible =
-        switch register.index {
-        case ModelSpecific.kernelGSBase, ModelSpecific.longTarget, ModelSpecific.compatibilityTarget:
-          GuestMMU.isCanonical(register.value)
-        case ModelSpecific.flagMask, ModelSpecific.timestampAuxiliary: register.value >> 32 == 0
-        default: true
-        }
       try require(
-        isPossible,
-        "the model-specific register \(hexadecimal(UInt64(register.index))) is \(hexadecimal(register.value))")
+        Self.canHold(register),
+        "the model-specific register \(hexadecimal(UInt64(register.index))) can't be \(hexadecimal(register.value))")
+    }
+  }
+
+  /// Whether there is such a register, and it can have this value.
+  private static func canHold(_ register: ModelSpecificRegister) -> Bool {
+    switch register.index {
+    case ModelSpecific.kernelGSBase, ModelSpecific.longTarget, ModelSpecific.compatibilityTarget:
+      LinearAddress.isCanonical(register.value)
+    case ModelSpecific.flagMask, ModelSpecific.timestampAuxiliary: register.value >> 32 == 0
+    case ModelSpecific.timestamp, ModelSpecific.star, ModelSpecific.systemEnter, ModelSpecific.pageAttributes,
+      ModelSpecific.defaultMemoryType, ModelSpecific.variableRanges, ClockRegister.wallClock, ClockRegister.systemTime:
+      true
+    case let index where BranchRecord.contains(index) || ModelSpecific.isFixedRange(index): true
+    case let index:
+      if case .kept(let initial, let writable)? = FamilyRegister.behaviour(of: index) {
+        (register.value ^ initial) & ~writable == 0
+      } else {
+        false
+      }
     }
   }
 

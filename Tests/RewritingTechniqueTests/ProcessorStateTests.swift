@@ -1,0 +1,67 @@
+import Testing
+import VMM
+
+@testable import RewritingTechnique
+
+@Suite("a processor's state as a value")
+struct ProcessorStateTests {
+  private func makeProcessor() throws -> RewritingProcessor {
+    let memory = try GuestMemory(size: 4 << 20)
+    var configuration = MachineConfiguration()
+    configuration.memorySize = memory.size
+    let partition = try RewritingTechnique().makePartition(configuration, memory: memory, bus: try Bus(ports: []))
+    return try #require(try partition.makeProcessor(index: 0) as? RewritingProcessor)
+  }
+
+  /// All of it but the clock, which goes on.
+  private func state(of processor: RewritingProcessor) throws -> MachineState {
+    var state = try processor.readState()
+    state[modelSpecific: ModelSpecific.timestamp] = nil
+    return state
+  }
+
+  @Test("the family's registers, machine check banks, branch records and single-step flags are in it")
+  func carried() throws {
+    let first = try makeProcessor()
+    let bank = FamilyRegister.banks.lowerBound
+    for (index, value) in [
+      (FamilyRegister.hardwareConfiguration, FamilyRegister.writableBankStatus), (bank, .max), (bank + 1, 0x1234),
+      (FamilyRegister.decoderConfiguration, 0x12), (FamilyRegister.machineCheckStatus, 4),
+      (FamilyRegister.machineCheckMasks, 1), (BranchRecord.control, 3), (ModelSpecific.variableRanges.lowerBound, 6),
+      (ModelSpecific.star, 0x23_0010_0000_0000), (ModelSpecific.timestampAuxiliary, 7),
+    ] as [(UInt32, UInt64)] {
+      try first.writeModelSpecific(index, value)
+    }
+    first.noteBranch(from: 0x1000, to: 0x2000)
+    first.rflags |= RewritingProcessor.trapFlag | RewritingProcessor.resumeFlag
+    (first.shadow, first.accessHits) = (.everything, 5)
+    let saved = try state(of: first)
+    let second = try makeProcessor()
+    // What was there before goes.
+    try second.writeModelSpecific(FamilyRegister.banks.lowerBound + 5, 0)
+    try second.writeModelSpecific(FamilyRegister.banks.lowerBound + 4, 9)
+    try second.writeState(saved)
+    #expect(try state(of: second) == saved)
+    #expect(try second.readModelSpecific(bank + 1) == 0x1234)
+    #expect(try second.readModelSpecific(bank + 4) == 0)
+    #expect(second.branchRecord.stepsBranches && second.branchRecord.read(0x1dc) == 0x2000)
+    #expect(second.accessHits == 5 && second.rflags & 0x1_0100 == 0x1_0100)
+  }
+
+  @Test(
+    "registers that are not there, or can't have such a value, are refused before anything changes",
+    arguments: [
+      (0x1234_5678, 0), (FamilyRegister.topOfMemory, 0), (FamilyRegister.hardwareConfiguration, .max),
+      (FamilyRegister.machineCheckStatus, 8), (ModelSpecific.longTarget, 1 << 60), (ModelSpecific.flagMask, 1 << 32),
+      (ModelSpecific.efer, 0xd00),
+    ] as [(UInt32, UInt64)])
+  func refused(index: UInt32, value: UInt64) throws {
+    let processor = try makeProcessor()
+    let before = try state(of: processor)
+    var wrong = before
+    wrong.general.rax = 77
+    wrong[modelSpecific: index] = value
+    #expect(throws: TechniqueFailure.self) { try processor.writeState(wrong) }
+    #expect(try state(of: processor) == before)
+  }
+}
