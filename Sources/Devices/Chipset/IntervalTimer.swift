@@ -2,7 +2,8 @@
 // once and is only there to be read.
 //
 // As in the other chips, nothing counts: a counter knows when its count was loaded, and computes the rest. A count that is
-// written begins at once, in the periodic modes too, where the real chip waits for the end of the period.
+// written begins at once, in the periodic modes too, where the real chip waits for the end of the period. In the modes that
+// begin with the gate it stands still until then.
 //
 // Source: Intel 8254 data sheet.
 
@@ -28,9 +29,10 @@ struct IntervalCounter {
   private var latched: UInt16?
   private var latchedStatus: UInt8?
   private(set) var gate: Bool
-  /// When the count was loaded, in nanoseconds.
+  /// Since when it counts, in nanoseconds, and how far it had come by then, in billionths of a tick.
   private var start: UInt64 = 0
-  /// Ticks counted when the gate closed.
+  private var progress: UInt64 = 0
+  /// Ticks counted when the gate closed, or 0 before the first one that opens.
   private var frozen: UInt64?
   /// A one-shot mode has had its event, or none is under way.
   private var isDone = true
@@ -53,13 +55,18 @@ struct IntervalCounter {
   }
 
   private func ticks(_ now: UInt64) -> UInt64 {
-    if let frozen { return frozen }
-    return now > start ? Self.ticks(inNanoseconds: now &- start) : 0
+    frozen ?? progress(now).ticks
   }
 
-  private static func ticks(inNanoseconds nanoseconds: UInt64) -> UInt64 {
-    let product = nanoseconds.multipliedFullWidth(by: frequency)
-    return (1_000_000_000 as UInt64).dividingFullWidth((product.high % 1_000_000_000, product.low)).quotient
+  private static let billion: UInt64 = 1_000_000_000
+
+  /// Whole ticks, and billionths of one.
+  private func progress(_ now: UInt64) -> (ticks: UInt64, rest: UInt64) {
+    let product = (now > start ? now &- start : 0).multipliedFullWidth(by: Self.frequency)
+    let (low, carry) = product.low.addingReportingOverflow(progress)
+    let high = product.high &+ (carry ? 1 : 0)
+    let result = Self.billion.dividingFullWidth((high % Self.billion, low))
+    return (result.quotient, result.remainder)
   }
 
   // MARK: Output
@@ -112,7 +119,8 @@ struct IntervalCounter {
     guard hasCount, frozen == nil else { return nil }
     if isPeriodic { return gate ? nextPeriod : nil }
     guard !isDone else { return nil }
-    return start &+ Self.nanoseconds(mode >= 4 ? count + 1 : count)
+    let end = (mode >= 4 ? count + 1 : count) &* Self.billion
+    return start &+ (end > progress ? (end &- progress &+ Self.frequency &- 1) / Self.frequency : 0)
   }
 
   // MARK: Registers
@@ -124,7 +132,7 @@ struct IntervalCounter {
     // 6 and 7 are 2 and 3.
     if mode > 5 { mode &= 3 }
     isDecimal = value & 1 != 0
-    (hasCount, isDone, frozen) = (false, true, nil)
+    (hasCount, isDone, frozen) = (false, true, 0)
     (lowByte, latched, latchedStatus, readsHigh) = (nil, nil, nil, false)
   }
 
@@ -162,7 +170,7 @@ struct IntervalCounter {
   }
 
   private mutating func begin(_ now: UInt64) {
-    start = now
+    (start, progress) = (now, 0)
     isDone = false
     frozen = gate || mode == 1 || mode == 5 ? nil : 0
     nextPeriod = now &+ Self.nanoseconds(count)
@@ -175,8 +183,8 @@ struct IntervalCounter {
     guard hasCount else { return }
     switch mode {
     case 0, 4:
-      frozen = isOpen ? nil : ticks
-      if isOpen { start = now &- Self.nanoseconds(ticks) }
+      frozen = isOpen ? nil : withoutRounds(ticks)
+      if isOpen { (start, progress) = (now, ticks &* Self.billion) }
     case 2, 3:
       if isOpen { begin(now) } else { frozen = 0 }
     default:
@@ -251,8 +259,8 @@ extension IntervalCounter {
     var latched: UInt16?
     var latchedStatus: UInt8?
     var gate: Bool
-    /// Nanoseconds since the count was loaded.
-    var age: UInt64
+    /// Billionths of a tick since the count was loaded.
+    var progress: UInt64
     var frozen: UInt64?
     var isDone: Bool
     /// Nanoseconds until a periodic mode's next event; negative if nobody has noticed it yet.
@@ -262,8 +270,8 @@ extension IntervalCounter {
   func save(now: UInt64) -> Saved {
     Saved(
       mode: mode, access: access.rawValue, isDecimal: isDecimal, reload: reload, hasCount: hasCount, lowByte: lowByte,
-      readsHigh: readsHigh, latched: latched, latchedStatus: latchedStatus, gate: gate, age: age(now),
-      frozen: frozen.map { withoutRounds($0) }, isDone: isDone,
+      readsHigh: readsHigh, latched: latched, latchedStatus: latchedStatus, gate: gate,
+      progress: savedProgress(now), frozen: frozen.map { withoutRounds($0) }, isDone: isDone,
       untilNextPeriod: untilNextPeriod(now))
   }
 
@@ -273,25 +281,22 @@ extension IntervalCounter {
     return nextPeriod > now ? Int64(clamping: nextPeriod &- now) : -Int64(clamping: (now &- nextPeriod) % period)
   }
 
-  /// As few ticks as make the same count and output.
+  /// As few ticks as make the same count and output, even with another count, which may come without a new beginning.
   private func withoutRounds(_ ticks: UInt64) -> UInt64 {
     if isPeriodic { return ticks % count }
-    guard ticks > count else { return ticks }
-    return count + 1 + (ticks - count - 1) % (isDecimal ? 10_000 : 0x1_0000)
+    let longest: UInt64 = 0x1_0000
+    guard ticks > longest else { return ticks }
+    return longest + 1 + (ticks - longest - 1) % (isDecimal ? 10_000 : 0x1_0000)
   }
 
-  /// Since the count was loaded, without rounds: another host's clock, which may have begun later, must be able to count
-  /// from there.
-  private func age(_ now: UInt64) -> UInt64 {
-    guard hasCount, now > start else { return 0 }
-    let age = now &- start
-    let ticks = Self.ticks(inNanoseconds: age)
-    let product = (ticks - withoutRounds(ticks)).multipliedFullWidth(by: 1_000_000_000)
-    return age &- Self.frequency.dividingFullWidth((product.high % Self.frequency, product.low)).quotient
+  private func savedProgress(_ now: UInt64) -> UInt64 {
+    guard hasCount, frozen == nil else { return 0 }
+    let (ticks, rest) = progress(now)
+    return withoutRounds(ticks) * Self.billion + rest
   }
 
   /// In ticks, more than two of the longest counts; and in nanoseconds, more than these take.
-  private static let mostTicks: UInt64 = 1 << 18, longestAge: UInt64 = 1_000_000_000
+  private static let mostTicks: UInt64 = 1 << 18, longestWait: UInt64 = 1_000_000_000
 
   init(_ saved: Saved, now: UInt64) throws(RestoreFailure) {
     let subject = "interval timer"
@@ -301,8 +306,8 @@ extension IntervalCounter {
     }
     try restoring(
       subject,
-      requires: saved.age <= Self.longestAge && saved.age < now && saved.frozen ?? 0 <= Self.mostTicks
-        && saved.untilNextPeriod.magnitude <= Self.longestAge && saved.untilNextPeriod.magnitude < now,
+      requires: saved.progress <= Self.mostTicks * Self.billion && saved.frozen ?? 0 <= Self.mostTicks
+        && saved.untilNextPeriod.magnitude <= Self.longestWait,
       "its time is too far away")
     mode = saved.mode
     self.access = access
@@ -312,9 +317,10 @@ extension IntervalCounter {
     lowByte = saved.lowByte
     readsHigh = saved.readsHigh
     (latched, latchedStatus) = (saved.latched, saved.latchedStatus)
-    start = now &- saved.age
+    (start, progress) = (now, saved.progress)
     (frozen, isDone) = (saved.frozen, saved.isDone)
-    nextPeriod = now &+ UInt64(bitPattern: saved.untilNextPeriod)
+    let left = saved.untilNextPeriod
+    nextPeriod = left < 0 ? now - min(now, left.magnitude) : now &+ left.magnitude
   }
 }
 

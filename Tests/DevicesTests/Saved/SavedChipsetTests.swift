@@ -48,7 +48,9 @@ private struct Chips {
     (0..<3).map { index in
       let processor = machine.processor(index)
       let deadline = processor.deadline
-      let left = deadline == .max ? "never" : "\(Int64(bitPattern: deadline &- machine.clock.nanoseconds))"
+      let now = machine.clock.nanoseconds
+      // How long it has been due makes no difference.
+      let left = deadline == .max ? "never" : deadline <= now ? "due" : "\(deadline - now)"
       return "\(processor.pending.subtracting(.deadline).rawValue) \(left)"
     }
   }
