@@ -132,7 +132,7 @@ let package = Package(
       name: "RewritingTechniqueTests",
       dependencies: [
         "CLinux", "CTracedProcess", "Conformance", "Differential", "DifferentialRunner", "InstructionSet",
-        "RewritingTechnique", "SignalRunner", "VMM",
+        "RewritingTechnique", "SignalRunner", "VMM", "X86",
       ],
       swiftSettings: strict),
     .testTarget(

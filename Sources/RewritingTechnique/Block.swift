@@ -30,6 +30,11 @@ struct CodeMode: Hashable {
   /// CR0.PE.
   var isProtected = true
 
+  /// Before the first instruction after RESET.
+  static let reset = CodeMode(
+    bits: .bits16, isUser: false, overridesSMAP: false, monitorsCoprocessor: false, emulatesCoprocessor: false,
+    taskSwitched: false, hasSSE: false, hasAVX: false, isSingleStepping: false)
+
   /// Which of the software TLB's tables; the last one is always empty.
   var view: Int { checksAccesses ? 3 : isUser ? 0 : overridesSMAP ? 2 : 1 }
 }

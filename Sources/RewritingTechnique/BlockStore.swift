@@ -23,6 +23,10 @@ final class BlockStore {
   @exclusivity(unchecked) private var localCrossings: [Crossing] = []
   /// How often everything was thrown away.
   @exclusivity(unchecked) private(set) var generation = 0
+  /// By number.
+  @exclusivity(unchecked) private var modes: [CodeMode] = []
+  /// How often the modes' numbers began anew.
+  @exclusivity(unchecked) private(set) var numbering = 0
   /// How many were dropped because their bytes changed.
   @exclusivity(unchecked) private(set) var invalidated: UInt64 = 0
 
@@ -37,6 +41,27 @@ final class BlockStore {
 
   @inline(__always)
   func find(_ key: BlockKey) -> Block? { table.find(key) }
+
+  // MARK: Modes
+
+  /// The number of a mode, under which its blocks are found. Where there are too many, numbers begin anew, and everything goes
+  /// that was translated or noted under one (see `numbering`).
+  /// - Parameter guess: the number that it had before, most likely.
+  func number(of mode: CodeMode, probably guess: UInt8) -> UInt8 {
+    if Int(guess) < modes.count, modes[Int(guess)] == mode { return guess }
+    if let known = modes.firstIndex(of: mode) { return UInt8(known) }
+    if modes.count == StateLayout.modeLimit {
+      modes.removeAll()
+      numbering += 1
+      removeAll()
+    }
+    modes.append(mode)
+    return UInt8(modes.count - 1)
+  }
+
+  func mode(numbered number: UInt64) -> CodeMode? { number < UInt64(modes.count) ? modes[Int(number)] : nil }
+
+  // MARK: Blocks
 
   /// Whether the page was none before: stores to it must be watched from now on.
   func markAsCode(_ page: UInt64) -> Bool { codePages.mark(page) }

@@ -80,8 +80,7 @@ package final class CodeProbe {
   package var bases: (fs: UInt64, gs: UInt64) {
     get { (processor.system.fs.base, processor.system.gs.base) }
     set {
-      (processor.system.fs.base, processor.system.gs.base) = newValue
-      processor.modeChanged()
+      (processor.control.fsBase, processor.control.gsBase) = newValue
     }
   }
 

@@ -1,4 +1,5 @@
 import VMM
+import X86
 
 /// An exception that the guest is to receive (AMD64 APM vol. 2, 8.2).
 struct GuestException: Error, Equatable {
@@ -18,6 +19,9 @@ struct GuestException: Error, Equatable {
   static let invalidOpcode = GuestException(vector: 6)
   static let deviceNotAvailable = GuestException(vector: 7)
   static let doubleFault = GuestException(vector: 8, errorCode: 0)
+  static func pageFault(_ code: PageFaultError, at address: UInt64) -> GuestException {
+    GuestException(vector: 14, errorCode: code.rawValue, address: address)
+  }
   static let x87 = GuestException(vector: 16)
   static let alignmentCheck = GuestException(vector: 17, errorCode: 0)
   static let simd = GuestException(vector: 19)

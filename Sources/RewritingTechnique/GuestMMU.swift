@@ -10,20 +10,20 @@
 
 import CWorldSwitch
 import VMM
+import X86
 
 /// What an access is for.
 enum MemoryAccess {
   case read, write, execute
 }
 
-/// Translates linear addresses. Everything is by the registers below, which the owner keeps up to date.
+/// Translates linear addresses, by the registers that `ControlState` gives it.
 final class GuestMMU {
-  @exclusivity(unchecked) var cr0: UInt64 = 0x10
-  @exclusivity(unchecked) var cr3: UInt64 = 0
-  @exclusivity(unchecked) var cr4: UInt64 = 0
-  @exclusivity(unchecked) var efer: UInt64 = 0
+  @exclusivity(unchecked) var registers = PagingRegisters()
   /// PAE keeps the four top entries in the processor from the moment that CR3 is loaded.
-  private(set) var pointerTable: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
+  private(set) var pointerTable: Levels<PageTableEntry> = ([], [], [], [])
+  /// A value for each level of the walk.
+  typealias Levels<Value> = (Value, Value, Value, Value)
   /// Whether the last translation survives loads of CR3.
   @exclusivity(unchecked) private(set) var isGlobal = false
   /// log2 of the size of the last translation's page.
@@ -44,20 +44,10 @@ final class GuestMMU {
     lowSize = memory.regions[0].size
   }
 
-  private enum Bit {
-    static let present: UInt64 = 1, writable: UInt64 = 2, user: UInt64 = 4, accessed: UInt64 = 32, dirty: UInt64 = 64
-    static let large: UInt64 = 128, global: UInt64 = 256, noExecute: UInt64 = 1 << 63
-    static let address: UInt64 = 0x000f_ffff_ffff_f000
-    /// Above the 40 bits of physical addresses that the processor model announces.
-    static let beyondPhysical: UInt64 = 0x000f_ff00_0000_0000
-  }
-
-  private enum Code {
-    static let present: UInt32 = 1, write: UInt32 = 2, user: UInt32 = 4, reserved: UInt32 = 8, fetch: UInt32 = 16
-  }
-
-  var isPaging: Bool { cr0 >> 31 != 0 }
-  var isLongMode: Bool { efer & 0x400 != 0 }
+  /// Address bits above the 40 bits of physical addresses that the processor model announces.
+  private static let beyondPhysical = PageTableEntry(rawValue: 0x000f_ff00_0000_0000)
+  /// Reserved in PAE's pointer table: all but P, PWT, PCD, the software's bits and the address.
+  private static let reservedInPointerTable = PageTableEntry(rawValue: 0xfff0_0000_0000_01e6).union(beyondPhysical)
 
   /// RAM of this process behind a guest physical address, if all bytes are RAM.
   @inline(__always)
@@ -73,12 +63,6 @@ final class GuestMMU {
     return offset < lowSize ? offset : GuestMemory.highBase &+ (offset &- lowSize)
   }
 
-  /// Bits 47 to 63 are equal.
-  static func isCanonical(_ linear: UInt64) -> Bool {
-    let top = Int64(bitPattern: linear) >> 47
-    return top == 0 || top == -1
-  }
-
   /// - Parameters:
   ///   - isUser: the access has the rights of CPL 3.
   ///   - overridesSMAP: RFLAGS.AC is set and the access is explicit.
@@ -87,16 +71,16 @@ final class GuestMMU {
   func translate(
     _ linear: UInt64, _ access: MemoryAccess, isUser: Bool, overridesSMAP: Bool
   ) throws(GuestException) -> UInt64 {
-    guard isPaging else {
+    guard registers.isPaging else {
       isGlobal = false
       pageShift = 12
       return linear & 0xffff_ffff
     }
-    let isPAE = cr4 & 0x20 != 0
-    if isLongMode {
-      return try walk(linear, root: cr3 & Bit.address, topShift: 39, isWide: true, access, isUser, overridesSMAP)
+    if registers.isLongMode {
+      let root = PageTableEntry(rawValue: registers.cr3).address
+      return try walk(linear, root: root, topShift: 39, isWide: true, access, isUser, overridesSMAP)
     }
-    if isPAE {
+    if registers.usesPointerTable {
       let entry =
         switch linear >> 30 & 3 {
         case 0: pointerTable.0
@@ -104,37 +88,41 @@ final class GuestMMU {
         case 2: pointerTable.2
         default: pointerTable.3
         }
-      guard entry & Bit.present != 0 else { throw fault(linear, access, isUser, 0) }
-      return try walk(linear, root: entry & Bit.address, topShift: 21, isWide: true, access, isUser, overridesSMAP)
+      guard entry.contains(.present) else { throw fault(linear, access, isUser, []) }
+      return try walk(linear, root: entry.address, topShift: 21, isWide: true, access, isUser, overridesSMAP)
     }
-    return try walk(linear, root: cr3 & 0xffff_f000, topShift: 22, isWide: false, access, isUser, overridesSMAP)
+    return try walk(
+      linear, root: registers.cr3 & 0xffff_f000, topShift: 22, isWide: false, access, isUser, overridesSMAP)
   }
 
   /// Loads PAE's pointer table; call when CR3, or what selects PAE, changes.
   /// - Throws: #GP when a present entry has reserved bits.
   func loadPointerTable(from root: UInt64) throws(GuestException) {
     let base = root & 0xffff_ffe0
-    try setPointerTable((read64(base), read64(base + 8), read64(base + 16), read64(base + 24)))
+    try setPointerTable([base, base + 8, base + 16, base + 24].map { PageTableEntry(rawValue: read64($0)) })
   }
 
-  /// Puts entries in the processor that are not, or no longer, those in memory.
+  /// Puts four entries in the processor that are not, or no longer, those in memory.
   /// - Throws: #GP when a present one has reserved bits.
-  func setPointerTable(_ entries: (UInt64, UInt64, UInt64, UInt64)) throws(GuestException) {
-    for entry in [entries.0, entries.1, entries.2, entries.3]
-    where entry & Bit.present != 0 && entry & (0xfff0_0000_0000_01e6 | Bit.beyondPhysical) != 0 {
+  func setPointerTable(_ entries: [PageTableEntry]) throws(GuestException) {
+    for entry in entries where entry.contains(.present) && !entry.isDisjoint(with: Self.reservedInPointerTable) {
       throw GuestException.general
     }
-    pointerTable = entries
+    pointerTable = (entries[0], entries[1], entries[2], entries[3])
   }
 
-  private func fault(_ linear: UInt64, _ access: MemoryAccess, _ isUser: Bool, _ bits: UInt32) -> GuestException {
+  private func fault(_ linear: UInt64, _ access: MemoryAccess, _ isUser: Bool, _ bits: PageFaultError) -> GuestException
+  {
     var code = bits
-    if access == .write { code |= Code.write }
-    if isUser { code |= Code.user }
+    if access == .write { code.insert(.write) }
+    if isUser { code.insert(.user) }
     // The fetch bit is only reported where there is a way to forbid fetching.
-    let tellsFetch = (efer & 0x800 != 0 && cr4 & 0x20 != 0) || cr4 & 1 << 20 != 0
-    if access == .execute, tellsFetch { code |= Code.fetch }
-    return GuestException(vector: 14, errorCode: code, address: linear)
+    let (cr4, efer) = (registers.cr4, registers.efer)
+    let tellsFetch =
+      (efer.contains(.noExecute) && cr4.contains(.physicalAddressExtension))
+      || cr4.contains(.supervisorExecutionPrevention)
+    if access == .execute, tellsFetch { code.insert(.fetch) }
+    return .pageFault(code, at: linear)
   }
 
   private func walk(
@@ -142,28 +130,30 @@ final class GuestMMU {
     _ overridesSMAP: Bool
   ) throws(GuestException) -> UInt64 {
     let indexBits: UInt64 = isWide ? 9 : 10
-    let noExecuteIsOn = efer & 0x800 != 0
-    var entries: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
-    var places: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
+    let (cr0, cr4) = (registers.cr0, registers.cr4)
+    let noExecuteIsOn = registers.efer.contains(.noExecute)
+    var entries: Levels<PageTableEntry> = ([], [], [], [])
+    var places: Levels<UInt64> = (0, 0, 0, 0)
     repeat {
       var table = root
       var shift = topShift
-      var rights = Bit.writable | Bit.user
+      var rights: PageTableEntry = [.writable, .user]
       var forbidsExecution = false
       var depth = 0
       var page: UInt64
       while true {
         let index = linear >> shift & (1 << indexBits - 1)
         let place = table &+ index * (isWide ? 8 : 4)
-        let entry = isWide ? read64(place) : UInt64(read32(place))
-        guard entry & Bit.present != 0 else { throw fault(linear, access, isUser, 0) }
+        let entry = PageTableEntry(rawValue: isWide ? read64(place) : UInt64(read32(place)))
+        guard entry.contains(.present) else { throw fault(linear, access, isUser, []) }
         let isLeaf =
-          shift == 12 || (entry & Bit.large != 0 && shift < 39 && (isWide || cr4 & 0x10 != 0))
+          shift == 12
+          || (entry.contains(.large) && shift < 39 && (isWide || cr4.contains(.pageSizeExtensions)))
         if hasReserved(entry, shift: shift, isLeaf: isLeaf, isWide: isWide) {
-          throw fault(linear, access, isUser, Code.present | Code.reserved)
+          throw fault(linear, access, isUser, [.present, .reserved])
         }
-        rights &= entry
-        if isWide, noExecuteIsOn, entry & Bit.noExecute != 0 { forbidsExecution = true }
+        rights.formIntersection(entry)
+        if isWide, noExecuteIsOn, entry.contains(.noExecute) { forbidsExecution = true }
         switch depth {
         case 0: (entries.0, places.0) = (entry, place)
         case 1: (entries.1, places.1) = (entry, place)
@@ -172,47 +162,51 @@ final class GuestMMU {
         }
         depth += 1
         if isLeaf {
-          isGlobal = entry & Bit.global != 0 && cr4 & 0x80 != 0
+          isGlobal = entry.contains(.global) && cr4.contains(.pageGlobal)
           pageShift = shift
           let offsetMask: UInt64 = (1 << shift) - 1
-          page = entry & Bit.address & ~offsetMask
+          page = entry.address & ~offsetMask
           // Legacy 4 MiB pages have address bits 32 to 39 in bits 13 to 20.
-          if !isWide, shift == 22 { page = entry & 0xffc0_0000 | (entry >> 13 & 0xff) << 32 }
+          if !isWide, shift == 22 { page = entry.rawValue & 0xffc0_0000 | (entry.rawValue >> 13 & 0xff) << 32 }
           page |= linear & offsetMask
           break
         }
-        table = entry & Bit.address
+        table = entry.address
         shift -= indexBits
       }
-      let isUserPage = rights & Bit.user != 0
+      let isUserPage = rights.contains(.user)
       var isAllowed = true
       if isUser {
-        isAllowed = isUserPage && (access != .write || rights & Bit.writable != 0)
+        isAllowed = isUserPage && (access != .write || rights.contains(.writable))
       } else {
-        if access == .write, rights & Bit.writable == 0, cr0 & 0x1_0000 != 0 { isAllowed = false }
-        if isUserPage, access != .execute, cr4 & 1 << 21 != 0, !overridesSMAP { isAllowed = false }
-        if isUserPage, access == .execute, cr4 & 1 << 20 != 0 { isAllowed = false }
+        if access == .write, !rights.contains(.writable), cr0.contains(.writeProtect) { isAllowed = false }
+        if isUserPage, access != .execute, cr4.contains(.supervisorAccessPrevention), !overridesSMAP {
+          isAllowed = false
+        }
+        if isUserPage, access == .execute, cr4.contains(.supervisorExecutionPrevention) { isAllowed = false }
       }
       if access == .execute, forbidsExecution { isAllowed = false }
-      guard isAllowed else { throw fault(linear, access, isUser, Code.present) }
+      guard isAllowed else { throw fault(linear, access, isUser, .present) }
       if setAccessed(entries, places, depth: depth, isWrite: access == .write, isWide: isWide) { return page }
       // Somebody changed an entry meanwhile: look again.
     } while true
   }
 
-  private func hasReserved(_ entry: UInt64, shift: UInt64, isLeaf: Bool, isWide: Bool) -> Bool {
-    guard isWide else { return shift == 22 && isLeaf && entry & 0x20_0000 != 0 }
-    if entry & Bit.beyondPhysical != 0 { return true }
-    if entry & Bit.noExecute != 0, efer & 0x800 == 0 { return true }
+  private func hasReserved(_ entry: PageTableEntry, shift: UInt64, isLeaf: Bool, isWide: Bool) -> Bool {
+    // Bit 21 of a 4 MiB page is above the address bits that lie in bits 13 to 20.
+    guard isWide else { return shift == 22 && isLeaf && entry.rawValue & 1 << 21 != 0 }
+    if !entry.isDisjoint(with: Self.beyondPhysical) { return true }
+    if entry.contains(.noExecute), !registers.efer.contains(.noExecute) { return true }
     // PAE without long mode has no bits above the address.
-    if !isLongMode, entry & 0x7ff0_0000_0000_0000 != 0 { return true }
-    if shift == 39 || (shift == 30 && !hasGibibytePages) { return entry & Bit.large != 0 }
-    if isLeaf, shift > 12 { return entry & ((1 << shift) - 1) & 0x3fff_e000 != 0 }
+    if !registers.isLongMode, !entry.isDisjoint(with: .available) { return true }
+    if shift == 39 || (shift == 30 && !hasGibibytePages) { return entry.contains(.large) }
+    // Below a large page's address, bit 12 is PAT's and the others are reserved.
+    if isLeaf, shift > 12 { return entry.address & ((1 << shift) - 1) & ~PageTableEntry.largePAT.rawValue != 0 }
     return false
   }
 
   private func setAccessed(
-    _ entries: (UInt64, UInt64, UInt64, UInt64), _ places: (UInt64, UInt64, UInt64, UInt64), depth: Int,
+    _ entries: Levels<PageTableEntry>, _ places: Levels<UInt64>, depth: Int,
     isWrite: Bool, isWide: Bool
   ) -> Bool {
     for level in 0..<depth {
@@ -223,16 +217,16 @@ final class GuestMMU {
         case 2: (entries.2, places.2)
         default: (entries.3, places.3)
         }
-      let wanted = entry | Bit.accessed | (isWrite && level == depth - 1 ? Bit.dirty : 0)
+      let wanted = entry.union(isWrite && level == depth - 1 ? [.accessed, .dirty] : .accessed)
       if wanted == entry { continue }
       // Tables outside RAM have nothing to remember the bits in.
       guard let pointer = host(place, count: isWide ? 8 : 4) else { continue }
       let isExchanged =
         isWide
-        ? cws_compare_exchange(pointer.assumingMemoryBound(to: UInt64.self), entry, wanted)
+        ? cws_compare_exchange(pointer.assumingMemoryBound(to: UInt64.self), entry.rawValue, wanted.rawValue)
         : cws_compare_exchange32(
-          pointer.assumingMemoryBound(to: UInt32.self), UInt32(truncatingIfNeeded: entry),
-          UInt32(truncatingIfNeeded: wanted))
+          pointer.assumingMemoryBound(to: UInt32.self), UInt32(truncatingIfNeeded: entry.rawValue),
+          UInt32(truncatingIfNeeded: wanted.rawValue))
       if isExchanged == 0 { return false }
       entryChanged(place)
     }

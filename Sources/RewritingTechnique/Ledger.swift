@@ -18,7 +18,6 @@ struct Ledger {
   /// Call-outs by the decoder's number of the instruction, and one of each.
   private var counts: [UInt64] = []
   private(set) var samples: [Instruction] = []
-  var wholeFlushes: UInt64 = 0, partialFlushes: UInt64 = 0, pageFlushes: UInt64 = 0
 
   mutating func count(_ instruction: Instruction) {
     let form = Int(instruction.form)
@@ -39,9 +38,9 @@ extension RewritingProcessor {
     var details: [String: UInt64] = [
       "code dropped because it was overwritten, blocks": store.invalidated,
       "code cache emptied": UInt64(store.generation),
-      "flushes of all translations": ledger.wholeFlushes,
-      "flushes of translations that are not global": ledger.partialFlushes,
-      "flushes of one page's translation": ledger.pageFlushes,
+      "flushes of all translations": translations.wholeFlushes,
+      "flushes of translations that are not global": translations.partialFlushes,
+      "flushes of one page's translation": translations.pageFlushes,
       "microseconds in guest code": microseconds(ledger.guest),
       "microseconds in the translator": microseconds(ledger.translator),
       "microseconds in devices": microseconds(ledger.devices),

@@ -4,6 +4,7 @@
 
 import InstructionSet
 import VMM
+import X86
 
 /// What a call gate says.
 struct CallGate {
@@ -43,7 +44,7 @@ extension RewritingProcessor {
     if isLongMode, !found.isLong || found.isDefault32 { throw .exception(.general(code)) }
     guard found.isPresent else { throw .exception(.notPresent(code)) }
     if isLongMode {
-      guard GuestMMU.isCanonical(gate.offset) else { throw .exception(.general) }
+      guard LinearAddress.isCanonical(gate.offset) else { throw .exception(.general) }
     } else if gate.offset > UInt64(found.limit) {
       throw .exception(.general)
     }
@@ -51,10 +52,10 @@ extension RewritingProcessor {
   }
 
   private func enter(_ target: Descriptor, through gate: CallGate) {
-    system.cs = target.segment(gate.selector & 0xfffc | UInt16(cpl))
-    system.cs.attributes |= 1
+    var code = target.segment(gate.selector & 0xfffc | UInt16(cpl))
+    code.attributes |= 1
+    control.code = code
     rip = gate.offset
-    modeChanged()
   }
 
   func jump(through gate: CallGate) throws(Interruption) {
@@ -91,8 +92,9 @@ extension RewritingProcessor {
     setGeneral(.rsp, base)
     guard isInner else { return }
     cpl = privilege
-    system.ss = Segment(selector: UInt16(privilege), base: 0, limit: .max, attributes: 0xc093, isUnusable: true)
-    system.ss.attributes |= UInt16(privilege) << 5
+    var null = Segment(selector: UInt16(privilege), base: 0, limit: .max, attributes: 0xc093, isUnusable: true)
+    null.attributes |= UInt16(privilege) << 5
+    control.stack = null
   }
 
   private func pushLegacy(_ privilege: UInt8, _ gate: CallGate) throws(Interruption) {
@@ -106,7 +108,7 @@ extension RewritingProcessor {
     let stack = try innerStack(privilege, external: 0)
     let old = [UInt64(system.ss.selector), general(.rsp)]
     let pointer = try store(old + parameters.reversed() + frame, size: gate.size, on: stack, privilege: privilege)
-    system.ss = stack.segment
+    control.stack = stack.segment
     setGeneral(.rsp, pointer, size: stack.size)
   }
 }

@@ -14,10 +14,9 @@ extension RewritingProcessor {
   static let resumeFlag: UInt64 = 0x1_0000
   static let trapFlag: UInt64 = 0x100
 
-  var hasBreakpoints: Bool { debug.dr7 & 0xff != 0 }
+  var hasBreakpoints: Bool { control.hasBreakpoints }
 
-  /// RFLAGS.AC and CR0.AM count at CPL 3 only.
-  var checksAlignment: Bool { cpl == 3 && systemFlags & 0x4_0000 != 0 && system.cr0 & 0x4_0000 != 0 }
+  var checksAlignment: Bool { control.checksAlignment }
 
   /// Which breakpoints of the given kinds lie in a range, as in DR6.
   private func hits(_ first: UInt64, count: Int, kinds: Set<UInt64>) -> UInt64 {
@@ -68,7 +67,6 @@ extension RewritingProcessor {
   /// What #DB switches off, so that its handler is left alone: general detect, and the recording and stepping of branches.
   func enterDebugHandler() {
     debug.dr7 &= ~DebugBit.generalDetect
-    if branchRecord.isOn || branchRecord.stepsBranches { modeChanged() }
     branchRecord.switchOff()
   }
 

@@ -3,6 +3,7 @@
 
 import InstructionSet
 import VMM
+import X86
 
 extension RewritingProcessor {
   /// Delivers an exception, or the double fault that comes of trying.
@@ -12,7 +13,7 @@ extension RewritingProcessor {
     var exception = first
     while true {
       if exception.vector == 1 { enterDebugHandler() }
-      if let address = exception.address { system.cr2 = address }
+      if let address = exception.address { control.cr2 = address }
       let resume = exception.setsResumeFlag ? Self.resumeFlag : 0
       do throws(Interruption) {
         try deliver(
@@ -83,7 +84,6 @@ extension RewritingProcessor {
     }
     shadow = .none
     if vector != 1 { branchRecord.noteInterrupt(from: source, to: rip) }
-    modeChanged()
   }
 
   private func deliverLong(
@@ -122,7 +122,7 @@ extension RewritingProcessor {
       stack = general(.rsp)
     }
     stack &= ~15
-    guard GuestMMU.isCanonical(target) else { throw .exception(.general(external)) }
+    guard LinearAddress.isCanonical(target) else { throw .exception(.general(external)) }
     // Pushes are with the new privilege; all are checked before any is made.
     let oldPrivilege = cpl
     let count = errorCode == nil ? 5 : 6
@@ -148,10 +148,11 @@ extension RewritingProcessor {
     if let reason { throw .stop(reason) }
     setGeneral(.rsp, base)
     if changesStack {
-      system.ss = Segment(selector: UInt16(newPrivilege), base: 0, limit: .max, attributes: 0xc093, isUnusable: true)
-      system.ss.attributes = system.ss.attributes & ~0x60 | UInt16(newPrivilege) << 5
+      var null = Segment(selector: UInt16(newPrivilege), base: 0, limit: .max, attributes: 0xc093, isUnusable: true)
+      null.attributes = null.attributes & ~0x60 | UInt16(newPrivilege) << 5
+      control.stack = null
     }
-    system.cs = descriptor.segment(selector & 0xfffc | UInt16(newPrivilege))
+    control.code = descriptor.segment(selector & 0xfffc | UInt16(newPrivilege))
     rip = target
     // TF, NT, RF, VM; and IF for an interrupt gate.
     systemFlags &= ~(0x100 | 0x4000 | 0x1_0000 | 0x2_0000)
@@ -163,7 +164,7 @@ extension RewritingProcessor {
       throw .exception(.invalidTask(UInt32(system.task.selector & 0xfffc)))
     }
     let stack = try load(system.task.base &+ offset, size: 8, asSupervisor: true)
-    guard GuestMMU.isCanonical(stack) else { throw .exception(.stack(0)) }
+    guard LinearAddress.isCanonical(stack) else { throw .exception(.stack(0)) }
     return stack
   }
 }

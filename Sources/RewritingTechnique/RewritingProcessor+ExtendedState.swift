@@ -7,6 +7,7 @@
 import CWorldSwitch
 import InstructionSet
 import VMM
+import X86
 
 /// Sizes and places in the standard format of XSAVE's area (AMD64 APM vol. 2, 11.5.2).
 private enum Area {
@@ -43,8 +44,7 @@ extension RewritingProcessor {
     guard general(.rcx, size: 4) == 0, value & ~supportedComponents == 0, value & Area.x87 != 0,
       value & Area.avx == 0 || value & Area.sse != 0
     else { throw .exception(.general) }
-    xcr0 = value
-    modeChanged()
+    control.xcr0 = XCR0(rawValue: value)
   }
 
   // MARK: Areas

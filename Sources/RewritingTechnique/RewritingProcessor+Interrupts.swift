@@ -12,6 +12,7 @@ import Devices
 import Glibc
 import InstructionSet
 import VMM
+import X86
 
 extension RewritingProcessor {
   /// Whether the chips have something that the processor may take at this point, but for a shadow.
@@ -32,7 +33,6 @@ extension RewritingProcessor {
   func takeEvents() -> StopReason? {
     if stepsOnce {
       stepsOnce = false
-      modeChanged()
     }
     // Before the guest can learn of it by a timer's interrupt.
     if lostTime.isLong(now: monotonicNanoseconds()) { tellOfLostTime() }
@@ -40,7 +40,6 @@ extension RewritingProcessor {
     while hasEvent {
       if shadow != .none {
         stepsOnce = true
-        modeChanged()
         break
       }
       let event = interrupts.takeEvent(
@@ -67,18 +66,16 @@ extension RewritingProcessor {
 
   /// What a start-up message does (AMD64 APM vol. 2, 14.1.3 and 16.5).
   func begin(at vector: UInt8) {
-    system.cs = .real(UInt16(vector) << 8)
-    system.cs.attributes = 0x9b
+    control.code = .real(UInt16(vector) << 8, code: true)
     rip = 0
     activity = .running
-    modeChanged()
   }
 
   /// The state after INIT (AMD64 APM vol. 2, 14.1.3): vectors, MSRs and the time stamp stay as they are.
   private func initialize() {
-    let caching = system.cr0 & 0x6000_0000
-    system = SystemRegisters()
-    system.cr0 = caching | 0x10
+    var registers = SystemRegisters()
+    registers.cr0 = control.cr0.intersection([.cacheDisable, .notWriteThrough]).union(.extensionType).rawValue
+    control.restore(registers, privilege: 0)
     debug = DebugRegisters()
     pendingEvents = PendingEvents()
     shadow = .none
@@ -86,11 +83,8 @@ extension RewritingProcessor {
     for number in 0..<16 { block.general[number] = 0 }
     block.general[2] = 0x600
     rip = 0xfff0
-    cpl = 0
     rflags = 2
     activity = interrupts.base & 0x100 != 0 ? .running : .waitingForStartup
-    controlChanged()
-    flushTranslations()
   }
 
   /// Sleeps until something wakes the processor.
@@ -136,7 +130,7 @@ extension RewritingProcessor {
     guard index != ModelSpecific.localBase else {
       guard interrupts.setBase(value) else { throw .exception(.general) }
       localPageChanged()
-      flushTranslations()
+      translations.flush()
       return
     }
     guard interrupts.writeModelSpecific(index, value) else { throw .exception(.general) }

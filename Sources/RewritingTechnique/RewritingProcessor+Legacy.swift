@@ -182,10 +182,12 @@ extension RewritingProcessor {
   // MARK: Fast system calls in legacy mode
 
   private func setFlatSegments(_ selector: UInt16, _ stack: UInt16, privilege: UInt8) {
-    system.cs = .flatCode32(selector: selector)
-    system.ss = .flatData(selector: stack)
-    system.cs.attributes |= UInt16(privilege) << 5
-    system.ss.attributes |= UInt16(privilege) << 5
+    var code = Segment.flatCode32(selector: selector)
+    var data = Segment.flatData(selector: stack)
+    code.attributes |= UInt16(privilege) << 5
+    data.attributes |= UInt16(privilege) << 5
+    control.code = code
+    control.stack = data
     cpl = privilege
   }
 
@@ -205,7 +207,6 @@ extension RewritingProcessor {
     setFlatSegments((selector &+ 16) | 3, (selector &+ 24) | 3, privilege: 3)
     setGeneral(.rsp, general(.rcx), size: 4)
     rip = general(.rdx, size: 4)
-    modeChanged()
   }
 
   /// SYSCALL outside long mode.

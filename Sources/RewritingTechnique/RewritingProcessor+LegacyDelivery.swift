@@ -71,15 +71,15 @@ extension RewritingProcessor {
     if let errorCode { frame.append(UInt64(errorCode)) }
     try mark(selector, bit: 1)
     let pointer = try store(frame, size: isWide ? 4 : 2, on: stack, privilege: privilege)
-    system.ss = stack.segment
+    control.stack = stack.segment
     setGeneral(.rsp, pointer, size: stack.size)
-    system.cs = descriptor.segment(selector & 0xfffc | UInt16(privilege))
-    system.cs.attributes |= 1
+    var segment = descriptor.segment(selector & 0xfffc | UInt16(privilege))
+    segment.attributes |= 1
+    control.code = segment
     rip = target
     // TF, NT, RF, VM; and IF for an interrupt gate.
     systemFlags &= ~0x3_4100
     if type & 1 == 0 { systemFlags &= ~0x200 }
-    modeChanged()
   }
 
   /// Pushes with the rights of `privilege`, which is CPL from then on.

@@ -5,9 +5,10 @@ import CWorldSwitch
 import Devices
 import InstructionSet
 import VMM
+import X86
 
 extension RewritingProcessor {
-  var overridesSMAP: Bool { systemFlags & 0x4_0000 != 0 }
+  var overridesSMAP: Bool { control.overridesSMAP }
 
   /// Answers a TLB miss.
   /// - Returns: where translated code goes on: at the check once more, or at its copy for the bounce buffer; `nil` if the
@@ -30,7 +31,7 @@ extension RewritingProcessor {
       let page = first & ~4095
       if !mode.checksAccesses, let host = mmu.host(page, count: 4096), !(access.isWrite && store.isCode(first >> 12)) {
         if access.isWrite { store.codePages.noteWritable(first >> 12) }
-        tlb.insert(
+        translations.data.insert(
           linear, host: host, view: Int(access.view), isWrite: access.isWrite, isGlobal: mmu.isGlobal,
           shift: mmu.pageShift)
         state.pointee.t1 = linear
@@ -76,7 +77,7 @@ extension RewritingProcessor {
     let is64 = self.is64 || (asSupervisor && system.efer & 0x400 != 0)
     let linear = is64 ? linear : linear & 0xffff_ffff
     let last = linear &+ UInt64(count - 1)
-    if is64, !GuestMMU.isCanonical(linear) || !GuestMMU.isCanonical(last) {
+    if is64, !LinearAddress.isCanonical(linear) || !LinearAddress.isCanonical(last) {
       throw .exception(isStack ? .stack(0) : .general)
     }
     let isUser = cpl == 3 && !asSupervisor
@@ -85,7 +86,9 @@ extension RewritingProcessor {
     let view = isUser ? 0 : overrides && system.cr4 & 1 << 21 != 0 ? 2 : 1
     if mode.checksAccesses {
       if !asSupervisor { try checkAccess(linear, count: count, access) }
-    } else if let host = tlb.find(linear, view: view, isWrite: isWrite), Int(linear & 4095) + count <= 4096 {
+    } else if let host = translations.data.find(linear, view: view, isWrite: isWrite),
+      Int(linear & 4095) + count <= 4096
+    {
       return (mmu.physical(host), count, 0, 0)
     }
     do throws(GuestException) {
@@ -93,7 +96,7 @@ extension RewritingProcessor {
       if !mode.checksAccesses, let host = mmu.host(first & ~4095, count: 4096), !(isWrite && store.isCode(first >> 12))
       {
         if isWrite { store.codePages.noteWritable(first >> 12) }
-        tlb.insert(
+        translations.data.insert(
           linear, host: host, view: view, isWrite: isWrite, isGlobal: mmu.isGlobal, shift: mmu.pageShift)
       }
       let inPage = min(count, 4096 - Int(linear & 4095))

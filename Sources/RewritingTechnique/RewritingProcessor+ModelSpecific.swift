@@ -3,6 +3,7 @@
 
 import CWorldSwitch
 import VMM
+import X86
 
 /// MSR numbers (AMD64 APM vol. 2, appendix A).
 enum ModelSpecific {
@@ -61,22 +62,18 @@ extension RewritingProcessor {
       storeSystemTime()
     case ModelSpecific.efer: try writeEFER(value)
     case ModelSpecific.fsBase, ModelSpecific.gsBase:
-      guard GuestMMU.isCanonical(value) else { throw .exception(.general) }
-      if index == ModelSpecific.fsBase { system.fs.base = value } else { system.gs.base = value }
-      modeChanged()
+      guard LinearAddress.isCanonical(value) else { throw .exception(.general) }
+      if index == ModelSpecific.fsBase { control.fsBase = value } else { control.gsBase = value }
     case ModelSpecific.kernelGSBase:
-      guard GuestMMU.isCanonical(value) else { throw .exception(.general) }
+      guard LinearAddress.isCanonical(value) else { throw .exception(.general) }
       kernelGSBase = value
     case ModelSpecific.longTarget, ModelSpecific.compatibilityTarget:
-      guard GuestMMU.isCanonical(value) else { throw .exception(.general) }
+      guard LinearAddress.isCanonical(value) else { throw .exception(.general) }
       modelSpecific[index] = value
-      publishSystemCalls()
     case ModelSpecific.flagMask, ModelSpecific.timestampAuxiliary:
       modelSpecific[index] = value & 0xffff_ffff
-      publishSystemCalls()
     case ModelSpecific.star:
       modelSpecific[index] = value
-      publishSystemCalls()
     case ModelSpecific.systemEnter: modelSpecific[index] = value
     case ModelSpecific.microcode: break
     case ModelSpecific.pageAttributes:
@@ -99,7 +96,6 @@ extension RewritingProcessor {
     case ClockRegister.wallClock, ClockRegister.systemTime: writeClockRegister(index, value)
     case let index where BranchRecord.contains(index):
       guard branchRecord.write(index, value) else { throw .exception(.general) }
-      modeChanged()
     case let index where ModelSpecific.isFixedRange(index):
       for field in 0..<8 {
         guard isMemoryType(value >> UInt64(8 * field) & 0xff) else { throw .exception(.general) }
@@ -115,10 +111,10 @@ extension RewritingProcessor {
   private func writeEFER(_ value: UInt64) throws(Interruption) {
     // SCE, LME, LMA, NXE.
     guard value & ~0xd01 == 0 else { throw .exception(.general) }
-    let isPaging = system.cr0 >> 31 != 0
-    if isPaging, (value ^ system.efer) & 0x100 != 0 { throw .exception(.general) }
-    system.efer = value & ~0x400 | system.efer & 0x400
-    controlChanged()
-    flushTranslations()
+    let (old, new) = (control.efer, EFER(rawValue: value))
+    if control.cr0.contains(.paging), new.symmetricDifference(old).contains(.longModeEnable) {
+      throw .exception(.general)
+    }
+    control.set(efer: new.subtracting(.longModeActive).union(old.intersection(.longModeActive)))
   }
 }

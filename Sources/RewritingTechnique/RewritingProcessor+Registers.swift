@@ -2,6 +2,7 @@ import CWorldSwitch
 import Devices
 import InstructionSet
 import VMM
+import X86
 
 extension RewritingProcessor {
   /// A general register, zero-extended.
@@ -39,7 +40,6 @@ extension RewritingProcessor {
     set {
       setArithmeticFlags(newValue)
       systemFlags = newValue & ~Self.arithmeticFlags & 0x3f_7f00 | 2
-      modeChanged()
     }
   }
 
@@ -73,7 +73,7 @@ extension RewritingProcessor {
       .sorted { $0.index < $1.index }
     state.modelSpecific.append(ModelSpecificRegister(index: 0x10, value: timestamp))
     state.modelSpecific.append(ModelSpecificRegister(index: ModelSpecific.kernelGSBase, value: kernelGSBase))
-    state.extended.xcr0 = xcr0
+    state.extended.xcr0 = control.xcr0.rawValue
     state.extended.area = extendedArea()
     state.activity = activity
     state.events = pendingEvents
@@ -94,10 +94,11 @@ extension RewritingProcessor {
     ]
     for (number, value) in ordered.enumerated() { general[number] = value }
     rip = values.rip
-    system = state.system
-    system.pointerTable = []
-    cpl = UInt8(truncatingIfNeeded: system.ss.attributes >> 5 & 3)
-    if system.cr0 & 1 == 0 { cpl = 0 }
+    var registers = state.system
+    registers.pointerTable = []
+    let isProtected = CR0(rawValue: registers.cr0).contains(.protectedMode)
+    control.restore(
+      registers, privilege: isProtected ? SegmentAttributes(rawValue: registers.ss.attributes).privilege : 0)
     rflags = values.rflags
     debug = state.debug
     modelSpecific = [:]
@@ -113,7 +114,7 @@ extension RewritingProcessor {
         modelSpecific[register.index] = register.value
       }
     }
-    xcr0 = state.extended.xcr0
+    control.xcr0 = XCR0(rawValue: state.extended.xcr0)
     setExtendedArea(state.extended.area)
     restoreLocal(base: state.system.apicBase, taskPriority: state.system.cr8)
     activity = state.activity
@@ -121,11 +122,9 @@ extension RewritingProcessor {
     pendingEvents = state.events
     shadow = state.events.movSSShadow ? .everything : state.events.stiShadow ? .interrupts : .none
     accessHits = UInt64(state.events.heldBreakpoints)
-    publishSystemCalls()
-    controlChanged()
     try restorePointerTable(state.system.pointerTable)
     resumeClock()
-    flushTranslations()
+    translations.flush()
   }
 
   var timestamp: UInt64 { cws_timestamp() &+ timestampOffset }

@@ -44,19 +44,17 @@ extension RewritingProcessor {
 
   /// The entries that are in the processor; none where the mode of paging has none.
   var pointerTable: [UInt64] {
-    guard usesPointerTable else { return [] }
+    guard mmu.registers.usesPointerTable else { return [] }
     let table = mmu.pointerTable
-    return [table.0, table.1, table.2, table.3]
+    return [table.0, table.1, table.2, table.3].map(\.rawValue)
   }
-
-  private var usesPointerTable: Bool { system.cr4 & 0x20 != 0 && system.cr0 >> 31 != 0 && system.efer & 0x400 == 0 }
 
   /// Takes over the entries of a state, or those in memory if it has none.
   func restorePointerTable(_ entries: [UInt64]) throws(TechniqueFailure) {
-    guard usesPointerTable else { return }
+    guard mmu.registers.usesPointerTable else { return }
     do throws(GuestException) {
       if entries.count == 4 {
-        try mmu.setPointerTable((entries[0], entries[1], entries[2], entries[3]))
+        try mmu.setPointerTable(entries.map { PageTableEntry(rawValue: $0) })
       } else {
         try mmu.loadPointerTable(from: system.cr3)
       }

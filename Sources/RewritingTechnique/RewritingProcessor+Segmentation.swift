@@ -8,41 +8,10 @@ import VMM
 
 extension RewritingProcessor {
   /// CS is a 64-bit segment.
-  var is64: Bool { system.efer & 0x400 != 0 && system.cs.attributes & 0x2000 != 0 }
+  var is64: Bool { control.is64 }
 
   /// Width of the stack pointer in bytes.
-  var stackSize: Int { is64 ? 8 : system.ss.attributes & 0x4000 != 0 ? 4 : 2 }
-
-  /// CS, DS, ES and SS reach everything, and forbid nothing but writes through CS.
-  var hasFlatSegments: Bool {
-    func isFlat(_ segment: Segment) -> Bool {
-      guard segment.base == 0, segment.limit == .max else { return false }
-      if system.cr0 & 1 == 0 { return true }
-      return !segment.isUnusable && segment.attributes & 0xe == 2
-    }
-    return isFlat(system.ds) && isFlat(system.es) && isFlat(system.ss) && system.cs.base == 0
-      && system.cs.limit == .max && (system.cr0 & 1 == 0 || system.cs.attributes & 2 != 0)
-  }
-
-  /// Tells translated code what it may decide itself.
-  func publishSegments() {
-    for number in UInt8(0)..<6 {
-      guard let register = SegmentRegister(rawValue: number) else { continue }
-      let value = segment(register)
-      var canRead = true
-      var canWrite = true
-      if system.cr0 & 1 != 0 {
-        let isCode = value.attributes & 8 != 0
-        let isSimple = !value.isUnusable && (isCode || value.attributes & 4 == 0)
-        canRead = isSimple && (!isCode || value.attributes & 2 != 0)
-        canWrite = isSimple && !isCode && value.attributes & 2 != 0
-      }
-      let end = UInt64(value.limit) + 1
-      block.words(at: StateLayout.segmentBase(register))[0] = value.base & 0xffff_ffff
-      block.words(at: StateLayout.segmentEnd(register, isWrite: false))[0] = canRead ? end : 0
-      block.words(at: StateLayout.segmentEnd(register, isWrite: true))[0] = canWrite ? end : 0
-    }
-  }
+  var stackSize: Int { control.stackSize }
 
   /// Whether an access outside 64-bit mode stays in its segment and has the right kind: else #GP(0), or #SS(0).
   func checkSegment(

@@ -2,6 +2,7 @@
 
 import InstructionSet
 import VMM
+import X86
 
 /// An 8-byte descriptor, or a 16-byte one of a system segment in long mode.
 struct Descriptor {
@@ -33,7 +34,7 @@ struct Descriptor {
 }
 
 extension RewritingProcessor {
-  var isLongMode: Bool { system.efer & 0x400 != 0 }
+  var isLongMode: Bool { control.isLongMode }
 
   /// Reads a descriptor; `errorCode` is what #GP says if it lies outside its table.
   func descriptor(_ selector: UInt16, errorCode: UInt32, isWide: Bool = false) throws(Interruption) -> Descriptor {
@@ -62,28 +63,9 @@ extension RewritingProcessor {
     if value & bit == 0 { try save(place, value | bit, size: 1, asSupervisor: true) }
   }
 
-  func segment(_ register: SegmentRegister) -> Segment {
-    switch register {
-    case .es: system.es
-    case .cs: system.cs
-    case .ss: system.ss
-    case .ds: system.ds
-    case .fs: system.fs
-    case .gs: system.gs
-    }
-  }
+  func segment(_ register: SegmentRegister) -> Segment { control.segment(register) }
 
-  func setSegment(_ register: SegmentRegister, _ value: Segment) {
-    switch register {
-    case .es: system.es = value
-    case .cs: system.cs = value
-    case .ss: system.ss = value
-    case .ds: system.ds = value
-    case .fs: system.fs = value
-    case .gs: system.gs = value
-    }
-    modeChanged()
-  }
+  func setSegment(_ register: SegmentRegister, _ value: Segment) { control.setSegment(register, value) }
 
   /// MOV and POP to a segment register other than CS.
   func loadSegment(_ register: SegmentRegister, _ selector: UInt16) throws(Interruption) {
@@ -137,7 +119,7 @@ extension RewritingProcessor {
     let code = UInt32(selector & 0xfffc)
     if code == 0 {
       if isTask { throw .exception(.general) }
-      system.ldt = Segment(selector: selector, base: 0, limit: 0, attributes: 0, isUnusable: true)
+      control.localTable = Segment(selector: selector, base: 0, limit: 0, attributes: 0, isUnusable: true)
       return
     }
     guard selector & 4 == 0 else { throw .exception(.general(code)) }
@@ -145,13 +127,14 @@ extension RewritingProcessor {
     let isRight = isTask ? found.type == 9 || (found.type == 1 && !isLongMode) : found.type == 2
     guard found.isSystem, isRight else { throw .exception(.general(code)) }
     guard found.isPresent else { throw .exception(.notPresent(code)) }
-    if isLongMode, !GuestMMU.isCanonical(found.base) { throw .exception(.general(code)) }
+    if isLongMode, !LinearAddress.isCanonical(found.base) { throw .exception(.general(code)) }
     if isTask {
       try mark(selector, bit: 2)
-      system.task = found.segment(selector)
-      system.task.attributes |= 2
+      var task = found.segment(selector)
+      task.attributes |= 2
+      control.task = task
     } else {
-      system.ldt = found.segment(selector)
+      control.localTable = found.segment(selector)
     }
   }
 
@@ -190,10 +173,11 @@ extension RewritingProcessor {
 
   /// CS and RIP in real mode. Limit and rights of CS stay.
   func jumpReal(_ selector: UInt16, _ offset: UInt64) {
-    system.cs.selector = selector
-    system.cs.base = UInt64(selector) << 4
+    var code = control.code
+    code.selector = selector
+    code.base = UInt64(selector) << 4
+    control.code = code
     rip = offset
-    modeChanged()
   }
 
   func farJump(_ selector: UInt16, _ offset: UInt64) throws(Interruption) {
@@ -226,22 +210,21 @@ extension RewritingProcessor {
     let target = try farCodeSegment(selector)
     // The mode of the target decides how the stack is addressed; its limit is looked at last.
     let (old, pointer) = (system.cs, general(.rsp))
-    system.cs = target
+    control.code = target
     do throws(Interruption) {
       try push([UInt64(old.selector), rip], size: size)
       try checkTarget(offset, in: target)
     } catch {
-      system.cs = old
+      control.code = old
       setGeneral(.rsp, pointer)
       throw error
     }
-    modeChanged()
     rip = offset
   }
 
   private func checkTarget(_ offset: UInt64, in target: Segment) throws(Interruption) {
     if isLongMode, target.attributes & 0x2000 != 0 {
-      guard GuestMMU.isCanonical(offset) else { throw .exception(.general) }
+      guard LinearAddress.isCanonical(offset) else { throw .exception(.general) }
     } else if offset > UInt64(target.limit) {
       throw .exception(.general)
     }
@@ -291,7 +274,7 @@ extension RewritingProcessor {
       let isLong = isLongMode && target.attributes & 0x2000 != 0
       let newSegment = try returnStack(stackSelector, requested, toLong: isLong)
       try mark(selector, bit: 1)
-      system.ss = newSegment
+      control.stack = newSegment
       cpl = requested
       // With a 16-bit stack segment the upper part of ESP stays what it was.
       let width = isLong || newSegment.attributes & 0x4000 != 0 ? 8 : 2
@@ -304,9 +287,8 @@ extension RewritingProcessor {
     // The old privilege decides what may change.
     if let newFlags { applyReturnFlags(newFlags, size: size, from: privilege) }
     if isInterruptReturn { pendingEvents.nonMaskableBlocked = false }
-    system.cs = target
+    control.code = target
     rip = offset
-    modeChanged()
   }
 
   private func returnStack(_ selector: UInt16, _ privilege: UInt8, toLong: Bool) throws(Interruption) -> Segment {

@@ -90,10 +90,8 @@ extension RewritingProcessor {
       stackPointer = stackPointer &+ UInt64(size)
       applyReturnFlags(value, size: size, from: cpl, isReturn: false)
     case 0xcf:
-      let (number, from) = (modeNumber, mode)
-      try farReturn(size: size, released: 0, isInterruptReturn: true)
-      if mode.bits == .bits64, cpl == 3, system.cs == returnSegments().0 {
-        try noteNeighbour(.returnToUser, of: number, from)
+      try control.noting(.returnToUser) { () throws(Interruption) in
+        try farReturn(size: size, released: 0, isInterruptReturn: true)
       }
       return true
     case 0xca, 0xcb:

@@ -7,6 +7,7 @@ import Devices
 import Glibc
 import InstructionSet
 import VMM
+import X86
 
 extension RewritingProcessor {
   func emulateTwoBytes(_ instruction: Instruction, _ next: UInt64) throws(Interruption) -> Bool {
@@ -18,18 +19,13 @@ extension RewritingProcessor {
     case 0x01:
       guard try emulateGroup7(instruction, next) else { return false }
     case 0x05:
-      let (number, from) = (modeNumber, mode)
-      guard try systemCall(next) else { return false }
-      try noteNeighbour(.systemCall, of: number, from)
+      try control.noting(.systemCall) { () throws(Interruption) in try systemCall(next) }
       return true
     case 0x07:
-      let (number, from) = (modeNumber, mode)
-      guard try systemReturn(instruction) else { return false }
-      try noteNeighbour(.returnToUser, of: number, from)
+      try control.noting(.returnToUser) { () throws(Interruption) in try systemReturn(instruction) }
       return true
     case 0x06:
-      system.cr0 &= ~8
-      controlChanged()
+      control.clearTaskSwitched()
     case 0x08, 0x09: break  // INVD, WBINVD: caches are the host's
     case 0x20, 0x22:
       let number = Int(instruction.reg | instruction.rex << 1 & 8)
@@ -109,16 +105,16 @@ extension RewritingProcessor {
     guard let memory = instruction.memoryOperand else {
       switch instruction.modRM {
       case 0xca, 0xcb:  // CLAC, STAC
-        let (number, from) = (modeNumber, mode)
-        if instruction.modRM == 0xca { systemFlags &= ~0x4_0000 } else { systemFlags |= 0x4_0000 }
-        modeChanged()
-        try noteNeighbour(.otherAccess, of: number, from)
+        try control.noting(.otherAccess) { () throws(Interruption) in
+          if instruction.modRM == 0xca {
+            control.flags.remove(.alignmentCheck)
+          } else {
+            control.flags.insert(.alignmentCheck)
+          }
+        }
       case 0xf8:
         guard mode.bits == .bits64 else { throw .exception(.invalidOpcode) }
-        let base = system.gs.base
-        system.gs.base = kernelGSBase
-        kernelGSBase = base
-        modeChanged()
+        (control.gsBase, control.kernelGSBase) = (control.kernelGSBase, control.gsBase)
       case 0xf9:
         guard cpl == 0 || system.cr4 & 4 == 0 else { throw .exception(.general) }
         setTimestamp()
@@ -144,7 +140,7 @@ extension RewritingProcessor {
       let offset = offset(memory, next)
       let isFlat = is64 && memory.segment != .fs && memory.segment != .gs
       let address = isFlat ? offset : offset &+ segment(memory.segment).base
-      flushTranslation(of: is64 ? address : address & 0xffff_ffff)
+      translations.flush(page: is64 ? address : address & 0xffff_ffff)
       return true
     }
     let address = try linear(memory, next, size: size, isWrite: isWrite)
@@ -159,13 +155,12 @@ extension RewritingProcessor {
       let limit = UInt16(truncatingIfNeeded: try load(address, size: 2))
       var base = try load(address &+ 2, size: baseSize)
       if mode.bits != .bits64, instruction.operandSize == 2 { base &= 0xff_ffff }
-      if mode.bits == .bits64, !GuestMMU.isCanonical(base) { throw .exception(.general) }
+      if mode.bits == .bits64, !LinearAddress.isCanonical(base) { throw .exception(.general) }
       if instruction.reg == 2 {
-        system.gdt = DescriptorTable(base: base, limit: limit)
+        control.globalTable = DescriptorTable(base: base, limit: limit)
       } else {
-        system.idt = DescriptorTable(base: base, limit: limit)
+        control.interruptTable = DescriptorTable(base: base, limit: limit)
       }
-      modeChanged()
     case 4: try save(address, system.cr0 & 0xffff, size: 2)
     case 6: try loadStatusWord(try load(address, size: 2))
     default: return false
@@ -191,9 +186,8 @@ extension RewritingProcessor {
       case 1: setGeneral(register, system.gs.base, size: size)
       default:
         let value = general(register, size: size)
-        guard GuestMMU.isCanonical(value) else { throw .exception(.general) }
-        if instruction.reg == 2 { system.fs.base = value } else { system.gs.base = value }
-        modeChanged()
+        guard LinearAddress.isCanonical(value) else { throw .exception(.general) }
+        if instruction.reg == 2 { control.fsBase = value } else { control.gsBase = value }
       }
       return true
     }
@@ -208,11 +202,11 @@ extension RewritingProcessor {
 
   // MARK: Fast system calls
 
-  private func systemCall(_ next: UInt64) throws(Interruption) -> Bool {
+  private func systemCall(_ next: UInt64) throws(Interruption) {
     guard system.efer & 1 != 0, system.cr0 & 1 != 0 else { throw .exception(.invalidOpcode) }
     guard isLongMode else {
       legacySystemCall(next)
-      return true
+      return
     }
     let mask = modelSpecific[ModelSpecific.flagMask] ?? 0
     let flags = rflags
@@ -220,31 +214,30 @@ extension RewritingProcessor {
     setGeneral(.r11, flags & ~0x1_0000)
     let target = modelSpecific[
       mode.bits == .bits64 ? ModelSpecific.longTarget : ModelSpecific.compatibilityTarget]
-    (system.cs, system.ss) = callSegments()
+    (control.code, control.stack) = control.callSegments()
     cpl = 0
     rflags = flags & ~mask & ~0x1_0000
     rip = target ?? 0
     isTrapping = systemFlags & Self.trapFlag != 0
-    return true
   }
 
-  private func systemReturn(_ instruction: Instruction) throws(Interruption) -> Bool {
+  private func systemReturn(_ instruction: Instruction) throws(Interruption) {
     guard system.efer & 1 != 0 else { throw .exception(.invalidOpcode) }
     guard system.cr0 & 1 != 0, cpl == 0 else { throw .exception(.general) }
     let wasIn64 = is64
-    (system.cs, system.ss) = returnSegments()
+    (control.code, control.stack) = control.returnSegments()
     if instruction.rexW {
       rip = general(.rcx)
     } else {
       let base = UInt16(truncatingIfNeeded: (modelSpecific[ModelSpecific.star] ?? 0) >> 48)
-      system.cs = .flatCode32(selector: base | 3)
-      system.cs.attributes |= 0x60
+      var code = Segment.flatCode32(selector: base | 3)
+      code.attributes |= 0x60
+      control.code = code
       rip = general(.rcx, size: 4)
     }
     cpl = 3
     rflags = wasIn64 ? general(.r11) & 0x3c_7fd7 | 2 : rflags & ~0x2_0000 | 0x200
     isTrapping = systemFlags & Self.trapFlag != 0
-    return true
   }
 
   // MARK: Identification and time
@@ -293,14 +286,11 @@ extension RewritingProcessor {
     switch number {
     case 0: try writeCR0(value)
     case 2:
-      system.cr2 = value
-      modeChanged()
+      control.cr2 = value
     case 3:
       guard value >> 40 & 0x7f_ffff == 0 else { throw .exception(.general) }
       if system.cr4 & 0x20 != 0, !isLongMode, system.cr0 >> 31 != 0 { try loadPointerTable(value) }
-      system.cr3 = value
-      controlChanged()
-      flushTranslations(keepsGlobal: true)
+      control.set(cr3: value)
     case 4: try writeCR4(value)
     default:
       guard value < 16 else { throw .exception(.general) }
@@ -341,10 +331,8 @@ extension RewritingProcessor {
       guard mode.bits != .bits64 else { throw .exception(.general) }
       efer &= ~0x400
     }
-    system.efer = efer
-    system.cr0 = value & 0xe005_003f | 0x10
-    controlChanged()
-    flushTranslations()
+    control.set(
+      cr0: CR0(rawValue: value).intersection(.defined).union(.extensionType), efer: EFER(rawValue: efer))
   }
 
   private func writeCR4(_ value: UInt64) throws(Interruption) {
@@ -364,9 +352,7 @@ extension RewritingProcessor {
     if !isLongMode, system.cr0 >> 31 != 0, value & 0x20 != 0, changes & 0x10_00b0 != 0 {
       try loadPointerTable(system.cr3)
     }
-    system.cr4 = value
-    controlChanged()
-    flushTranslations()
+    control.set(cr4: CR4(rawValue: value))
   }
 
   private var isUMIPAnnounced: Bool { (partition.identification.leaf(7)?.ecx ?? 0) & 4 != 0 }
@@ -391,8 +377,7 @@ extension RewritingProcessor {
       debug.dr6 = value & 0xe00f | 0xffff_0ff0
     default:
       guard value >> 32 == 0 else { throw .exception(.general) }
-      debug.dr7 = value & 0xffff_2fff | 0x400
-      modeChanged()
+      debug.dr7 = DR7(written: value).rawValue
     }
   }
 }

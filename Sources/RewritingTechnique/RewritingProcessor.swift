@@ -11,6 +11,7 @@ import Glibc
 import InstructionSet
 import Synchronization
 import VMM
+import X86
 
 /// One virtual CPU of a `RewritingPartition`.
 final class RewritingProcessor: Processor {
@@ -18,7 +19,8 @@ final class RewritingProcessor: Processor {
   let block: StateBlock
   let mmu: GuestMMU
   let store: BlockStore
-  @exclusivity(unchecked) var tlb: SoftwareTLB
+  let translations: AddressTranslations
+  let control: ControlState
   @exclusivity(unchecked) var counters = Counters()
   @exclusivity(unchecked) var ledger = Ledger()
   let stop: RewritingStopHandle
@@ -27,33 +29,12 @@ final class RewritingProcessor: Processor {
   @exclusivity(unchecked) var alarm: ProcessorAlarm
   /// The local APIC's page; all ones if there is none.
   @exclusivity(unchecked) var localPage: UInt64 = 0xfee0_0000
-  /// One instruction is run by itself, because an event waits behind it.
-  @exclusivity(unchecked) var stepsOnce = false
   /// Of the clock in guest memory.
   var clockVersion: UInt32 = 0
   @exclusivity(unchecked) var lostTime = LostTime()
 
   /// Offset in CS of the instruction in work, or of the next one.
   @exclusivity(unchecked) var rip: UInt64 = 0xfff0
-  /// Of RFLAGS all but the arithmetic flags, which are in the state block.
-  var systemFlags: UInt64 {
-    get { block.system.pointee.flags | block.system.pointee.interrupt_flag }
-    set {
-      block.system.pointee.flags = newValue & ~0x200
-      block.system.pointee.interrupt_flag = newValue & 0x200
-    }
-  }
-  /// MSR 0xc000_0102.
-  var kernelGSBase: UInt64 {
-    get { block.system.pointee.kernel_gs_base }
-    set { block.system.pointee.kernel_gs_base = newValue }
-  }
-  @exclusivity(unchecked) var system = SystemRegisters()
-  @exclusivity(unchecked) var debug = DebugRegisters()
-  @exclusivity(unchecked) var modelSpecific: [UInt32: UInt64] = [:]
-  @exclusivity(unchecked) var xcr0: UInt64 = 1
-  /// Of CPL: that of the code that runs.
-  @exclusivity(unchecked) var cpl: UInt8 = 0
   @exclusivity(unchecked) var activity = Activity.running
   var timestampOffset: UInt64 = 0 {
     didSet {
@@ -65,16 +46,6 @@ final class RewritingProcessor: Processor {
   @exclusivity(unchecked) var shadow = Shadow.none
   /// From `writeState`: to be delivered before the next instruction.
   @exclusivity(unchecked) var pendingEvents = PendingEvents()
-  @exclusivity(unchecked) var mode: CodeMode
-  @exclusivity(unchecked) var modeNumber: UInt8 = 0
-  /// CS's limit and base, as in `BlockKey`.
-  @exclusivity(unchecked) private var codeSegment = BlockKey.flat
-  @exclusivity(unchecked) var modes: [CodeMode] = []
-  @exclusivity(unchecked) var modeIsKnown = false
-  /// CR0, CR4, EFER and XCR0 when the modes that lead to each other were noted.
-  @exclusivity(unchecked) var neighbourhood: (UInt64, UInt64, UInt64, UInt64) = (.max, .max, .max, .max)
-  /// A return to CPL 3 makes a data segment null.
-  @exclusivity(unchecked) var hasInnerDataSegments = false
   /// The instruction in work reaches memory by elements that a mask selects.
   var selectsElements = false
   /// The breakpoints that accesses of the instruction in work have hit, as in DR6.
@@ -83,15 +54,45 @@ final class RewritingProcessor: Processor {
   @exclusivity(unchecked) var isTrapping = false
   /// RFLAGS.RF was set when the instruction in work began.
   @exclusivity(unchecked) var isResuming = false
-  /// MSR 0x1d9, and what it makes the processor record.
-  @exclusivity(unchecked) var branchRecord = BranchRecord()
   /// The physical pieces of the access that is on the bounce buffer.
   @exclusivity(unchecked) var pending: (first: UInt64, firstCount: Int, second: UInt64, secondCount: Int) = (0, 0, 0, 0)
-  @exclusivity(unchecked) private var instructionTLB = InstructionTLB()
   /// Of the page that `fetch` found.
   @exclusivity(unchecked) private var fetchedIsGlobal = false
   /// How much of the second page a block may have that begins with an instruction that straddles.
   private static let bytesBehindPage = 256
+
+  // What `ControlState` owns, by the names of the manuals.
+  @inline(__always) var system: SystemRegisters { _read { yield control.system } }
+  var debug: DebugRegisters {
+    _read { yield control.debug }
+    _modify { yield &control.debug }
+  }
+  var modelSpecific: [UInt32: UInt64] {
+    _read { yield control.modelSpecific }
+    _modify { yield &control.modelSpecific }
+  }
+  var branchRecord: BranchRecord {
+    _read { yield control.branchRecord }
+    _modify { yield &control.branchRecord }
+  }
+  var cpl: UInt8 {
+    get { control.privilege }
+    set { control.privilege = newValue }
+  }
+  var systemFlags: UInt64 {
+    get { control.flags.rawValue }
+    set { control.flags = RFLAGS(rawValue: newValue) }
+  }
+  var kernelGSBase: UInt64 {
+    get { control.kernelGSBase }
+    set { control.kernelGSBase = newValue }
+  }
+  var xcr0: UInt64 { control.xcr0.rawValue }
+  var stepsOnce: Bool {
+    get { control.stepsOnce }
+    set { control.stepsOnce = newValue }
+  }
+  @inline(__always) var mode: CodeMode { _read { yield control.mode } }
 
   init(partition: RewritingPartition) throws(TechniqueFailure) {
     self.partition = partition
@@ -103,25 +104,19 @@ final class RewritingProcessor: Processor {
       translator: Translator(cache: try CodeCache(), announced: AnnouncedFeatures(partition.identification)),
       block: block,
       memory: partition.memory)
-    tlb = SoftwareTLB(block)
+    translations = AddressTranslations(block, store)
+    control = ControlState(block, mmu, translations, store)
     stop = RewritingStopHandle(block)
     deviceStores = DeviceStores(store.codePages, stop, partition.memory)
     interrupts = partition.chipset.processor(0)
     alarm = ProcessorAlarm { [stop] in stop.kickFromOutside() }
-    mode = CodeMode(
-      bits: .bits16, isUser: false, overridesSMAP: false, monitorsCoprocessor: false, emulatesCoprocessor: false,
-      taskSwitched: false,
-      hasSSE: false, hasAVX: false, isSingleStepping: false)
     let cache = store.translator.cache
     block.state.pointee.cache_base = UInt64(UInt(bitPattern: cache.executable))
     block.state.pointee.cache_size = UInt64(CodeCache.capacity)
     block.general[2] = 0x600
     block.state.pointee.flags = 0
-    systemFlags = 2
     mmu.entryChanged = { [unowned store] place in store.invalidate(place, count: 8) }
     store.translator.tracesSensitive = partition.trace?.subject == .sensitive
-    publishSystemCalls()
-    controlChanged()
     let stop = stop
     interrupts.connect { stop.kick() }
     partition.memory.watch.set(deviceStores)
@@ -131,7 +126,6 @@ final class RewritingProcessor: Processor {
     interrupts.connect(nil)
     partition.memory.watch.set(nil)
     stop.invalidate()
-    instructionTLB.deallocate()
   }
 
   var stopHandle: any StopHandle { stop }
@@ -196,16 +190,12 @@ final class RewritingProcessor: Processor {
       block.state.pointee.target = target
       block.system.pointee.event_pending = interrupts.pending.isEmpty ? 0 : 1
       block.system.pointee.return_is_special =
-        pendingEvents.nonMaskableBlocked || hasInnerDataSegments ? 1 : 0
+        pendingEvents.nonMaskableBlocked || control.hasInnerDataSegments ? 1 : 0
       let began = cws_timestamp()
       cws_enter(block.state)
       ledger.guest &+= cws_timestamp() &- began
-      system.fs.base = block.state.pointee.fs_base
-      system.gs.base = block.state.pointee.gs_base
+      control.adopt()
       counters.count(.exit)
-      if block.system.pointee.mode != UInt64(modeNumber) || block.system.pointee.segments != CWS_SEGMENTS_KEPT {
-        adoptMode()
-      }
       if block.state.pointee.signal_vector != CWS_NO_SIGNAL { throw takeSignal() }
       if block.state.pointee.site == CWS_SITE_COMPLETE {
         counters.count(.exitJump)
@@ -289,7 +279,7 @@ final class RewritingProcessor: Processor {
         if isStepping, isBranch { noteBranch(from: site.rip, to: block.state.pointee.rip) }
         rip = block.state.pointee.rip
         shadow = .none
-        if mode.bits == .bits64 ? !GuestMMU.isCanonical(rip) : rip > UInt64(system.cs.limit) {
+        if mode.bits == .bits64 ? !LinearAddress.isCanonical(rip) : rip > UInt64(system.cs.limit) {
           // The fault is the branch's, and RSP is as it was before it.
           rip = site.rip
           setGeneral(.rsp, general(.rsp) &- UInt64(bitPattern: Int64(released)), size: stackSize)
@@ -376,9 +366,10 @@ final class RewritingProcessor: Processor {
   /// The block at RIP, translated if need be.
   /// - Parameter separately: each of its accesses is to check for itself.
   private func findBlock(separately: Bool = false) throws(Interruption) -> Block {
-    if !modeIsKnown { try establishMode() }
+    try control.establish()
     if mode.isSingleStepping { try beginStep() } else { systemFlags &= ~Self.resumeFlag }
-    if mode.bits == .bits64, !GuestMMU.isCanonical(rip) { throw .exception(.general) }
+    if mode.bits == .bits64, !LinearAddress.isCanonical(rip) { throw .exception(.general) }
+    let (modeNumber, codeSegment) = (control.modeNumber, control.codeSegment)
     // How many bytes CS has from here on.
     var room = Int.max
     var linear = rip
@@ -408,7 +399,7 @@ final class RewritingProcessor: Processor {
     // The first instruction goes on in the next page, or beyond CS.
     if room == rest.count { throw .exception(.general) }
     let nextPage = ((linear | 4095) &+ 1) & (mode.bits == .bits64 ? .max : 0xffff_ffff)
-    if mode.bits == .bits64, !GuestMMU.isCanonical(nextPage) { throw .exception(.general) }
+    if mode.bits == .bits64, !LinearAddress.isCanonical(nextPage) { throw .exception(.general) }
     let firstIsGlobal = fetchedIsGlobal
     let second = try fetch(nextPage)
     fetchedIsGlobal = fetchedIsGlobal && firstIsGlobal
@@ -444,13 +435,13 @@ final class RewritingProcessor: Processor {
   /// From now on stores to the page are seen, before its bytes are read.
   private func watchStores(to physical: UInt64, _ host: UnsafeMutableRawPointer) {
     guard store.markAsCode(physical >> 12) else { return }
-    if store.codePages.takeWritable(physical >> 12) { tlb.removeWritable(host) }
+    if store.codePages.takeWritable(physical >> 12) { translations.data.removeWritable(host) }
     atomicMemoryFence(ordering: .sequentiallyConsistent)
   }
 
   /// Physical address of code.
   private func fetch(_ linear: UInt64) throws(Interruption) -> UInt64 {
-    if let found = instructionTLB.find(linear, isUser: cpl == 3) {
+    if let found = translations.code.find(linear, isUser: cpl == 3) {
       fetchedIsGlobal = found.isGlobal
       return found.physical
     }
@@ -461,70 +452,8 @@ final class RewritingProcessor: Processor {
       throw .exception(error)
     }
     fetchedIsGlobal = mmu.isGlobal
-    instructionTLB.insert(
+    translations.code.insert(
       linear, physical: physical, isUser: cpl == 3, isGlobal: fetchedIsGlobal, shift: mmu.pageShift)
     return physical
-  }
-
-  /// Forgets every translation of addresses, or, as a load of CR3 does, all but the global ones.
-  func flushTranslations(keepsGlobal: Bool = false) {
-    if keepsGlobal { ledger.partialFlushes += 1 } else { ledger.wholeFlushes += 1 }
-    tlb.removeAll(keepsGlobal: keepsGlobal)
-    instructionTLB.removeAll(keepsGlobal: keepsGlobal)
-    store.forgetJumps(keepsGlobal: keepsGlobal)
-  }
-
-  /// INVLPG: forgets the page's translation, and all of a large page that the address is in.
-  func flushTranslation(of linear: UInt64) {
-    ledger.pageFlushes += 1
-    tlb.remove(page: linear)
-    for range in instructionTLB.remove(page: linear) { store.forgetJumps(to: range) }
-    store.forgetJumps(to: linear & ~4095...(linear | 4095))
-  }
-
-  /// To be called when control registers, EFER or CPL change.
-  func controlChanged() {
-    mmu.cr0 = system.cr0
-    mmu.cr3 = system.cr3
-    mmu.cr4 = system.cr4
-    mmu.efer = system.efer
-    modeIsKnown = false
-  }
-
-  /// To be called when CS, SS, CPL or RFLAGS change.
-  func modeChanged() { modeIsKnown = false }
-
-  func establishMode() throws(Interruption) {
-    let isLong = system.efer & 0x400 != 0
-    let bits: CPUMode =
-      isLong && system.cs.attributes & 0x2000 != 0 ? .bits64 : system.cs.attributes & 0x4000 != 0 ? .bits32 : .bits16
-    if systemFlags & 0x2_0000 != 0, !isLong { throw .unsupported("virtual-8086 mode") }
-    let isFlat = bits == .bits64 || hasFlatSegments
-    let wanted = CodeMode(
-      bits: bits, isUser: cpl == 3, isKernel: cpl == 0, restrictsTimestamp: cpl != 0 && system.cr4 & 4 != 0,
-      overridesSMAP: cpl != 3 && systemFlags & 0x4_0000 != 0 && system.cr4 & (1 << 21) != 0,
-      monitorsCoprocessor: system.cr0 & 2 != 0, emulatesCoprocessor: system.cr0 & 4 != 0,
-      taskSwitched: system.cr0 & 8 != 0, hasSSE: system.cr4 & 0x200 != 0,
-      hasAVX: system.cr4 & 0x4_0000 != 0 && xcr0 & 6 == 6,
-      isSingleStepping: systemFlags & Self.trapFlag != 0 || hasBreakpoints || stepsOnce || branchRecord.isOn,
-      checksAccesses: hasBreakpoints || checksAlignment, isFlat: isFlat, stackSize: UInt8(stackSize),
-      isProtected: system.cr0 & 1 != 0)
-    if modeNumber < modes.count, wanted == modes[Int(modeNumber)] {
-      // As before.
-    } else if let known = modes.firstIndex(of: wanted) {
-      modeNumber = UInt8(known)
-    } else {
-      if modes.count == StateLayout.modeLimit { forgetModes() }
-      modeNumber = UInt8(modes.count)
-      modes.append(wanted)
-    }
-    mode = wanted
-    modeIsKnown = true
-    publishSystem()
-    codeSegment = BlockKey.flat
-    if bits != .bits64 {
-      codeSegment = UInt64(system.cs.limit) << 32 | system.cs.base & 0xffff_ffff
-      publishSegments()
-    }
   }
 }

@@ -1,5 +1,6 @@
 import Testing
 import VMM
+import X86
 
 @testable import RewritingTechnique
 
@@ -12,7 +13,9 @@ struct GuestMMUTests {
     memory = try GuestMemory(size: 2 << 20)
     mmu = GuestMMU(memory: memory)
     for level in UInt64(1)...3 { try memory.write((level + 1) << 12 | 7, at: GuestPhysicalAddress(level << 12)) }
-    (mmu.cr0, mmu.cr3, mmu.cr4, mmu.efer) = (0x8001_0001, 0x1000, 0x20, 0xd00)
+    mmu.registers = PagingRegisters(
+      cr0: [.paging, .writeProtect, .protectedMode], cr3: 0x1000, cr4: .physicalAddressExtension,
+      efer: [.longModeEnable, .longModeActive, .noExecute])
   }
 
   private func map(_ entry: UInt64) throws { try memory.write(entry, at: GuestPhysicalAddress(0x4028)) }
@@ -62,7 +65,7 @@ struct GuestMMUTests {
     #expect(code(.execute) == 0x11)
     try map(1 << 45 | 0x9007)
     #expect(code(.read) == 9)
-    mmu.efer &= ~0x800
+    mmu.registers.efer.remove(.noExecute)
     try map(1 << 63 | 0x9007)
     #expect(code(.read) == 9)
   }
@@ -70,13 +73,13 @@ struct GuestMMUTests {
   @Test func writeProtectionForTheSupervisor() throws {
     try map(0x9001)
     #expect(code(.write) == 3)
-    mmu.cr0 &= ~0x1_0000
+    mmu.registers.cr0.remove(.writeProtect)
     #expect(code(.write) == nil)
   }
 
   @Test func supervisorModeProtections() throws {
     try map(0x9007)
-    mmu.cr4 |= 3 << 20
+    mmu.registers.cr4.formUnion([.supervisorExecutionPrevention, .supervisorAccessPrevention])
     #expect(code(.read) == 1)
     #expect(code(.read, overridesSMAP: true) == nil)
     #expect(code(.execute) == 0x11)
@@ -91,7 +94,7 @@ struct GuestMMUTests {
   }
 
   @Test func unpagedAddressesAreCutTo32Bits() throws {
-    mmu.cr0 = 1
+    mmu.registers.cr0 = .protectedMode
     #expect(try mmu.translate(0x1_0000_1234, .read, isUser: false, overridesSMAP: false) == 0x1234)
   }
 }

@@ -6,6 +6,7 @@
 // worked out from the plan when the emitter asks (`BlockPlan+Flags`).
 
 import InstructionSet
+import X86
 
 /// An instruction of a block, and what it does.
 struct PlannedInstruction {
@@ -58,7 +59,7 @@ struct BlockPlan {
   /// it.
   func isLinked(to target: UInt64) -> Bool {
     let linear = key.linear(target)
-    return !mode.isSingleStepping && key.isFlat && target <= key.limit && (!is64 || GuestMMU.isCanonical(target))
+    return !mode.isSingleStepping && key.isFlat && target <= key.limit && (!is64 || LinearAddress.isCanonical(target))
       && linear >> 12 == key.linear(key.rip) >> 12
       && linear & 4095 <= 4096 - UInt64(Decoder.maximumLength) && !key.isStraddling
   }

@@ -6,6 +6,7 @@
 // the linear RIP up in the jump cache of the mode, which is emptied when translations change.
 
 import InstructionSet
+import X86
 
 enum TransferCode {
   /// - Throws: `Refusal`, naming what stands in the way; nothing has been emitted then that matters.
@@ -153,7 +154,7 @@ enum TransferCode {
       block.exit(.raise(.general), rip: target)
       return
     }
-    if block.mode.isSingleStepping || !key.isFlat || (block.is64 && !GuestMMU.isCanonical(target)) {
+    if block.mode.isSingleStepping || !key.isFlat || (block.is64 && !LinearAddress.isCanonical(target)) {
       block.code.loadConstant(Host.t1, target)
       indirect(isBranch: isBranch, &block)
       return
