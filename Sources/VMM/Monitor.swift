@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// A value that threads share and wait on: a mutex with a condition variable.
