@@ -158,4 +158,19 @@ public struct Instruction: Sendable, BitwiseCopyable {
 extension Instruction {
   /// Some operand's width, or that of an immediate, depends on `operandSize`.
   public var operandSizeMatters: Bool { attributes.contains(.usesOperandSize) }
+
+  /// Of a string or port instruction: how many bytes one step moves. The lowest bit of its opcode tells one byte from the
+  /// operand's size; ports have 32 bits at most.
+  public var elementSize: Int {
+    if opcode & 1 == 0 { return 1 }
+    switch operation {
+    case .ins, .outs, .in, .out: return min(Int(operandSize), 4)
+    default: return Int(operandSize)
+    }
+  }
+
+  /// ModRM.reg with its extension by REX.R.
+  public var numberOfReg: UInt8 { reg | rexR }
+  /// ModRM.rm with its extension by REX.B.
+  public var numberOfRM: UInt8 { rm | rexB }
 }

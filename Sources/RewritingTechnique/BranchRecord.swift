@@ -3,14 +3,7 @@
 
 import InstructionSet
 import VMM
-
-/// Bits of DR6 and DR7.
-enum DebugBit {
-  /// DR6.B0 to B3, BD and BS.
-  static let breakpoints: UInt64 = 0xf, debugRegisterAccess: UInt64 = 1 << 13, singleStep: UInt64 = 1 << 14
-  /// DR7.GD.
-  static let generalDetect: UInt64 = 1 << 13
-}
+import X86
 
 /// What an instruction holds back until the next one is complete (AMD64 APM vol. 2, 8.2.2 and vol. 3, "STI").
 enum Shadow {
@@ -23,8 +16,8 @@ enum Shadow {
 
 /// DebugCtl, and what the processor records while its LBR bit is set.
 struct BranchRecord {
-  static let control: UInt32 = 0x1d9
-  static let indices: ClosedRange<UInt32> = 0x1db...0x1de
+  static let control = MSR.debugControl
+  static let indices = MSR.lastBranchFrom...MSR.lastExceptionTo
   private static let records: UInt64 = 1, steps: UInt64 = 2
   /// LBR, BTF, and the four pins of performance counters, which have no effect.
   private static let defined: UInt64 = 0x3f
@@ -52,7 +45,9 @@ struct BranchRecord {
 
   static func contains(_ index: UInt32) -> Bool { index == control || indices.contains(index) }
 
-  func read(_ index: UInt32) -> UInt64 { index == Self.control ? controlBits : addresses[Int(index - 0x1db)] }
+  func read(_ index: UInt32) -> UInt64 {
+    index == Self.control ? controlBits : addresses[Int(index - Self.indices.lowerBound)]
+  }
 
   /// The addresses are read-only: what is written to them is lost.
   /// - Returns: whether the value is possible.
@@ -74,7 +69,7 @@ struct BranchRecord {
     if register.index == Self.control {
       controlBits = register.value & Self.defined
     } else {
-      addresses[Int(register.index - 0x1db)] = register.value
+      addresses[Int(register.index - Self.indices.lowerBound)] = register.value
     }
   }
 }
@@ -84,9 +79,7 @@ extension Instruction {
   var transfersByCallOut: Bool {
     switch classification {
     case .farJump, .farCall, .farReturn, .interruptReturn, .systemCall: true
-    // SYSRET and SYSEXIT.
-    case .privileged:
-      encoding == .legacy && opcodeMap == OpcodeMap.escape0F && (opcode == 0x07 || opcode == 0x35)
+    case .privileged: operation == .sysret || operation == .sysexit
     default: false
     }
   }

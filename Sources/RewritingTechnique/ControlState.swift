@@ -188,20 +188,10 @@ final class ControlState {
   }
 
   /// What SYSCALL in long mode makes of CS and SS.
-  func callSegments() -> (Segment, Segment) {
-    let selector = UInt16(truncatingIfNeeded: (modelSpecific[MSR.star] ?? 0) >> 32) & 0xfffc
-    return (.flatCode64(selector: selector), .flatData(selector: selector &+ 8))
-  }
+  private var callSegments: SystemCallSegments { .call(star: modelSpecific[MSR.star] ?? 0) }
 
   /// And SYSRET to 64-bit mode.
-  func returnSegments() -> (Segment, Segment) {
-    let base = UInt16(truncatingIfNeeded: (modelSpecific[MSR.star] ?? 0) >> 48)
-    var code = Segment.flatCode64(selector: (base &+ 16) | 3)
-    code.attributes |= 0x60
-    var data = Segment.flatData(selector: (base &+ 8) | 3)
-    data.attributes |= 0x60
-    return (code, data)
-  }
+  private var returnSegments: SystemCallSegments { .return(star: modelSpecific[MSR.star] ?? 0, to64: true) }
 
   // MARK: Control registers
 
@@ -395,9 +385,9 @@ final class ControlState {
     place.pointee.timestamp_auxiliary = modelSpecific[MSR.timeStampAuxiliary] ?? 0
     place.pointee.call_target = modelSpecific[MSR.lstar] ?? 0
     place.pointee.call_flags = ~(modelSpecific[MSR.systemCallFlagMask] ?? 0)
-    let (call, back) = (callSegments(), returnSegments())
-    place.pointee.call_selectors = (UInt64(call.0.selector), UInt64(call.1.selector))
-    place.pointee.return_selectors = (UInt64(back.0.selector), UInt64(back.1.selector))
+    let (call, back) = (callSegments, returnSegments)
+    place.pointee.call_selectors = (UInt64(call.code.selector), UInt64(call.stack.selector))
+    place.pointee.return_selectors = (UInt64(back.code.selector), UInt64(back.stack.selector))
   }
 
   // MARK: Ways between modes
@@ -421,7 +411,7 @@ final class ControlState {
     let isRight =
       switch change {
       case .systemCall: mode.isKernel && !mode.overridesSMAP
-      case .returnToUser: from.isKernel && mode.isUser && code == returnSegments().0
+      case .returnToUser: from.isKernel && mode.isUser && code == returnSegments.code
       case .otherAccess: from.isKernel && mode.isKernel && from.overridesSMAP != mode.overridesSMAP
       }
     guard isRight else { return }
@@ -447,8 +437,8 @@ final class ControlState {
   private func adoptMode() {
     let place = block.system
     switch place.pointee.segments {
-    case CWS_SEGMENTS_OF_CALL: (system.cs, system.ss) = callSegments()
-    case CWS_SEGMENTS_OF_RETURN: (system.cs, system.ss) = returnSegments()
+    case CWS_SEGMENTS_OF_CALL: (system.cs, system.ss) = (callSegments.code, callSegments.stack)
+    case CWS_SEGMENTS_OF_RETURN: (system.cs, system.ss) = (returnSegments.code, returnSegments.stack)
     default: break
     }
     place.pointee.segments = CWS_SEGMENTS_KEPT

@@ -10,40 +10,60 @@ struct GuestException: Error, Equatable {
   /// A #DB that comes before its instruction by DR7.GD.
   var isDebugGuard = false
 
-  static let divide = GuestException(vector: 0)
-  static let debug = GuestException(vector: 1)
-  static let debugGuard = GuestException(vector: 1, isDebugGuard: true)
-  static let breakpoint = GuestException(vector: 3)
-  static let overflow = GuestException(vector: 4)
-  static let boundRange = GuestException(vector: 5)
-  static let invalidOpcode = GuestException(vector: 6)
-  static let deviceNotAvailable = GuestException(vector: 7)
-  static let doubleFault = GuestException(vector: 8, errorCode: 0)
-  static func pageFault(_ code: PageFaultError, at address: UInt64) -> GuestException {
-    GuestException(vector: 14, errorCode: code.rawValue, address: address)
+  init(vector: UInt8, errorCode: UInt32? = nil, address: UInt64? = nil) {
+    self.vector = vector
+    self.errorCode = errorCode
+    self.address = address
   }
-  static let x87 = GuestException(vector: 16)
-  static let alignmentCheck = GuestException(vector: 17, errorCode: 0)
-  static let simd = GuestException(vector: 19)
+
+  init(_ vector: ExceptionVector, errorCode: UInt32? = nil, isDebugGuard: Bool = false) {
+    self.vector = vector.rawValue
+    self.errorCode = errorCode
+    self.isDebugGuard = isDebugGuard
+  }
+
+  static let divide = GuestException(.divideError)
+  static let debug = GuestException(.debug)
+  static let debugGuard = GuestException(.debug, isDebugGuard: true)
+  static let breakpoint = GuestException(.breakpoint)
+  static let overflow = GuestException(.overflow)
+  static let boundRange = GuestException(.boundRange)
+  static let invalidOpcode = GuestException(.invalidOpcode)
+  static let deviceNotAvailable = GuestException(.deviceNotAvailable)
+  static let doubleFault = GuestException(.doubleFault, errorCode: 0)
+  static func pageFault(_ code: PageFaultError, at address: UInt64) -> GuestException {
+    GuestException(vector: ExceptionVector.pageFault.rawValue, errorCode: code.rawValue, address: address)
+  }
+  static let x87 = GuestException(.x87FloatingPoint)
+  static let alignmentCheck = GuestException(.alignmentCheck, errorCode: 0)
+  static let simd = GuestException(.simdFloatingPoint)
   static let general = general(0)
-  static func general(_ code: UInt32) -> GuestException { GuestException(vector: 13, errorCode: code) }
-  static func stack(_ code: UInt32) -> GuestException { GuestException(vector: 12, errorCode: code) }
-  static func notPresent(_ code: UInt32) -> GuestException { GuestException(vector: 11, errorCode: code) }
-  static func invalidTask(_ code: UInt32) -> GuestException { GuestException(vector: 10, errorCode: code) }
+  static func general(_ code: UInt32) -> GuestException { GuestException(.generalProtection, errorCode: code) }
+  static func stack(_ code: UInt32) -> GuestException { GuestException(.stack, errorCode: code) }
+  static func notPresent(_ code: UInt32) -> GuestException { GuestException(.segmentNotPresent, errorCode: code) }
+  static func invalidTask(_ code: UInt32) -> GuestException { GuestException(.invalidTSS, errorCode: code) }
 
   /// The frame of a fault has RF set, so that a breakpoint on the instruction does not come again when it is restarted. The
   /// frame of an instruction breakpoint has not: its handler decides (AMD64 APM vol. 2, 3.1.6).
   var setsResumeFlag: Bool {
-    switch vector {
-    case 1: isDebugGuard
-    case 3, 4, 8: false
+    switch ExceptionVector(rawValue: vector) {
+    case .debug?: isDebugGuard
+    case .breakpoint?, .overflow?, .doubleFault?: false
     default: true
     }
   }
 
-  /// The classes of AMD64 APM vol. 2, 8.2.9, that decide whether two make a double fault.
-  var isContributory: Bool { vector == 0 || (10...13).contains(vector) }
-  var isPageFault: Bool { vector == 14 }
+  /// What is delivered when `second` comes of delivering this one (AMD64 APM vol. 2, 8.2.9): a double fault, where both are
+  /// of certain classes; `nil` if that is the end.
+  func followed(by second: GuestException) -> GuestException? {
+    if vector == ExceptionVector.doubleFault.rawValue { return nil }
+    let isDouble =
+      (isContributory && second.isContributory) || (isPageFault && (second.isContributory || second.isPageFault))
+    return isDouble ? .doubleFault : second
+  }
+
+  private var isContributory: Bool { ExceptionVector(rawValue: vector)?.isContributory == true }
+  private var isPageFault: Bool { vector == ExceptionVector.pageFault.rawValue }
 }
 
 /// Why an instruction did not complete.

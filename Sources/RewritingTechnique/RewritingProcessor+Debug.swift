@@ -9,40 +9,24 @@
 
 import InstructionSet
 import VMM
+import X86
 
 extension RewritingProcessor {
-  static let resumeFlag: UInt64 = 0x1_0000
-  static let trapFlag: UInt64 = 0x100
-
   var hasBreakpoints: Bool { control.hasBreakpoints }
 
   var checksAlignment: Bool { control.checksAlignment }
 
-  /// Which breakpoints of the given kinds lie in a range, as in DR6.
-  private func hits(_ first: UInt64, count: Int, kinds: Set<UInt64>) -> UInt64 {
-    var hits: UInt64 = 0
-    for number in 0..<4 where debug.dr7 >> UInt64(2 * number) & 3 != 0 {
-      let setting = debug.dr7 >> UInt64(16 + 4 * number)
-      guard kinds.contains(setting & 3) else { continue }
-      // 1, 2, 8, 4 bytes; the address is aligned to the length.
-      let length: UInt64 = [1, 2, 8, 4][Int(setting >> 2 & 3)]
-      let start = debug.addresses[number] & ~(length - 1)
-      if first &- start < length || start &- first < UInt64(count) { hits |= 1 << UInt64(number) }
-    }
-    return hits
-  }
-
   /// Before an instruction.
   func beginStep() throws(Interruption) {
-    isResuming = systemFlags & Self.resumeFlag != 0
-    systemFlags &= ~Self.resumeFlag
+    isResuming = systemFlags & RFLAGS.resume.rawValue != 0
+    systemFlags &= ~RFLAGS.resume.rawValue
     branchRecord.hasBranched = false
     // MOV SS holds everything back, what its own operand has hit included.
     if shadow == .everything { return }
-    accessHits = 0
+    accessHits = []
     guard hasBreakpoints, !isResuming else { return }
-    let found = hits(linearRIP, count: 1, kinds: [0])
-    if found != 0 { throw .exception(debugTrap(found)) }
+    let found = debug.hits(linearRIP, count: 1, .execution)
+    if !found.isEmpty { throw .exception(debugTrap(found)) }
   }
 
   /// After one that completed, or after one round of a repeated one. `isTrapping` is decided by RFLAGS.TF as it was before
@@ -51,22 +35,15 @@ extension RewritingProcessor {
   func finishStep() throws(Interruption) {
     guard shadow != .everything else { return }
     let found = accessHits
-    accessHits = 0
+    accessHits = []
     let steps = isTrapping && (!branchRecord.stepsBranches || branchRecord.hasBranched)
-    guard steps || found != 0 else { return }
-    throw .exception(debugTrap(found | (steps ? DebugBit.singleStep : 0)))
-  }
-
-  /// Sets DR6 for a #DB. B0 to B3 say what this one is about; the other bits stay until software clears them
-  /// (AMD64 APM vol. 2, 13.1.1.3).
-  func debugTrap(_ bits: UInt64) -> GuestException {
-    debug.dr6 = debug.dr6 & ~DebugBit.breakpoints | bits
-    return .debug
+    guard steps || !found.isEmpty else { return }
+    throw .exception(debugTrap(steps ? found.union(.singleStep) : found))
   }
 
   /// What #DB switches off, so that its handler is left alone: general detect, and the recording and stepping of branches.
   func enterDebugHandler() {
-    debug.dr7 &= ~DebugBit.generalDetect
+    debug.dr7 &= ~DR7.generalDetect.rawValue
     branchRecord.switchOff()
   }
 
@@ -94,12 +71,6 @@ extension RewritingProcessor {
     if checksAlignment, !selectsElements, linear & (Self.alignment(count) - 1) != 0 {
       throw .exception(.alignmentCheck)
     }
-    if hasBreakpoints { accessHits |= hits(linear, count: count, kinds: access == .write ? [1, 3] : [3]) }
-  }
-
-  /// To be told of each access to a port.
-  func checkPortBreakpoints(_ port: UInt16, width: AccessWidth) {
-    guard hasBreakpoints, system.cr4 & 8 != 0 else { return }
-    accessHits |= hits(UInt64(port), count: width.rawValue, kinds: [2])
+    if hasBreakpoints { accessHits.formUnion(debug.hits(linear, count: count, access == .write ? .write : .read)) }
   }
 }

@@ -161,54 +161,58 @@ extension RewritingProcessor {
 
   // MARK: Linear memory
 
-  /// Little-endian, at most eight bytes.
-  func load(_ linear: UInt64, size: Int, isStack: Bool = false, asSupervisor: Bool = false) throws(Interruption)
-    -> UInt64
-  {
-    let pieces = try locate(linear, count: size, .read, isStack: isStack, asSupervisor: asSupervisor)
-    var value: UInt64 = 0
-    withUnsafeMutableBytes(of: &value) { bytes in
-      guard let base = bytes.baseAddress else { return }
-      readPhysical(pieces.first, into: base, count: pieces.firstCount)
-      readPhysical(pieces.second, into: base + pieces.firstCount, count: pieces.secondCount)
-    }
-    return value
-  }
-
-  func save(
-    _ linear: UInt64, _ value: UInt64, size: Int, isStack: Bool = false, asSupervisor: Bool = false
+  func loadBytes(
+    _ linear: UInt64, into bytes: UnsafeMutableRawBufferPointer, isStack: Bool, asSupervisor: Bool
   ) throws(Interruption) {
-    let pieces = try locate(linear, count: size, .write, isStack: isStack, asSupervisor: asSupervisor)
-    var value = value
-    let reason = withUnsafeBytes(of: &value) { bytes -> StopReason? in
-      guard let base = bytes.baseAddress else { return nil }
-      let first = writePhysical(pieces.first, from: base, count: pieces.firstCount)
-      let second = writePhysical(pieces.second, from: base + pieces.firstCount, count: pieces.secondCount)
-      return first ?? second
-    }
-    if let reason { throw .stop(reason) }
+    guard let base = bytes.baseAddress else { return }
+    let pieces = try locate(linear, count: bytes.count, .read, isStack: isStack, asSupervisor: asSupervisor)
+    readPhysical(pieces.first, into: base, count: pieces.firstCount)
+    readPhysical(pieces.second, into: base + pieces.firstCount, count: pieces.secondCount)
   }
 
-  /// Copies `count` bytes, at most 512, after checking all of them.
-  func loadBytes(_ linear: UInt64, count: Int) throws(Interruption) -> [UInt8] {
-    let pieces = try locate(linear, count: count, .read)
-    var bytes = [UInt8](repeating: 0, count: count)
-    bytes.withUnsafeMutableBytes { buffer in
-      guard let base = buffer.baseAddress else { return }
-      readPhysical(pieces.first, into: base, count: pieces.firstCount)
-      readPhysical(pieces.second, into: base + pieces.firstCount, count: pieces.secondCount)
-    }
-    return bytes
+  func saveBytes(
+    _ linear: UInt64, from bytes: UnsafeRawBufferPointer, isStack: Bool, asSupervisor: Bool
+  ) throws(Interruption) {
+    guard let base = bytes.baseAddress else { return }
+    let pieces = try locate(linear, count: bytes.count, .write, isStack: isStack, asSupervisor: asSupervisor)
+    let first = writePhysical(pieces.first, from: base, count: pieces.firstCount)
+    let second = writePhysical(pieces.second, from: base + pieces.firstCount, count: pieces.secondCount)
+    if let reason = first ?? second { throw .stop(reason) }
   }
 
-  func saveBytes(_ linear: UInt64, _ bytes: [UInt8]) throws(Interruption) {
-    let pieces = try locate(linear, count: bytes.count, .write)
-    let reason = bytes.withUnsafeBytes { buffer -> StopReason? in
-      guard let base = buffer.baseAddress else { return nil }
-      let first = writePhysical(pieces.first, from: base, count: pieces.firstCount)
-      let second = writePhysical(pieces.second, from: base + pieces.firstCount, count: pieces.secondCount)
-      return first ?? second
+  func check(
+    _ linear: UInt64, count: Int, _ access: MemoryAccess, isStack: Bool, asSupervisor: Bool
+  ) throws(Interruption) {
+    _ = try locate(linear, count: count, access, isStack: isStack, asSupervisor: asSupervisor)
+  }
+
+  func residentByte(_ linear: UInt64, _ access: MemoryAccess) throws(Interruption) -> UnsafeMutableRawPointer? {
+    let physical = try locate(linear, count: 1, access).first
+    guard let page = mmu.host(physical & ~4095, count: 4096) else { return nil }
+    return page + Int(physical & 4095)
+  }
+
+  func didStore(to place: UnsafeMutableRawPointer, count: Int) {
+    store.invalidate(mmu.physical(UInt64(UInt(bitPattern: place))), count: count)
+  }
+
+  func withBytes(
+    _ linear: UInt64, count: Int, _ access: MemoryAccess,
+    _ body: (UnsafeMutableRawPointer) throws(Interruption) -> Void
+  ) throws(Interruption) {
+    let pieces = try locate(linear, count: count, access)
+    if pieces.secondCount == 0, let host = mmu.host(pieces.first, count: UInt64(count)) {
+      try body(host)
+      if access == .write { store.invalidate(pieces.first, count: count) }
+      return
     }
-    if let reason { throw .stop(reason) }
+    let copy = block.bounce
+    readPhysical(pieces.first, into: copy, count: pieces.firstCount)
+    readPhysical(pieces.second, into: copy + pieces.firstCount, count: pieces.secondCount)
+    try body(copy)
+    guard access == .write else { return }
+    let first = writePhysical(pieces.first, from: copy, count: pieces.firstCount)
+    let second = writePhysical(pieces.second, from: copy + pieces.firstCount, count: pieces.secondCount)
+    if let reason = first ?? second { throw .stop(reason) }
   }
 }

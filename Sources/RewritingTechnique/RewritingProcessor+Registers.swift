@@ -5,42 +5,9 @@ import VMM
 import X86
 
 extension RewritingProcessor {
-  /// A general register, zero-extended.
-  func general(_ register: GeneralRegister, size: Int = 8) -> UInt64 {
-    let value = block.general[Int(register.rawValue)]
-    return size == 8 ? value : value & ((1 << UInt64(8 * size)) &- 1)
-  }
-
-  /// Writes as the processor does: 32 bits clear the upper half, fewer keep what is there.
-  func setGeneral(_ register: GeneralRegister, _ value: UInt64, size: Int = 8) {
-    let place = block.general + Int(register.rawValue)
-    switch size {
-    case 8: place.pointee = value
-    case 4: place.pointee = value & 0xffff_ffff
-    default:
-      let mask: UInt64 = (1 << UInt64(8 * size)) - 1
-      place.pointee = place.pointee & ~mask | value & mask
-    }
-  }
-
-  /// CF, PF, AF, ZF, SF, OF.
-  static let arithmeticFlags: UInt64 = 0x8d5
-
-  func arithmeticFlags() -> UInt64 {
-    let saved = block.state.pointee.flags
-    return saved >> 8 & 0xd5 | (saved & 1) << 11
-  }
-
-  func setArithmeticFlags(_ value: UInt64) {
-    block.state.pointee.flags = (value & 0xd5 | 2) << 8 | value >> 11 & 1
-  }
-
   var rflags: UInt64 {
-    get { systemFlags | arithmeticFlags() | 2 }
-    set {
-      setArithmeticFlags(newValue)
-      systemFlags = newValue & ~Self.arithmeticFlags & 0x3f_7f00 | 2
-    }
+    get { flags.rawValue }
+    set { flags = RFLAGS(rawValue: newValue) }
   }
 
   func readState() throws(TechniqueFailure) -> MachineState {
@@ -79,7 +46,8 @@ extension RewritingProcessor {
     state.events = pendingEvents
     state.events.stiShadow = shadow == .interrupts
     state.events.movSSShadow = shadow == .everything
-    state.events.heldBreakpoints = shadow == .everything ? UInt8(truncatingIfNeeded: accessHits & 15) : 0
+    let held = accessHits.intersection(.breakpoints).rawValue
+    state.events.heldBreakpoints = shadow == .everything ? UInt8(truncatingIfNeeded: held) : 0
     state.modelSpecific += branchRecord.registers
     return state
   }
@@ -121,7 +89,7 @@ extension RewritingProcessor {
     if case .startupReceived(let vector) = activity { begin(at: vector) }
     pendingEvents = state.events
     shadow = state.events.movSSShadow ? .everything : state.events.stiShadow ? .interrupts : .none
-    accessHits = UInt64(state.events.heldBreakpoints)
+    accessHits = DR6(rawValue: UInt64(state.events.heldBreakpoints))
     try restorePointerTable(state.system.pointerTable)
     resumeClock()
     translations.flush()

@@ -13,8 +13,8 @@ extension RewritingProcessor {
     }
     let components = state.extended.xcr0
     try require(
-      components & ~supportedComponents == 0,
-      "XCR0 is \(hexadecimal(components)), and the processor model has \(hexadecimal(supportedComponents))")
+      XCR0(rawValue: components).isSubset(of: supportedComponents),
+      "XCR0 is \(hexadecimal(components)), and the processor model has \(hexadecimal(supportedComponents.rawValue))")
     try require(state.debug.addresses.count == 4, "there are \(state.debug.addresses.count) breakpoints, not 4")
     for register in state.modelSpecific {
       try require(

@@ -48,8 +48,8 @@ final class RewritingProcessor: Processor {
   @exclusivity(unchecked) var pendingEvents = PendingEvents()
   /// The instruction in work reaches memory by elements that a mask selects.
   var selectsElements = false
-  /// The breakpoints that accesses of the instruction in work have hit, as in DR6.
-  @exclusivity(unchecked) var accessHits: UInt64 = 0
+  /// The breakpoints that accesses of the instruction in work have hit.
+  @exclusivity(unchecked) var accessHits: DR6 = []
   /// The instruction in work ends with a single-step trap.
   @exclusivity(unchecked) var isTrapping = false
   /// RFLAGS.RF was set when the instruction in work began.
@@ -75,10 +75,6 @@ final class RewritingProcessor: Processor {
     _read { yield control.branchRecord }
     _modify { yield &control.branchRecord }
   }
-  var cpl: UInt8 {
-    get { control.privilege }
-    set { control.privilege = newValue }
-  }
   var systemFlags: UInt64 {
     get { control.flags.rawValue }
     set { control.flags = RFLAGS(rawValue: newValue) }
@@ -87,7 +83,6 @@ final class RewritingProcessor: Processor {
     get { control.kernelGSBase }
     set { control.kernelGSBase = newValue }
   }
-  var xcr0: UInt64 { control.xcr0.rawValue }
   var stepsOnce: Bool {
     get { control.stepsOnce }
     set { control.stepsOnce = newValue }
@@ -208,9 +203,9 @@ final class RewritingProcessor: Processor {
       }
       let number = Int(block.state.pointee.site)
       let site = store.translator.sites[number]
-      if let recipe = site.recipe { setArithmeticFlags(recipe.flags(block.general)) }
+      if let recipe = site.recipe { arithmeticFlags = RFLAGS(rawValue: recipe.flags(block.general)) }
       let isStepping = mode.isSingleStepping
-      isTrapping = systemFlags & Self.trapFlag != 0
+      isTrapping = systemFlags & RFLAGS.trap.rawValue != 0
       switch site.kind {
       case .miss(let access):
         counters.count(.exitMemory)
@@ -336,15 +331,15 @@ final class RewritingProcessor: Processor {
     }
     if let spare = fault.spare { block.general[Int(spare)] = state.pointee.scratch.1 }
     if let recipe = fault.recipe {
-      setArithmeticFlags(recipe.flags(block.general))
+      arithmeticFlags = RFLAGS(rawValue: recipe.flags(block.general))
     } else if !fault.flagsAreInRAX {
-      setArithmeticFlags(state.pointee.signal_flags)
+      arithmeticFlags = RFLAGS(rawValue: state.pointee.signal_flags)
     }
     let poll = block.pollAddress
     if vector == 14, (poll..<poll + 4096).contains(state.pointee.signal_address) {
       rip = owner.key.rip
       // The instruction has not begun.
-      if mode.isSingleStepping, isResuming { systemFlags |= Self.resumeFlag }
+      if mode.isSingleStepping, isResuming { systemFlags |= RFLAGS.resume.rawValue }
       return .stop(.stopRequested)
     }
     switch vector {
@@ -367,7 +362,7 @@ final class RewritingProcessor: Processor {
   /// - Parameter separately: each of its accesses is to check for itself.
   private func findBlock(separately: Bool = false) throws(Interruption) -> Block {
     try control.establish()
-    if mode.isSingleStepping { try beginStep() } else { systemFlags &= ~Self.resumeFlag }
+    if mode.isSingleStepping { try beginStep() } else { systemFlags &= ~RFLAGS.resume.rawValue }
     if mode.bits == .bits64, !LinearAddress.isCanonical(rip) { throw .exception(.general) }
     let (modeNumber, codeSegment) = (control.modeNumber, control.codeSegment)
     // How many bytes CS has from here on.

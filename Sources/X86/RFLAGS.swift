@@ -48,9 +48,22 @@ public struct RFLAGS: OptionSet, Sendable, Hashable, BitwiseCopyable {
   @inlinable public static var arithmetic: RFLAGS { [.carry, .parity, .auxiliary, .zero, .sign, .overflow] }
   /// CF, PF, AF, ZF and SF: what LAHF and SAHF move.
   @inlinable public static var lowByte: RFLAGS { [.carry, .parity, .auxiliary, .zero, .sign] }
+  /// The bits that exist, the one that is always set left out.
+  @inlinable public static var defined: RFLAGS {
+    [
+      .user, .interrupt, .ioPrivilegeLevel, .resume, .virtual8086, .virtualInterrupt, .virtualInterruptPending,
+    ]
+  }
+  /// FLAGS: what instructions with operands of 16 bits work on.
+  @inlinable public static var low16: RFLAGS { RFLAGS(rawValue: 0xffff) }
   /// What a program may change at CPL 3 with IOPL 0.
   @inlinable public static var user: RFLAGS {
     [.arithmetic, .trap, .direction, .nestedTask, .alignmentCheck, .identification]
+  }
+
+  /// What SYSRET takes from R11 (AMD64 APM vol. 3, "SYSRET").
+  @inlinable public static var returnable: RFLAGS {
+    [.user, .interrupt, .ioPrivilegeLevel, .virtualInterrupt, .virtualInterruptPending]
   }
 
   /// IOPL as a number, 0 to 3.

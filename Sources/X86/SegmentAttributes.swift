@@ -54,4 +54,15 @@ public struct SegmentAttributes: OptionSet, Sendable, Hashable, BitwiseCopyable 
   @inlinable public var systemType: SystemSegmentType? {
     contains(.codeOrData) ? nil : SystemSegmentType(rawValue: UInt8(truncatingIfNeeded: rawValue & 15))
   }
+
+  /// Neither code nor data: a system segment or a gate.
+  @inlinable public var isSystem: Bool { !contains(.codeOrData) }
+  /// A code segment.
+  @inlinable public var isCode: Bool { contains([.codeOrData, .code]) }
+  /// Code that its caller's CPL runs.
+  @inlinable public var isConformingCode: Bool { contains([.codeOrData, .code, .conforming]) }
+  /// Code or data that may be read.
+  @inlinable public var isReadable: Bool { !isSystem && (!contains(.code) || contains(.readable)) }
+  /// Data that may be written.
+  @inlinable public var isWritable: Bool { contains([.codeOrData, .writable]) && !contains(.code) }
 }

@@ -37,6 +37,11 @@ public struct SegmentDescriptor: RawRepresentable, Sendable, Hashable, BitwiseCo
     return attributes.contains(.granularity) ? field << 12 | 0xfff : field
   }
 
+  /// What LAR gives: the second doubleword without base and limit (AMD64 APM vol. 3, "LAR").
+  @inlinable public var accessRights: UInt64 { rawValue >> 32 & 0xff_ff00 }
+  /// Of the byte with type, S, DPL and P, in bytes from the descriptor's first.
+  @inlinable public static var attributesOffset: UInt64 { 5 }
+
   /// A gate's target selector.
   @inlinable public var gateSelector: UInt16 { UInt16(truncatingIfNeeded: rawValue >> 16) }
   /// A gate's target offset, its low 32 bits.

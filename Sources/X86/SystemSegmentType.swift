@@ -25,4 +25,7 @@ public enum SystemSegmentType: UInt8, Sendable {
   case interruptGate = 14
   /// A trap gate.
   case trapGate = 15
+
+  /// The form of 32 bits, or 64 in long mode, where there is another of 16.
+  @inlinable public var isWide: Bool { rawValue & 8 != 0 }
 }

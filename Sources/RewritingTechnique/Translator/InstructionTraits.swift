@@ -75,7 +75,9 @@ extension Instruction {
   var condition: UInt8 { opcode & 15 }
 
   /// ModRM.rm as a general register.
-  var registerOfRM: GeneralRegister { GeneralRegister(rawValue: rm | rex << 3 & 8) ?? .rax }
+  var registerOfRM: GeneralRegister { GeneralRegister(rawValue: numberOfRM) ?? .rax }
+  /// ModRM.reg as a general register.
+  var registerOfReg: GeneralRegister { GeneralRegister(rawValue: numberOfReg) ?? .rax }
 
   /// VBLENDVPS and its like.
   var hasVectorInImmediate: Bool {

@@ -127,7 +127,7 @@ enum OperationCode {
   /// The flags have been given up.
   static func loadControl(from place: Place, _ block: inout BlockEmitter) {
     block.faulting { $0.code.load(Host.t2, place, w: false) }
-    block.code.test(.register(Host.t2), immediate: Int32(bitPattern: ~ExtendedControl.definedBits))
+    block.code.test(.register(Host.t2), immediate: Int32(bitPattern: ~ExtendedArea.definedControlBits))
     block.flags = .rax
     block.cold.append(.raise(block.code.jump32(condition: Emitter.Condition.notEqual), .general, rip: block.rip))
     block.code.store(Host.t2, .state(StateLayout.scratch))
