@@ -69,6 +69,29 @@ final class NativeExecutor: DomainExecutor {
     }
   }
 
+  func extendedState() -> ExtendedState {
+    var state = ExtendedState()
+    // What ended with its process is as if it had never been.
+    if let lastThread, let saved = try? lastThread.savedExtendedState() {
+      (state.xcr0, state.area) = saved
+    }
+    return state
+  }
+
+  func setExtendedState(_ state: ExtendedState) throws(TechniqueFailure) {
+    let call = "writing the vector registers"
+    guard let space else { throw TechniqueFailure(call: call, reason: "there is no address space to run in") }
+    do throws(SandboxEnded) {
+      let thread = try space.thread(number, hostProcessor: hostProcessor)
+      guard try thread.restoreExtendedState(components: state.xcr0, image: state.area) else {
+        throw SandboxEnded("they are of a processor that has others than this host's")
+      }
+      lastThread = thread
+    } catch {
+      throw TechniqueFailure(call: call, reason: error.description)
+    }
+  }
+
   func map(_ runs: [PageRun], writable: Bool, executable: Bool) throws(MappingRefusal) {
     do throws(MappingFailure) {
       try space?.map(runs, writable: writable, executable: executable)

@@ -18,6 +18,8 @@ final class ParavirtPartition: Partition {
   private let state = Monitor(Contents(console: DomainConsole()))
   /// The first processor of the host that takes a virtual one; the others follow.
   private let firstHostProcessor = SandboxProcess.currentProcessor
+  /// From when the partition was made.
+  private let reference = TimeReference()
 
   init(memory: GuestMemory, processorCount: Int) {
     self.memory = memory
@@ -52,6 +54,10 @@ final class ParavirtPartition: Partition {
   func makeDomain(_ start: XenDomainStart) {
     let console = state.with { $0.console }
     guard let domain = Domain(memory: memory, console: console.sink, doorbells: doorbells, start: start) else { return }
+    adopt(domain, console)
+  }
+
+  private func adopt(_ domain: Domain, _ console: DomainConsole) {
     let cache = AddressSpaceCache(memory: memory, threadCount: processorCount, is32Bit: domain.layout == .bits32)
     domain.translations = cache
     console.connect(domain.console)
@@ -64,6 +70,25 @@ final class ParavirtPartition: Partition {
   /// Virtual processors are spread over the host's, each with its guest thread on the same one.
   func hostProcessor(for number: Int) -> Int32 {
     SandboxProcess.hostProcessor(after: firstHostProcessor, number)
+  }
+}
+
+extension ParavirtPartition: RestorablePartition {
+  /// The domain; none where the image had spoilt it. Address spaces are made anew, and filled as guest code needs them.
+  struct Saved: SavedState {
+    static let version = 1
+    var domain: DomainSaved?
+  }
+
+  var restorable: (any RestorablePartition)? { self }
+
+  func save() -> Saved { Saved(domain: contents?.domain.save()) }
+
+  func restore(_ saved: Saved) throws(RestoreFailure) {
+    guard let domain = saved.domain else { return }
+    let console = state.with { $0.console }
+    adopt(
+      try Domain(domain, memory: memory, console: console.sink, doorbells: doorbells, reference: reference), console)
   }
 }
 

@@ -64,6 +64,6 @@ final class ParavirtProcessor: Processor {
 
   func writeState(_ state: MachineState) throws(TechniqueFailure) {
     machine = state
-    domainLoop()?.takeRegisters(of: state)
+    try domainLoop()?.takeState(state)
   }
 }

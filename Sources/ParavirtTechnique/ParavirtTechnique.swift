@@ -101,6 +101,9 @@ public struct ParavirtTechnique: Technique {
   /// Nothing is hidden from native code, so nothing can be missing.
   public func reductions(for configuration: MachineConfiguration) -> [ProcessorFeature] { [] }
 
+  /// The domain.
+  public var savedPartition: (any SavedState.Type)? { ParavirtPartition.Saved.self }
+
   /// - Throws: `TechniqueFailure` naming the host call.
   public func makePartition(
     _ configuration: MachineConfiguration, memory: GuestMemory, bus: Bus

@@ -23,6 +23,9 @@ struct ExtendedState {
   private static let protectionKeys: UInt64 = 1 << 9
   /// TILECFG and TILEDATA: a guest has no leave to use AMX.
   private static let tiles: UInt64 = 3 << 17
+  private static let vectorHalves: UInt64 = 1 << 2
+  /// Their upper halves, which are behind the header on every processor that has them.
+  private static let vectorPlace = 576..<832
   /// x87, SSE: what FXRSTOR loads.
   private static let legacyFeatures: UInt64 = 3
 
@@ -75,5 +78,52 @@ struct ExtendedState {
     // XCOMP_BV, and what is reserved.
     (target + Offset.present + 8).initializeMemory(
       as: UInt8.self, repeating: 0, count: Offset.components - Offset.present - 8)
+  }
+}
+
+// MARK: Saved form
+
+extension ExtendedState {
+  /// The components that there can be, and the image in XSAVE's standard form, without what the kernel says of it.
+  var saved: (components: UInt64, image: [UInt8]) {
+    let size = imageSize
+    var bytes = Array(image[..<size])
+    for place in Offset.software..<Offset.present { bytes[place] = 0 }
+    return (size > Self.legacySize ? word(Offset.features) : Self.legacyFeatures, bytes)
+  }
+
+  /// Takes over such an image.
+  /// - Returns: `false` when it has registers that are not here, or elsewhere than here.
+  func take(components: UInt64, image saved: [UInt8]) -> Bool {
+    guard saved.count >= Self.legacySize else { return false }
+    let isLegacy = saved.count < Offset.components
+    let present = saved.withUnsafeBytes { bytes in
+      isLegacy ? Self.legacyFeatures : bytes.loadUnaligned(fromByteOffset: Offset.present, as: UInt64.self)
+    }
+    let size = imageSize
+    let hasComponents = size > Self.legacySize
+    let isAlike = hasComponents && saved.count == size && components == word(Offset.features)
+    let common = Self.legacyFeatures | (hasComponents ? word(Offset.features) & Self.vectorHalves : 0)
+    guard isAlike || present & ~(common | Self.protectionKeys) == 0,
+      isAlike || present & Self.vectorHalves == 0 || saved.count >= Self.vectorPlace.upperBound
+    else { return false }
+    let other = UnsafeMutableRawBufferPointer.allocate(byteCount: image.count, alignment: 64)
+    defer { other.deallocate() }
+    other.initializeMemory(as: UInt8.self, repeating: 0)
+    let copied = isAlike ? size : min(size, saved.count, Self.vectorPlace.upperBound)
+    saved.withUnsafeBytes { other.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[..<copied])) }
+    if hasComponents {
+      // As if it were another thread's of this host.
+      other.copyBytes(at: Offset.software..<Offset.present, from: image)
+      other.storeBytes(of: present, toByteOffset: Offset.present, as: UInt64.self)
+    }
+    take(ExtendedState(other))
+    return true
+  }
+}
+
+extension UnsafeMutableRawBufferPointer {
+  fileprivate func copyBytes(at places: Range<Int>, from other: UnsafeMutableRawBufferPointer) {
+    for place in places { self[place] = other[place] }
   }
 }

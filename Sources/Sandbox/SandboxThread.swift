@@ -128,6 +128,18 @@ public final class SandboxThread {
     ExtendedState(try extendedState()).take(ExtendedState(try other.extendedState()))
   }
 
+  /// x87, SSE and AVX registers, and the components of XSAVE's that there can be.
+  /// - Throws: `SandboxEnded` when they are gone.
+  public func savedExtendedState() throws(SandboxEnded) -> (components: UInt64, image: [UInt8]) {
+    ExtendedState(try extendedState()).saved
+  }
+
+  /// Takes over what another thread, perhaps of another host, has saved.
+  /// - Returns: `false` when this host has no such registers.
+  public func restoreExtendedState(components: UInt64, image: [UInt8]) throws(SandboxEnded) -> Bool {
+    ExtendedState(try extendedState()).take(components: components, image: image)
+  }
+
   /// What of the guest's state guards the monitor's own accesses does not go on in the guest's next mode, whose kernel could
   /// not run: PKRU denies nothing again.
   private func resetProtectionKeys() throws(SandboxEnded) {

@@ -21,7 +21,7 @@ public final class Domain: @unchecked Sendable {
   // Unchecked: everything is used with `lock` held, but for what the guest shares, which is atomic.
 
   /// How a domain ends.
-  enum Ending: Equatable {
+  enum Ending: Codable, Sendable, Equatable {
     case shutdown(reason: UInt32)
     case crashed(String)
   }
@@ -36,10 +36,11 @@ public final class Domain: @unchecked Sendable {
   public weak var translations: (any TranslationKeeper)?
   var ending: Ending?
   var store: XenStore
+  let rings: Rings
   /// The hypervisor's end of it.
   public let console: XenConsole
   var channels = EventChannels()
-  let time = SystemTime()
+  let time: SystemTime
   /// The machine-to-physical table, by frame from `XenMachine.firstFrame` on.
   var pseudoPhysical: [UInt64]
   var grants = GrantTable()
@@ -63,31 +64,25 @@ public final class Domain: @unchecked Sendable {
   ///   - console: gets what the domain prints.
   ///   - doorbells: one for each processor.
   /// - Returns: `nil` when the image has spoilt what the builder made.
-  public init?(
+  public convenience init?(
     memory: GuestMemory, console: any SerialSink, doorbells: [any DomainDoorbell], start: XenDomainStart
   ) {
-    self.memory = memory
-    layout = start.is64Bit ? .bits64 : .bits32
-    let sharedFrame = XenMachine.sharedInfoFrame(memory)
-    let frames = MachineFrames(memory)
-    tables = PageTables(
-      frames, shared: XenMachine.grantTableFrame(memory)...sharedFrame, levels: layout == .bits64 ? 4 : 3)
+    let layout: SharedLayout = start.is64Bit ? .bits64 : .bits32
+    var tables = Self.tables(memory, layout)
     let root = start.rootFrame
     let isWide = layout == .bits64
-    guard (try? tables.pin(root, level: tables.levels)) != nil, let sharedInfo = frames.bytes(sharedFrame),
-      let leaf = tables.leaf(start.startInfo, root: root), let page = frames.bytes(PageTables.frame(leaf.entry)),
-      let storePage = frames.bytes(Self.word(page, isWide ? 56 : 44, isWide)),
-      let consolePage = frames.bytes(Self.word(page, isWide ? 72 : 52, isWide))
+    guard (try? tables.pin(root, level: tables.levels)) != nil,
+      let leaf = tables.leaf(start.startInfo, root: root), let page = tables.frames.bytes(PageTables.frame(leaf.entry))
     else { return nil }
-    self.sharedInfo = sharedInfo
-    store = XenStore(page: storePage, domain: Int(Self.ownNumber))
-    self.console = XenConsole(ConsoleRing(page: consolePage), sink: console)
-    pseudoPhysical = (0..<UInt64(frames.all.count)).map { $0 }
-    processors = doorbells.enumerated().map { number, doorbell in
-      let info = sharedInfo + 64 * number
+    let rings = Rings(
+      store: Self.word(page, isWide ? 56 : 44, isWide), console: Self.word(page, isWide ? 72 : 52, isWide))
+    do throws(XenError) {
+      try rings.keepWritable(&tables)
+      try self.init(memory, layout, tables, rings, console: console, doorbells: doorbells, time: SystemTime())
+    } catch { return nil }
+    for processor in processors {
       // Upcalls are masked until the guest is ready for them.
-      info.storeBytes(of: 1, toByteOffset: 1, as: UInt8.self)
-      return DomainProcessor(self, number: number, info: info, doorbell: doorbell)
+      processor.info.storeBytes(of: 1, toByteOffset: 1, as: UInt8.self)
     }
     processors[0].kernelRoot = root
     processors[0].isInitialised = true
@@ -98,6 +93,49 @@ public final class Domain: @unchecked Sendable {
     time.writeWallClock(sharedInfo, offset: layout.wallClock)
     for processor in processors { time.update(processor.info) }
     processors[0].runstate.change(to: .running, at: monotonicNanoseconds())
+  }
+
+  /// The frames of the rings that the domain builder made.
+  struct Rings: Codable, Sendable, Equatable {
+    var store, console: UInt64
+
+    /// What the hypervisor writes to never becomes a page table.
+    func keepWritable(_ tables: inout PageTables) throws(XenError) {
+      try tables.getWritable(store)
+      try tables.getWritable(console)
+    }
+  }
+
+  /// Nothing is referred to yet.
+  static func tables(_ memory: GuestMemory, _ layout: SharedLayout) -> PageTables {
+    PageTables(
+      MachineFrames(memory), shared: XenMachine.grantTableFrame(memory)...XenMachine.sharedInfoFrame(memory),
+      levels: layout == .bits64 ? 4 : 3)
+  }
+
+  /// What a new domain and a restored one have in common.
+  /// - Throws: `XenError` where the rings are not in the domain's memory.
+  init(
+    _ memory: GuestMemory, _ layout: SharedLayout, _ tables: PageTables, _ rings: Rings, console: any SerialSink,
+    doorbells: [any DomainDoorbell], time: SystemTime
+  ) throws(XenError) {
+    let frames = tables.frames
+    guard let sharedInfo = frames.bytes(XenMachine.sharedInfoFrame(memory)), let storePage = frames.bytes(rings.store),
+      let consolePage = frames.bytes(rings.console)
+    else { throw .invalid }
+    self.memory = memory
+    self.layout = layout
+    self.tables = tables
+    self.rings = rings
+    self.time = time
+    self.sharedInfo = sharedInfo
+    store = XenStore(page: storePage, domain: Int(Self.ownNumber))
+    self.console = XenConsole(ConsoleRing(page: consolePage), sink: console)
+    pseudoPhysical = (0..<UInt64(frames.all.count)).map { $0 }
+    processors = doorbells.enumerated().map { number, doorbell in
+      DomainProcessor(self, number: number, info: sharedInfo + 64 * number, doorbell: doorbell)
+    }
+    if let first = doorbells.first { self.console.connect(first) }
   }
 
   private static func word(_ page: UnsafeMutableRawPointer, _ offset: Int, _ isWide: Bool) -> UInt64 {

@@ -81,6 +81,13 @@ public protocol DomainExecutor: AnyObject {
     _ registers: inout DomainRegisters, servesSegmentBases: Bool, until deadline: UInt64
   ) throws(GuestCodeLost) -> DomainTrap
 
+  /// With the lock held: x87 and vector registers of guest code, where it ran last; the reset state before its first run.
+  func extendedState() -> ExtendedState
+
+  /// With the lock held: what they are when guest code runs next, in the view that was entered.
+  /// - Throws: `TechniqueFailure` when this host has no such registers, or refuses.
+  func setExtendedState(_ state: ExtendedState) throws(TechniqueFailure)
+
   /// With the lock held: makes pages reachable in the view that was entered, all with the same rights.
   func map(_ runs: [PageRun], writable: Bool, executable: Bool) throws(MappingRefusal)
 

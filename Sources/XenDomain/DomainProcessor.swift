@@ -1,4 +1,5 @@
 import VMM
+import X86
 
 /// A virtual processor in its domain: registers, what its kernel has registered, and where it is.
 ///
@@ -6,12 +7,12 @@ import VMM
 public final class DomainProcessor {
   /// Ring 3 is all there is, so the mode is the hypervisor's knowledge: SYSCALL is a hypercall in one and the guest's own
   /// system call in the other, and each has page tables of its own.
-  enum Mode {
+  enum Mode: String, Codable, Sendable {
     case kernel, user
   }
 
   /// What set_trap_table registers for a vector.
-  struct TrapEntry {
+  struct TrapEntry: Codable, Sendable, Equatable {
     var flags: UInt8 = 0
     var codeSelector: UInt16 = 0
     var address: UInt64 = 0
@@ -22,7 +23,7 @@ public final class DomainProcessor {
   }
 
   /// An address to call, and whether upcalls are masked then.
-  struct Callback {
+  struct Callback: Codable, Sendable, Equatable {
     var address: UInt64 = 0
     var masksUpcalls = false
   }
@@ -88,7 +89,8 @@ public final class DomainProcessor {
   /// And how long after that again; 0 for once.
   var timerPeriod: UInt64 = 0
   /// Ports of per-processor virtual interrupts, by number.
-  var virtualInterruptPorts = [UInt32](repeating: 0, count: 24)
+  var virtualInterruptPorts = [UInt32](repeating: 0, count: virtualInterruptCount)
+  static let virtualInterruptCount = 24
   var rest = Rest.none
   /// SCHEDOP_yield: others may use the host's processor first.
   var isYielding = false
@@ -180,7 +182,7 @@ public final class DomainProcessor {
     (registers.rsi, registers.rdi, registers.rsp, registers.rbp) = (from.rsi, from.rdi, from.rsp, from.rbp)
     (registers.r8, registers.r9, registers.r10, registers.r11) = (from.r8, from.r9, from.r10, from.r11)
     (registers.r12, registers.r13, registers.r14, registers.r15) = (from.r12, from.r13, from.r14, from.r15)
-    (registers.rip, registers.rflags) = (from.rip, from.rflags)
+    (registers.rip, registers.rflags) = (from.rip, from.rflags & Flags.visible | Flags.interrupt)
     (registers.fsBase, registers.gsBase) = (state.system.fs.base, state.system.gs.base)
   }
 
@@ -198,6 +200,12 @@ public final class DomainProcessor {
       from.r12, from.r13, from.r14, from.r15
     )
     (state.general.rip, state.general.rflags) = (from.rip, from.rflags)
+    state.general.rflags =
+      from.rflags & Flags.visible | RFLAGS.alwaysOne.rawValue
+    // Under a hypervisor of 64 bits, whatever the domain's width.
+    state.system.cr0 = InstructionEmulation.control0
+    state.system.cr4 = control4
+    state.system.efer = InstructionEmulation.extendedFeatures
     state.system.cs = Selectors.code(from.cs, layout)
     state.system.ss = Selectors.data(from.ss, layout)
     (state.system.fs.base, state.system.gs.base) = (from.fsBase, from.gsBase)

@@ -1,5 +1,5 @@
 /// The registers of a domain's code, as the domain sees them: selectors are Xen's.
-public struct DomainRegisters: Sendable, Equatable {
+public struct DomainRegisters: Codable, Sendable, Equatable {
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   public var rax: UInt64 = 0, rbx: UInt64 = 0, rcx: UInt64 = 0, rdx: UInt64 = 0
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation

@@ -35,12 +35,24 @@ public final class DomainRunLoop {
 
   /// Puts the processor's registers into a machine's state.
   public func copyState(to state: inout MachineState) {
-    domain.lock.withLock { _ in processor.copyRegisters(to: &state) }
+    domain.lock.withLock { _ in
+      processor.copyRegisters(to: &state)
+      state.extended = executor.extendedState()
+    }
   }
 
-  /// Takes over the integer registers and the bases of FS and GS.
-  public func takeRegisters(of state: MachineState) {
-    domain.lock.withLock { _ in processor.takeRegisters(of: state) }
+  /// Takes over the integer registers, the bases of FS and GS, and x87 and vector registers if the state has any.
+  /// - Throws: `TechniqueFailure` for what guest code can't have.
+  public func takeState(_ state: MachineState) throws(TechniqueFailure) {
+    guard LinearAddress.isCanonical(state.system.fs.base), LinearAddress.isCanonical(state.system.gs.base) else {
+      throw TechniqueFailure(call: "writeState", reason: "the base of FS or GS is not canonical")
+    }
+    try domain.lock.withLock { _ throws(TechniqueFailure) in
+      processor.takeRegisters(of: state)
+      guard processor.isInitialised, !state.extended.area.isEmpty else { return }
+      try executor.enter(processor.view)
+      try executor.setExtendedState(state.extended)
+    }
   }
 
   /// What to do next.

@@ -8,6 +8,8 @@ struct EventCalls: HypercallSubject {
 
   /// Virtual interrupts of each processor: timer, debugging, two profilers; all others are the domain's.
   static let interruptsOfProcessors: Set<UInt32> = [0, 1, 7, 13]
+  /// The most ports of SCHEDOP_poll.
+  static let pollLimit = 128
 
   private func existing(_ number: UInt32) throws(XenError) -> DomainProcessor {
     guard domain.processors.indices.contains(Int(number)) else { throw .noEntry }
@@ -114,7 +116,7 @@ struct EventCalls: HypercallSubject {
     case 3:
       let (list, count) = (try long(argument), try half(argument &+ layout.wordSize))
       let limit = try quad(argument &+ 2 &* layout.wordSize)
-      guard count <= 128 else { throw .invalid }
+      guard count <= UInt32(Self.pollLimit) else { throw .invalid }
       var ports: [UInt32] = []
       for position in 0..<UInt64(count) { ports.append(try half(list &+ 4 &* position)) }
       // A port that never was one.

@@ -8,7 +8,7 @@ import VMM
 
 /// What each port leads to.
 struct EventChannels {
-  enum Binding: Equatable {
+  enum Binding: Codable, Sendable, Equatable {
     case free
     /// Waits for this domain to bind to it.
     case unbound(remote: UInt16)
@@ -19,7 +19,7 @@ struct EventChannels {
     case console, store
   }
 
-  struct Channel {
+  struct Channel: Codable, Sendable, Equatable {
     var binding = Binding.free
     var processor = 0
   }
@@ -28,6 +28,29 @@ struct EventChannels {
   static let limit = 1024
 
   private(set) var channels: [Channel] = []
+
+  /// None.
+  init() {}
+
+  /// Those of a saved domain with so many processors.
+  init(_ saved: [Channel], processorCount: Int) throws(RestoreFailure) {
+    try restoring(
+      Domain.savedSubject, requires: saved.count <= Self.limit && saved.first?.binding ?? .free == .free,
+      "it has \(saved.count) event channels")
+    for channel in saved {
+      let isPossible =
+        switch channel.binding {
+        case .interdomain(let other): saved.indices.contains(Int(other))
+        case .virtualInterrupt(let number): number < UInt32(DomainProcessor.virtualInterruptCount)
+        case .free, .unbound, .interprocessor, .console, .store: true
+        }
+      try restoring(
+        Domain.savedSubject, requires: isPossible && (0..<processorCount).contains(channel.processor),
+        "an event channel leads nowhere")
+    }
+    channels = saved
+  }
+
   /// Ports come into being so many at a time, as Xen's do.
   private static let group = 64
 

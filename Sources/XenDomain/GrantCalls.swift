@@ -7,7 +7,7 @@ import VMM
 
 /// What is mapped by domain.grants.
 struct GrantTable {
-  struct Mapping {
+  struct Mapping: Codable, Sendable, Equatable {
     let reference: UInt32
     let frame: UInt64
     let address: UInt64
@@ -18,6 +18,26 @@ struct GrantTable {
 
   var mappings: [UInt32: Mapping] = [:]
   var nextHandle: UInt32 = 1
+  /// The most mappings at a time: a domain must not fill the monitor's memory.
+  static let limit = 1 << 15
+
+  struct Saved: Codable, Sendable, Equatable {
+    var mappings: [UInt32: Mapping]
+    var nextHandle: UInt32
+  }
+
+  func save() -> Saved { Saved(mappings: mappings, nextHandle: nextHandle) }
+
+  /// No mapping.
+  init() {}
+
+  /// What a mapping says is looked at when it ends.
+  init(_ saved: Saved) throws(RestoreFailure) {
+    try restoring(
+      Domain.savedSubject, requires: saved.mappings.count <= Self.limit,
+      "it has \(saved.mappings.count) grants mapped")
+    (mappings, nextHandle) = (saved.mappings, saved.nextHandle)
+  }
 }
 
 struct GrantCalls: HypercallSubject {
@@ -33,6 +53,7 @@ struct GrantCalls: HypercallSubject {
     case badDomain = -2
     case badReference = -3
     case badHandle = -4
+    case noSpace = -7
     case permissionDenied = -8
     case badPage = -9
     case badCopy = -10
@@ -135,6 +156,7 @@ struct GrantCalls: HypercallSubject {
     let reference = try half(entry &+ 12)
     guard flags & (Flag.mapsDevice | Flag.mapsHost) != 0 else { return .badReference }
     guard try short(entry &+ 16) == Domain.ownNumber else { return .badDomain }
+    guard domain.grants.mappings.count < GrantTable.limit else { return .noSpace }
     let isReadOnly = flags & Flag.mapsReadOnly != 0
     let frame: UInt64
     switch grantedFrame(reference, readOnly: isReadOnly, maps: true) {

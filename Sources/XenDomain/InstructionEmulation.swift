@@ -154,8 +154,12 @@ struct InstructionEmulation {
   }
 
   /// Protection, monitor, extension type, numeric error, write protection, alignment mask, paging: as any host has it.
-  private static let control0: UInt64 = 0x8005_0033
+  static let control0: UInt64 = 0x8005_0033
   private static let taskSwitched: UInt64 = 8
+  /// CR4: time stamps, debugging, performance counters.
+  static let changeableControl4: UInt64 = 0x10c
+  /// EFER: system calls, long mode, no-execute.
+  static let extendedFeatures: UInt64 = 0xd01
 
   private func moveControlRegister(
     _ instruction: GuestInstruction
@@ -182,10 +186,11 @@ struct InstructionEmulation {
       processor.storeFaultAddress(value)
     case 3:
       guard (try? processor.setKernelRoot(value >> 12)) != nil else { return false }
-    // What the guest may change of it (time stamps, debugging, performance counters) has no effect here.
+    // What the guest may change of it has no effect here.
     case 4:
-      if (processor.control4 ^ value) & 0x10c != 0 { domain.countNotHonoured(.control4) }
-      processor.control4 = processor.control4 & ~0x10c | value & 0x10c
+      let changeable = Self.changeableControl4
+      if (processor.control4 ^ value) & changeable != 0 { domain.countNotHonoured(.control4) }
+      processor.control4 = processor.control4 & ~changeable | value & changeable
     default: return false
     }
     return true
@@ -210,8 +215,7 @@ struct InstructionEmulation {
     }
     let value: UInt64
     switch number {
-    // EFER: system calls, long mode, no-execute.
-    case MSR.efer: value = 0xd01
+    case MSR.efer: value = Self.extendedFeatures
     case MSR.fsBase: value = registers.fsBase
     case MSR.gsBase: value = registers.gsBase
     case MSR.kernelGSBase: value = processor.otherGSBase

@@ -30,6 +30,14 @@ struct MachineFrames {
   /// One of those given back, or `nil`.
   mutating func reclaim() -> UInt64? { ceded.popFirst() }
 
+  /// Those that the domain gave back, in their order.
+  var cededFrames: [UInt64] { ceded.sorted() }
+
+  /// The frame that a place in one of them belongs to.
+  func frame(of place: UnsafeMutableRawPointer) -> UInt64 {
+    XenMachine.firstFrame + UInt64(place - base) / GuestMemory.pageSize
+  }
+
   /// Where in the memory's file, in bytes.
   func fileOffset(_ frame: UInt64) -> UInt64? {
     index(frame).map { UInt64($0) * GuestMemory.pageSize }

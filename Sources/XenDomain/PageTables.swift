@@ -11,6 +11,7 @@
 // Guest code of a domain can thus reach its own frames only, whatever it writes.
 
 import Boot
+import VMM
 
 /// What page-table entries may say and what frames are used for.
 struct PageTables {
@@ -69,6 +70,8 @@ struct PageTables {
   private var counts: [UInt32]
   private var pinned: [Bool]
   private var places: [Place]
+  /// While saved tables are counted anew: they may name frames that the domain gave back, though not for writing.
+  private var isRestoring = false
 
   init(_ frames: MachineFrames, shared: ClosedRange<UInt64>, levels: Int = 4) {
     self.frames = frames
@@ -205,7 +208,7 @@ struct PageTables {
       guard entry & (Self.cacheAttributes | Self.large) == 0 else { throw .invalid }
       // Where no memory is: a device's, which is not given, or no frame at all.
       guard frames.index(target) != nil else { throw target == Self.addressMask >> 12 ? .invalid : .notPermitted }
-      guard frames.isOwned(target) else { throw .busy }
+      guard frames.isOwned(target) || isRestoring && entry & Self.writable == 0 else { throw .busy }
       if entry & Self.writable != 0 { try get(target, .writable) }
       return
     }
@@ -253,4 +256,52 @@ struct PageTables {
 
   /// Whether something refers to the frame, and so fixes its use.
   func isReferenced(_ frame: UInt64) -> Bool { frames.index(frame).map { counts[$0] > 0 } ?? false }
+}
+
+// MARK: Saved form
+
+extension PageTables {
+  /// What the tables themselves don't say; all uses and counts follow from it and from them.
+  struct Saved: Codable, Sendable, Equatable {
+    struct Pin: Codable, Sendable, Equatable {
+      var frame: UInt64
+      var level: Int
+    }
+
+    var pins: [Pin]
+    /// Frames that the domain gave back.
+    var ceded: [UInt64]
+  }
+
+  func save() -> Saved {
+    let pins = pinned.indices.compactMap { index -> Saved.Pin? in
+      guard pinned[index], let level = uses[index].level else { return nil }
+      return Saved.Pin(frame: XenMachine.firstFrame + UInt64(index), level: level)
+    }
+    return Saved(pins: pins, ceded: frames.cededFrames)
+  }
+
+  /// Counts saved tables, and whatever `others` refers to, with a new domain's tables. What they hold is checked as if the
+  /// domain had made them now.
+  mutating func restore(
+    _ saved: Saved, others: (inout PageTables) throws(XenError) -> Void
+  ) throws(RestoreFailure) {
+    for frame in saved.ceded {
+      try restoring(
+        Domain.savedSubject, requires: frames.isOwned(frame) && !shared.contains(frame),
+        "it has given back the frame \(hexadecimal(frame)), which it can't have had")
+      frames.cede(frame)
+    }
+    isRestoring = true
+    defer { isRestoring = false }
+    do throws(XenError) {
+      for pin in saved.pins {
+        guard (1...levels).contains(pin.level) else { throw .invalid }
+        try self.pin(pin.frame, level: pin.level)
+      }
+      try others(&self)
+    } catch {
+      throw RestoreFailure(Domain.savedSubject, "its page tables or descriptors are not such as a domain may have")
+    }
+  }
 }

@@ -20,6 +20,32 @@ struct RunState {
     times[Int(kind.rawValue)] &+= now &- since
     (kind, since) = (new, now)
   }
+
+  struct Saved: Codable, Sendable, Equatable {
+    var kind: UInt32
+    /// Nanoseconds since it began.
+    var age: UInt64
+    var times: [UInt64]
+    var area: UInt64
+    var isStale: Bool
+  }
+
+  func save(at now: UInt64) -> Saved {
+    Saved(kind: kind.rawValue, age: now &- since, times: times, area: area, isStale: isStale)
+  }
+
+  init() {}
+
+  init(_ saved: Saved, at now: UInt64) throws(RestoreFailure) {
+    guard let kind = Kind(rawValue: saved.kind), saved.times.count == times.count else {
+      throw RestoreFailure(Domain.savedSubject, "a processor's times are of \(saved.times.count) states, now \(saved.kind)")
+    }
+    self.kind = kind
+    since = now &- saved.age
+    times = saved.times
+    area = saved.area
+    isStale = saved.isStale
+  }
 }
 
 extension DomainProcessor {

@@ -5,30 +5,42 @@ import VMM
 /// Xen's system time: nanoseconds since the domain was made, and how a guest comes from its time-stamp counter to them
 /// (`struct vcpu_time_info` in xen.h).
 struct SystemTime {
-  /// The host's clock when the domain was made.
+  /// The host's clock when the system time was 0; before the host's own zero, and so wrapped, for a domain that is older
+  /// than its host.
   let start: UInt64
-  private let firstTimestamp: UInt64
+  /// From where the counter's frequency is measured.
+  private let reference: TimeReference
 
   init() {
-    start = monotonicNanoseconds()
-    firstTimestamp = host_timestamp()
+    reference = TimeReference()
+    start = reference.nanoseconds
+  }
+
+  /// - Parameters:
+  ///   - systemTime: what it is when the host's clock is `now`.
+  ///   - reference: some milliseconds old.
+  init(_ systemTime: UInt64, at now: UInt64, reference: TimeReference) {
+    start = now &- systemTime
+    self.reference = reference
   }
 
   var now: UInt64 { monotonicNanoseconds() &- start }
 
   /// The host's clock at a system time; never, if that is too far.
   func hostTime(_ systemTime: UInt64) -> UInt64 {
-    let sum = start.addingReportingOverflow(systemTime)
-    return sum.overflow ? .max : sum.partialValue
+    guard let distance = Int64(exactly: systemTime) else { return .max }
+    let sum = Int64(bitPattern: start).addingReportingOverflow(distance)
+    return sum.overflow ? .max : UInt64(max(sum.partialValue, 0))
   }
 
-  /// Writes time_info, with the version odd while it is in work. The counter's frequency is what it was since the start:
-  /// the longer a domain runs, the better it is known.
+  /// Writes time_info, with the version odd while it is in work. The counter's frequency is what it was since the
+  /// reference: the longer a domain runs, the better it is known.
   func update(_ info: UnsafeMutableRawPointer) {
     let place = info + 32
     let version = place.assumingMemoryBound(to: UInt32.self)
     let (nanoseconds, timestamp) = (monotonicNanoseconds(), host_timestamp())
-    let (elapsed, ticks) = (max(1, nanoseconds &- start), max(1, timestamp &- firstTimestamp))
+    let elapsed = max(1, nanoseconds &- reference.nanoseconds)
+    let ticks = max(1, timestamp &- reference.timestamp)
     // nanoseconds = (ticks << shift) * multiplier >> 32, with a multiplier of 32 bits and as many digits as possible.
     var shift: Int8 = 0
     var ratio = Double(elapsed) / Double(ticks)
@@ -55,9 +67,44 @@ struct SystemTime {
     var wall = timespec()
     clock_gettime(CLOCK_REALTIME, &wall)
     let total = UInt64(wall.tv_sec) &* 1_000_000_000 &+ UInt64(wall.tv_nsec) &- now
-    sharedInfo.storeBytes(of: 2, toByteOffset: offset, as: UInt32.self)
+    // Even: it is complete; another one, because a guest that is restored may be in the middle of reading it.
+    let version = sharedInfo.load(fromByteOffset: offset, as: UInt32.self)
+    sharedInfo.storeBytes(of: (version | 1) &+ 1, toByteOffset: offset, as: UInt32.self)
     sharedInfo.storeBytes(
       of: UInt32(truncatingIfNeeded: total / 1_000_000_000), toByteOffset: offset + 4, as: UInt32.self)
     sharedInfo.storeBytes(of: UInt32(total % 1_000_000_000), toByteOffset: offset + 8, as: UInt32.self)
+  }
+}
+
+/// A reading of the host's clock and of its time stamp counter.
+public struct TimeReference: Sendable {
+  let nanoseconds, timestamp: UInt64
+
+  /// As they are now.
+  public init() {
+    nanoseconds = monotonicNanoseconds()
+    timestamp = host_timestamp()
+  }
+
+  /// In nanoseconds; a shorter time would not tell the counter's frequency well.
+  private static let usefulAge: UInt64 = 2_000_000
+
+  func waitUntilUseful() {
+    let age = monotonicNanoseconds() &- nanoseconds
+    if age < Self.usefulAge { usleep(UInt32((Self.usefulAge - age) / 1000 + 1)) }
+  }
+}
+
+/// Points in the host's time, of which the last one is never, as their distance from now: another host can use that.
+enum SavedTime {
+  /// `nil` for never; negative for what is past.
+  static func distance(to time: UInt64, from now: UInt64) -> Int64? {
+    time == .max ? nil : Int64(bitPattern: time &- now)
+  }
+
+  /// A time before the host's zero is that zero.
+  static func time(_ distance: Int64?, from now: UInt64) -> UInt64 {
+    guard let distance else { return .max }
+    return distance < 0 ? now - min(now, distance.magnitude) : now &+ distance.magnitude
   }
 }

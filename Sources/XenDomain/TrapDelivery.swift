@@ -15,6 +15,8 @@ enum Flags {
   static let resume = RFLAGS.resume.rawValue
   static let virtual8086 = RFLAGS.virtual8086.rawValue
   static let alignment = RFLAGS.alignmentCheck.rawValue
+  /// What guest code can have in it.
+  static let visible = (1 << 22 - 1) & ~(ioPrivilege | virtual8086)
 }
 
 extension DomainProcessor {

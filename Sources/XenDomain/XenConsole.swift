@@ -41,6 +41,12 @@ public final class XenConsole: ConsoleInput, @unchecked Sendable {
   /// Whether input has come since it was asked last.
   func takeInput() -> Bool { hasInput.exchange(false, ordering: .acquiringAndReleasing) }
 
+  /// Whether `takeInput` would say so.
+  var hasUntoldInput: Bool { hasInput.load(ordering: .acquiring) }
+
+  /// The ring has input that the domain is to be told of.
+  func noteInput() { hasInput.store(true, ordering: .releasing) }
+
   /// Tells the host when the domain has made room for what was refused.
   func offerRoom() {
     guard hasRefused.load(ordering: .relaxed), ring.room > 0 else { return }
@@ -62,7 +68,7 @@ public final class XenConsole: ConsoleInput, @unchecked Sendable {
       return (count, state.doorbell)
     }
     if count > 0 {
-      hasInput.store(true, ordering: .releasing)
+      noteInput()
       doorbell?.ring()
     }
     return count

@@ -1,6 +1,8 @@
 // A xenstore for one domain (Xen's docs/misc/xenstore.txt and public header io/xs_wire.h): a tree of strings with watches and
 // transactions, spoken to through a ring of 1 KiB each way.
 
+import VMM
+
 /// The store and its ring.
 struct XenStore {
   /// What a message is: XS_…
@@ -27,7 +29,7 @@ struct XenStore {
   private static let responseStart = 1024
   private static let requestConsumer = 2048, requestProducer = 2052, responseConsumer = 2056, responseProducer = 2060
   private static let headerSize = 16
-  private static let maximumPayload = 4096
+  static let maximumPayload = 4096
   private static let maximumPath = 3072
   private static let watchLimit = 128
   private static let transactionLimit = 10
@@ -36,7 +38,7 @@ struct XenStore {
   /// Bytes that wait to be taken, beyond which nobody is told of changes any more.
   private static let waitingLimit = 1 << 20
 
-  private struct Watch: Equatable {
+  struct Watch: Codable, Sendable, Equatable {
     /// As the domain said it, and absolute.
     let said, path: String
     let token: [UInt8]
@@ -258,10 +260,14 @@ struct XenStore {
   private func absolute(_ said: String) -> String? {
     if said == "/" { return said }
     let path = said.hasPrefix("/") || said.hasPrefix("@") ? said : "\(home)/\(said)"
-    guard !said.isEmpty, path.utf8.count <= Self.maximumPath, !path.hasSuffix("/"), !path.contains("//") else {
-      return nil
-    }
-    return path
+    return !said.isEmpty && Self.isPath(path) ? path : nil
+  }
+
+  /// Absolute, and of whole names.
+  static func isPath(_ path: String) -> Bool {
+    path == "/"
+      || (path.hasPrefix("/") || path.hasPrefix("@")) && path.utf8.count <= maximumPath && !path.hasSuffix("/")
+        && !path.contains("//")
   }
 
   // MARK: Transactions
@@ -320,5 +326,74 @@ struct XenStore {
       let isRelative = !watch.said.hasPrefix("/") && changed.hasPrefix(home + "/")
       tell(watch, isRelative ? String(changed.dropFirst(home.count + 1)) : changed)
     }
+  }
+}
+
+// MARK: Saved form
+
+extension XenStore {
+  struct Saved: Codable, Sendable, Equatable {
+    struct Transaction: Codable, Sendable, Equatable {
+      struct Change: Codable, Sendable, Equatable {
+        var path: String
+        var isRemoval: Bool
+      }
+
+      var generation: UInt64
+      var tree: XenStoreTree.Saved
+      var changes: [Change]
+    }
+
+    var tree: XenStoreTree.Saved
+    var generation: UInt64
+    var watches: [Watch]
+    var transactions: [UInt32: Transaction]
+    var nextTransaction: UInt32
+    var request: [UInt8]
+    var excess: UInt32
+    var response: [UInt8]
+  }
+
+  /// What is in the ring is the domain's memory.
+  func save() -> Saved {
+    Saved(
+      tree: tree.save(), generation: generation, watches: watches,
+      transactions: transactions.mapValues { transaction in
+        Saved.Transaction(
+          generation: transaction.generation, tree: transaction.tree.save(),
+          changes: transaction.changes.map { .init(path: $0.path, isRemoval: $0.isRemoval) })
+      }, nextTransaction: nextTransaction, request: request, excess: excess, response: response)
+  }
+
+  mutating func restore(_ saved: Saved) throws(RestoreFailure) {
+    try restoring(
+      Domain.savedSubject,
+      requires: saved.watches.count <= Self.watchLimit && saved.transactions.count <= Self.transactionLimit
+        && saved.request.count <= Self.headerSize + Self.maximumPayload
+        && saved.response.count <= 2 * Self.waitingLimit,
+      "its store has more watches, transactions or messages than there can be")
+    for watch in saved.watches {
+      try restoring(
+        Domain.savedSubject,
+        requires: absolute(watch.said) == watch.path && watch.token.count <= Self.maximumPayload,
+        "a watch of its store names no node")
+    }
+    var transactions: [UInt32: Transaction] = [:]
+    for (number, transaction) in saved.transactions {
+      try restoring(
+        Domain.savedSubject,
+        requires: transaction.changes.count <= Self.changeLimit
+          && transaction.changes.allSatisfy { Self.isPath($0.path) },
+        "a transaction of its store has \(transaction.changes.count) changes")
+      transactions[number] = Transaction(
+        generation: transaction.generation, tree: try XenStoreTree(transaction.tree, owner: domain),
+        changes: transaction.changes.map { ($0.path, $0.isRemoval) })
+    }
+    tree = try XenStoreTree(saved.tree, owner: domain)
+    generation = saved.generation
+    watches = saved.watches
+    self.transactions = transactions
+    nextTransaction = saved.nextTransaction
+    (request, excess, response) = (saved.request, saved.excess, saved.response)
   }
 }

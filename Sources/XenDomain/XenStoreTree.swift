@@ -1,6 +1,8 @@
+import VMM
+
 /// The nodes of a store: bytes and permissions under absolute paths. A node's parents exist as long as it does.
 struct XenStoreTree {
-  struct Node {
+  struct Node: Codable, Sendable, Equatable {
     var value: [UInt8] = []
     /// As XS_SET_PERMS says them: an owner, then others.
     var permissions: [UInt8]
@@ -67,5 +69,28 @@ struct XenStoreTree {
     return nodes.keys.filter { $0.hasPrefix(prefix) && $0 != "/" && !$0.dropFirst(prefix.count).contains("/") }.map {
       String($0.dropFirst(prefix.count))
     }.sorted()
+  }
+}
+
+// MARK: Saved form
+
+extension XenStoreTree {
+  /// By path.
+  typealias Saved = [String: Node]
+
+  func save() -> Saved { nodes }
+
+  init(_ saved: Saved, owner: Int) throws(RestoreFailure) {
+    nodes = saved
+    self.owner = owner
+    try restoring(Domain.savedSubject, requires: saved["/"] != nil, "its store has no root")
+    for (path, node) in saved {
+      size += path == "/" ? 0 : path.utf8.count + node.value.count
+      try restoring(
+        Domain.savedSubject,
+        requires: saved[Self.parent(path)] != nil && XenStore.isPath(path)
+          && node.permissions.count <= XenStore.maximumPayload && size <= Self.capacity,
+        "its store is too large, or has a node without a parent")
+    }
   }
 }
