@@ -73,6 +73,7 @@ let package = Package(
       ],
       swiftSettings: strict),
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
+    .target(name: "SpoiledStates", dependencies: ["VMM"], path: "Tests/SpoiledStates", swiftSettings: strict),
     .testTarget(name: "X86Tests", dependencies: ["X86"], swiftSettings: strict),
     .testTarget(name: "EmbeddedGuestsTests", dependencies: ["EmbeddedGuests"], swiftSettings: strict),
     .testTarget(name: "InstructionSetTests", dependencies: ["CZydis", "InstructionSet"], swiftSettings: strict),
@@ -81,12 +82,13 @@ let package = Package(
     .testTarget(
       name: "ParavirtTechniqueTests",
       dependencies: [
-        "Boot", "CAllocationCounter", "Devices", "EmbeddedGuests", "ParavirtTechnique", "Platform", "Sandbox", "VMM",
-        "XenDomain", system,
+        "Boot", "CAllocationCounter", "Devices", "EmbeddedGuests", "ParavirtTechnique", "Platform", "Sandbox",
+        "SpoiledStates", "VMM", "XenDomain", system,
       ],
       swiftSettings: strict),
     .testTarget(name: "BootTests", dependencies: ["Boot", "CCompression", "VMM", system], swiftSettings: strict),
-    .testTarget(name: "DevicesTests", dependencies: ["CLinux", "Devices", "VMM", system], swiftSettings: strict),
+    .testTarget(
+      name: "DevicesTests", dependencies: ["CLinux", "Devices", "SpoiledStates", "VMM", system], swiftSettings: strict),
     .testTarget(
       name: "CommandChannelTests", dependencies: ["CommandChannel", "Devices", "VMM"], swiftSettings: strict),
     .testTarget(
@@ -96,8 +98,8 @@ let package = Package(
     .testTarget(
       name: "PlatformTests",
       dependencies: [
-        "Boot", "CChannelGuest", "CommandChannel", "Devices", "EmbeddedGuests", "HardwareTechnique", "Platform",
-        "RewritingTechnique", "VMM",
+        "Boot", "CChannelGuest", "CommandChannel", "Devices", "EmbeddedGuests", "HardwareTechnique",
+        "ParavirtTechnique", "Platform", "RewritingTechnique", "VMM",
       ],
       swiftSettings: strict),
     .testTarget(name: "ComparisonTests", dependencies: ["Comparison", "GuestProcess"], swiftSettings: strict),

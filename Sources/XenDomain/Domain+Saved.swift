@@ -1,6 +1,7 @@
 // A domain to and from a value.
 
 import Boot
+import Synchronization
 import VMM
 
 /// All that the hypervisor knows of a domain; its memory is saved beside it.

@@ -38,7 +38,8 @@ struct RunState {
 
   init(_ saved: Saved, at now: UInt64) throws(RestoreFailure) {
     guard let kind = Kind(rawValue: saved.kind), saved.times.count == times.count else {
-      throw RestoreFailure(Domain.savedSubject, "a processor's times are of \(saved.times.count) states, now \(saved.kind)")
+      throw RestoreFailure(
+        Domain.savedSubject, "a processor's times are of \(saved.times.count) states, and it is in state \(saved.kind)")
     }
     self.kind = kind
     since = now &- saved.age

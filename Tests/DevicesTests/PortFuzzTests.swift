@@ -1,4 +1,5 @@
 import Devices
+import SpoiledStates
 import Testing
 import VMM
 

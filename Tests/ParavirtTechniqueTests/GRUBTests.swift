@@ -52,16 +52,48 @@ struct GRUBTests {
     return try BootImage(path: FilePath(path))
   }
 
-  private static func run(_ image: BootImage, _ typist: Typist) throws -> Outcome {
+  @Test("a session that is broken off at the prompt goes on in a new machine", arguments: ["x86_64", "i386"])
+  func brokenOff(architecture: String) async throws {
+    if architecture == "x86_64", geteuid() != 0 { return }
+    let image = try Self.image(architecture)
+    let typist = try Typist(["set answer=42", "echo $answer", "halt"], waitsBefore: 1)
+    let configuration = Self.configuration(image, typist)
+    let machine = VirtualMachine(configuration, technique: ParavirtTechnique())
+    async let first = machine.run(Self.options)
+    var patience = 60_000
+    while !typist.isWaiting, patience > 0 {
+      try await Task.sleep(for: .microseconds(1000))
+      patience -= 1
+    }
+    machine.pause()
+    let saved = try machine.save()
+    machine.stop()
+    _ = try await first
+    async let second = VirtualMachine(configuration, technique: ParavirtTechnique(), restoring: saved).run(Self.options)
+    typist.goOn()
+    #expect(try await second.outcome == .poweredOff)
+    #expect(typist.screen.contains("\n42\n"))
+    #expect(typist.screen.components(separatedBy: "GNU GRUB").count == 2)
+  }
+
+  private static func configuration(_ image: BootImage, _ typist: Typist) -> VirtualMachineConfiguration {
     var configuration = VirtualMachineConfiguration(boot: BootRequest(image: image))
     configuration.machine.memorySize = 128 << 20
     configuration.serialPorts = [
       SerialPortConfiguration(
         output: typist, input: SerialInput(fileDescriptor: typist.keyboard, isTerminal: false))
     ]
+    return configuration
+  }
+
+  private static var options: RunOptions {
     var options = RunOptions()
     options.timeLimit = 60_000_000_000
-    return try VirtualMachine(configuration, technique: ParavirtTechnique()).runOnThisThread(options).outcome
+    return options
+  }
+
+  private static func run(_ image: BootImage, _ typist: Typist) throws -> Outcome {
+    try VirtualMachine(configuration(image, typist), technique: ParavirtTechnique()).runOnThisThread(options).outcome
   }
 }
 
@@ -71,6 +103,9 @@ private final class Typist: SerialSink {
     var text: [UInt8] = []
     var lines: [String]
     var prompts = 0
+    /// How many lines are left when it waits, instead of typing on.
+    var waitsAt: Int
+    var isWaiting = false
   }
 
   /// Where the guest's input comes from.
@@ -78,11 +113,12 @@ private final class Typist: SerialSink {
   private let hand: Int32
   private let state: Mutex<State>
 
-  init(_ lines: [String]) throws {
+  /// - Parameter index: of a line that is typed when `goOn` is called.
+  init(_ lines: [String], waitsBefore index: Int? = nil) throws {
     var ends: [Int32] = [0, 0]
     try #require(pipe(&ends) == 0)
     (keyboard, hand) = (ends[0], ends[1])
-    state = Mutex(State(lines: lines))
+    state = Mutex(State(lines: lines, waitsAt: index.map { lines.count - $0 } ?? -1))
   }
 
   deinit {
@@ -97,8 +133,22 @@ private final class Typist: SerialSink {
       let prompts = seen.components(separatedBy: "grub> ").count - 1
       guard seen.hasSuffix("grub> "), prompts > state.prompts, !state.lines.isEmpty else { return }
       state.prompts = prompts
-      let line = Array((state.lines.removeFirst() + "\r").utf8)
-      _ = line.withUnsafeBytes { Glibc.write(hand, $0.baseAddress, $0.count) }
+      state.isWaiting = state.lines.count == state.waitsAt
+      if !state.isWaiting { type(&state) }
+    }
+  }
+
+  private func type(_ state: inout State) {
+    let line = Array((state.lines.removeFirst() + "\r").utf8)
+    _ = line.withUnsafeBytes { Glibc.write(hand, $0.baseAddress, $0.count) }
+  }
+
+  var isWaiting: Bool { state.withLock { $0.isWaiting } }
+
+  func goOn() {
+    state.withLock { state in
+      state.isWaiting = false
+      type(&state)
     }
   }
 

@@ -49,7 +49,7 @@ struct VirtualMachineTests {
   func pause() async throws {
     let (machine, _) = try machine("crash", "loop")
     async let result = machine.run()
-    while machine.state != .running { usleep(1000) }
+    while machine.state != .running { try await Task.sleep(for: .microseconds(1000)) }
     for _ in 0..<5 {
       machine.pause()
       #expect(machine.state == .paused)

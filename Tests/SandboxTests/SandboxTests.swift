@@ -44,6 +44,31 @@ struct SandboxTests {
     }
   }
 
+  @Test("vector and x87 registers go to another process through a value, and what is none is refused")
+  func savedExtendedState() throws {
+    // movq %rax, %xmm5; fld1; ud2. And back: movq %xmm5, %rax; fstps (%rsp); ud2.
+    var first = try Fixture([0x66, 0x48, 0x0f, 0x6e, 0xe8, 0xd9, 0xe8, 0x0f, 0x0b])
+    first.registers.rax = 0x1234_5678_9abc_def0
+    #expect(try first.run() == .exception(vector: 6, errorCode: 0, address: 0))
+    let saved = try first.thread.savedExtendedState()
+    var second = try Fixture([0x66, 0x48, 0x0f, 0x7e, 0xe8, 0xd9, 0x1c, 0x24, 0x0f, 0x0b])
+    #expect(try second.thread.restoreExtendedState(components: saved.components, image: saved.image))
+    #expect(try second.thread.savedExtendedState() == saved)
+    #expect(try second.run() == .exception(vector: 6, errorCode: 0, address: 0))
+    #expect(second.registers.rax == 0x1234_5678_9abc_def0)
+    #expect(try second.memory.read(UInt32.self, at: GuestPhysicalAddress(0x8_0000)) == 0x3f80_0000)
+    for (components, image) in [
+      (saved.components, []), (saved.components, Array(saved.image.prefix(511))), (3, Array(saved.image.prefix(512))),
+      (.max, saved.image), (saved.components, saved.image + saved.image),
+      (saved.components, [UInt8](repeating: 0xff, count: saved.image.count)),
+      (7, [UInt8](repeating: 0xff, count: 832)), (7, [UInt8](repeating: 0, count: 832)),
+    ] as [(UInt64, [UInt8])] {
+      _ = try second.thread.restoreExtendedState(components: components, image: image)
+      second.registers.rip = 0x40_0000
+      #expect(try second.run() != .interrupted)
+    }
+  }
+
   @Test("set_segment_base by SYSCALL is served in the process where that is asked for, and nothing else is")
   func segmentBases() throws {
     // syscall; rdfsbase %rbx; rdgsbase %r12; ud2

@@ -1,4 +1,5 @@
 @testable import Devices
+import SpoiledStates
 import Testing
 import VMM
 

@@ -1,5 +1,6 @@
 import Foundation
 import Synchronization
+import SpoiledStates
 import Testing
 import VMM
 

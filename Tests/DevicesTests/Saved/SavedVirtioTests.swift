@@ -1,5 +1,6 @@
 import Glibc
 import SystemPackage
+import SpoiledStates
 import Testing
 import VMM
 

@@ -1,4 +1,5 @@
 import SystemPackage
+import SpoiledStates
 import Testing
 import VMM
 

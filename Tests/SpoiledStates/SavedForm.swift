@@ -1,15 +1,14 @@
 import Foundation
-import Testing
 import VMM
 
 /// Through a format outside of this process, with the form's number.
-func throughJSON<State: SavedState>(_ state: State) throws -> State {
+public func throughJSON<State: SavedState>(_ state: State) throws -> State {
   let data = try JSONEncoder().encode(Versioned(state))
   return try JSONDecoder().decode(Versioned<State>.self, from: data).state
 }
 
 /// Changes some values of a saved state as an enemy would. `nil` when what comes out has not even the form.
-func spoiled<State: SavedState>(_ state: State, using generator: inout SeededGenerator) throws -> State? {
+public func spoiled<State: SavedState>(_ state: State, using generator: inout SeededGenerator) throws -> State? {
   let data = try JSONEncoder().encode(state)
   var tree = try JSONSerialization.jsonObject(with: data)
   let count = leaves(of: tree)
