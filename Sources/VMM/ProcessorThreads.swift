@@ -294,32 +294,25 @@ public final class ProcessorThreads: Sendable {
         state.busyInKernel += busy ? 1 : 0
       }
     }
-    var call = Call.tell
-    while call == .tell {
-      call = state.wait { state in
-        switch state.phase {
-        case .paused where counted: state.isAsked[index] ? .tell : nil
-        // Paused between the two looks: run once more; the request to stop is already there.
-        case .paused: .run
-        case .running: .run
-        case .ending: .end
+    while true {
+      let call: Call = state.wait { state in
+        if state.phase == .paused, counted { return state.isAsked[index] ? .tell : nil }
+        // With the decision to go on, or the next pause would take this thread for one that stands.
+        if counted {
+          state.parked -= 1
+          state.haltedForGood -= halted ? 1 : 0
+          state.busyInKernel -= busy ? 1 : 0
         }
+        // Paused between the two looks: run once more; the request to stop is already there.
+        return state.phase == .ending ? .end : .run
       }
-      guard call == .tell else { break }
+      guard call == .tell else { return call == .end }
       let told = Result { () throws(TechniqueFailure) in try processor.readState() }
       state.with { state in
         state.told[index] = told
         state.isAsked[index] = false
       }
     }
-    if counted {
-      state.with { state in
-        state.parked -= 1
-        state.haltedForGood -= halted ? 1 : 0
-        state.busyInKernel -= busy ? 1 : 0
-      }
-    }
-    return call == .end
   }
 
   private func finish(_ index: Int, ending: Ending?) {
