@@ -44,7 +44,16 @@ extension TestCase {
       words += entry.options.map { "--\($0.name)=\($0.value)" }
       let files = manifest.defaults.files + entry.files
       words += files.map { "--\($0.name)=\(Self.located($0.value, in: folder))" }
-      words += (manifest.defaults.arguments ?? []) + (entry.arguments ?? [])
+      if let root = entry.root ?? manifest.defaults.root { words.append("--root=\(Self.located(root, in: folder))") }
+      let arguments = (manifest.defaults.arguments ?? []) + (entry.arguments ?? [])
+      words += arguments
+      switch entry.command ?? manifest.defaults.command {
+      case nil: break
+      case _? where arguments.contains("--"):
+        throw ManifestFailure(description: "\(place) has a command in 'exec' and another behind -- in 'arguments'")
+      case .shell(let text)?: words.append("--exec=\(text)")
+      case .program(let command)?: words += ["--"] + command
+      }
       let name = entry.name ?? image
       for technique in chosen.isEmpty ? [nil] : chosen.map(Optional.some) {
         var test = TestCase(

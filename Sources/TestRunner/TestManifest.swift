@@ -17,7 +17,8 @@ public struct ManifestFailure: Error, Sendable, CustomStringConvertible {
 /// What a manifest says of a test, or of all of them.
 struct ManifestEntry: Decodable {
   private enum Key: String, CodingKey, CaseIterable {
-    case name, image, techniques, timeout, kind, cpu, cpus, memory, append, initrd, module, disk, arguments, expect
+    case name, image, techniques, timeout, kind, cpu, cpus, memory, append, root, initrd, module, disk, exec, arguments
+    case expect
   }
 
   var name: String?
@@ -26,8 +27,12 @@ struct ManifestEntry: Decodable {
   var timeout: String?
   /// Options of `trivisor run` with one value each.
   var options: [(name: String, value: String)] = []
+  /// The folder that a Linux guest has for its root.
+  var root: String?
   /// Options whose value, or its beginning, is a file.
   var files: [(name: String, value: String)] = []
+  /// The command that a Linux guest is to run.
+  var command: GuestCommand?
   /// More words for `trivisor run`.
   var arguments: [String]?
   var expect: ManifestExpectation?
@@ -41,16 +46,38 @@ struct ManifestEntry: Decodable {
     image = try container.decodeIfPresent(String.self, forKey: .image)
     techniques = try container.decodeIfPresent([String].self, forKey: .techniques)
     timeout = try container.decodeIfPresent(String.self, forKey: .timeout)
+    command = try container.decodeIfPresent(GuestCommand.self, forKey: .exec)
     arguments = try container.decodeIfPresent([String].self, forKey: .arguments)
     expect = try container.decodeIfPresent(ManifestExpectation.self, forKey: .expect)
     for key in [Key.kind, .cpu, .memory, .append] {
       if let value = try container.decodeIfPresent(String.self, forKey: key) { options.append((key.rawValue, value)) }
     }
     if let count = try container.decodeIfPresent(Int.self, forKey: .cpus) { options.append(("cpus", "\(count)")) }
+    root = try container.decodeIfPresent(String.self, forKey: .root)
     for key in [Key.initrd, .module, .disk] {
       let values = try container.decodeIfPresent([String].self, forKey: key) ?? []
       files += values.map { (key.rawValue, $0) }
     }
+  }
+}
+
+/// A command as a manifest has it: a text for the guest's shell, or a list of words, the program first.
+enum GuestCommand: Decodable {
+  case shell(String)
+  case program([String])
+
+  init(from decoder: any Decoder) throws {
+    let container = try decoder.singleValueContainer()
+    if let text = try? container.decode(String.self) {
+      self = .shell(text)
+      return
+    }
+    guard let words = try? container.decode([String].self), let program = words.first, !program.isEmpty else {
+      throw DecodingError.dataCorruptedError(
+        in: container,
+        debugDescription: "is no command: a text for the guest's shell, or a list of words, the program first")
+    }
+    self = .program(words)
   }
 }
 

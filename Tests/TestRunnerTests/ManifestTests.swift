@@ -52,6 +52,38 @@ struct ManifestTests {
     #expect(found[2].expectation.tap)
   }
 
+  @Test("a command for a Linux guest: a text for its shell, or words; it comes last")
+  func commands() throws {
+    let found = try cases(
+      """
+      { "version": 1,
+        "defaults": { "image": "vmlinuz", "root": "rootfs", "exec": "make check", "arguments": ["--kernel-log"] },
+        "tests": [
+          { "techniques": ["rewriting"] },
+          { "exec": ["prove", "-r", "a b"], "techniques": ["rewriting"] },
+          { "root": "/other", "exec": "true && false" } ] }
+      """)
+    #expect(
+      found.map(\.runArguments) == [
+        ["DIR/vmlinuz", "--root=DIR/rootfs", "--kernel-log", "--exec=make check", "--technique=rewriting"],
+        ["DIR/vmlinuz", "--root=DIR/rootfs", "--kernel-log", "--technique=rewriting", "--", "prove", "-r", "a b"],
+        ["DIR/vmlinuz", "--root=/other", "--kernel-log", "--exec=true && false"],
+      ])
+  }
+
+  @Test(
+    "a command that is none, or one too many",
+    arguments: [
+      (#""exec": []"#, "is no command"), (#""exec": [""]"#, "is no command"), (#""exec": 3"#, "is no command"),
+      (#""exec": "true", "arguments": ["--", "false"]"#, "and another behind --"),
+    ])
+  func refusedCommands(member: String, sentence: String) {
+    let failure = #expect(throws: ManifestFailure.self) {
+      try cases(#"{ "version": 1, "tests": [ { "image": "a", \#(member) } ] }"#)
+    }
+    #expect(failure?.description.contains(sentence) == true, "\(failure?.description ?? "nothing")")
+  }
+
   @Test("techniques of the command line take the place of the manifest's")
   func techniques() throws {
     let text = #"{ "version": 1, "tests": [ { "image": "a", "techniques": ["hardware", "rewriting"] } ] }"#
