@@ -33,8 +33,9 @@ enum FamilyRegister {
   static let managementBase: UInt32 = 0xc001_0111, managementArea: ClosedRange<UInt32> = 0xc001_0112...0xc001_0113
   /// VM_CR, and where VMRUN saves the host.
   static let virtualMachineControl: UInt32 = 0xc001_0114, virtualMachineSaveArea: UInt32 = 0xc001_0117
-  /// LS_CFG, IC_CFG, DC_CFG, TW_CFG; FP_CFG, DE_CFG, L2_CFG and what follows.
-  static let unitConfigurations: [ClosedRange<UInt32>] = [0xc001_1020...0xc001_1023, 0xc001_1028...0xc001_102d]
+  /// IC_CFG, DC_CFG, TW_CFG; FP_CFG, DE_CFG, L2_CFG and what follows. LS_CFG is not there, as under KVM: by its bit 10 kernels stop
+  /// loads from passing stores (SSBD), which the host's processor would not heed, and its absence tells them so.
+  static let unitConfigurations: [ClosedRange<UInt32>] = [0xc001_1021...0xc001_1023, 0xc001_1028...0xc001_102d]
   static let decoderConfiguration: UInt32 = 0xc001_1029
 
   /// In MCG_CAP: MCG_CTL exists (MCG_CTL_P).

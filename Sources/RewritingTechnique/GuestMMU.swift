@@ -34,6 +34,9 @@ final class GuestMMU {
   /// CPUID announces pages of 1 GiB: else the bit that asks for one is reserved.
   var hasGibibytePages = true
 
+  /// The page of the local APIC's registers: it hides RAM at the same place. `.max` if there is none.
+  @exclusivity(unchecked) var localPage: UInt64 = 0xfee0_0000
+
   private let memory: GuestMemory
   private let lowHost: UnsafeMutableRawPointer
   private let lowSize: UInt64
@@ -49,9 +52,10 @@ final class GuestMMU {
   /// Reserved in PAE's pointer table: all but P, PWT, PCD, the software's bits and the address.
   private static let reservedInPointerTable = PageTableEntry(rawValue: 0xfff0_0000_0000_01e6).union(beyondPhysical)
 
-  /// RAM of this process behind a guest physical address, if all bytes are RAM.
+  /// RAM of this process behind a guest physical address, if all bytes are RAM and the guest sees them.
   @inline(__always)
   func host(_ physical: UInt64, count: UInt64) -> UnsafeMutableRawPointer? {
+    if physical &+ count > localPage, physical <= localPage | 4095 { return nil }
     if physical < lowSize, count <= lowSize &- physical { return lowHost + Int(physical) }
     return memory.host(GuestPhysicalAddress(physical), count: count)
   }

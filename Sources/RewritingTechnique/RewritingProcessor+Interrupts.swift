@@ -114,10 +114,10 @@ extension RewritingProcessor {
   // MARK: Registers
 
   /// The local APIC's page, where the guest has put it.
-  func isLocalPage(_ physical: UInt64) -> Bool { physical & ~4095 == localPage }
+  func isLocalPage(_ physical: UInt64) -> Bool { physical & ~4095 == mmu.localPage }
 
   /// MSR 0x1b changed.
-  func localPageChanged() { localPage = interrupts.page ?? .max }
+  func localPageChanged() { mmu.localPage = interrupts.page ?? .max }
 
   /// MSRs 0x1b, 0x6e0 and 0x800 to 0x8ff.
   func readLocalRegister(_ index: UInt32) throws(Interruption) -> UInt64 {

@@ -102,6 +102,9 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   case systemCallFlags
   /// An IRET to a stack segment that is not present is #SS, not #NP (AMD64 APM vol. 3, "IRET").
   case returnStackFaults
+  /// The x87 pointers are stored as AMD's processors do: by FNSTENV always and with selectors, by FXSAVE only while an exception is
+  /// pending (11.4.4). KVM gives the processor's own way to guests, and Intel's is another.
+  case floatingPointers
   /// CR8 has four bits.
   case taskPriorityChecks
   /// Unmasked SSE exceptions are raised (8.2.19).
@@ -114,6 +117,8 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   case longModeChecks
   /// The local APIC's registers are MSRs too (16.12), and its timer has deadlines (16.4.1).
   case extendedLocalAPIC
+  /// The local APIC's registers hide RAM at the same place (16.3.1). Missing with every KVM, which looks for RAM first.
+  case localAPICOnMemory
   /// A machine has more than one processor.
   case severalProcessors
   /// RDPMC reads the four counters that AMD's processors have (13.2.1). Missing where KVM gives a guest none.

@@ -35,6 +35,9 @@ extension Ability {
       vector-upper xsave-restore xsave-refused xgetbv xsave-disabled fxsave-restore exception-floating
       exception-vector-floating exception-device-not-available exception-emulation exception-sse-disabled
       exception-wait exception-wait-without-mp exception-vector-unmasked-unannounced state-vector code-sizes-vector
+      floating-pointers floating-pointers-pending floating-pointers-clear floating-pointers-load
+      floating-pointers-selectors floating-pointers-compatibility floating-pointers-compatibility-protected
+      floating-pointers-real
       """
     ),
     (
@@ -74,7 +77,7 @@ extension Ability {
       .userSegments,
       """
       descriptor-questions-user flags-by-privilege privilege-iret
-      repeated-flags-user
+      repeated-flags-user floating-pointers-selectors-user floating-pointers-compatibility-user
       """
     ),
     (
@@ -281,6 +284,15 @@ extension Ability {
       """
     ),
     (
+      .floatingPointers,
+      """
+      floating-pointers floating-pointers-user floating-pointers-pending floating-pointers-pending-user
+      floating-pointers-clear floating-pointers-clear-user floating-pointers-load floating-pointers-load-user
+      floating-pointers-selectors floating-pointers-selectors-user floating-pointers-compatibility
+      floating-pointers-compatibility-user floating-pointers-compatibility-protected floating-pointers-real
+      """
+    ),
+    (
       .taskPriorityChecks,
       """
       task-priority-refused
@@ -316,6 +328,12 @@ extension Ability {
       .extendedLocalAPIC,
       """
       apic-registers interrupt-deadline-timer interrupt-self startup-msr
+      """
+    ),
+    (
+      .localAPICOnMemory,
+      """
+      apic-memory
       """
     ),
     (

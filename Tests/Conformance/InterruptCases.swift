@@ -66,5 +66,6 @@ extension ConformanceSuite {
       .reporting(interrupt(0x53) + [1] + interrupt(0x54) + [2]),
     Case("apic-registers", .long, "identification, version, spurious vector, task priority; the same as MSRs")
       .reporting([0, 1, 0x16f, 5, 0, 0x50]),
+    Case("apic-memory", .long, "the local APIC's registers hide RAM where they are").reporting([1, 0x5a5a_5a5a, 1]),
   ]
 }

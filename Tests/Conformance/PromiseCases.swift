@@ -15,6 +15,8 @@ extension ConformanceSuite {
         .reporting([0x40, 0, 1, 0] + Case.frame(13)),
       Case("promises-counters", .long, "the K7's performance counters exist").reporting([0]),
       Case("promises-family", .long, "registers that all of AMD's processors have exist").reporting([1]),
+      Case("promises-store-bypass", .long, "no register that seems to stop loads from passing stores, and doesn't")
+        .reporting(Case.frame(13) + Case.frame(13)),
       Case("promises-hypercalls-32", .protected, "hypercalls of 32-bit code have 32 bits of result")
         .reporting([negative(-1000) & 0xffff_ffff, negative(-1000) & 0xffff_ffff]),
     ],

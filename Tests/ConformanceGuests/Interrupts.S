@@ -5,6 +5,7 @@
 
 #include "guest.h"
 
+#define APIC_BASE 0x1b  // MSR
 #define APIC 0xfee00000
 
 // Enables the local APIC: spurious vector 0x6f.
@@ -428,6 +429,31 @@ guest apic_registers, 64
   emit
   finish
 endguest apic_registers
+
+// The register page hides RAM that lies at the same place, and gives it back unchanged.
+guest apic_memory, 64
+  enable_apic
+  movl $0x5a5a5a5a, DATA + 0x2030
+  movl $APIC_BASE, %ecx
+  rdmsr
+  movl %eax, %edi
+  andl $0xfff, %eax
+  orl $DATA + 0x2000, %eax
+  wrmsr
+  movl $0, DATA + 0x2030
+  movl DATA + 0x2030, %esi
+  movl %edi, %eax
+  wrmsr
+  movzbl %sil, %eax
+  shrl $4, %eax
+  emit
+  movl DATA + 0x2030, %eax
+  emit
+  movzbl 0x30(%rbx), %eax
+  shrl $4, %eax
+  emit
+  finish
+endguest apic_memory
 
 // An interrupt whose gate is not present: #NP with the EXT bit.
 guest interrupt_external_bit, 64

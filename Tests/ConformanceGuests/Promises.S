@@ -221,6 +221,22 @@ guest promises_family, 64
   .long 0xc0010010, 0xc0010015, 0xc001001f, 0xc0010055, 0xc0010058, 0xc0011022, 0xc0011029, END
 endguest promises_family
 
+// LS_CFG, by which family 17h stops loads from passing stores, is not there: no hypervisor would heed it.
+guest promises_store_bypass, 64
+  movl $0xc0011020, %ecx
+  arm 1f, 2f
+1:
+  rdmsr
+2:
+  movl $0x400, %eax
+  xorl %edx, %edx
+  arm 3f, 4f
+3:
+  wrmsr
+4:
+  finish
+endguest promises_store_bypass
+
 // KVM's signature promises VMMCALL and VMCALL: -KVM_ENOSYS for a call that is not there, 0 for the one that only lets interrupts be
 // looked at.
 .macro call_unknown instruction:req
