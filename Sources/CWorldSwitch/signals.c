@@ -163,7 +163,16 @@ void cws_load_x87(struct cws_state *state) {
 
 void cws_save_x87(struct cws_state *state) {
   __asm__ volatile("fxsave64 %0" : "=m"(state->x87));
-  // The processor's last instruction and operand pointers are addresses of this process.
-  __builtin_memset(state->x87 + 8, 0, 16);
+  // The processor's last instruction and operand pointers are addresses of this process: the guest's are Swift's affair.
+  __builtin_memset(state->x87 + 6, 0, 18);
   __asm__ volatile("fninit");
+}
+
+void cws_load_environment(const void *area, int size) {
+  switch (size) {
+  case 14: __asm__ volatile(".byte 0x66\n fldenv (%0)" : : "r"(area) : "memory"); break;
+  case 28: __asm__ volatile("fldenv (%0)" : : "r"(area) : "memory"); break;
+  case 94: __asm__ volatile(".byte 0x66\n frstor (%0)" : : "r"(area) : "memory"); break;
+  default: __asm__ volatile("frstor (%0)" : : "r"(area) : "memory"); break;
+  }
 }

@@ -111,6 +111,8 @@ struct FaultRange {
   var spare: UInt8?
   /// The flags are nowhere, and come out of this.
   var recipe: FlagRecipe?
+  /// What the x87 instructions before have not noted in the state block.
+  var x87Notes = X87Notes()
 }
 
 /// A memory access in translated code.

@@ -188,10 +188,10 @@ final class ControlState {
   }
 
   /// What SYSCALL in long mode makes of CS and SS.
-  private var callSegments: SystemCallSegments { .call(star: modelSpecific[MSR.star] ?? 0) }
+  var callSegments: SystemCallSegments { .call(star: modelSpecific[MSR.star] ?? 0) }
 
   /// And SYSRET to 64-bit mode.
-  private var returnSegments: SystemCallSegments { .return(star: modelSpecific[MSR.star] ?? 0, to64: true) }
+  var returnSegments: SystemCallSegments { .return(star: modelSpecific[MSR.star] ?? 0, to64: true) }
 
   // MARK: Control registers
 

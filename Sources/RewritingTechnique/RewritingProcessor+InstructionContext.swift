@@ -45,6 +45,7 @@ extension RewritingProcessor: InstructionContext {
   var x87Area: UnsafeMutableRawPointer { UnsafeMutableRawPointer(block.x87) }
   func saveX87() { cws_save_x87(block.state) }
   func loadX87() { cws_load_x87(block.state) }
+  func loadX87Environment(_ area: UnsafeRawPointer, count: Int) { cws_load_environment(area, Int32(count)) }
   var hasPendingX87Error: Bool { cws_x87_status() & 0x80 != 0 }
 
   // MARK: Control state and segments

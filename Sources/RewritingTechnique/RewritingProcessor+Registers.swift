@@ -102,6 +102,7 @@ extension RewritingProcessor {
     var area = [UInt8](repeating: 0, count: 832)
     for position in 0..<160 { area[position] = block.x87[position] }
     area.withUnsafeMutableBytes { bytes in
+      if let base = bytes.baseAddress { x87Pointers.save(to: base, isWide: true) }
       bytes.storeBytes(of: block.state.pointee.mxcsr, toByteOffset: 24, as: UInt32.self)
       bytes.storeBytes(of: 0xffff, toByteOffset: 28, as: UInt32.self)
       bytes.storeBytes(of: 7, toByteOffset: 512, as: UInt64.self)
@@ -116,6 +117,7 @@ extension RewritingProcessor {
   }
 
   private func setExtendedArea(_ area: [UInt8]) {
+    x87Pointers = X87Pointers()
     guard area.count >= 512 else {
       for position in 0..<512 { block.x87[position] = 0 }
       block.x87[0] = 0x7f
@@ -124,7 +126,10 @@ extension RewritingProcessor {
       for position in 0..<512 { block.vectors[position] = 0 }
       return
     }
-    for position in 0..<160 { block.x87[position] = area[position] }
+    for position in 0..<160 { block.x87[position] = (6..<24).contains(position) ? 0 : area[position] }
+    area.withUnsafeBytes { bytes in
+      if let base = bytes.baseAddress { x87Pointers = X87Pointers(area: base, isWide: true) }
+    }
     let mxcsr = area.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 24, as: UInt32.self) }
     block.state.pointee.mxcsr = mxcsr & 0xffff
     for number in 0..<16 {

@@ -27,8 +27,6 @@ final class RewritingProcessor: Processor {
   let deviceStores: DeviceStores
   let interrupts: ProcessorInterrupts
   @exclusivity(unchecked) var alarm: ProcessorAlarm
-  /// The local APIC's page; all ones if there is none.
-  @exclusivity(unchecked) var localPage: UInt64 = 0xfee0_0000
   /// Of the clock in guest memory.
   var clockVersion: UInt32 = 0
   @exclusivity(unchecked) var lostTime = LostTime()
@@ -54,6 +52,8 @@ final class RewritingProcessor: Processor {
   @exclusivity(unchecked) var isTrapping = false
   /// RFLAGS.RF was set when the instruction in work began.
   @exclusivity(unchecked) var isResuming = false
+  /// What FNSTENV stores, but for what translated code has noted since it was entered.
+  @exclusivity(unchecked) var x87Pointers = X87Pointers()
   /// The physical pieces of the access that is on the bounce buffer.
   @exclusivity(unchecked) var pending: (first: UInt64, firstCount: Int, second: UInt64, secondCount: Int) = (0, 0, 0, 0)
   /// Of the page that `fetch` found.
@@ -191,6 +191,7 @@ final class RewritingProcessor: Processor {
       ledger.guest &+= cws_timestamp() &- began
       control.adopt()
       counters.count(.exit)
+      if block.state.pointee.x87_instruction_note | block.state.pointee.x87_operand_note != 0 { settleX87Pointers() }
       if block.state.pointee.signal_vector != CWS_NO_SIGNAL { throw takeSignal() }
       if block.state.pointee.site == CWS_SITE_COMPLETE {
         counters.count(.exitJump)
@@ -335,6 +336,7 @@ final class RewritingProcessor: Processor {
     } else if !fault.flagsAreInRAX {
       arithmeticFlags = RFLAGS(rawValue: state.pointee.signal_flags)
     }
+    if fault.x87Notes.instruction != 0 { settleX87Pointers(fault.x87Notes) }
     let poll = block.pollAddress
     if vector == 14, (poll..<poll + 4096).contains(state.pointee.signal_address) {
       rip = owner.key.rip

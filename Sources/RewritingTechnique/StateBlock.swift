@@ -22,6 +22,9 @@ enum StateLayout {
   static let call = CWS_CALL
   static let vectors = CWS_VECTOR
   static let x87 = CWS_X87
+  static let x87InstructionNote = CWS_X87_INSTRUCTION_NOTE
+  static let x87OperandNote = CWS_X87_OPERAND_NOTE
+  static let x87Operand = CWS_X87_OPERAND
 
   /// Outside 64-bit mode, for each segment register: its base, and one more than the last offset that may be read or
   /// written, or 0 where that is not a simple question.

@@ -18,6 +18,8 @@ public enum ProcessorFeature: String, Sendable, CaseIterable, Hashable, Comparab
   case syscall, nx, pdpe1gb, rdtscp, lm
   // Function 0x8000_0007, EDX.
   case nonstop_tsc
+  // Function 0x8000_0008, EBX.
+  case xsaveerptr
 
   /// Where CPUID shows it.
   public struct Location: Sendable, Equatable {
@@ -92,6 +94,7 @@ public enum ProcessorFeature: String, Sendable, CaseIterable, Hashable, Comparab
       case .rdtscp: (0x8000_0001, 0, .edx, 27)
       case .lm: (0x8000_0001, 0, .edx, 29)
       case .nonstop_tsc: (0x8000_0007, 0, .edx, 8)
+      case .xsaveerptr: (0x8000_0008, 0, .ebx, 2)
       }
     return Location(function: function, index: index, register: register, bit: bit)
   }

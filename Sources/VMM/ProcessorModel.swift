@@ -29,7 +29,7 @@ public struct ProcessorModel: Sendable, Equatable {
   ]
   private static let third: Set<ProcessorFeature> = [
     .pclmulqdq, .fma, .movbe, .aes, .xsave, .avx, .f16c, .rdrand, .fsgsbase, .bmi1, .avx2, .smep, .bmi2, .adx,
-    .smap, .clflushopt, .xsaveopt, .abm, .pdpe1gb,
+    .smap, .clflushopt, .xsaveopt, .abm, .pdpe1gb, .xsaveerptr,
   ]
 
   /// The x86-64 psABI's baseline with what a modern kernel's timers want.

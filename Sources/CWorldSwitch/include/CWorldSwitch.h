@@ -36,6 +36,9 @@
 #define CWS_OWN 312
 #define CWS_VECTOR 320
 #define CWS_X87 832
+#define CWS_X87_INSTRUCTION_NOTE 1344
+#define CWS_X87_OPERAND_NOTE 1348
+#define CWS_X87_OPERAND 1352
 // Outside 64-bit mode, by segment register: its base, and one more than the last offset that may be read, and written.
 #define CWS_SEGMENT_BASE 2048
 #define CWS_SEGMENT_READ_END 2112
@@ -74,6 +77,10 @@ struct cws_state {
   struct cws_state *_Nullable own;  // its own address
   uint8_t vector[16][32];   // YMM0 to YMM15
   uint8_t x87[512];         // FXSAVE layout; the block begins on a page, so this is aligned
+  // Since Swift last looked: numbers of the last x87 instruction and of the last one with an operand in memory, or 0, and
+  // the offset of that operand.
+  uint32_t x87_instruction_note, x87_operand_note;
+  uint64_t x87_operand;
 };
 
 #define CWS_IS_AT(field, offset) _Static_assert(offsetof(struct cws_state, field) == (offset), #field)
@@ -104,6 +111,9 @@ CWS_IS_AT(call, CWS_CALL);
 CWS_IS_AT(own, CWS_OWN);
 CWS_IS_AT(vector, CWS_VECTOR);
 CWS_IS_AT(x87, CWS_X87);
+CWS_IS_AT(x87_instruction_note, CWS_X87_INSTRUCTION_NOTE);
+CWS_IS_AT(x87_operand_note, CWS_X87_OPERAND_NOTE);
+CWS_IS_AT(x87_operand, CWS_X87_OPERAND);
 _Static_assert(sizeof(struct cws_state) <= CWS_SEGMENT_BASE, "segments");
 _Static_assert(CWS_SEGMENT_WRITE_END + 64 <= CWS_SYSTEM, "segments");
 
@@ -227,6 +237,9 @@ static inline int cws_x87_error_before_store(void) {
   __asm__ volatile("fnstcw %0" : "=m"(control));
   return (cws_x87_status() & ~control & 0x19) != 0;
 }
+
+// FLDENV and FRSTOR, by the size of what is loaded: 14 and 28, 94 and 108 bytes. No exception may be pending.
+void cws_load_environment(const void *_Nonnull area, int size);
 
 static inline uint64_t cws_timestamp(void) {
   uint32_t low, high;

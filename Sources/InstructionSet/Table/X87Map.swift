@@ -30,7 +30,7 @@ enum X87Map {
     D9/2.0 - ok fnop - x87
     D9/3 - ok fstp =Md,st0 x87
     D9/3 - ok fstpnce =T,st0 x87
-    D9/4 - ok fldenv Menv x87
+    D9/4 - sens fldenv Menv x87
     D9/5 - ok fldcw Mw x87
     D9/6 - sens fnstenv =Menv x87
     D9/7 - ok fnstcw =Mw x87
@@ -115,7 +115,7 @@ enum X87Map {
     DD/1 - ok fisttp =Mq,st0 x87
     DD/2 - ok fst =Mq,st0 x87
     DD/3 - ok fstp =Mq,st0 x87
-    DD/4 - ok frstor Mstate x87
+    DD/4 - sens frstor Mstate x87
     DD/6 - sens fnsave =Mstate x87
     DD/7 - ok fnstsw =Mw x87
     DD/0 - ok ffree T x87

@@ -1,7 +1,9 @@
 // FXSAVE, FXRSTOR, XSAVE, XSAVEOPT and XRSTOR.
 //
 // None of them runs natively. XSAVE would write what the host's XCR0 enables, not the guest's; and the x87 environment holds
-// the address of the last instruction, which here is one of the code cache.
+// the address of the last instruction, which here is one of the code cache: the guest's is in `X87Pointers`. FXSAVE and XSAVE
+// store the pointers while an exception is pending that is not masked, and else zeros; what is loaded counts in any case. So do
+// AMD's processors whose CPUID has RstrFpErrPtrs (xsaveerptr), from family 17h on (AMD64 APM vol. 2, 11.4.4; vol. 5, "FXSAVE").
 
 import InstructionSet
 import VMM
@@ -53,13 +55,13 @@ struct ExtendedStateInstruction<Context: InstructionContext> {
     try context.withBytes(address, count: ExtendedArea.legacySize, isRestore ? .read : .write) {
       area throws(Interruption) in
       guard isRestore else {
-        X87Image(area).copy(from: context.x87Area)
+        saveX87(to: area)
         saveControl(to: area)
         if hasVectors { saveVectors(to: area) }
         return
       }
       let mxcsr = try control(in: area)
-      X87Image(context.x87Area).copy(from: area)
+      loadX87(from: area)
       guard hasVectors else { return }
       context.mxcsr = mxcsr
       loadVectors(from: area)
@@ -84,7 +86,7 @@ struct ExtendedStateInstruction<Context: InstructionContext> {
   }
 
   private func save(_ components: XCR0, to area: UnsafeMutableRawPointer) {
-    if components.contains(.x87) { X87Image(area).copy(from: context.x87Area) }
+    if components.contains(.x87) { saveX87(to: area) }
     if !components.isDisjoint(with: [.sse, .avx]) { saveControl(to: area) }
     if components.contains(.sse) { saveVectors(to: area) }
     if components.contains(.avx) { saveUpperHalves(to: area) }
@@ -104,15 +106,28 @@ struct ExtendedStateInstruction<Context: InstructionContext> {
     if hasControl { context.mxcsr = try control(in: area) }
     let loaded = components.intersection(present)
     if loaded.contains(.x87) {
-      X87Image(context.x87Area).copy(from: area)
+      loadX87(from: area)
     } else if components.contains(.x87) {
       X87Image(context.x87Area).clear()
+      context.x87Pointers = X87Pointers()
     }
     if components.contains(.sse) { loadVectors(from: loaded.contains(.sse) ? UnsafeRawPointer(area) : nil) }
     if components.contains(.avx) { loadUpperHalves(from: loaded.contains(.avx) ? UnsafeRawPointer(area) : nil) }
   }
 
   // MARK: Parts of an area
+
+  private func saveX87(to area: UnsafeMutableRawPointer) {
+    let image = X87Image(context.x87Area)
+    X87Image(area).copy(from: image.bytes)
+    let pointers = image.hasPendingError ? context.x87Pointers : X87Pointers()
+    pointers.save(to: area, isWide: instruction.rexW)
+  }
+
+  private func loadX87(from area: UnsafeRawPointer) {
+    X87Image(context.x87Area).copy(from: area)
+    context.x87Pointers = X87Pointers(area: area, isWide: instruction.rexW)
+  }
 
   private func saveControl(to area: UnsafeMutableRawPointer) {
     area.storeBytes(of: context.mxcsr, toByteOffset: ExtendedArea.control, as: UInt32.self)

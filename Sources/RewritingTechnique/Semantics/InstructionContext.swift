@@ -32,6 +32,10 @@ protocol InstructionContext: AnyObject {
   var x87Area: UnsafeMutableRawPointer { get }
   func saveX87()
   func loadX87()
+  /// FLDENV, or FRSTOR, on 14 or 28 bytes, or 94 or 108.
+  func loadX87Environment(_ area: UnsafeRawPointer, count: Int)
+  /// Where the last x87 instruction was.
+  var x87Pointers: X87Pointers { get set }
   /// FSW.ES: the next x87 instruction that waits is to raise #MF.
   var hasPendingX87Error: Bool { get }
 

@@ -30,6 +30,7 @@ struct SensitiveInstruction<Context: InstructionContext> {
       try MaskedAccess(instruction, next: next, in: context).execute()
     case .fxsave, .fxrstor, .xsave, .xsaveopt, .xrstor:
       try ExtendedStateInstruction(instruction, next: next, in: context).execute()
+    case .fldenv, .frstor: try X87EnvironmentLoad(context: context).execute(instruction, next: next)
     case .fnstenv, .fnsave: try X87EnvironmentStore(context: context).execute(instruction, next: next)
     case .cli, .sti, .cld, .std, .clac, .stac, .pushf, .popf:
       try FlagInstruction(context: context).execute(instruction, next: next)

@@ -5,7 +5,6 @@ import X86
 /// FNSTENV and FNSAVE (AMD64 APM vol. 5; vol. 2, 11.4.3).
 ///
 /// They never run natively: the environment holds the address of the last instruction, which here is one of the code cache.
-/// That field is stored as 0, as AMD's processors do without a pending exception (AMD64 APM vol. 2, 11.4.4).
 struct X87EnvironmentStore<Context: InstructionContext> {
   let context: Context
 
@@ -21,15 +20,19 @@ struct X87EnvironmentStore<Context: InstructionContext> {
     defer { context.loadX87() }
     let image = X87Image(context.x87Area)
     try context.withBytes(address, count: count, .write) { area throws(Interruption) in
-      let words: InlineArray<7, UInt16> = [image.controlWord, image.statusWord, image.fullTags, 0, 0, 0, 0]
-      for position in 0..<7 {
+      let words: InlineArray<3, UInt16> = [image.controlWord, image.statusWord, image.fullTags]
+      for position in 0..<3 {
         if isShort {
           area.storeBytes(of: words[position], toByteOffset: 2 * position, as: UInt16.self)
         } else {
-          // The upper halves of the three words are ones; the pointers are 0.
-          let upper: UInt32 = position < 3 ? 0xffff_0000 : 0
-          area.storeBytes(of: UInt32(words[position]) | upper, toByteOffset: 4 * position, as: UInt32.self)
+          // The upper halves are ones.
+          area.storeBytes(of: 0xffff_0000 | UInt32(words[position]), toByteOffset: 4 * position, as: UInt32.self)
         }
+      }
+      let pointers = context.x87Pointers.environment(isReal: !context.isProtected, isWide: !isShort)
+      let place = isShort ? 6 : 12
+      for position in 0..<(isShort ? 4 : 8) {
+        area.storeBytes(of: pointers[position], toByteOffset: place + 2 * position, as: UInt16.self)
       }
       guard savesAll else { return }
       for number in 0..<8 {
@@ -37,7 +40,12 @@ struct X87EnvironmentStore<Context: InstructionContext> {
           from: image.bytes + X87Image.registers + 16 * number, byteCount: 10)
       }
     }
-    if savesAll { image.clear() } else { image.maskExceptions() }
+    if savesAll {
+      image.clear()
+      context.x87Pointers = X87Pointers()
+    } else {
+      image.maskExceptions()
+    }
     context.rip = next
   }
 }

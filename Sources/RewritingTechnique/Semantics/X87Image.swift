@@ -4,11 +4,15 @@ import X86
 struct X87Image {
   /// Offsets of the words and of the eight registers, each in 16 bytes.
   static let control = 0, status = 2, abridgedTags = 4, registers = 32
+  /// The pointers (`X87Pointers`).
+  static let opcode = 6, instruction = 8, operand = 16
   static let size = 160
   /// FCW after FNINIT: extended precision, all exceptions masked.
   static let initialControl: UInt16 = 0x37f
   /// The six mask bits of FCW.
   private static let exceptionMasks: UInt16 = 0x3f
+  /// FSW.ES.
+  private static let errorSummary: UInt16 = 1 << 7
   /// FSW.TOP.
   private static let top: UInt16 = 7 << 11
 
@@ -18,12 +22,14 @@ struct X87Image {
 
   var controlWord: UInt16 { bytes.load(fromByteOffset: Self.control, as: UInt16.self) }
   var statusWord: UInt16 { bytes.load(fromByteOffset: Self.status, as: UInt16.self) }
+  /// FSW.ES: an exception is pending that is not masked.
+  var hasPendingError: Bool { statusWord & Self.errorSummary != 0 }
   /// FSW.TOP: the physical number of ST(0).
   private var topOfStack: Int { Int((statusWord & Self.top) >> 11) }
 
-  /// All but the 8 bytes behind the pointers, which are MXCSR and its mask.
+  /// All but the pointers, and the 8 bytes behind them, which are MXCSR and its mask.
   func copy(from source: UnsafeRawPointer) {
-    bytes.copyMemory(from: source, byteCount: 24)
+    bytes.copyMemory(from: source, byteCount: Self.opcode)
     (bytes + Self.registers).copyMemory(from: source + Self.registers, byteCount: 128)
   }
 

@@ -133,14 +133,14 @@ enum AccessCode {
     let miss = check(view: block.mode.view, isWrite: kind.writes, size: kind.size, &block)
     block.code.load(Host.t2, .stateIndexed(Host.t2, scale: 0, offset: table + 8))
     block.flags.remove(.host)
-    let (flagsBefore, recipe) = (block.flags, block.recipe)
+    let (flagsBefore, recipe, x87Notes) = (block.flags, block.recipe, block.elidedX87Notes)
     body.emit(on: .memory(base: Host.t2, index: Host.t1), &block)
     access.next = block.cache.offset(block.code.address)
     block.cold.append(
       .access(
         ColdAccess(
           access: access, miss: miss, rip: block.rip, nextRIP: block.nextRIP, flagsBefore: flagsBefore, recipe: recipe,
-          flagsBehind: block.flags, body: body)))
+          x87Notes: x87Notes, flagsBehind: block.flags, body: body)))
   }
 
   /// Leaves the offset in the page in T1 and the entry's place in T2, and jumps if the TLB does not have all of the access.
@@ -202,7 +202,7 @@ enum AccessCode {
       .anchor(
         ColdAnchor(
           access: access, groupWrites: group.writes, low: low, start: start, miss: miss, rip: block.rip,
-          flagsBefore: block.flags, recipe: block.recipe)))
+          flagsBefore: block.flags, recipe: block.recipe, x87Notes: block.elidedX87Notes)))
     block.resident = share.group
     body.emit(on: .memory(base: Host.t1, displacement: 0 &- low), &block)
   }

@@ -60,6 +60,8 @@ struct BlockEmitter {
   var resident: Int?
   /// The instruction before was STI.
   var isInShadow = false
+  /// What the x87 instruction before has not noted, because the one in work, or one behind it, will (`X87Code`).
+  var elidedX87Notes = X87Notes()
   /// The instruction in work is a call: behind its store comes a jump.
   var isCalling = false
 
@@ -222,7 +224,8 @@ struct BlockEmitter {
     records.faults.append(
       FaultRange(
         start: cache.offset(start), end: cache.offset(code.address), rip: rip, flagsAreInRAX: !flags.contains(.host),
-        hasOwnRegisters: ownRegisters, spare: spare, recipe: flags == .recipe ? recipe : nil))
+        hasOwnRegisters: ownRegisters, spare: spare, recipe: flags == .recipe ? recipe : nil,
+        x87Notes: elidedX87Notes))
   }
 
   /// A place that is left with the flags where they are now.

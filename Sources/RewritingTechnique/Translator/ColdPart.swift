@@ -10,6 +10,7 @@ struct ColdAccess {
   let nextRIP: UInt64
   let flagsBefore: FlagsHome
   let recipe: FlagRecipe?
+  let x87Notes: X87Notes
   let flagsBehind: FlagsHome
   let body: AccessBody
 }
@@ -27,6 +28,7 @@ struct ColdAnchor {
   let rip: UInt64
   let flagsBefore: FlagsHome
   let recipe: FlagRecipe?
+  let x87Notes: X87Notes
 }
 
 enum ColdPart {
@@ -94,6 +96,7 @@ extension ColdAccess {
     block.recipe = recipe
     AccessCode.recoverAddress(view: Int(access.view), isWrite: access.isWrite, &block)
     block.code.store(Host.t1, .state(StateLayout.address))
+    X87Code.write(x87Notes, &block)
     let site = block.addSite(.miss(access), rip: rip)
     block.leave(site: site)
     access.bounce = block.cache.offset(block.code.address)
@@ -127,6 +130,7 @@ extension ColdAnchor {
     AccessCode.recoverAddress(view: view, isWrite: groupWrites, &block)
     if low != 0 { block.code.lea(Host.t1, .memory(base: Host.t1, displacement: 0 &- low)) }
     let ownMiss = AccessCode.check(view: view, isWrite: access.isWrite, size: Int(access.size), &block)
+    X87Code.write(x87Notes, &block)
     block.requireHostFlags()
     let jump = block.code.jump32()
     let unlinked = block.code.address
@@ -140,6 +144,7 @@ extension ColdAnchor {
     ownMiss.patch(to: block.code.address)
     AccessCode.recoverAddress(view: view, isWrite: access.isWrite, &block)
     block.code.store(Host.t1, .state(StateLayout.address))
+    X87Code.write(x87Notes, &block)
     block.exit(.miss(access))
   }
 }

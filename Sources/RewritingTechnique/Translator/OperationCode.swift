@@ -107,6 +107,7 @@ enum OperationCode {
       }
     }
     if !use.changed.isDisjoint(with: .arithmetic) { block.flags = .host }
+    X87Code.note(instruction, index: operation.index, &block)
   }
 
   /// LDMXCSR. Which bits are reserved is the model's affair: AMD's processors with MISALIGNSSE, which is not announced, have one

@@ -10,10 +10,24 @@ struct TranslationRecords {
   private(set) var instructions: [Instruction] = []
   /// What `unsupported` sites name.
   private(set) var reasons: [String] = []
+  /// What numbers in the state block name, from `X87Note.first` on.
+  private(set) var x87Notes: [X87Note] = []
 
   mutating func add(_ site: Site) -> Int {
     sites.append(site)
     return sites.count - 1
+  }
+
+  /// An x87 instruction that the processor's pointers may name.
+  mutating func add(_ note: X87Note) -> UInt32 {
+    x87Notes.append(note)
+    return X87Note.first + UInt32(truncatingIfNeeded: x87Notes.count - 1)
+  }
+
+  /// What a number in the state block names, unless it is below `X87Note.first`.
+  func x87Note(_ number: UInt32) -> X87Note? {
+    let index = Int(number) - Int(X87Note.first)
+    return x87Notes.indices.contains(index) ? x87Notes[index] : nil
   }
 
   mutating func replace(_ site: Int, _ kind: Site.Kind) { sites[site].kind = kind }
@@ -36,5 +50,6 @@ struct TranslationRecords {
     faults.removeAll(keepingCapacity: true)
     instructions.removeAll(keepingCapacity: true)
     reasons.removeAll()
+    x87Notes.removeAll(keepingCapacity: true)
   }
 }

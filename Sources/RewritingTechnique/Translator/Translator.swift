@@ -24,6 +24,9 @@ final class Translator {
   /// What `unsupported` sites name.
   var reasons: [String] { records.reasons }
 
+  /// What numbers in the state block name, but for those below `X87Note.first`.
+  func x87Note(_ number: UInt32) -> X87Note? { records.x87Note(number) }
+
   /// Forgets everything: the cache is empty again.
   func removeAll() {
     records.removeAll()
