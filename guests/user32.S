@@ -48,6 +48,19 @@ xen_entry:
   cld
   mov $kernel_stack_end, %esp
   mov %esi, start_info
+// All that the builder maps is for the kernel alone; user code may have the image.
+  mov $BASE, %ebp
+1:
+  mov %ebp, %ebx
+  call frame_of
+  mov %ebp, %ebx
+  mov $0x67, %edi
+  call remap_frame
+  add $4096, %ebp
+  cmp $image_end, %ebp
+  jb 1b
+
+  mov start_info, %esi
   mov START_SHARED(%esi), %ecx
   or $7, %ecx
   xor %edx, %edx
@@ -446,3 +459,4 @@ user_stack_end:
   .fill 4096, 1, 0
 second_stack_end:
 context: .fill 4096, 1, 0
+image_end:

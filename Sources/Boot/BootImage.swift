@@ -6,6 +6,7 @@
 // `ImageBytes`, and only that copy is judged and used.
 
 import Glibc
+import Synchronization
 import SystemPackage
 import VMM
 
@@ -15,6 +16,7 @@ public final class BootImage: Sendable {
     case file(Int32)
     case memory(UnsafeRawBufferPointer)
     case archive(InitialArchive)
+    case unpacked([UInt8])
   }
 
   /// As the user named it; messages begin with it.
@@ -22,6 +24,13 @@ public final class BootImage: Sendable {
   /// Bytes, as of opening.
   public let size: UInt64
   private nonisolated(unsafe) let source: Source
+  /// What it holds packed, once it was looked at.
+  private let packed = Mutex(Packed.unknown)
+
+  private enum Packed {
+    case unknown, nothing
+    case image(BootImage)
+  }
 
   /// Opens a regular file for reading.
   /// - Throws: `BootFailure` when it is missing, forbidden, empty, a directory or no regular file.
@@ -67,6 +76,33 @@ public final class BootImage: Sendable {
     self.name = name
     size = archive.size
     source = .archive(archive)
+  }
+
+  /// What was packed in another image.
+  private init(name: String, unpacked bytes: [UInt8]) {
+    self.name = name
+    size = UInt64(bytes.count)
+    source = .unpacked(bytes)
+  }
+
+  /// What a file holds that is one packed stream from its first byte on; `nil` for all others.
+  /// - Throws: `BootFailure` when the stream is corrupt, or holds more than any kernel has.
+  func unpacked() throws(BootFailure) -> BootImage? {
+    switch packed.withLock({ $0 }) {
+    case .nothing: return nil
+    case .image(let image): return image
+    case .unknown: break
+    }
+    guard let format = CompressionFormat(try prefix(8)) else {
+      packed.withLock { $0 = .nothing }
+      return nil
+    }
+    var bytes = UnpackedBytes(image: name)
+    try PackedStream(image: self, format: format, offset: 0, length: size).unpack(into: &bytes)
+    guard !bytes.bytes.isEmpty else { return nil }
+    let image = BootImage(name: name, unpacked: bytes.bytes)
+    packed.withLock { $0 = .image(image) }
+    return image
   }
 
   deinit {
@@ -144,6 +180,13 @@ public final class BootImage: Sendable {
       }
       buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[Int(offset)..<(Int(offset) + buffer.count)]))
     case .archive(let archive): try archive.fill(buffer, from: offset)
+    case .unpacked(let bytes):
+      guard offset <= bytes.count, buffer.count <= bytes.count - Int(offset) else {
+        throw BootFailure(name, .shrank(offset: size))
+      }
+      bytes.withUnsafeBytes { source in
+        buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: source[Int(offset)..<(Int(offset) + buffer.count)]))
+      }
     case .file(let descriptor):
       var done = 0
       while done < buffer.count {
@@ -160,5 +203,24 @@ public final class BootImage: Sendable {
         done += count
       }
     }
+  }
+}
+
+/// Keeps all that a stream unpacks to, up to a limit.
+private struct UnpackedBytes: DecompressionSink {
+  /// More than any kernel has.
+  private static let limit = 256 << 20
+
+  let image: String
+  private(set) var bytes: [UInt8] = []
+
+  init(image: String) { self.image = image }
+
+  mutating func write(_ more: UnsafeRawBufferPointer) throws(BootFailure) {
+    guard more.count <= Self.limit - bytes.count else {
+      throw BootFailure(
+        image, .malformed(part: "the packed image", problem: "unpacks to more than \(Self.limit) bytes"))
+    }
+    bytes.append(contentsOf: more)
   }
 }

@@ -68,7 +68,10 @@ public struct BootRequest: Sendable {
     case .multiboot: return try MultibootLoader(request: self).load(&layout)
     case .pvh: return try PVHLoader(request: self).load(&layout)
     case .linux: return try LinuxLoader(request: self).load(&layout)
-    case .xen: return try XenDomainLoader(image: image, commandLine: commandLine).load(into: memory)
+    case .xen:
+      return try XenDomainLoader(
+        image: try image.unpacked() ?? image, commandLine: commandLine, initialRamdisks: initialRamdisks
+      ).load(into: memory)
     }
   }
 
@@ -90,7 +93,7 @@ public struct BootRequest: Sendable {
     if !modules.isEmpty, kind != .multiboot, kind != .pvh {
       throw refuse(.module, kind == .linux ? "give Linux its archives by \(Setting.initialRamdisk)" : "leave it out")
     }
-    if !initialRamdisks.isEmpty, kind != .linux, kind != .pvh {
+    if !initialRamdisks.isEmpty, kind != .linux, kind != .pvh, kind != .xen {
       throw refuse(.initialRamdisk, kind == .multiboot ? "give files by \(Setting.module)" : "leave it out")
     }
     if linuxEntry != .automatic, kind != .linux { throw refuse(.linuxEntry, "it is for Linux kernels as packaged") }

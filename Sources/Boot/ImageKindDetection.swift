@@ -23,6 +23,12 @@ extension ImageKind {
       }
       return .elf
     }
+    // Xen's tools take a kernel packed as a file; nobody else's do.
+    if CompressionFormat(head) != nil, let unpacked = try? image.unpacked(),
+      (try? XenNotes.find(unpacked)) != nil
+    {
+      return .xen
+    }
     if head.holds(Array("HdrS".utf8), at: 0x202) { return .linux }
     if MultibootHeader.offset(in: head) != nil { return .multiboot }
     // A Linux kernel begins as an EFI program and a boot sector at once; cut off before its own signature it is neither.

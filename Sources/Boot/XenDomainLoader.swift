@@ -34,14 +34,30 @@ struct XenDomainLoader {
 
   let image: BootImage
   let commandLine: String
+  /// Taken one behind the other, as Linux does; most kernels want one.
+  let initialRamdisks: [BootImage]
 
   /// Where the pieces are, in pseudo-physical frames.
   private struct Plan {
     let base: UInt64
-    let list, startInfo, store, console, tables, stack: UInt64
-    let tableCount: UInt64
+    /// The initial ramdisk's first frame, whether it is mapped, and its size in bytes; 0 for none.
+    var module: UInt64 = 0
+    var isModuleMapped = true
+    var moduleSize: UInt64 = 0
+    /// The list of machine frames, its frames, and where it is mapped.
+    var list: UInt64 = 0
+    var listSize: UInt64 = 0
+    var listAddress: UInt64 = 0
+    /// Whether that is a place of its own, for which there are tables before the list's first frame.
+    var hasOwnListAddress = false
+    var startInfo: UInt64 = 0
+    var store: UInt64 { startInfo + 1 }
+    var console: UInt64 { startInfo + 2 }
+    var tables: UInt64 { startInfo + 3 }
+    var tableCount: UInt64 = 4
+    var stack: UInt64 { tables + tableCount }
     /// Pages mapped from `base` on.
-    let mapped: UInt64
+    var mapped: UInt64 = 0
 
     func address(_ frame: UInt64) -> UInt64 { base &+ frame &* XenDomainLoader.pageSize }
   }
@@ -51,27 +67,18 @@ struct XenDomainLoader {
       throw failure(.commandLineTooLong(count: commandLine.utf8.count, limit: Self.maximumCommandLine))
     }
     guard let notes = try XenNotes.find(image) else {
-      throw failure(.notOfKind(.xen, problem: "it has no Xen notes that name a loader"))
+      throw failure(.notOfKind(.xen, problem: "it has no Xen notes that name a loader and xen-3.0"))
     }
     let header = try ELFHeader(try image.prefix(ELFHeader.maximumSize, as: "the ELF header"))
     let width = Width(isWide: header.elfClass == .elf64)
     let base = notes.virtualBase ?? 0
-    guard base % Self.pageSize == 0 else {
-      throw failure(.malformed(part: "the note VIRT_BASE", problem: "is not the address of a page"))
-    }
-    guard !width.isWide || base < Self.upperHalf else {
-      throw failure(
-        .unsupported(
-          "is a Xen kernel for the upper half of the address space (VIRT_BASE \(hexadecimal(base))), of which a process of"
-            + " the host has nothing",
-          remedy:
-            "link it below \(hexadecimal(Self.upperHalf)), or set \(Setting.technique) to another one if the kernel"
-            + " runs on a PC, too"))
-    }
+    try check(notes, width)
     let end = try place(header, notes, memory)
-    let plan = try plan(base: base, kernelEnd: end, width, memory)
+    let plan = try plan(notes, kernelEnd: end, width, memory)
+    try placeModules(plan, memory)
     do throws(GuestMemoryFault) {
       try writePageTables(plan, width, memory)
+      if plan.hasOwnListAddress { try mapList(plan, width, memory) }
       try writeStartInfo(plan, width, memory)
       for frame in 0..<XenMachine.domainFrameCount(memory) {
         let place = physical(plan.list &* Self.pageSize &+ frame &* width.word)
@@ -81,7 +88,9 @@ struct XenDomainLoader {
           try memory.write(UInt32(truncatingIfNeeded: XenMachine.firstFrame + frame), at: place)
         }
       }
-      if let page = notes.hypercallPage { try writeHypercallPage(page &- base, width, memory) }
+      if let page = notes.hypercallPage {
+        try memory.copy(XenHypercallPage.bytes(is64Bit: width.isWide), to: physical(page &- base))
+      }
     } catch {
       throw failure(.outsideMemory(part: "the domain", base: error.address.rawValue, size: error.count))
     }
@@ -92,23 +101,53 @@ struct XenDomainLoader {
       kind: .xen, handover: .xenDomain(start), memoryMap: MemoryMap(memory),
       notes: [
         "Xen domain: kernel at \(hexadecimal(base)), entered at \(hexadecimal(start.entry)), \(plan.mapped) pages mapped"
-      ])
+      ] + (plan.moduleSize > 0 ? ["initial ramdisk: \(plan.moduleSize) bytes from frame \(plan.module) on"] : []))
   }
 
   private func failure(_ reason: BootFailure.Reason) -> BootFailure { BootFailure(image.name, reason) }
 
   private func physical(_ address: UInt64) -> GuestPhysicalAddress { GuestPhysicalAddress(address) }
 
-  /// Copies the segments.
+  /// What the kernel wants and can't be had is said before it starts.
+  private func check(_ notes: XenNotes, _ width: Width) throws(BootFailure) {
+    let base = notes.virtualBase ?? 0
+    guard base % Self.pageSize == 0 else {
+      throw failure(.malformed(part: "the note VIRT_BASE", problem: "is not the address of a page"))
+    }
+    guard notes.physicalOffset == nil || notes.virtualBase != nil else {
+      throw failure(.malformed(part: "the note PADDR_OFFSET", problem: "is there, and VIRT_BASE is not"))
+    }
+    if !width.isWide, notes.isWithoutPAE {
+      throw failure(
+        .unsupported(
+          "is a Xen kernel for page tables without PAE", remedy: "build it with PAE, as Xen has it since 4.0"))
+    }
+    if let feature = notes.missingFeature {
+      throw failure(
+        .unsupported(
+          "needs the Xen feature \(feature), which no paravirtual domain has", remedy: "build it without"))
+    }
+    guard !width.isWide || base < Self.upperHalf else {
+      throw failure(
+        .unsupported(
+          "is a Xen kernel for the upper half of the address space (VIRT_BASE \(hexadecimal(base))), of which a process of"
+            + " the host has nothing",
+          remedy:
+            "link it below \(hexadecimal(Self.upperHalf)), or set \(Setting.technique) to another one if the kernel"
+            + " runs on a PC, too"))
+    }
+  }
+
+  /// Copies the segments, and behind them the symbols that the kernel wants.
   /// - Returns: where the last one ends, in pseudo-physical memory.
   private func place(_ header: ELFHeader, _ notes: XenNotes, _ memory: GuestMemory) throws(BootFailure) -> UInt64 {
     let table = try image.read(
       "the program header table", at: header.segmentTableOffset, count: header.segmentTableSize)
     var taken: [Range<UInt64>] = []
+    let limit = min(memory.regions[0].size, XenMachine.domainFrameCount(memory) * Self.pageSize)
     for segment in try header.segments(table) where segment.type == ELFHeader.Segment.load && segment.memorySize > 0 {
       let place = segment.physicalAddress.subtractingReportingOverflow(notes.physicalOffset ?? 0)
       let end = place.partialValue.addingReportingOverflow(segment.memorySize)
-      let limit = min(memory.regions[0].size, XenMachine.domainFrameCount(memory) * Self.pageSize)
       guard !place.overflow, !end.overflow, end.partialValue <= limit else {
         throw failure(.outsideMemory(part: segment.name, base: segment.physicalAddress, size: segment.memorySize))
       }
@@ -126,19 +165,60 @@ struct XenDomainLoader {
     guard let end = taken.map(\.upperBound).max() else {
       throw failure(.malformed(part: "the program header table", problem: "names nothing to load (no PT_LOAD)"))
     }
-    return end
+    guard notes.wantsSymbols else { return end }
+    return try XenKernelSymbols(image: image, elfClass: header.elfClass).place(behind: end, limit: limit, memory)
+  }
+
+  /// The initial ramdisks' size together, each at a multiple of 4.
+  private func moduleSize(_ memory: GuestMemory) throws(BootFailure) -> UInt64 {
+    var size: UInt64 = 0
+    for ramdisk in initialRamdisks {
+      size = (size + 3) & ~3
+      guard ramdisk.size <= memory.size, size <= memory.size else {
+        throw BootFailure(
+          ramdisk.name, .noRoom(part: "the initial ramdisk", size: ramdisk.size, below: memory.size))
+      }
+      size += ramdisk.size
+    }
+    return size
+  }
+
+  private func placeModules(_ plan: Plan, _ memory: GuestMemory) throws(BootFailure) {
+    var place = plan.module * Self.pageSize
+    for ramdisk in initialRamdisks {
+      place = (place + 3) & ~3
+      try ramdisk.copy("the initial ramdisk", at: 0, count: ramdisk.size, to: place, of: memory)
+      place += ramdisk.size
+    }
   }
 
   private func plan(
-    base: UInt64, kernelEnd: UInt64, _ width: Width, _ memory: GuestMemory
+    _ notes: XenNotes, kernelEnd: UInt64, _ width: Width, _ memory: GuestMemory
   ) throws(BootFailure) -> Plan {
+    let base = notes.virtualBase ?? 0
     let frames = XenMachine.domainFrameCount(memory)
-    let list = (kernelEnd + Self.pageSize - 1) / Self.pageSize
-    let startInfo = list + (frames * width.word + Self.pageSize - 1) / Self.pageSize
-    let tables = startInfo + 3
-    var count: UInt64 = 4
+    func pages(_ size: UInt64) -> UInt64 { (size + Self.pageSize - 1) / Self.pageSize }
+    var plan = Plan(base: base)
+    var next = pages(kernelEnd)
+    plan.moduleSize = try moduleSize(memory)
+    plan.isModuleMapped = !notes.namesModuleByFrame
+    if plan.isModuleMapped {
+      plan.module = next
+      next += pages(plan.moduleSize)
+    }
+    plan.listSize = pages(frames * width.word)
+    // As Xen's tools have it: only below the kernel, only of 64 bits.
+    if let place = notes.initialList, width.isWide, place < base, place % Self.pageSize == 0, place < Self.upperHalf {
+      plan.hasOwnListAddress = true
+      plan.listAddress = place
+    } else {
+      plan.list = next
+      plan.listAddress = plan.address(next)
+      next += plan.listSize
+    }
+    plan.startInfo = next
     while true {
-      let needed = (tables + count + 1) * Self.pageSize + Self.slack
+      let needed = (plan.tables + plan.tableCount + 1) * Self.pageSize + Self.slack
       let end = base.addingReportingOverflow(needed + Self.rounding)
       guard !end.overflow, !(base..<end.partialValue).overlaps(Self.reserved),
         width.isWide || end.partialValue <= Self.limit32
@@ -147,25 +227,72 @@ struct XenDomainLoader {
       }
       let last = (base + needed + Self.rounding - 1) / Self.rounding * Self.rounding - 1
       let wanted = width.shifts.reduce(1) { $0 + (last >> $1) - (base >> $1) + 1 }
-      if wanted == count {
-        let mapped = min((last + 1 - base) / Self.pageSize, frames)
-        guard tables + count < mapped else {
+      if wanted == plan.tableCount {
+        plan.mapped = min((last + 1 - base) / Self.pageSize, frames)
+        guard plan.tables + plan.tableCount < plan.mapped else {
           throw failure(.noRoom(part: "the domain's page tables", size: needed, below: memory.size))
         }
-        return Plan(
-          base: base, list: list, startInfo: startInfo, store: startInfo + 1, console: startInfo + 2, tables: tables,
-          stack: tables + count, tableCount: count, mapped: mapped)
+        break
       }
-      count = wanted
+      plan.tableCount = wanted
     }
+    // What is not mapped with the kernel comes behind all that is.
+    next = plan.mapped
+    if !plan.isModuleMapped {
+      plan.module = next
+      next += pages(plan.moduleSize)
+    }
+    if plan.hasOwnListAddress {
+      plan.list = next + Self.listTableCount(plan)
+      next = plan.list + plan.listSize
+    }
+    guard next <= frames else {
+      throw failure(
+        .noRoom(part: "the initial ramdisk and the domain's tables", size: next * Self.pageSize, below: memory.size))
+    }
+    return plan
   }
+
+  /// How many tables the list at an address of its own takes at most: those of each level.
+  private static func listTableCount(_ plan: Plan) -> UInt64 {
+    let last = plan.listAddress + plan.listSize * pageSize - 1
+    return [39, 30, 21].reduce(0) { $0 + (last >> $1) - (plan.listAddress >> $1) + 1 }
+  }
+
+  /// Maps the list where the kernel wants it, with tables of its own as far as there are none yet.
+  private func mapList(_ plan: Plan, _ width: Width, _ memory: GuestMemory) throws(GuestMemoryFault) {
+    var next = plan.list - Self.listTableCount(plan)
+    for page in 0..<plan.listSize {
+      let address = plan.listAddress + page * Self.pageSize
+      var table = plan.tables
+      for shift in width.shifts {
+        let place = physical(table * Self.pageSize + (address >> shift & 511) * 8)
+        let entry: UInt64 = try memory.read(at: place)
+        if entry & 1 != 0 {
+          table = (entry & Self.addressMask) >> 12 - XenMachine.firstFrame
+        } else {
+          try memory.write((XenMachine.firstFrame + next) << 12 | Self.tableFlags, at: place)
+          table = next
+          next += 1
+        }
+      }
+      try memory.write(
+        (XenMachine.firstFrame + plan.list + page) << 12 | Self.pageFlags,
+        at: physical(table * Self.pageSize + (address >> 12 & 511) * 8))
+    }
+    // A table that was made is one that nobody may write to: it is not mapped, so nobody can.
+  }
+
+  private static let addressMask: UInt64 = 0x000f_ffff_ffff_f000
+  /// Present, writable, user, accessed, dirty. Pages are the kernel's alone, as Xen's builders make them (of 64 bits all are the
+  /// user's for the processor, so there it is a matter of what can be read).
+  private static let tableFlags: UInt64 = 0x67
+  private static let pageFlags: UInt64 = 0x63
 
   /// The root first, then the tables of each level in ascending order of address.
   private func writePageTables(
     _ plan: Plan, _ width: Width, _ memory: GuestMemory
   ) throws(GuestMemoryFault) {
-    // Present, writable, user, accessed, dirty.
-    let flags: UInt64 = 0x67
     let writable: UInt64 = 2
     var next = plan.tables
     var start = next
@@ -179,7 +306,7 @@ struct XenDomainLoader {
         let isRoot = shift == width.shifts[0]
         let table = start + (isRoot ? 0 : (index >> 9) - (first >> 9))
         // The four entries of a PAE root say nothing of rights.
-        let rights = isRoot && !width.isWide ? 1 : flags
+        let rights = isRoot && !width.isWide ? 1 : Self.tableFlags
         try memory.write(
           (XenMachine.firstFrame + next) << 12 | rights, at: physical(table * Self.pageSize + (index & 511) * 8))
         next += 1
@@ -192,7 +319,7 @@ struct XenDomainLoader {
       let index = firstPage + page
       let table = start + (index >> 9) - (firstPage >> 9)
       try memory.write(
-        (XenMachine.firstFrame + page) << 12 | (tables.contains(page) ? flags & ~writable : flags),
+        (XenMachine.firstFrame + page) << 12 | (tables.contains(page) ? Self.pageFlags & ~writable : Self.pageFlags),
         at: physical(table * Self.pageSize + (index & 511) * 8))
     }
   }
@@ -217,55 +344,19 @@ struct XenDomainLoader {
     try put(UInt64(XenMachine.consolePort), 80, 56)
     try put(plan.address(plan.tables), 88, 60)
     try put(plan.tableCount, 96, 64)
-    try put(plan.address(plan.list), 104, 68)
+    try put(plan.listAddress, 104, 68)
+    if plan.moduleSize > 0 {
+      try put(plan.isModuleMapped ? plan.address(plan.module) : plan.module, 112, 72)
+      try put(plan.moduleSize, 120, 76)
+      if !plan.isModuleMapped { try put(Self.moduleIsNamedByFrame, 48, 40) }
+    }
+    if plan.hasOwnListAddress {
+      try memory.write(plan.list, at: physical(base + 1152))
+      try memory.write(plan.listSize, at: physical(base + 1160))
+    }
     try memory.copy(Array(commandLine.utf8), to: physical(base + (width.isWide ? 128 : 80)))
   }
 
-  /// One call in each 32 bytes: rcx and r11, which SYSCALL changes, are kept; `iret` does not come back, and its frame
-  /// has rax, too.
-  private func writeHypercallPage(
-    _ offset: UInt64, _ width: Width, _ memory: GuestMemory
-  ) throws(GuestMemoryFault) {
-    let iret: UInt8 = 23
-    for number in 0..<128 as Range<UInt8> {
-      guard width.isWide else {
-        // MOV EAX, number; INT 82h; RET
-        let code: [UInt8] = (number == iret ? [0x50] : []) + [0xb8, number, 0, 0, 0, 0xcd, 0x82, 0xc3]
-        try memory.copy(code, to: physical(offset &+ UInt64(number) &* 32))
-        continue
-      }
-      var code: [UInt8] = [0x51, 0x41, 0x53]
-      if number == iret { code.append(0x50) }
-      code += [0xb8, number, 0, 0, 0, 0x0f, 0x05]
-      if number != iret { code += [0x41, 0x5b, 0x59, 0xc3] }
-      try memory.copy(code, to: physical(offset &+ UInt64(number) &* 32))
-    }
-    guard width.isWide else { return }
-    // JMP to where there is room.
-    try memory.copy([0xe9, 0x5b, 0x09, 0, 0], to: physical(offset &+ UInt64(Self.setSegmentBase) &* 32))
-    try memory.copy(Self.segmentBaseCode, to: physical(offset &+ 100 * 32))
-  }
-
-  private static let setSegmentBase: UInt8 = 25
-
-  /// set_segment_base without the monitor: for FS (0) and the kernel's GS (2) it is one instruction, which every program
-  /// may execute where the host lets it; for an address of the upper half, and all else, the call is made.
-  private static let segmentBaseCode: [UInt8] = [
-    0x85, 0xff,  // test %edi, %edi
-    0x74, 0x16,  // je fs
-    0x83, 0xff, 0x02,  // cmp $2, %edi
-    0x75, 0x22,  // jne call
-    0x48, 0x89, 0xf0,  // mov %rsi, %rax
-    0x48, 0xc1, 0xe8, 0x2f,  // shr $47, %rax
-    0x75, 0x19,  // jne call
-    0xf3, 0x48, 0x0f, 0xae, 0xde,  // wrgsbase %rsi
-    0x31, 0xc0, 0xc3,  // xor %eax, %eax; ret
-    0x48, 0x89, 0xf0,  // fs: mov %rsi, %rax
-    0x48, 0xc1, 0xe8, 0x2f,  // shr $47, %rax
-    0x75, 0x08,  // jne call
-    0xf3, 0x48, 0x0f, 0xae, 0xd6,  // wrfsbase %rsi
-    0x31, 0xc0, 0xc3,  // xor %eax, %eax; ret
-    // call: as the others
-    0x51, 0x41, 0x53, 0xb8, setSegmentBase, 0, 0, 0, 0x0f, 0x05, 0x41, 0x5b, 0x59, 0xc3,
-  ]
+  /// SIF_MOD_START_PFN.
+  private static let moduleIsNamedByFrame: UInt64 = 1 << 3
 }
