@@ -16,6 +16,11 @@ static inline uint32_t shared_set_bits(uint32_t *_Nonnull word, uint32_t bits) {
 static inline uint32_t shared_clear_bits(uint32_t *_Nonnull word, uint32_t bits) {
   return __atomic_fetch_and(word, ~bits, __ATOMIC_SEQ_CST);
 }
+// Replaces a word if it is what is expected; returns what was there before.
+static inline uint32_t shared_exchange_if(uint32_t *_Nonnull word, uint32_t expected, uint32_t value) {
+  __atomic_compare_exchange_n(word, &expected, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+  return expected;
+}
 
 // The processor's time-stamp counter.
 static inline uint64_t host_timestamp(void) { return __builtin_ia32_rdtsc(); }

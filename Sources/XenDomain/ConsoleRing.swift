@@ -55,6 +55,20 @@ struct ConsoleRing {
     return count
   }
 
+  /// Takes input that the domain has not taken: it asks for it by a call.
+  func takeInput(limit: Int) -> [UInt8] {
+    var consumer = word(Offset.inputConsumer)
+    let count = min(word(Offset.inputProducer) &- consumer, Size.input, UInt32(clamping: limit))
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(Int(count))
+    for _ in 0..<count {
+      bytes.append((page + Offset.input + Int(consumer % Size.input)).load(as: UInt8.self))
+      consumer &+= 1
+    }
+    set(Offset.inputConsumer, consumer)
+    return bytes
+  }
+
   private func place(_ offset: Int) -> UnsafeMutablePointer<UInt32> {
     (page + offset).assumingMemoryBound(to: UInt32.self)
   }

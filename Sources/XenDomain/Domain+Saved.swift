@@ -7,7 +7,7 @@ import VMM
 /// All that the hypervisor knows of a domain; its memory is saved beside it.
 public struct DomainSaved: SavedState {
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
-  public static let version = 1
+  public static let version = 2
   var is64Bit: Bool
   /// Nanoseconds since the domain was made.
   var systemTime: UInt64
@@ -19,7 +19,11 @@ public struct DomainSaved: SavedState {
   /// Whether the console's ring has input that the domain was not told of.
   var hasInput: Bool
   var channels: [EventChannels.Channel]
+  var eventQueues: EventQueues.Saved?
   var grants: GrantTable.Saved
+  var endOfInterruptPage: UInt64?
+  /// Whether what it prints comes by its console's ring.
+  var usesConsoleRing: Bool
   /// Nanoseconds until they run out.
   var watchdogs: [Int64?]
   var assists: UInt64
@@ -38,7 +42,9 @@ extension Domain {
       return DomainSaved(
         is64Bit: layout == .bits64, systemTime: now &- time.start, processors: processors.map { $0.save(at: now) },
         tables: tables.save(), pseudoPhysical: pseudoPhysical, rings: rings, store: store.save(),
-        hasInput: console.hasUntoldInput, channels: channels.channels, grants: grants.save(),
+        hasInput: console.hasUntoldInput, channels: channels.channels,
+        eventQueues: eventQueues?.save(frames), grants: grants.save(), endOfInterruptPage: endOfInterruptPage,
+        usesConsoleRing: console.usesRing,
         watchdogs: (0..<Watchdogs.count).map { SavedTime.distance(to: watchdogs[$0] ?? .max, from: now) },
         assists: assists, ending: ending)
     }
@@ -56,7 +62,8 @@ extension Domain {
     reference: TimeReference
   ) throws(RestoreFailure) {
     let layout: SharedLayout = saved.is64Bit ? .bits64 : .bits32
-    var tables = Self.tables(memory, layout)
+    let grants = try GrantTable(saved.grants, memory)
+    var tables = Self.tables(memory, layout, grants: grants)
     try restoring(
       Self.savedSubject,
       requires: saved.processors.count == doorbells.count && saved.pseudoPhysical.count == tables.frames.all.count
@@ -69,6 +76,9 @@ extension Domain {
     try tables.restore(saved.tables) { tables throws(XenError) in
       try saved.rings.keepWritable(&tables)
       for processor in saved.processors { try processor.getReferences(&tables) }
+      try saved.grants.getReferences(&tables)
+      try saved.eventQueues?.getReferences(&tables)
+      if let page = saved.endOfInterruptPage { try tables.getWritable(page) }
     }
     reference.waitUntilUseful()
     let now = monotonicNanoseconds()
@@ -79,10 +89,15 @@ extension Domain {
       throw RestoreFailure(Self.savedSubject, "its rings are not in its memory")
     }
     for (processor, state) in zip(processors, saved.processors) { try processor.restore(state, at: now) }
-    pseudoPhysical = saved.pseudoPhysical
+    restorePseudoPhysical(saved.pseudoPhysical)
     try store.restore(saved.store)
     channels = try EventChannels(saved.channels, processorCount: processors.count)
-    grants = try GrantTable(saved.grants)
+    if let queues = saved.eventQueues {
+      eventQueues = try EventQueues(queues, processorCount: processors.count, frames)
+    }
+    self.grants = grants
+    endOfInterruptPage = saved.endOfInterruptPage
+    self.console.usesRing = saved.usesConsoleRing
     for (number, distance) in zip(0..<Watchdogs.count, saved.watchdogs) {
       watchdogs[number] = distance.map { SavedTime.time($0, from: now) }
     }

@@ -40,10 +40,14 @@ public final class Domain: @unchecked Sendable {
   /// The hypervisor's end of it.
   public let console: XenConsole
   var channels = EventChannels()
+  /// Once the domain has asked for that interface of event channels.
+  var eventQueues: EventQueues?
   let time: SystemTime
   /// The machine-to-physical table, by frame from `XenMachine.firstFrame` on.
-  var pseudoPhysical: [UInt64]
+  private(set) var pseudoPhysical: [UInt64]
   var grants = GrantTable()
+  /// PHYSDEVOP_pirq_eoi_gmfn: the frame, which stays writable; nothing is ever written to it.
+  var endOfInterruptPage: UInt64?
   /// When the domain ends unless it says before then that it is alive (SCHEDOP_watchdog).
   var watchdogs = Watchdogs()
   /// VM_ASSIST: bits by type.
@@ -107,10 +111,13 @@ public final class Domain: @unchecked Sendable {
   }
 
   /// Nothing is referred to yet.
-  static func tables(_ memory: GuestMemory, _ layout: SharedLayout) -> PageTables {
-    PageTables(
-      MachineFrames(memory), shared: XenMachine.grantTableFrame(memory)...XenMachine.sharedInfoFrame(memory),
-      levels: layout == .bits64 ? 4 : 3)
+  /// - Parameter grants: tell which frames of the hypervisor's the domain may map.
+  static func tables(
+    _ memory: GuestMemory, _ layout: SharedLayout, grants: GrantTable = GrantTable()
+  ) -> PageTables {
+    var frames = MachineFrames(memory)
+    frames.lend(lentFrames(memory, grants))
+    return PageTables(frames, levels: layout == .bits64 ? 4 : 3)
   }
 
   /// What a new domain and a restored one have in common.
@@ -131,11 +138,12 @@ public final class Domain: @unchecked Sendable {
     self.sharedInfo = sharedInfo
     store = XenStore(page: storePage, domain: Int(Self.ownNumber))
     self.console = XenConsole(ConsoleRing(page: consolePage), sink: console)
-    pseudoPhysical = (0..<UInt64(frames.all.count)).map { $0 }
+    pseudoPhysical = frames.all.map { frames.isHypervisors($0) ? .max : $0 - XenMachine.firstFrame }
     processors = doorbells.enumerated().map { number, doorbell in
       DomainProcessor(self, number: number, info: sharedInfo + 64 * number, doorbell: doorbell)
     }
     if let first = doorbells.first { self.console.connect(first) }
+    writeMachineTable()
   }
 
   private static func word(_ page: UnsafeMutableRawPointer, _ offset: Int, _ isWide: Bool) -> UInt64 {
@@ -158,7 +166,7 @@ public final class Domain: @unchecked Sendable {
   enum NotHonoured: String {
     case taskSwitched = "CR0.TS (no #NM follows)"
     case breakpointAddresses = "debug registers (breakpoints can't be switched on)"
-    case control4 = "CR4.TSD, CR4.DE, CR4.PCE"
+    case control4 = "CR4.TSD, CR4.DE"
     case nestedTask = "RFLAGS.NT at a trap (it is lost)"
   }
 
@@ -169,7 +177,7 @@ public final class Domain: @unchecked Sendable {
   }
 
   /// Hypercalls whose first argument is an operation.
-  private static let callsWithOperations: Set<UInt64> = [12, 17, 20, 24, 29, 30, 32, 33]
+  private static let callsWithOperations: Set<UInt64> = [7, 12, 17, 18, 20, 24, 28, 29, 30, 32, 33, 34]
   /// A guest that tries all numbers must not fill the monitor's memory.
   private static let notImplementedLimit = 200
 
@@ -184,6 +192,8 @@ public final class Domain: @unchecked Sendable {
 
   /// DOMID_SELF, and the number of the only domain that there is.
   static let self16: UInt16 = 0x7ff0
+  static let devices16: UInt16 = 0x7ff1
+  static let hypervisor16: UInt16 = 0x7ff2
   static let ownNumber: UInt16 = 1
 
   func isSelf(_ domain: UInt16) -> Bool { domain == Self.self16 || domain == Self.ownNumber }
@@ -201,6 +211,56 @@ public final class Domain: @unchecked Sendable {
   /// One entry of the machine-to-physical table; `nil` beyond it. What is no frame of the domain's has none.
   func pseudoPhysicalFrame(_ machineFrame: UInt64) -> UInt64? {
     frames.index(machineFrame).map { pseudoPhysical[$0] }
+  }
+
+  /// Of a saved domain, an entry a frame.
+  func restorePseudoPhysical(_ saved: [UInt64]) {
+    pseudoPhysical = saved
+    writeMachineTable()
+  }
+
+  /// MMU_MACHPHYS_UPDATE.
+  func setPseudoPhysical(_ machineFrame: UInt64, _ value: UInt64) {
+    guard let index = frames.index(machineFrame) else { return }
+    pseudoPhysical[index] = value
+    writeMachineTable(machineFrame, value)
+  }
+
+  /// The model-specific register by which a page of hypercalls is asked for: bits 0 to 11 are the page's number, of which there
+  /// is one.
+  func writeHypercallPage(_ value: UInt64) -> Bool {
+    let frame = value >> 12
+    guard value & 4095 == 0, frames.isOwned(frame), !frames.isHypervisors(frame), tables.isWritable(frame),
+      let page = frames.bytes(frame)
+    else { return false }
+    XenHypercallPage.bytes(is64Bit: layout == .bits64).withUnsafeBytes { code in
+      if let start = code.baseAddress { page.copyMemory(from: start, byteCount: code.count) }
+    }
+    return true
+  }
+
+  /// Where a 32-bit domain sees it, as memory that it can read.
+  static let machineToPhysical32: UInt64 = 0xf580_0000
+
+  private func writeMachineTable(_ machineFrame: UInt64, _ value: UInt64) {
+    guard layout == .bits32 else { return }
+    let offset = Int(machineFrame) * 4
+    let table = XenMachine.tableFrames(memory)
+    guard let page = frames.bytes(table.lowerBound + UInt64(offset / 4096)) else { return }
+    page.storeBytes(of: UInt32(truncatingIfNeeded: value), toByteOffset: offset % 4096, as: UInt32.self)
+  }
+
+  /// All of it: below the first frame there is nothing.
+  private func writeMachineTable() {
+    for frame in 0..<XenMachine.firstFrame { writeMachineTable(frame, .max) }
+    for frame in frames.all { writeMachineTable(frame, pseudoPhysicalFrame(frame) ?? .max) }
+  }
+
+  /// What of shared_info says how many pseudo-physical frames there are: the domain's own idea (`arch.max_pfn`).
+  var claimedFrameCount: UInt64 {
+    layout == .bits64
+      ? sharedInfo.load(fromByteOffset: 3088, as: UInt64.self)
+      : UInt64(sharedInfo.load(fromByteOffset: 2316, as: UInt32.self))
   }
 
   func change(_ table: UInt64, _ position: UInt64, to value: UInt64) throws(XenError) {
@@ -224,6 +284,9 @@ public final class Domain: @unchecked Sendable {
     }
     for (name, count) in notImplementedCounts { details["hypercall refused with -ENOSYS: \(name)"] = count }
     for (what, count) in notHonouredCounts { details["not honoured: \(what.rawValue)"] = count }
+    if console.unseenCount > 0 {
+      details["bytes written by console_io beside the console's ring, not shown"] = console.unseenCount
+    }
     details["page-table entries written"] = tables.updateCount
     details["page tables validated"] = tables.validationCount
     details["mappings made"] = pageFaultMappings

@@ -28,7 +28,11 @@ extension DomainProcessor {
     var kernelRootIsCounted: Bool
     var kernelStack: UInt64
     var traps: [TrapEntry]
-    var eventCallback, failsafeCallback, systemCallCallback, systemEntryCallback: Callback
+    var eventCallback, failsafeCallback, systemCallCallback, systemEntryCallback, systemCall32Callback: Callback
+    var hasPendingInterrupt, isInInterrupt: Bool
+    var ioBitmapAddress: UInt64
+    var ioBitmapCount: UInt32
+    var timeArea: UInt64
     var ioPrivilege: UInt8
     var isTaskSwitched: Bool
     var faultAddress, control4: UInt64
@@ -67,7 +71,9 @@ extension DomainProcessor {
       mode: mode, userCode: userSelectors.code, userStack: userSelectors.stack, kernelRoot: kernelRoot,
       userRoot: userRoot, kernelRootIsCounted: kernelRootIsCounted, kernelStack: kernelStack, traps: traps,
       eventCallback: eventCallback, failsafeCallback: failsafeCallback, systemCallCallback: systemCallCallback,
-      systemEntryCallback: systemEntryCallback, ioPrivilege: ioPrivilege, isTaskSwitched: isTaskSwitched,
+      systemEntryCallback: systemEntryCallback, systemCall32Callback: systemCall32Callback,
+      hasPendingInterrupt: hasPendingInterrupt, isInInterrupt: isInInterrupt, ioBitmapAddress: ioBitmap.address,
+      ioBitmapCount: ioBitmap.count, timeArea: timeArea, ioPrivilege: ioPrivilege, isTaskSwitched: isTaskSwitched,
       faultAddress: faultAddress, control4: control4, debugRegisters: debugRegisters, otherGSBase: otherGSBase,
       descriptorFrames: descriptorFrames, descriptorCount: descriptorCount, localDescriptors: localDescriptors,
       localDescriptorCount: localDescriptorCount, timer: SavedTime.distance(to: timer, from: now),
@@ -100,6 +106,10 @@ extension DomainProcessor {
     (kernelStack, traps) = (saved.kernelStack, saved.traps)
     (eventCallback, failsafeCallback) = (saved.eventCallback, saved.failsafeCallback)
     (systemCallCallback, systemEntryCallback) = (saved.systemCallCallback, saved.systemEntryCallback)
+    systemCall32Callback = saved.systemCall32Callback
+    (hasPendingInterrupt, isInInterrupt) = (saved.hasPendingInterrupt, saved.isInInterrupt)
+    ioBitmap = (saved.ioBitmapAddress, saved.ioBitmapCount)
+    timeArea = saved.timeArea
     (ioPrivilege, isTaskSwitched) = (saved.ioPrivilege, saved.isTaskSwitched)
     (faultAddress, control4, debugRegisters) = (saved.faultAddress, saved.control4, saved.debugRegisters)
     otherGSBase = saved.otherGSBase
@@ -130,7 +140,8 @@ extension DomainProcessor {
     }
     try require(
       LinearAddress.isCanonical(saved.otherGSBase) && saved.debugRegisters.count == debugRegisters.count
-        && (saved.control4 ^ control4) & ~InstructionEmulation.changeableControl4 == 0 && saved.ioPrivilege <= 3,
+        && (saved.control4 ^ control4) & ~InstructionEmulation.changeableControl4 == 0 && saved.ioPrivilege <= 3
+        && saved.ioBitmapCount <= 65536,
       "its control or debug registers are not such as it can have")
     try require(
       saved.isInitialised || !saved.isUp, "it runs, and nobody has initialised it")
@@ -149,6 +160,7 @@ extension DomainProcessor {
     }
     let callbacks = [
       saved.eventCallback, saved.failsafeCallback, saved.systemCallCallback, saved.systemEntryCallback,
+      saved.systemCall32Callback,
     ]
     try require(
       saved.traps.count == traps.count && saved.traps.allSatisfy { LinearAddress.isCanonical($0.address) },

@@ -69,8 +69,14 @@ public final class DomainProcessor {
   var failsafeCallback = Callback()
   var systemCallCallback = Callback()
   var systemEntryCallback = Callback()
+  var systemCall32Callback = Callback()
+  /// An NMI was sent; and whether one is in work, until the next iret.
+  var hasPendingInterrupt = false
+  var isInInterrupt = false
   /// PHYSDEVOP_set_iopl: from 1 on CLI and STI are taken in kernel mode, without effect.
   var ioPrivilege: UInt8 = 0
+  /// PHYSDEVOP_set_iobitmap: where it is and how many ports it has; a clear bit permits a port.
+  var ioBitmap: (address: UInt64, count: UInt32) = (0, 0)
   var isTaskSwitched = false
   var faultAddress: UInt64 = 0
   var control4: UInt64 = 0x620
@@ -95,6 +101,8 @@ public final class DomainProcessor {
   /// SCHEDOP_yield: others may use the host's processor first.
   var isYielding = false
   var runstate = RunState()
+  /// VCPUOP_register_vcpu_time_memory_area: a copy of vcpu_time_info; 0 for none.
+  var timeArea: UInt64 = 0
 
   /// How often it ran guest code again after each cause.
   var trapCounts = TrapCounts()

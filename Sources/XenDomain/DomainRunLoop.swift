@@ -92,6 +92,7 @@ public final class DomainRunLoop {
       processor.isYielding = false
       sched_yield()
     }
+    processor.deliverInterrupt()
     processor.deliverUpcall()
     domain.removeStaleTranslations()
     if let reason = endingReason { return .stop(reason) }

@@ -17,9 +17,8 @@ struct EventCalls: HypercallSubject {
   }
 
   /// HYPERVISOR_event_channel_op.
-  func eventChannelOperation() throws(XenError) {
-    let argument = arguments[1]
-    switch arguments[0] {
+  func eventChannelOperation(_ command: UInt64, _ argument: UInt64) throws(XenError) {
+    switch command & 0xffff_ffff {
     case 0:
       let port = try bindInterdomain(
         remote: try short(argument), port: try half(argument &+ 4))
@@ -55,7 +54,15 @@ struct EventCalls: HypercallSubject {
       for port in domain.channels.channels.indices where domain.channels[UInt32(port)].binding != .free {
         try domain.close(UInt32(port))
       }
-    // The other ABI (FIFO) is not offered.
+      domain.removeQueues()
+    // EVTCHNOP_init_control: the frame, the place in it, the processor; how many bits a link has.
+    case 11:
+      let (frame, offset) = (try quad(argument), try half(argument &+ 8))
+      let processor = try existing(try half(argument &+ 12))
+      try domain.initialiseQueues(processor.number, frame: frame, offset: offset)
+      try put(EventQueues.linkBits, argument &+ 16)
+    case 12: try domain.addEventWords(try quad(argument))
+    case 13: try domain.setEventPriority(try half(argument), try half(argument &+ 4))
     default: throw .notImplemented
     }
   }
@@ -104,10 +111,20 @@ struct EventCalls: HypercallSubject {
     if kind == 2 { try put(words[1], argument &+ 20) }
   }
 
+  /// HYPERVISOR_sched_op_compat, the form of before 3.1: SHUTDOWN's reason is the argument itself.
+  func scheduleByOldCall() throws(XenError) -> UInt64 {
+    switch arguments[0] & 0xffff_ffff {
+    case 0, 1: return try schedule(arguments[0], 0)
+    case 2:
+      domain.end(.shutdown(reason: UInt32(truncatingIfNeeded: arguments[1]) & 0xff))
+      return 0
+    default: throw .notImplemented
+    }
+  }
+
   /// HYPERVISOR_sched_op.
-  func schedule() throws(XenError) -> UInt64 {
-    let argument = arguments[1]
-    switch arguments[0] {
+  func schedule(_ command: UInt64, _ argument: UInt64) throws(XenError) -> UInt64 {
+    switch command & 0xffff_ffff {
     case 0: processor.isYielding = true
     case 1:
       processor.upcallsAreMasked = false

@@ -1,5 +1,5 @@
 // Event channels, two levels (Xen's public headers event_channel.h and xen.h): a bit a port, a bit a word of ports for
-// each virtual processor, and a flag that there is something.
+// each virtual processor, and a flag that there is something. A domain has them until it asks for queues (`EventQueues`).
 
 import Boot
 import CSharedWords
@@ -87,16 +87,21 @@ extension Domain {
   }
 
   func isPending(_ port: UInt32) -> Bool {
-    port < layout.portLimit && shared_load(word(sharedInfo, layout.pending, port)) & 1 << (port & 31) != 0
+    guard eventQueues == nil else { return eventWord(port).map { shared_load($0) >> 31 != 0 } ?? false }
+    return port < layout.portLimit && shared_load(word(sharedInfo, layout.pending, port)) & 1 << (port & 31) != 0
   }
 
   private func isMasked(_ port: UInt32) -> Bool {
-    shared_load(word(sharedInfo, layout.mask, port)) & 1 << (port & 31) != 0
+    guard eventQueues == nil else {
+      return eventWord(port).map { shared_load($0) & EventQueues.Word.masked != 0 } ?? true
+    }
+    return shared_load(word(sharedInfo, layout.mask, port)) & 1 << (port & 31) != 0
   }
 
   /// Makes a port pending, and its processor if the port is not masked.
   func raise(_ port: UInt32) {
     guard port > 0, port < layout.portLimit else { return }
+    guard eventQueues == nil else { return raiseQueued(port) }
     let bit: UInt32 = 1 << (port & 31)
     guard shared_set_bits(word(sharedInfo, layout.pending, port), bit) & bit == 0 else { return }
     for processor in processors {
@@ -132,6 +137,7 @@ extension Domain {
   /// EVTCHNOP_unmask: clears the mask, and makes up for what came meanwhile.
   func unmask(_ port: UInt32) throws(XenError) {
     guard port < layout.portLimit, channels.isValid(port) else { throw .invalid }
+    guard eventQueues == nil else { return unmaskQueued(port) }
     let bit: UInt32 = 1 << (port & 31)
     guard shared_clear_bits(word(sharedInfo, layout.mask, port), bit) & bit != 0, isPending(port) else { return }
     markPending(port)
@@ -150,6 +156,10 @@ extension Domain {
     default: break
     }
     channels.bind(port, .free)
+    guard eventQueues == nil else {
+      if let word = eventWord(port) { _ = shared_clear_bits(word, EventQueues.Word.pending) }
+      return
+    }
     _ = shared_clear_bits(word(sharedInfo, layout.pending, port), 1 << (port & 31))
   }
 
@@ -184,7 +194,7 @@ extension Domain {
     let now = monotonicNanoseconds()
     if now >= processor.timer, processor.rest == .none || processor.timerPeriod == 0 {
       processor.timer = processor.timerPeriod == 0 ? .max : now &+ processor.timerPeriod
-      time.update(processor.info)
+      processor.updateTime()
       raise(virtualInterrupt: 0, processor)
     }
     if watchdogs.hasRunOut(at: now) { end(.shutdown(reason: 4)) }

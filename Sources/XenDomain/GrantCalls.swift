@@ -1,259 +1,225 @@
-// Grant tables, version 1 (Xen's public header grant_table.h): a domain allows another to map or copy single pages. There
-// is one domain here, so what it grants it can map itself; back ends will look at the same entries.
+// HYPERVISOR_grant_table_op, both versions (Xen's public header grant_table.h): a domain allows another to map or copy single
+// pages. There is one domain here, so what it grants it can map itself; back ends of ours will look at the same entries.
 
 import Boot
 import Glibc
 import VMM
 
-/// What is mapped by domain.grants.
-struct GrantTable {
-  struct Mapping: Codable, Sendable, Equatable {
-    let reference: UInt32
-    let frame: UInt64
-    let address: UInt64
-    let isReadOnly: Bool
-    /// Whether the address is an entry's in the machine, and not one of the domain's.
-    let namesEntry: Bool
-  }
-
-  var mappings: [UInt32: Mapping] = [:]
-  var nextHandle: UInt32 = 1
-  /// The most mappings at a time: a domain must not fill the monitor's memory.
-  static let limit = 1 << 15
-
-  struct Saved: Codable, Sendable, Equatable {
-    var mappings: [UInt32: Mapping]
-    var nextHandle: UInt32
-  }
-
-  func save() -> Saved { Saved(mappings: mappings, nextHandle: nextHandle) }
-
-  /// No mapping.
-  init() {}
-
-  /// What a mapping says is looked at when it ends.
-  init(_ saved: Saved) throws(RestoreFailure) {
-    try restoring(
-      Domain.savedSubject, requires: saved.mappings.count <= Self.limit,
-      "it has \(saved.mappings.count) grants mapped")
-    (mappings, nextHandle) = (saved.mappings, saved.nextHandle)
-  }
-}
-
 struct GrantCalls: HypercallSubject {
   let call: Hypercall
 
-  /// Entries in the one frame.
-  private static let grantCount: UInt32 = 512
-
-  /// What an operation's status says (GNTST_…).
-  private enum Status: Int16, Error {
-    case okay = 0
-    case generalError = -1
-    case badDomain = -2
-    case badReference = -3
-    case badHandle = -4
-    case noSpace = -7
-    case permissionDenied = -8
-    case badPage = -9
-    case badCopy = -10
+  /// GNTTABOP_….
+  private enum Command {
+    static let map: UInt64 = 0
+    static let unmap: UInt64 = 1
+    static let setUp: UInt64 = 2
+    static let transfer: UInt64 = 4
+    static let copy: UInt64 = 5
+    static let size: UInt64 = 6
+    static let unmapAndReplace: UInt64 = 7
+    static let setVersion: UInt64 = 8
+    static let statusFrames: UInt64 = 9
+    static let version: UInt64 = 10
+    static let swap: UInt64 = 11
+    static let flushCache: UInt64 = 12
   }
 
-  /// Bits of a grant's flags (GTF_…), and of a mapping's (GNTMAP_…).
-  private enum Flag {
-    static let permitsAccess: UInt16 = 1
-    static let type: UInt16 = 3
-    static let readOnly: UInt16 = 4
-    static let reading: UInt16 = 8
-    static let writing: UInt16 = 16
-    static let subPage: UInt16 = 1 << 8
-    static let mapsDevice: UInt32 = 1
-    static let mapsHost: UInt32 = 2
-    static let mapsReadOnly: UInt32 = 4
-    static let mapsForUser: UInt32 = 8
-    static let namesEntry: UInt32 = 16
-    static let copiesFromGrant: UInt16 = 1
-    static let copiesToGrant: UInt16 = 2
+  /// GNTCOPY_….
+  private enum CopyFlag {
+    static let fromGrant: UInt16 = 1
+    static let toGrant: UInt16 = 2
   }
 
-  /// HYPERVISOR_grant_table_op.
   func grantTable() throws(XenError) {
-    let (command, address, count) = (arguments[0], arguments[1], arguments[2])
+    let (command, address, count) = (arguments[0] & 0xffff_ffff, arguments[1], arguments[2] & 0xffff_ffff)
     guard count <= Hypercall.batchLimit else { throw .invalid }
     let isWide = layout == .bits64
     switch command {
-    case 0:
-      for position in 0..<count {
-        let entry = address &+ 32 &* position
-        try put(try mapGrant(entry).rawValue, entry &+ 18)
+    case Command.map:
+      try each(address, 32, count, status: 18) { entry throws(XenError) in try GrantMappings(call: call).map(entry) }
+    case Command.unmap:
+      try each(address, 24, count, status: 20) { entry throws(XenError) in
+        try GrantMappings(call: call).unmap(entry, replaces: false)
       }
-    case 1:
-      for position in 0..<count {
-        let entry = address &+ 24 &* position
-        try put(try unmapGrant(entry).rawValue, entry &+ 20)
+    case Command.unmapAndReplace:
+      try each(address, 24, count, status: 20) { entry throws(XenError) in
+        try GrantMappings(call: call).unmap(entry, replaces: true)
       }
-    case 2:
+    case Command.setUp:
       guard count == 1 else { throw .invalid }
-      try setUpGrants(address)
-    case 5:
-      for position in 0..<count {
-        let entry = address &+ (isWide ? 40 : 24) &* position
-        try put(try copyGrant(entry).rawValue, entry &+ (isWide ? 36 : 20))
+      try put(try setUpFrames(address).rawValue, address &+ 8)
+    case Command.transfer:
+      try each(address, isWide ? 24 : 16, count, status: isWide ? 16 : 12) { entry throws(XenError) in
+        try transfer(entry)
       }
-    case 6:
+    case Command.copy:
+      try each(address, isWide ? 40 : 24, count, status: isWide ? 36 : 20) { entry throws(XenError) in
+        try copy(entry)
+      }
+    case Command.size:
       guard count == 1 else { throw .invalid }
-      guard domain.isSelf(try short(address)) else {
-        return try put(Status.badDomain.rawValue, address &+ 12)
+      let status = owner(try short(address))
+      if status == .okay {
+        try put(UInt32(domain.grants.frameCount), address &+ 4)
+        try put(UInt32(domain.grantFrameLimit), address &+ 8)
       }
-      try put(UInt32(1), address &+ 4)
-      try put(UInt32(1), address &+ 8)
-      try put(Status.okay.rawValue, address &+ 12)
-    // Version 2 is as unknown as before there was one.
-    case 8:
-      let wanted = try half(address)
-      try put(UInt32(1), address)
-      guard wanted == 1 else { throw wanted == 2 ? .notImplemented : .invalid }
-    case 10:
-      guard domain.isSelf(try short(address)) else { throw .noSuchProcess }
-      try put(UInt32(1), address &+ 4)
+      try put(status.rawValue, address &+ 12)
+    case Command.setVersion: try setVersion(address)
+    case Command.statusFrames:
+      guard count == 1 else { throw .invalid }
+      try put(try statusFrames(address).rawValue, address &+ 6)
+    case Command.version:
+      switch owner(try short(address)) {
+      case .okay: try put(UInt32(domain.grants.version), address &+ 4)
+      case .permissionDenied: throw .notPermitted
+      default: throw .noSuchProcess
+      }
+    case Command.swap:
+      try each(address, 12, count, status: 8) { entry throws(XenError) in
+        domain.swapGrants(try half(entry), try half(entry &+ 4))
+      }
+    case Command.flushCache:
+      for position in 0..<count { try flushCache(address &+ 16 &* position) }
     default: throw .notImplemented
     }
   }
 
-  /// GNTTABOP_setup_table: domain, how many frames, status, where their numbers go: the one frame there is.
-  private func setUpGrants(_ entry: UInt64) throws(XenError) {
-    let wanted = try half(entry &+ 4)
-    let status: Status =
-      !domain.isSelf(try short(entry)) ? .badDomain : wanted <= 1 ? .okay : .generalError
-    if status == .okay, wanted == 1 {
-      let list = try long(entry &+ (layout == .bits64 ? 16 : 12))
-      try putLong(XenMachine.grantTableFrame(memory), list)
+  private func each(
+    _ address: UInt64, _ size: UInt64, _ count: UInt64, status: UInt64,
+    _ body: (UInt64) throws(XenError) -> GrantStatus
+  ) throws(XenError) {
+    for position in 0..<count {
+      let entry = address &+ size &* position
+      try put(try body(entry).rawValue, entry &+ status)
     }
-    try put(status.rawValue, entry &+ 8)
   }
 
-  private func grantEntry(_ reference: UInt32) -> UnsafeMutableRawPointer? {
-    guard reference < Self.grantCount else { return nil }
-    return frames.bytes(XenMachine.grantTableFrame(memory)).map { $0 + 8 * Int(reference) }
+  /// Whose table may be looked at: one's own.
+  private func owner(_ number: UInt16) -> GrantStatus {
+    domain.isSelf(number) ? .okay : number == 0 ? .permissionDenied : .badDomain
   }
 
-  /// The frame that an entry domain.grants. A copy is judged: the guest can change the entry meanwhile.
-  private func grantedFrame(_ reference: UInt32, readOnly: Bool, maps: Bool) -> Result<UInt64, Status> {
-    guard let entry = grantEntry(reference) else { return .failure(.badReference) }
-    let word = entry.load(as: UInt64.self)
-    let flags = UInt16(truncatingIfNeeded: word)
-    let mask = Flag.type | (maps ? Flag.subPage : 0)
-    guard flags & mask == Flag.permitsAccess, UInt16(truncatingIfNeeded: word >> 16) == Domain.ownNumber,
-      readOnly || flags & Flag.readOnly == 0
-    else { return .failure(.generalError) }
-    return frames.isOwned(word >> 32) ? .success(word >> 32) : .failure(.badPage)
-  }
-
-  /// GNTTABOP_map_grant_ref: host_addr, flags, ref, dom; status, handle, dev_bus_addr.
-  private func mapGrant(_ entry: UInt64) throws(XenError) -> Status {
-    let address = try quad(entry)
-    let flags = try half(entry &+ 8)
-    let reference = try half(entry &+ 12)
-    guard flags & (Flag.mapsDevice | Flag.mapsHost) != 0 else { return .badReference }
-    guard try short(entry &+ 16) == Domain.ownNumber else { return .badDomain }
-    guard domain.grants.mappings.count < GrantTable.limit else { return .noSpace }
-    let isReadOnly = flags & Flag.mapsReadOnly != 0
-    let frame: UInt64
-    switch grantedFrame(reference, readOnly: isReadOnly, maps: true) {
-    case .success(let granted): frame = granted
-    case .failure(let status): return status
-    }
-    let namesEntry = flags & Flag.namesEntry != 0
-    if flags & Flag.mapsHost != 0 {
-      guard let place = grantPlace(address, namesEntry: namesEntry) else { return .generalError }
-      let bits: UInt64 = 0x21 | (isReadOnly ? 0 : 0x42) | (flags & Flag.mapsForUser != 0 ? 4 : 0)
+  /// GNTTABOP_setup_table: domain, how many frames, status, where their numbers go.
+  private func setUpFrames(_ entry: UInt64) throws(XenError) -> GrantStatus {
+    let (number, count) = (try short(entry), UInt64(try half(entry &+ 4)))
+    let list = try long(entry &+ (layout == .bits64 ? 16 : 12))
+    let status = owner(number)
+    guard status == .okay else { return status }
+    guard domain.growGrants(to: count) else { return .generalError }
+    for position in 0..<count {
       do throws(XenError) {
-        try tables.update(table: place.table, position: place.position, to: frame << 12 | bits)
-      } catch { return .generalError }
-    }
-    // For the guest to see that it is in use.
-    if let place = grantEntry(reference) {
-      let use = Flag.reading | (isReadOnly ? 0 : Flag.writing)
-      place.storeBytes(of: place.load(as: UInt16.self) | use, as: UInt16.self)
-    }
-    let handle = domain.grants.nextHandle
-    domain.grants.nextHandle &+= 1
-    domain.grants.mappings[handle] = .init(
-      reference: reference, frame: frame, address: flags & Flag.mapsHost != 0 ? address : 0, isReadOnly: isReadOnly,
-      namesEntry: namesEntry)
-    try put(handle, entry &+ 20)
-    try put(frame << 12, entry &+ 24)
-    return .okay
-  }
-
-  /// The last-level entry that a mapping's address names.
-  private func grantPlace(
-    _ address: UInt64, namesEntry: Bool
-  ) -> (table: UInt64, position: UInt64)? {
-    if namesEntry {
-      guard address & 7 == 0, tables.use(address >> 12) == .table1 else { return nil }
-      return (address >> 12, address >> 3 & 511)
-    }
-    return tables.leaf(address, root: root).map { ($0.table, $0.position) }
-  }
-
-  /// GNTTABOP_unmap_grant_ref: host_addr, dev_bus_addr, handle; status.
-  private func unmapGrant(_ entry: UInt64) throws(XenError) -> Status {
-    let address = try quad(entry)
-    let handle = try half(entry &+ 16)
-    guard let mapping = domain.grants.mappings[handle] else { return .badHandle }
-    if address != 0 {
-      guard mapping.address == address,
-        let place = grantPlace(address, namesEntry: mapping.namesEntry),
-        let mapped = frames.entry(place.table, place.position)?.pointee, PageTables.frame(mapped) == mapping.frame,
-        mapped & PageTables.present != 0, (mapped & PageTables.writable != 0) == !mapping.isReadOnly
-      else { return .generalError }
-      try tables.update(table: place.table, position: place.position, to: 0)
-    }
-    domain.grants.mappings[handle] = nil
-    let others = domain.grants.mappings.values.filter { $0.reference == mapping.reference }
-    if let place = grantEntry(mapping.reference) {
-      var ended = others.isEmpty ? Flag.reading : 0
-      if others.allSatisfy({ $0.isReadOnly }) { ended |= Flag.writing }
-      place.storeBytes(of: place.load(as: UInt16.self) & ~ended, as: UInt16.self)
+        try putLong(domain.grantFrame(position), list &+ layout.wordSize &* position)
+      } catch { return .badVirtualAddress }
     }
     return .okay
   }
 
-  /// GNTTABOP_copy: source and destination (reference or frame, domain, offset), length, flags; status.
-  private func copyGrant(_ entry: UInt64) throws(XenError) -> Status {
-    let isWide = layout == .bits64
-    let half: UInt64 = isWide ? 16 : 8
-    let flags = try short(entry &+ 2 &* half &+ 2)
-    let length = Int(try short(entry &+ 2 &* half))
-    func part(_ place: UInt64) throws(XenError) -> (name: UInt64, domain: UInt16, offset: Int) {
-      let word = layout.wordSize
-      return (
-        try long(place), try short(place &+ word), Int(try short(place &+ word &+ 2))
-      )
+  /// GNTTABOP_set_version: what is wanted, and then what is.
+  private func setVersion(_ address: UInt64) throws(XenError) {
+    let wanted = try half(address)
+    do throws(XenError) {
+      guard wanted == 1 || wanted == 2 else { throw .invalid }
+      try domain.setGrantVersion(Int(wanted))
+    } catch {
+      try put(UInt32(domain.grants.version), address)
+      throw error
     }
-    let (source, target) = (try part(entry), try part(entry &+ half))
-    var found: [UInt64] = []
-    for (part, isGrant, readOnly) in [
-      (source, flags & Flag.copiesFromGrant != 0, true), (target, flags & Flag.copiesToGrant != 0, false),
-    ] {
-      guard domain.isSelf(part.domain) else { return .badDomain }
-      guard isGrant || part.domain == Domain.self16 else { return .permissionDenied }
-      if isGrant {
-        switch grantedFrame(UInt32(truncatingIfNeeded: part.name), readOnly: readOnly, maps: false) {
-        case .success(let frame): found.append(frame)
-        case .failure(let status): return status
-        }
-      } else {
-        guard frames.isOwned(part.name) else { return .badPage }
-        found.append(part.name)
+    try put(UInt32(domain.grants.version), address)
+  }
+
+  /// GNTTABOP_get_status_frames: how many, domain, status, where their numbers go, of 64 bits each.
+  private func statusFrames(_ entry: UInt64) throws(XenError) -> GrantStatus {
+    let (count, number, list) = (UInt64(try half(entry)), try short(entry &+ 4), try quad(entry &+ 8))
+    let status = owner(number)
+    guard status == .okay else { return status }
+    guard count <= domain.grants.statusCount else { return .generalError }
+    for position in 0..<count {
+      do throws(XenError) {
+        try put(domain.grantStatusFrame(position), list &+ 8 &* position)
+      } catch { return .badVirtualAddress }
+    }
+    return .okay
+  }
+
+  /// GNTTABOP_cache_flush: a bus address, offset, length, what to do; caches here are coherent.
+  private func flushCache(_ entry: UInt64) throws(XenError) {
+    let bus = try quad(entry)
+    let (offset, length, operation) = (try short(entry &+ 8), try short(entry &+ 10), try half(entry &+ 12))
+    guard offset < 4096, Int(offset) + Int(length) <= 4096, operation & ~3 == 0 else { throw .invalid }
+    guard length > 0, operation != 0 else { return }
+    guard frames.index(bus >> 12) != nil else { throw .invalid }
+    guard frames.isOwned(bus >> 12) else { throw .notPermitted }
+  }
+
+  /// GNTTABOP_transfer: a frame goes to a domain that waits for it, and is lost where none does.
+  private func transfer(_ entry: UInt64) throws(XenError) -> GrantStatus {
+    let word = layout.wordSize
+    let (frame, receiver) = (try long(entry), try short(entry &+ word))
+    let reference = try half(entry &+ word &+ 4)
+    guard frames.isOwned(frame), !frames.isHypervisors(frame) else { return .badPage }
+    guard !tables.isReferenced(frame) else { return .generalError }
+    // Mappings for reading are not counted, so all go.
+    tables.frames.cede(frame)
+    tables.stale.addEverything()
+    guard receiver == 0 || receiver == Domain.ownNumber else { return .badDomain }
+    guard receiver == Domain.ownNumber, let place = domain.grantEntry(reference) else { return .generalError }
+    let header = place.load(as: UInt32.self)
+    guard UInt16(truncatingIfNeeded: header) == GrantFlags.acceptsTransfer,
+      UInt16(truncatingIfNeeded: header >> 16) == Domain.ownNumber
+    else { return .generalError }
+    tables.frames.reclaim(frame)
+    let flags = GrantFlags.acceptsTransfer | GrantFlags.transferCommitted | GrantFlags.transferCompleted
+    if domain.grants.version == 1 {
+      place.storeBytes(of: UInt32(truncatingIfNeeded: frame), toByteOffset: 4, as: UInt32.self)
+    } else {
+      place.storeBytes(of: frame, toByteOffset: 8, as: UInt64.self)
+    }
+    place.storeBytes(of: flags, as: UInt16.self)
+    return .okay
+  }
+
+  private struct Part {
+    let name: UInt64
+    let domain: UInt16
+    let offset: Int
+    let isGrant: Bool
+  }
+
+  /// GNTTABOP_copy: source and destination (reference or frame, domain, offset), length, flags.
+  private func copy(_ entry: UInt64) throws(XenError) -> GrantStatus {
+    let half: UInt64 = layout == .bits64 ? 16 : 8
+    let word = layout.wordSize
+    let (length, flags) = (Int(try short(entry &+ 2 &* half)), try short(entry &+ 2 &* half &+ 2))
+    let source = Part(
+      name: try long(entry), domain: try short(entry &+ word), offset: Int(try short(entry &+ word &+ 2)),
+      isGrant: flags & CopyFlag.fromGrant != 0)
+    let target = Part(
+      name: try long(entry &+ half), domain: try short(entry &+ half &+ word),
+      offset: Int(try short(entry &+ half &+ word &+ 2)), isGrant: flags & CopyFlag.toGrant != 0)
+    guard length > 0 else { return .okay }
+    do throws(GrantStatus) {
+      for part in [source, target] {
+        guard domain.isSelf(part.domain) || part.domain == 0 else { throw .badDomain }
+        guard part.isGrant || part.domain == Domain.self16 else { throw .permissionDenied }
       }
-      if !readOnly, !tables.isWritable(found[1]) { return .generalError }
-    }
-    guard source.offset + length <= 4096, target.offset + length <= 4096 else { return .badCopy }
-    if let from = frames.bytes(found[0]), let to = frames.bytes(found[1]) {
-      memmove(to + target.offset, from + source.offset, length)
-    }
-    return .okay
+      let (from, to) = (try place(source, readOnly: true), try place(target, readOnly: false))
+      guard tables.isWritable(to.frame) else { throw .generalError }
+      guard source.offset + length <= 4096, target.offset + length <= 4096 else { throw .badCopy }
+      guard source.offset >= from.offset, source.offset + length <= from.offset + from.size,
+        target.offset >= to.offset, target.offset + length <= to.offset + to.size
+      else { throw .generalError }
+      if let start = frames.bytes(from.frame), let end = frames.bytes(to.frame) {
+        memmove(end + target.offset, start + source.offset, length)
+      }
+      return .okay
+    } catch { return error }
+  }
+
+  private func place(_ part: Part, readOnly: Bool) throws(GrantStatus) -> GrantTable.Place {
+    // Domain 0 grants nothing: its table is one frame of entries that permit nothing.
+    if part.domain == 0 { throw part.name < 512 ? .generalError : .badReference }
+    if part.isGrant { return try domain.placeForCopy(UInt32(truncatingIfNeeded: part.name), readOnly: readOnly) }
+    guard frames.isOwned(part.name), !frames.isHypervisors(part.name) else { throw .badPage }
+    return .init(frame: part.name)
   }
 }

@@ -1,7 +1,10 @@
 /// As much of an instruction as the hypervisor must understand: prefixes, opcode, ModRM with its address, immediates by
-/// whoever reads on. Addresses of 64-bit code only.
+/// whoever reads on. Addresses of 64-bit and of 32-bit code, in flat segments.
 struct GuestInstruction {
   private let bytes: InstructionBytes
+  private let is64Bit: Bool
+  /// An address of another size than the code's: of 32 bits in 64-bit code, of 16 bits in 32-bit code.
+  private(set) var addressPrefix = false
   private(set) var position = 0
   private(set) var operandPrefix = false
   private(set) var repeats = false
@@ -13,11 +16,13 @@ struct GuestInstruction {
   /// - Parameter bytes: what could be read at RIP, at most 15.
   init?(_ bytes: InstructionBytes, is64Bit: Bool = true) {
     self.bytes = bytes
+    self.is64Bit = is64Bit
     prefixes: while let byte = next() {
       switch byte {
       case 0x66: operandPrefix = true
       case 0xf3, 0xf2: repeats = true
-      case 0x26, 0x2e, 0x36, 0x3e, 0x67: break
+      case 0x67: addressPrefix = true
+      case 0x26, 0x2e, 0x36, 0x3e: break
       // FS and GS would change addresses, and no kernel needs them here.
       case 0x64, 0x65: return nil
       case 0x40...0x4f where is64Bit:
@@ -93,7 +98,8 @@ struct GuestInstruction {
       position += 4
       address &+= UInt64(bitPattern: Int64(value))
     }
-    if isRelative { address &+= registers.rip &+ UInt64(position + immediateSize) }
-    return address
+    if isRelative, is64Bit { address &+= registers.rip &+ UInt64(position + immediateSize) }
+    if !is64Bit { guard !addressPrefix else { return nil } }
+    return is64Bit && !addressPrefix ? address : address & 0xffff_ffff
   }
 }

@@ -1,4 +1,5 @@
 import CSharedWords
+import X86
 
 /// CPUID of the host, for a guest that asks the hypervisor for it instead of executing it: without what a domain is not given.
 ///
@@ -10,6 +11,20 @@ enum HostIdentification {
 
   /// What a domain is told.
   static func read(_ leaf: UInt32, _ subleaf: UInt32) -> Words { shown(leaf, subleaf, host(leaf, subleaf)) }
+
+  /// Whether the host's vendor is Intel ("GenuineIntel"), whose model-specific registers are other ones.
+  static let isIntel = host(0, 0).1 == 0x756e_6547
+
+  /// Which of CR4's bits belong to features that a domain is told of.
+  static let control4: UInt64 = {
+    let (basic, extended) = (read(1, 0), read(7, 0))
+    var bits: CR4 = []
+    if basic.3 & 1 << 4 != 0 { bits.insert(.timeStampDisable) }
+    if basic.3 & 1 << 2 != 0 { bits.insert(.debuggingExtensions) }
+    if basic.2 & 1 << 26 != 0 { bits.insert(.osXSAVE) }
+    if extended.1 & 1 << 0 != 0 { bits.insert(.fsgsbase) }
+    return bits.rawValue
+  }()
 
   private static func host(_ leaf: UInt32, _ subleaf: UInt32) -> Words {
     var words: Words = (0, 0, 0, 0)

@@ -32,14 +32,18 @@ struct Hypercall: HypercallSubject {
     static let setDebugRegister: UInt64 = 8
     static let getDebugRegister: UInt64 = 9
     static let updateDescriptor: UInt64 = 10
+    static let schedulerOld: UInt64 = 6
     static let memory: UInt64 = 12
     static let multicall: UInt64 = 13
     static let updateVirtualAddressMapping: UInt64 = 14
     static let setTimer: UInt64 = 15
+    static let eventChannelOld: UInt64 = 16
     static let xenVersion: UInt64 = 17
     static let consoleIO: UInt64 = 18
+    static let physicalDeviceOld: UInt64 = 19
     static let grantTable: UInt64 = 20
     static let vmAssist: UInt64 = 21
+    static let updateMappingOfOther: UInt64 = 22
     static let iret: UInt64 = 23
     static let vcpu: UInt64 = 24
     static let setSegmentBase: UInt64 = 25
@@ -78,6 +82,7 @@ struct Hypercall: HypercallSubject {
   private var memoryCalls: MemoryCalls { MemoryCalls(call: self) }
   private var descriptorCalls: DescriptorCalls { DescriptorCalls(call: self) }
   private var eventCalls: EventCalls { EventCalls(call: self) }
+  private var deviceCalls: DeviceCalls { DeviceCalls(call: self) }
 
   private func result(_ number: UInt64) -> UInt64 {
     do throws(XenError) {
@@ -92,22 +97,27 @@ struct Hypercall: HypercallSubject {
       case Number.getDebugRegister: return try processor.debugRegister(arguments[0])
       case Number.updateDescriptor: try descriptorCalls.updateDescriptor()
       case Number.memory: return try memoryCalls.memoryOperation()
-      case Number.multicall: try multicall()
+      case Number.multicall: return try multicall()
       case Number.updateVirtualAddressMapping: try memoryCalls.updateMapping()
       case Number.setTimer: processorCalls.setTimer()
       case Number.xenVersion: return try version()
-      // Only the first domain of a machine may write to the hypervisor's own console.
-      case Number.consoleIO: throw .notPermitted
+      case Number.updateMappingOfOther: try memoryCalls.updateMappingOfOther()
+      case Number.consoleIO: return try consoleOperation()
       case Number.grantTable: try GrantCalls(call: self).grantTable()
       case Number.vmAssist: try assist()
       case Number.vcpu: return try processorCalls.processorOperation()
       case Number.setSegmentBase: try processorCalls.setSegmentBase()
       case Number.mmuExtended: return try memoryCalls.extendedPaging()
-      case Number.scheduler: return try eventCalls.schedule()
+      case Number.scheduler: return try eventCalls.schedule(arguments[0], arguments[1])
+      case Number.schedulerOld: return try eventCalls.scheduleByOldCall()
       case Number.callback: try processorCalls.callbackOperation()
-      case Number.eventChannel: try eventCalls.eventChannelOperation()
-      case Number.physicalDevice: try physicalDevice()
-      default: throw .notImplemented
+      case Number.eventChannel: try eventCalls.eventChannelOperation(arguments[0], arguments[1])
+      case Number.eventChannelOld:
+        try eventCalls.eventChannelOperation(UInt64(try half(arguments[0])), arguments[0] &+ 4)
+      case Number.physicalDevice: try deviceCalls.physicalDevice(arguments[0], arguments[1])
+      case Number.physicalDeviceOld:
+        try deviceCalls.physicalDevice(UInt64(try half(arguments[0])), arguments[0] &+ layout.wordSize)
+      default: return try ControlCalls(call: self).perform(number)
       }
       return 0
     } catch {
@@ -116,8 +126,41 @@ struct Hypercall: HypercallSubject {
     }
   }
 
-  /// Entries of number, result, six arguments. None may be another multicall, or iret.
-  private func multicall() throws(XenError) {
+  /// HYPERVISOR_console_io: what a domain writes to the hypervisor's own console, which is seen here as a debug build of Xen's
+  /// would show it, and what was typed.
+  private func consoleOperation() throws(XenError) -> UInt64 {
+    let (count, buffer) = (arguments[1] & 0xffff_ffff, arguments[2])
+    switch arguments[0] & 0xffff_ffff {
+    case ConsoleCommand.write:
+      var position: UInt64 = 0
+      while position < count {
+        let part = min(count - position, Self.consolePiece)
+        domain.console.writeDirectly(try domain.read(buffer &+ position, count: Int(part), root: root))
+        position += part
+        guard position < Self.consoleLimit else { break }
+      }
+      return 0
+    case ConsoleCommand.read:
+      let bytes = domain.console.takeTyped(limit: Int(min(count, Self.consolePiece)))
+      try domain.write(bytes, to: buffer, root: root)
+      return UInt64(bytes.count)
+    default: throw .notImplemented
+    }
+  }
+
+  /// CONSOLEIO_… (Xen's public header xen.h).
+  private enum ConsoleCommand {
+    static let write: UInt64 = 0
+    static let read: UInt64 = 1
+  }
+
+  /// In bytes: what is copied at once, and the most of one call.
+  private static let consolePiece: UInt64 = 4096
+  private static let consoleLimit: UInt64 = 1 << 20
+
+  /// Entries of number, result, six arguments. None may be another multicall; iret is the last that is done, because what
+  /// follows it is user mode's.
+  private func multicall() throws(XenError) -> UInt64 {
     let (address, count) = (arguments[0], arguments[1])
     guard count <= Self.batchLimit else { throw .invalid }
     let size = layout.wordSize
@@ -129,12 +172,19 @@ struct Hypercall: HypercallSubject {
         arguments[argument] = try long(entry &+ size &* (2 &+ UInt64(argument)))
       }
       domain.count(hypercall: number)
+      if number == Number.iret {
+        TrapReturn(processor: processor).perform()
+        let result = processor.registers.rax
+        try? putLong(result, entry &+ size)
+        return result
+      }
       let answer =
-        number == Number.multicall || number == Number.iret
-        ? XenError.notImplemented.result
+        number == Number.multicall
+        ? XenError.invalid.result
         : Hypercall(processor: processor, arguments: arguments, isInner: true).result(number)
       try putLong(answer, entry &+ size)
     }
+    return 0
   }
 
   /// HYPERVISOR_xen_version: that of 4.17, whose behaviour this follows.
@@ -151,7 +201,7 @@ struct Hypercall: HypercallSubject {
     case 2: try put(text: "", size: 144)
     case 3: try put(text: layout == .bits64 ? "xen-3.0-x86_64" : "xen-3.0-x86_32p", size: 1024)
     case 4: try put(text: "unavailable", size: 64)
-    case 5: try putLong(layout == .bits64 ? Domain.machineToPhysical : 0xf580_0000, argument)
+    case 5: try putLong(layout == .bits64 ? Domain.machineToPhysical : Domain.machineToPhysical32, argument)
     case 6:
       // MMU_PT_UPDATE_PRESERVE_AD, clearing and copying pages, and page-table roots above 4 GiB where asked for.
       guard try half(argument) == 0 else { throw .invalid }
@@ -179,17 +229,6 @@ struct Hypercall: HypercallSubject {
     switch command {
     case 0: domain.assists |= 1 << type
     case 1: domain.assists &= ~(1 << type)
-    default: throw .notImplemented
-    }
-  }
-
-  /// HYPERVISOR_physdev_op: a domain without devices may set its own I/O privilege level.
-  private func physicalDevice() throws(XenError) {
-    switch arguments[0] {
-    case 6:
-      let level = try half(arguments[1])
-      guard level <= 3 else { throw .invalid }
-      processor.ioPrivilege = UInt8(level)
     default: throw .notImplemented
     }
   }

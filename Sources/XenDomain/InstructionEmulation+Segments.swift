@@ -84,53 +84,6 @@ extension InstructionEmulation {
     } catch { return false }
   }
 
-  /// The same for 32-bit code: loads of data selectors from registers, far jumps and returns. All that is to be had is flat, and
-  /// what guest code goes on with.
-  func emulateFlatSegments(
-    _ bytes: InstructionBytes
-  ) -> Bool {
-    guard var instruction = GuestInstruction(bytes, is64Bit: false), !instruction.operandPrefix else { return false }
-    switch instruction.opcode {
-    case 0x8e:
-      guard instruction.readModRM(), !instruction.namesMemory, instruction.register != 1, instruction.register < 6,
-        isFlat(registers.general(instruction.baseRegister) & 0xffff, isCode: false)
-      else { return false }
-      registers.rip &+= UInt64(instruction.position)
-    case 0xea:
-      guard let target = instruction.immediate32(), let low = instruction.immediate(),
-        let high = instruction.immediate(),
-        isFlat(UInt64(low) | UInt64(high) << 8, isCode: true)
-      else { return false }
-      registers.rip = UInt64(UInt32(bitPattern: target))
-    case 0xcb:
-      guard let words = try? farPointer32(registers.rsp, processor.root), isFlat(words.1, isCode: true)
-      else {
-        return false
-      }
-      registers.rip = words.0
-      registers.rsp = (registers.rsp &+ 8) & 0xffff_ffff
-    default: return false
-    }
-    return true
-  }
-
-  private func farPointer32(_ address: UInt64, _ root: UInt64) throws(XenError) -> (UInt64, UInt64) {
-    let (offset, selector) = try farPointer(address, 4, root)
-    return (offset, selector & 0xffff)
-  }
-
-  /// Whether code of the current mode may have the selector, and what it names is all 4 GiB.
-  private func isFlat(_ selector: UInt64, isCode: Bool) -> Bool {
-    let kernel = isCode ? Selectors.kernelCode32 : Selectors.kernelData32
-    let user = isCode ? Selectors.userCode32 : Selectors.userData32
-    if selector == user { return !isCode || processor.mode == .user }
-    if selector == kernel { return processor.mode == .kernel }
-    guard let segment = processor.descriptor(UInt16(truncatingIfNeeded: selector)) else { return false }
-    let level: UInt8 = processor.mode == .kernel ? 1 : 3
-    return segment.isPresent && segment.isSegment && segment.isFlat && segment.is32Bit && segment.isCode == isCode
-      && (isCode ? segment.privilegeLevel == level : segment.privilegeLevel >= level)
-  }
-
   /// A load of a selector whose segment is one, but not present: the host's table doesn't have it at all.
   func absentSegmentVector(_ bytes: InstructionBytes, _ errorCode: UInt64) -> UInt8? {
     guard errorCode > 3, var instruction = GuestInstruction(bytes), instruction.opcode == 0x8e, instruction.readModRM(),

@@ -83,8 +83,12 @@ struct InstructionEmulation {
       guard mayUsePorts else { return false }
     case 0xe4...0xe7, 0xec...0xef:
       // A domain without devices reads all ones, and what it writes is lost.
-      guard mayUsePorts else { return false }
-      if instruction.opcode < 0xe8 { guard instruction.immediate() != nil else { return false } }
+      var port = UInt16(truncatingIfNeeded: registers.rdx)
+      if instruction.opcode < 0xe8 {
+        guard let immediate = instruction.immediate() else { return false }
+        port = UInt16(immediate)
+      }
+      guard mayUsePorts || mayUse(port, size: Self.portSize(instruction)) else { return false }
       if instruction.opcode & 2 == 0 {
         let isByte = instruction.opcode & 1 == 0
         let mask: UInt64 = isByte ? 0xff : instruction.operandPrefix ? 0xffff : 0xffff_ffff
@@ -92,9 +96,9 @@ struct InstructionEmulation {
       }
     case 0x6c...0x6f:
       // What is written here goes by the kernel's rights.
-      guard mayUsePorts, !processor.view.isUsers, movePortString(instruction) else {
-        return false
-      }
+      guard mayUsePorts || mayUse(UInt16(truncatingIfNeeded: registers.rdx), size: Self.portSize(instruction)),
+        !processor.view.isUsers, movePortString(instruction)
+      else { return false }
     // The rest is for kernels.
     case _ where !isKernel: return false
     case 0x0f06: processor.isTaskSwitched = false
@@ -126,6 +130,22 @@ struct InstructionEmulation {
     return true
   }
 
+  private static func portSize(_ instruction: GuestInstruction) -> UInt64 {
+    instruction.opcode & 1 == 0 ? 1 : instruction.operandPrefix ? 2 : 4
+  }
+
+  /// Whether the guest's own bitmap (PHYSDEVOP_set_iobitmap) permits ports that its level does not.
+  private func mayUse(_ port: UInt16, size: UInt64) -> Bool {
+    let (bitmap, count) = processor.ioBitmap
+    guard UInt64(port) + size <= UInt64(count) else { return false }
+    for each in UInt64(port)..<(UInt64(port) + size) {
+      guard let byte = try? processor.read(UInt8.self, bitmap &+ each >> 3, root: processor.root),
+        byte & 1 << (each & 7) == 0
+      else { return false }
+    }
+    return true
+  }
+
   /// INS and OUTS: all ones, and nothing. A long string is done in pieces, between which the processor can be stopped.
   private func movePortString(
     _ instruction: GuestInstruction
@@ -150,79 +170,6 @@ struct InstructionEmulation {
     }
     // RIP goes behind the instruction only when the string is done.
     if wanted > count { registers.rip &-= UInt64(instruction.position) }
-    return true
-  }
-
-  /// Protection, monitor, extension type, numeric error, write protection, alignment mask, paging: as any host has it.
-  static let control0: UInt64 = 0x8005_0033
-  private static let taskSwitched: UInt64 = 8
-  /// CR4: time stamps, debugging, performance counters.
-  static let changeableControl4: UInt64 = 0x10c
-  /// EFER: system calls, long mode, no-execute.
-  static let extendedFeatures: UInt64 = 0xd01
-
-  private func moveControlRegister(
-    _ instruction: GuestInstruction
-  ) -> Bool {
-    if instruction.opcode == 0x0f20 {
-      let value: UInt64
-      switch instruction.register {
-      case 0: value = Self.control0 | (processor.isTaskSwitched ? Self.taskSwitched : 0)
-      case 2: value = processor.faultAddress
-      case 3: value = processor.kernelRoot << 12
-      case 4: value = processor.control4
-      default: return false
-      }
-      registers.setGeneral(instruction.baseRegister, value)
-      return true
-    }
-    let value = registers.general(instruction.baseRegister)
-    switch instruction.register {
-    case 0:
-      guard (value ^ Self.control0) & ~Self.taskSwitched == 0 else { return false }
-      processor.setTaskSwitched(value & Self.taskSwitched != 0)
-    case 2:
-      processor.faultAddress = value
-      processor.storeFaultAddress(value)
-    case 3:
-      guard (try? processor.setKernelRoot(value >> 12)) != nil else { return false }
-    // What the guest may change of it has no effect here.
-    case 4:
-      let changeable = Self.changeableControl4
-      if (processor.control4 ^ value) & changeable != 0 { domain.countNotHonoured(.control4) }
-      processor.control4 = processor.control4 & ~changeable | value & changeable
-    default: return false
-    }
-    return true
-  }
-
-  private func moveModelSpecificRegister(
-    _ isWrite: Bool
-  ) -> Bool {
-    // Bases, and what a processor of 64 bits is asked.
-    guard layout == .bits64 else { return false }
-    let number = UInt32(truncatingIfNeeded: registers.rcx)
-    if isWrite {
-      let value = registers.rax & 0xffff_ffff | registers.rdx << 32
-      guard LinearAddress.isCanonical(value) else { return false }
-      switch number {
-      case MSR.fsBase: registers.fsBase = value
-      case MSR.gsBase: registers.gsBase = value
-      case MSR.kernelGSBase: processor.otherGSBase = value
-      default: return false
-      }
-      return true
-    }
-    let value: UInt64
-    switch number {
-    case MSR.efer: value = Self.extendedFeatures
-    case MSR.fsBase: value = registers.fsBase
-    case MSR.gsBase: value = registers.gsBase
-    case MSR.kernelGSBase: value = processor.otherGSBase
-    default: return false
-    }
-    registers.rax = value & 0xffff_ffff
-    registers.rdx = value >> 32
     return true
   }
 

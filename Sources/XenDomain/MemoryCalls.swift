@@ -7,10 +7,17 @@ import VMM
 struct MemoryCalls: HypercallSubject {
   let call: Hypercall
 
+  /// HYPERVISOR_update_va_mapping_otherdomain: as below, with pages of a domain that is named last.
+  func updateMappingOfOther() throws(XenError) {
+    try checkPageOwner(arguments[layout == .bits64 ? 3 : 4])
+    try updateMapping()
+  }
+
   /// HYPERVISOR_update_va_mapping: the last-level entry for an address.
   func updateMapping() throws(XenError) {
     let value = layout == .bits64 ? arguments[1] : arguments[1] | arguments[2] << 32
-    guard let leaf = tables.leaf(arguments[0], root: root) else { throw .invalid }
+    // Not what a linear page table shows: there the last table is one of a higher level.
+    guard let leaf = tables.leaf(arguments[0], root: root), tables.use(leaf.table) == .table1 else { throw .invalid }
     try domain.change(leaf.table, leaf.position, to: value)
   }
 
@@ -30,8 +37,9 @@ struct MemoryCalls: HypercallSubject {
       switch pointer & 7 {
       // MMU_MACHPHYS_UPDATE
       case 1:
-        guard let index = frames.index(pointer >> 12), frames.isOwned(pointer >> 12) else { throw .invalid }
-        domain.pseudoPhysical[index] = value
+        let frame = pointer >> 12
+        guard frames.isOwned(frame), !frames.isHypervisors(frame) else { throw .invalid }
+        domain.setPseudoPhysical(frame, value)
       // The last is for page tables of other domains.
       case 0, 2, 3:
         let position = pointer >> 3 & 511
@@ -98,7 +106,12 @@ struct MemoryCalls: HypercallSubject {
 
   /// Whose pages a batch is about: this domain's, which is not to be named by its number.
   private func checkPageOwner(_ domain: UInt64) throws(XenError) {
-    guard UInt16(truncatingIfNeeded: domain) == Domain.self16 else { throw .noSuchProcess }
+    switch UInt16(truncatingIfNeeded: domain) {
+    case Domain.self16: break
+    // Domain 0 is us, and gives nothing away; so do DOMID_IO and DOMID_XEN, which are no domains.
+    case 0, Domain.devices16, Domain.hypervisor16: throw .notPermitted
+    default: throw .noSuchProcess
+    }
   }
 
   private func extendedPaging(
@@ -149,24 +162,36 @@ struct MemoryCalls: HypercallSubject {
   /// HYPERVISOR_memory_op.
   func memoryOperation() throws(XenError) -> UInt64 {
     let argument = arguments[1]
+    let reservations = ReservationCalls(call: call)
     switch arguments[0] & 63 {
-    case 0: return reserve(populating: false)
-    case 1: return release()
-    case 6: return reserve(populating: true)
+    case 0: return reservations.reserve(populating: false)
+    case 1: return reservations.release()
     case 2: return frames.all.upperBound
-    case 3:
-      guard domain.isSelf(try short(argument)) else { throw .noSuchProcess }
-      return UInt64(frames.all.count - frames.cededCount)
-    case 4:
-      guard domain.isSelf(try short(argument)) else { throw .noSuchProcess }
-      return UInt64(frames.all.count)
+    case 3, 4:
+      let owner = try short(argument)
+      guard domain.isSelf(owner) else { throw owner == 0 ? .notPermitted : .noSuchProcess }
+      return UInt64(frames.ownedCount + (arguments[0] & 63 == 4 ? frames.cededCount : 0))
+    case 6: return reservations.reserve(populating: true)
+    // XENMEM_add_to_physmap, and in a batch: a domain whose frames are not translated has no such map.
+    case 7, 23:
+      let owner = try short(argument)
+      guard domain.isSelf(owner) || owner == 0 else { throw .noSuchProcess }
+      throw owner == 0 ? .notPermitted : .accessDenied
     case 9: try memoryMap()
+    case 11: return try reservations.exchange()
     case 12:
       // Where the machine-to-physical table is, and its last frame.
-      let start = layout == .bits64 ? Domain.machineToPhysical : 0xf580_0000
+      let start = layout == .bits64 ? Domain.machineToPhysical : Domain.machineToPhysical32
       try putLong(start, argument)
       try putLong(layout == .bits64 ? 0xffff_8040_0000_0000 : 0xf680_0000, argument &+ layout.wordSize)
       try putLong(frames.all.upperBound - 1, argument &+ 2 &* layout.wordSize)
+    // XENMEM_maximum_gpfn: of what the domain itself says of it in shared_info.
+    case 14:
+      let owner = try short(argument)
+      guard domain.isSelf(owner) else { throw owner == 0 ? .notPermitted : .noSuchProcess }
+      return max(1, domain.claimedFrameCount) - 1
+    // XENMEM_get_sharing_freed_pages and XENMEM_get_sharing_shared_pages: nobody shares any.
+    case 18, 19: return 0
     default: throw .notImplemented
     }
     return 0
@@ -181,46 +206,5 @@ struct MemoryCalls: HypercallSubject {
     try put(XenMachine.domainFrameCount(memory) * GuestMemory.pageSize, buffer &+ 8)
     try put(UInt32(1), buffer &+ 16)
     try put(UInt32(1), argument)
-  }
-
-  /// `struct xen_memory_reservation`: list, count, order, flags, domain. Only single frames are to be had.
-  /// - Returns: `nil` where nothing can be done: these calls answer with what was done, not with errors.
-  private func reservation() -> (list: UInt64, positions: Range<UInt64>)? {
-    let (argument, word) = (arguments[1], layout.wordSize)
-    let start = arguments[0] >> 6
-    guard let list = try? long(argument), let count = try? long(argument &+ word),
-      let order = try? half(argument &+ 2 &* word), order == 0,
-      let owner = try? short(argument &+ 2 &* word &+ 8), domain.isSelf(owner), start < count
-    else { return nil }
-    return (list, start..<min(count, start &+ Hypercall.batchLimit))
-  }
-
-  /// XENMEM_decrease_reservation: how many frames were given back. One that is a page table or mapped writable stays.
-  private func release() -> UInt64 {
-    guard let (list, positions) = reservation() else { return arguments[0] >> 6 }
-    for position in positions {
-      guard let frame = try? long(list &+ layout.wordSize &* position), tables.frames.isOwned(frame),
-        !tables.isReferenced(frame), frame != XenMachine.sharedInfoFrame(memory),
-        frame != XenMachine.grantTableFrame(memory)
-      else { return position }
-      tables.frames.cede(frame)
-      // Mappings for reading are not counted, so all go.
-      tables.stale.addEverything()
-    }
-    return positions.upperBound
-  }
-
-  /// XENMEM_populate_physmap and XENMEM_increase_reservation: frames given back before.
-  private func reserve(populating: Bool) -> UInt64 {
-    guard let (list, positions) = reservation() else { return arguments[0] >> 6 }
-    for position in positions {
-      let place = list &+ layout.wordSize &* position
-      guard let wanted = populating ? try? long(place) : 0, let frame = tables.frames.reclaim() else {
-        return position
-      }
-      if populating, let index = frames.index(frame) { domain.pseudoPhysical[index] = wanted }
-      guard (try? putLong(frame, place)) != nil else { return position }
-    }
-    return positions.upperBound
   }
 }

@@ -1,3 +1,4 @@
+import Boot
 import VMM
 import X86
 
@@ -20,11 +21,10 @@ struct PageFaults {
     let isFetch = code.contains(.fetch)
     // Not a mapping's affair: PKRU forbade it, which denies nothing any more.
     let isByKey = code.contains(.protectionKey)
-    let leaf = domain.tables.leaf(address & 0xffff_ffff_ffff, root: processor.root)
+    let leaf = domain.tables.leaf(address, root: processor.root)
     let isPresent = leaf?.isPresent ?? false
     if let leaf, isPresent, !isByKey, !isWrite || leaf.isWritable, !isFetch || leaf.isExecutable,
-      leaf.isUsers || !processor.view.isUsers, let entry = domain.frames.entry(leaf.table, leaf.position),
-      LinearAddress.isCanonical(address)
+      leaf.isUsers || !processor.view.isUsers, let entry = domain.frames.entry(leaf.table, leaf.position)
     {
       guard executor.canReach(address) else {
         return domain.end(
@@ -35,6 +35,7 @@ struct PageFaults {
       processor.count(.pageMapped)
       return try map(address, leaf)
     }
+    if !isWrite, !isFetch, !isByKey, isInMachineTable(address) { return try mapMachineTable() }
     let emulation = InstructionEmulation(processor: processor)
     if isWrite, isPresent, !isByKey, let leaf, emulation.emulateTableStore(address, leaf) {
       return processor.count(.tableStore)
@@ -48,6 +49,27 @@ struct PageFaults {
     if isFetch { told.insert(.fetch) }
     if isByKey, isPresent { told.insert(.protectionKey) }
     processor.raisePageFault(address, errorCode: UInt64(told.rawValue))
+  }
+
+  /// Whether it is where a 32-bit kernel reads the machine-to-physical table; user code may not.
+  private func isInMachineTable(_ address: UInt64) -> Bool {
+    guard domain.layout == .bits32, !processor.view.isUsers, address >= Domain.machineToPhysical32 else { return false }
+    return address - Domain.machineToPhysical32 < UInt64(XenMachine.tableFrames(domain.memory).count) * 4096
+  }
+
+  /// All of it: guests read it in their first loops.
+  private func mapMachineTable() throws(MappingRefusal) {
+    let table = XenMachine.tableFrames(domain.memory)
+    guard let offset = domain.frames.fileOffset(table.lowerBound) else { return }
+    processor.count(.pageMapped)
+    processor.runs.removeAll(keepingCapacity: true)
+    processor.runs.append(PageRun(address: Domain.machineToPhysical32, count: UInt64(table.count), fileOffset: offset))
+    do throws(MappingRefusal) {
+      try executor.map(processor.runs, writable: false, executable: false)
+    } catch {
+      guard case .refused(let reason) = error else { throw error }
+      domain.end(.crashed("the host can't map the machine-to-physical table (\(reason))"))
+    }
   }
 
   /// Maps a page, and with it those of the same table that lie beside it in memory, too, or come next, and have been used

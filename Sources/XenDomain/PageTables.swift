@@ -12,6 +12,7 @@
 
 import Boot
 import VMM
+import X86
 
 /// What page-table entries may say and what frames are used for.
 struct PageTables {
@@ -56,8 +57,6 @@ struct PageTables {
   var frames: MachineFrames
   /// 4, or 3 for the page tables of 32-bit domains (PAE).
   let levels: Int
-  /// Frames of the hypervisor's that the guest may map, but not use as page tables.
-  private let shared: ClosedRange<UInt64>
   /// Filled by changes; emptied by whoever acts on it.
   var stale = StaleTranslations()
   /// Frames that were roots and are no more; emptied as above.
@@ -66,22 +65,27 @@ struct PageTables {
   private(set) var updateCount: UInt64 = 0
   /// Tables whose entries were checked.
   private(set) var validationCount: UInt64 = 0
-  private var uses: [Use]
-  private var counts: [UInt32]
-  private var pinned: [Bool]
+  private(set) var uses: [Use]
+  private(set) var counts: [UInt32]
+  private(set) var pinned: [Bool]
   private var places: [Place]
   /// While saved tables are counted anew: they may name frames that the domain gave back, though not for writing.
   private var isRestoring = false
+  /// Of tables of the same level that see each other as pages (linear page tables): how many entries for such there are, or,
+  /// below zero, how many name it. Never both, so that no chain or circle keeps itself alive.
+  private var linear: [Int32]
+  /// How many entries of that kind there are, those of a table for itself included.
+  private var linearCount: UInt64 = 0
 
-  init(_ frames: MachineFrames, shared: ClosedRange<UInt64>, levels: Int = 4) {
+  init(_ frames: MachineFrames, levels: Int = 4) {
     self.frames = frames
-    self.shared = shared
     self.levels = levels
     let count = frames.all.count
     uses = Array(repeating: .none, count: count)
     counts = Array(repeating: 0, count: count)
     pinned = Array(repeating: false, count: count)
     places = Array(repeating: .unknown, count: count)
+    linear = Array(repeating: 0, count: count)
   }
 
   static func frame(_ entry: UInt64) -> UInt64 { (entry & addressMask) >> 12 }
@@ -124,7 +128,7 @@ struct PageTables {
       note(place, index)
       return
     }
-    guard use == .writable || !shared.contains(frame) else { throw .invalid }
+    guard use == .writable || !frames.isHypervisors(frame) else { throw .invalid }
     if use == .descriptors { try checkDescriptors(frame) }
     uses[index] = use
     counts[index] = 1
@@ -134,10 +138,12 @@ struct PageTables {
     for position in 0..<entryCount(level) {
       do throws(XenError) {
         guard let entry = frames.entry(frame, position) else { throw .invalid }
-        try take(entry.pointee, level: level, position: position, within: places[index])
+        try take(entry.pointee, of: frame, level: level, position: position, within: places[index])
         entry.pointee = adjusted(entry.pointee, level)
       } catch {
-        for earlier in 0..<position { release(frames.entry(frame, earlier)?.pointee ?? 0, level: level) }
+        for earlier in 0..<position {
+          release(frames.entry(frame, earlier)?.pointee ?? 0, of: frame, level: level)
+        }
         counts[index] = 0
         throw error
       }
@@ -157,7 +163,9 @@ struct PageTables {
     guard counts[index] == 0, let level = uses[index].level else { return }
     places[index] = .unknown
     if level == levels { releasedRoots.append(frame) }
-    for position in 0..<entryCount(level) { release(frames.entry(frame, position)?.pointee ?? 0, level: level) }
+    for position in 0..<entryCount(level) {
+      release(frames.entry(frame, position)?.pointee ?? 0, of: frame, level: level)
+    }
   }
 
   /// Replaces an entry of a table.
@@ -167,11 +175,14 @@ struct PageTables {
       let entry = frames.entry(table, position)
     else { throw .invalid }
     let old = entry.pointee
-    try take(new, level: level, position: position, within: places[index])
+    try take(new, of: table, level: level, position: position, within: places[index])
     updateCount &+= 1
     entry.pointee = adjusted(new, level)
-    release(old, level: level)
+    // What tables see of each other changes with every entry above the last level.
+    let wasLinear = level > 1 && linearCount > 0
+    release(old, of: table, level: level)
     guard old & Self.present != 0, old != new else { return }
+    guard !wasLinear else { return stale.addEverything() }
     let span = UInt64(12 + 9 * (level - 1))
     if case .from(let start) = places[index] {
       stale.add(start &+ position << span, size: 1 << span)
@@ -201,7 +212,9 @@ struct PageTables {
   }
 
   /// The references that an entry stands for.
-  private mutating func take(_ entry: UInt64, level: Int, position: UInt64, within place: Place) throws(XenError) {
+  private mutating func take(
+    _ entry: UInt64, of table: UInt64, level: Int, position: UInt64, within place: Place
+  ) throws(XenError) {
     guard entry & Self.present != 0 else { return }
     let target = Self.frame(entry)
     if level == 1 {
@@ -209,7 +222,8 @@ struct PageTables {
       // Where no memory is: a device's, which is not given, or no frame at all.
       guard frames.index(target) != nil else { throw target == Self.addressMask >> 12 ? .invalid : .notPermitted }
       guard frames.isOwned(target) || isRestoring && entry & Self.writable == 0 else { throw .busy }
-      if entry & Self.writable != 0 { try get(target, .writable) }
+      // Those of the hypervisor's are counted in either case: they can be taken back only when nobody has them.
+      if entry & Self.writable != 0 || frames.isHypervisors(target) { try get(target, .writable) }
       return
     }
     guard frames.index(target) != nil, frames.isOwned(target) else { throw .invalid }
@@ -218,13 +232,51 @@ struct PageTables {
     else { throw .invalid }
     let below: Place =
       if case .from(let start) = place { .from(start &+ position << UInt64(12 + 9 * (level - 1))) } else { .several }
+    if use(target).level == level { return try takeLinear(entry, of: table, level: level) }
     try get(target, .table(level - 1), at: below)
   }
 
-  private mutating func release(_ entry: UInt64, level: Int) {
-    guard entry & Self.present != 0, level > 1 || entry & Self.writable != 0 else { return }
-    put(Self.frame(entry))
+  /// An entry that names a table of its own level, to be seen as a page where the tables of the level below would be: read-only,
+  /// and only a table that is one already (Xen's `get_linear_pagetable`). The root of 32 bits can't be seen so.
+  private mutating func takeLinear(_ entry: UInt64, of table: UInt64, level: Int) throws(XenError) {
+    let target = Self.frame(entry)
+    guard entry & Self.writable == 0, levels == 4 || level < levels else { throw .invalid }
+    if target != table {
+      guard let from = frames.index(table), let to = frames.index(target), linear[from] >= 0, linear[to] <= 0,
+        counts[to] < .max
+      else { throw .invalid }
+      linear[from] += 1
+      linear[to] -= 1
+      counts[to] += 1
+    }
+    linearCount += 1
   }
+
+  private mutating func releaseLinear(_ target: UInt64, of table: UInt64) {
+    linearCount -= 1
+    guard target != table, let from = frames.index(table), let to = frames.index(target) else { return }
+    linear[from] -= 1
+    linear[to] += 1
+    put(target)
+  }
+
+  private mutating func release(_ entry: UInt64, of table: UInt64, level: Int) {
+    guard entry & Self.present != 0,
+      level > 1 || entry & Self.writable != 0 || frames.isHypervisors(Self.frame(entry))
+    else { return }
+    let target = Self.frame(entry)
+    if level > 1, target == table || use(target).level == level { return releaseLinear(target, of: table) }
+    put(target)
+  }
+
+  /// Whether the address is one that a domain can map: all but the hypervisor's.
+  static func isGuests(_ address: UInt64, _ levels: Int) -> Bool {
+    guard levels == 4 else { return address < Domain.machineToPhysical32 }
+    return LinearAddress.isCanonical(address) && !hypervisors64.contains(address)
+  }
+
+  /// HYPERVISOR_VIRT_START to HYPERVISOR_VIRT_END of 64 bits.
+  static let hypervisors64: Range<UInt64> = 0xffff_8000_0000_0000..<0xffff_8800_0000_0000
 
   /// The last-level entry for `address`, present or not; `nil` where there is no table for it.
   func leaf(_ address: UInt64, root: UInt64) -> Leaf? {
@@ -232,7 +284,7 @@ struct PageTables {
     var isWritable = true
     var isExecutable = true
     var isUsers = true
-    guard levels == 4 || address < 1 << 32 else { return nil }
+    guard Self.isGuests(address, levels) else { return nil }
     for level in stride(from: levels, to: 1, by: -1) {
       let position = address >> UInt64(12 + 9 * (level - 1)) & 511
       guard let entry = frames.entry(table, position)?.pointee, entry & Self.present != 0 else { return nil }
@@ -273,12 +325,16 @@ extension PageTables {
     var ceded: [UInt64]
   }
 
+  private func isSeen(_ pin: Saved.Pin) -> Bool { frames.index(pin.frame).map { linear[$0] < 0 } ?? false }
+
   func save() -> Saved {
     let pins = pinned.indices.compactMap { index -> Saved.Pin? in
       guard pinned[index], let level = uses[index].level else { return nil }
       return Saved.Pin(frame: XenMachine.firstFrame + UInt64(index), level: level)
     }
-    return Saved(pins: pins, ceded: frames.cededFrames)
+    // What others see as pages is a table before they are looked at.
+    let (seen, others) = (pins.filter { isSeen($0) }, pins.filter { !isSeen($0) })
+    return Saved(pins: seen + others, ceded: frames.cededFrames)
   }
 
   /// Counts saved tables, and whatever `others` refers to, with a new domain's tables. What they hold is checked as if the
@@ -288,7 +344,7 @@ extension PageTables {
   ) throws(RestoreFailure) {
     for frame in saved.ceded {
       try restoring(
-        Domain.savedSubject, requires: frames.isOwned(frame) && !shared.contains(frame),
+        Domain.savedSubject, requires: frames.isOwned(frame) && !frames.isHypervisors(frame),
         "it has given back the frame \(hexadecimal(frame)), which it can't have had")
       frames.cede(frame)
     }

@@ -40,36 +40,43 @@ struct ProcessorCalls: HypercallSubject {
     }
   }
 
-  /// CALLBACKTYPE_… (Xen's public header callback.h). `syscall32` (7) is not there: the host does not tell where 32-bit code
-  /// executed SYSCALL.
+  /// CALLBACKTYPE_… (Xen's public header callback.h).
   private enum CallbackType {
     static let event: UInt16 = 0
     static let failsafe: UInt16 = 1
     static let systemCall: UInt16 = 2
+    static let nonMaskableInterrupt: UInt16 = 4
     static let systemEntry: UInt16 = 5
+    static let systemCall32: UInt16 = 7
   }
 
-  /// HYPERVISOR_callback_op: register (0) or unregister (1) a callback: type, flags, address. Only SYSENTER's can be
-  /// unregistered.
+  /// HYPERVISOR_callback_op: register (0) or unregister (1) a callback: type, flags, address, of 32 bits with a selector before
+  /// it. Only NMI's can be unregistered.
   func callbackOperation() throws(XenError) {
     let argument = arguments[1]
-    guard arguments[0] <= 1 else { throw .notImplemented }
     let isWide = layout == .bits64
+    // The 32-bit form of the call has an error of its own for it.
+    guard arguments[0] & 0xffff_ffff <= 1 else { throw isWide ? .notImplemented : .invalid }
     let type = try short(argument)
-    let isKnown =
-      type == CallbackType.event || type == CallbackType.failsafe || type == CallbackType.systemCall && isWide
-    guard arguments[0] == 0 else {
-      if type == CallbackType.systemEntry { return processor.systemEntryCallback = .init() }
-      throw isKnown ? .invalid : .notImplemented
+    let flags = try short(argument &+ 2)
+    guard arguments[0] & 0xffff_ffff == 0 else {
+      switch type {
+      case CallbackType.nonMaskableInterrupt: return processor.traps[2] = .init()
+      case CallbackType.event, CallbackType.failsafe, CallbackType.systemEntry, CallbackType.systemCall32:
+        throw .invalid
+      case CallbackType.systemCall where isWide: throw .invalid
+      default: throw .notImplemented
+      }
     }
-    let callback = DomainProcessor.Callback(
-      address: try long(argument &+ 8), masksUpcalls: try short(argument &+ 2) & 1 != 0)
+    let callback = DomainProcessor.Callback(address: try long(argument &+ 8), masksUpcalls: flags & 1 != 0)
     guard LinearAddress.isCanonical(callback.address) else { throw .invalid }
     switch type {
     case CallbackType.event: processor.eventCallback = callback
     case CallbackType.failsafe: processor.failsafeCallback = callback
     case CallbackType.systemCall where isWide: processor.systemCallCallback = callback
     case CallbackType.systemEntry: processor.systemEntryCallback = callback
+    case CallbackType.systemCall32: processor.systemCall32Callback = callback
+    case CallbackType.nonMaskableInterrupt: try processor.setInterruptHandler(callback.address)
     default: throw .notImplemented
     }
   }
@@ -129,8 +136,8 @@ struct ProcessorCalls: HypercallSubject {
     case 3: return processor.isUp ? 1 : 0
     case 4: try processor.writeRunState(argument, root: root)
     case 5:
-      // `struct vcpu_register_runstate_memory_area`: the address.
-      let area = try quad(argument)
+      // `struct vcpu_register_runstate_memory_area`: the address, in the domain's own width.
+      let area = try long(argument)
       processor.runstate.area = area
       try processor.writeRunState(area, root: root)
     case 6:
@@ -153,6 +160,17 @@ struct ProcessorCalls: HypercallSubject {
       guard processor === call.processor else { throw .invalid }
       processor.timer = .max
     case 10: try registerInfo(processor, argument)
+    // VCPUOP_send_nmi.
+    case 11:
+      guard argument == 0 else { throw .invalid }
+      processor.hasPendingInterrupt = true
+      processor.doorbell.ring()
+    // VCPUOP_get_physid: only a pinned processor of the hardware's own domain has one.
+    case 12: throw .invalid
+    // VCPUOP_register_vcpu_time_memory_area: a second place for vcpu_time_info.
+    case 13:
+      processor.timeArea = try long(argument)
+      processor.updateTime()
     default: throw .notImplemented
     }
     return 0

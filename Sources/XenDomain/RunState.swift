@@ -58,16 +58,23 @@ extension DomainProcessor {
     try? writeRunState(runstate.area, root: kernelRoot)
   }
 
+  /// VMASST_TYPE_runstate_update_flag, and the bit of the second word that tells a reader to wait (XEN_RUNSTATE_UPDATE).
+  private static let updateAssist: UInt64 = 5
+  private static let isUpdating: UInt64 = 1 << 63
+
   /// `struct vcpu_runstate_info`: state, since when, nanoseconds in each state.
   func writeRunState(_ address: UInt64, root: UInt64) throws(XenError) {
     let now = monotonicNanoseconds()
     let offset = layout.wordSize
+    let since = runstate.since &- domain.time.start
+    let isMarked = domain.assists & 1 << Self.updateAssist != 0
+    try write(isMarked ? since | Self.isUpdating : since, to: address &+ offset, root: root)
     try write(runstate.kind.rawValue, to: address, root: root)
-    try write(runstate.since &- domain.time.start, to: address &+ offset, root: root)
     for position in runstate.times.indices {
       let current = position == Int(runstate.kind.rawValue) ? now &- runstate.since : 0
       try write(
         runstate.times[position] &+ current, to: address &+ offset &+ 8 &+ 8 &* UInt64(position), root: root)
     }
+    if isMarked { try write(since, to: address &+ offset, root: root) }
   }
 }

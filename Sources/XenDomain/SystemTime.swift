@@ -108,3 +108,22 @@ enum SavedTime {
     return distance < 0 ? now - min(now, distance.magnitude) : now &+ distance.magnitude
   }
 }
+
+extension DomainProcessor {
+  /// Of `struct vcpu_time_info`: what follows its version.
+  private static let timeSize = 32
+
+  /// vcpu_time_info, and its copy where the guest has asked for one.
+  func updateTime() {
+    domain.time.update(info)
+    guard timeArea != 0 else { return }
+    let place = info + 32
+    let version = place.load(as: UInt32.self)
+    var words: [UInt8] = []
+    for offset in 4..<Self.timeSize { words.append(place.load(fromByteOffset: offset, as: UInt8.self)) }
+    // The area was the guest's own idea, and may be gone.
+    guard (try? write(version | 1, to: timeArea, root: kernelRoot)) != nil else { return }
+    try? domain.write(words, to: timeArea &+ 4, root: kernelRoot)
+    try? write(version, to: timeArea, root: kernelRoot)
+  }
+}

@@ -158,21 +158,21 @@ extension DomainProcessor {
 
   /// A system call of 32-bit code's kind whose place the host has lost: SYSENTER or SYSCALL, whichever this processor has.
   /// Xen loses it after SYSENTER, too, and enters the callback for it, if there is one, with RIP and RSP 0; else it is a
-  /// general protection fault. SYSCALL of 32-bit code, for which there can be no callback here, is an invalid instruction.
+  /// general protection fault. SYSCALL of 32-bit code comes to its callback in the same way, with RIP 0; without one it is an
+  /// invalid instruction, as on Xen.
   func callWithoutPlace(_ call: DomainTrap.LostSystemCall) {
-    guard call == .systemEntry else {
-      count(.systemCall32)
-      return raiseWithoutPlace(.invalidOpcode, errorCode: nil)
-    }
-    count(.systemEntry)
-    let callback = systemEntryCallback
+    count(call == .systemEntry ? .systemEntry : .systemCall32)
+    let callback = call == .systemEntry ? systemEntryCallback : systemCall32Callback
     guard callback.address != 0 else {
+      guard call == .systemEntry else { return raiseWithoutPlace(.invalidOpcode, errorCode: nil) }
       return raiseWithoutPlace(.generalProtection, errorCode: 0)
     }
     do throws(XenError) {
+      registers.rip = 0
       try bounce(to: callback, errorCode: nil, selectors: selectorsWithoutPlace)
     } catch {
-      domain.end(.crashed("SYSENTER, and the guest has no stack for it at \(hexadecimal(registers.rsp))"))
+      let name = call == .systemEntry ? "SYSENTER" : "SYSCALL in 32-bit code"
+      domain.end(.crashed("\(name), and the guest has no stack for it at \(hexadecimal(registers.rsp))"))
     }
   }
 
@@ -184,6 +184,24 @@ extension DomainProcessor {
 
   private var selectorsWithoutPlace: (code: UInt64, stack: UInt64) {
     (code: 3, stack: layout == .bits64 ? Selectors.data64 : Selectors.userData32)
+  }
+
+  /// CALLBACKTYPE_nmi and HYPERVISOR_nmi_op: a handler like another, which masks upcalls.
+  func setInterruptHandler(_ address: UInt64) throws(XenError) {
+    guard LinearAddress.isCanonical(address) else { throw .invalid }
+    let code = layout == .bits64 ? Selectors.code64 : Selectors.kernelCode32
+    traps[Int(ExceptionVector.nonMaskableInterrupt.rawValue)] = .init(
+      flags: 4, codeSelector: UInt16(truncatingIfNeeded: code), address: address)
+  }
+
+  /// Delivers an NMI if one was sent; without a handler it is lost. The next one waits for iret.
+  func deliverInterrupt() {
+    guard hasPendingInterrupt, !isInInterrupt else { return }
+    hasPendingInterrupt = false
+    let entry = traps[Int(ExceptionVector.nonMaskableInterrupt.rawValue)]
+    guard entry.address != 0 else { return }
+    isInInterrupt = true
+    raise(vector: ExceptionVector.nonMaskableInterrupt.rawValue, errorCode: nil)
   }
 
   /// Delivers an upcall if one is due.

@@ -13,6 +13,7 @@ struct TrapReturn {
 
   /// HYPERVISOR_iret: back to where a frame says, in user mode if its CS is of privilege level 3 (64-bit kernels).
   func perform() {
+    processor.isInInterrupt = false
     do throws(XenError) {
       switch processor.layout {
       case .bits64: try return64()

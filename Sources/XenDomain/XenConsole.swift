@@ -17,6 +17,11 @@ public final class XenConsole: ConsoleInput, @unchecked Sendable {
   private let hasInput = Atomic<Bool>(false)
   /// The host has bytes that were not taken.
   private let hasRefused = Atomic<Bool>(false)
+  /// With the domain's lock held: whether the ring was ever used for output, and until then the end of what console_io brought.
+  var usesRing = false
+  private var direct: [UInt8] = []
+  /// What console_io brought after that, in bytes: the domain says it by the ring, too.
+  private(set) var unseenCount: UInt64 = 0
 
   init(_ ring: ConsoleRing, sink: any SerialSink) {
     self.ring = ring
@@ -31,11 +36,59 @@ public final class XenConsole: ConsoleInput, @unchecked Sendable {
   @discardableResult
   func drain() -> Bool {
     var hasMoved = false
+    var first: [UInt8] = []
     ring.drain { bytes in
       hasMoved = true
-      sink.write(bytes)
+      if usesRing {
+        sink.write(bytes)
+      } else {
+        first += bytes
+      }
+    }
+    if !usesRing, hasMoved {
+      usesRing = true
+      // A domain that uses both has said its first piece already, though maybe with other ends of lines.
+      let (known, news) = (Self.withoutReturns(direct), Self.withoutReturns(first))
+      let said = (0...min(known.count, news.count)).reversed().first { known.suffix($0).elementsEqual(news.prefix($0)) }
+      write(Self.dropping(said ?? 0, of: first))
+      direct = []
     }
     return hasMoved
+  }
+
+  private static let carriageReturn = UInt8(ascii: "\r")
+
+  private static func withoutReturns(_ bytes: [UInt8]) -> [UInt8] { bytes.filter { $0 != carriageReturn } }
+
+  /// Without so many bytes that are no carriage returns, and those between them.
+  private static func dropping(_ count: Int, of bytes: [UInt8]) -> ArraySlice<UInt8> {
+    var (rest, left) = (bytes[...], count)
+    while left > 0, let byte = rest.popFirst() { left -= byte == carriageReturn ? 0 : 1 }
+    return rest
+  }
+
+  /// As much as the ring holds: more can't be the same as its first piece.
+  private static let directLimit = 2048
+
+  /// HYPERVISOR_console_io: seen until the domain uses its ring.
+  func writeDirectly(_ bytes: [UInt8]) {
+    drain()
+    guard !usesRing else { return unseenCount &+= UInt64(bytes.count) }
+    direct += bytes
+    if direct.count > Self.directLimit { direct.removeFirst(direct.count - Self.directLimit) }
+    write(bytes[...])
+  }
+
+  private func write(_ bytes: ArraySlice<UInt8>) {
+    guard !bytes.isEmpty else { return }
+    bytes.withUnsafeBytes { sink.write($0) }
+  }
+
+  /// What was typed and the domain asks for by console_io.
+  func takeTyped(limit: Int) -> [UInt8] {
+    let bytes = ring.takeInput(limit: limit)
+    offerRoom()
+    return bytes
   }
 
   /// Whether input has come since it was asked last.

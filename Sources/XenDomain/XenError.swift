@@ -4,6 +4,7 @@ enum XenError: Int64, Error {
   case noEntry = 2
   case noSuchProcess = 3
   case noDeviceOrAddress = 6
+  case again = 11
   case noMemory = 12
   case accessDenied = 13
   case badAddress = 14
@@ -12,6 +13,7 @@ enum XenError: Int64, Error {
   case noDevice = 19
   case invalid = 22
   case noSpace = 28
+  case outOfRange = 34
   case notImplemented = 38
   case notSupported = 95
 

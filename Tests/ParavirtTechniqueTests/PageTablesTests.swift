@@ -14,7 +14,7 @@ struct PageTablesTests {
   init() throws {
     memory = try GuestMemory(size: 2 << 20)
     frames = MachineFrames(memory)
-    tables = PageTables(frames, shared: XenMachine.grantTableFrame(memory)...XenMachine.sharedInfoFrame(memory))
+    tables = PageTables(frames)
     // 0: L4, 1: L3, 2: L2, 3: L1 with page 5 writable and the L1 itself read-only.
     try set(0, 0, first + 1, 7)
     try set(1, 0, first + 2, 7)

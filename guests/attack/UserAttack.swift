@@ -88,17 +88,17 @@ enum UserAttack {
     for flags in [0x202, 0x302, 0x4_0202, 0x4202, 0x602] as InlineNumbers {
       judge("SYSENTER", attempt(user_sysenter_offset(), flags), .invalid | .protection | .debug)
     }
-    callback(0)
+    callback(xen_system_call_address())
     judge("SYSENTER with a callback", attempt(user_sysenter_offset(), 0x202), .invalid | .call)
-    callback(1)
+    callback(0)
     judge("SYSENTER without it again", attempt(user_sysenter_offset(), 0x202), .invalid | .protection)
   }
 
-  /// Registers (0) or unregisters (1) the callback for SYSENTER.
-  static func callback(_ command: UInt64) {
-    var callback = XenCallback(type: 5, flags: 1, padding: 0, address: xen_system_call_address())
+  /// Registers the callback for SYSENTER; address 0 for none, because it can't be unregistered.
+  static func callback(_ address: UInt64) {
+    var callback = XenCallback(type: 5, flags: 1, padding: 0, address: address)
     let result = withUnsafeMutablePointer(to: &callback) {
-      xen_hypercall(xenCallbackOperation, command, UInt64(UInt(bitPattern: $0)), 0, 0)
+      xen_hypercall(xenCallbackOperation, 0, UInt64(UInt(bitPattern: $0)), 0, 0)
     }
     Attack.judge("the callback for SYSENTER can be changed", result == 0)
   }
