@@ -51,6 +51,7 @@ final class DomainHarness {
   @discardableResult
   func call(_ number: UInt64, _ arguments: UInt64...) -> Int64 { call(number, arguments) }
 
+  @discardableResult
   func call(_ number: UInt64, _ arguments: [UInt64]) -> Int64 {
     let given = arguments + [UInt64](repeating: 0, count: 6 - arguments.count)
     if isWide {
