@@ -6,7 +6,7 @@ import VMM
 /// A processor's TLBs, and the jumps that rely on them.
 final class AddressTranslations {
   @exclusivity(unchecked) var data: SoftwareTLB
-  @exclusivity(unchecked) var code = InstructionTLB()
+  @exclusivity(unchecked) var code: InstructionTLB
   private let store: BlockStore
   /// How often everything went, all but global pages, and one page.
   private(set) var wholeFlushes: UInt64 = 0
@@ -16,6 +16,7 @@ final class AddressTranslations {
   /// - Parameter block: fresh, all zero.
   init(_ block: StateBlock, _ store: BlockStore) {
     data = SoftwareTLB(block)
+    code = InstructionTLB(block)
     self.store = store
   }
 

@@ -35,15 +35,19 @@ struct CodeMode: Hashable {
     bits: .bits16, isUser: false, overridesSMAP: false, monitorsCoprocessor: false, emulatesCoprocessor: false,
     taskSwitched: false, hasSSE: false, hasAVX: false, isSingleStepping: false)
 
+  /// Code is translated for any linear address that its page may have (docs/rewriting.md, "One translation for every address").
+  var isRelative: Bool { isUser && bits == .bits64 && !isSingleStepping }
+
   /// Which of the software TLB's tables; the last one is always empty.
   var view: Int { checksAccesses ? 3 : isUser ? 0 : overridesSMAP ? 2 : 1 }
 }
 
-/// A block is the translation of these bytes seen at this linear address in this mode.
+/// A block is the translation of these bytes in this mode, seen at this linear address, or at any (`CodeMode.isRelative`).
 struct BlockKey: Hashable {
   let page: UInt64
   /// Of an instruction that straddles two pages: the second one's, else all ones.
   let secondPage: UInt64
+  /// Offset in CS, or, where the linear address may be any, in the page.
   let rip: UInt64
   /// A mode's number, and whether each access checks for itself (`BlockPlan+Sharing`).
   let mode: UInt8
@@ -102,6 +106,7 @@ struct FaultRange {
   /// Offsets in the code cache.
   let start: UInt32
   let end: UInt32
+  /// As a site's.
   let rip: UInt64
   /// Where the guest's flags are: in RAX, or else in the host's flags.
   let flagsAreInRAX: Bool
@@ -183,6 +188,11 @@ struct Site {
     /// Goes on at `rip`, on another page; the word can be set to the block that is there. Offsets in the code cache: of the
     /// word, and of what it holds unset.
     case across(UInt32, unlinked: UInt32)
+    /// Goes on at `rip`, on another page, in code for any linear address. Offsets in the code cache: of the word that says which
+    /// physical page the link is good for, and of the jump's operand.
+    case cross(word: UInt32, jump: UInt32)
+    /// The second page of an instruction that straddles is not the one that the block was made of, as far as is known.
+    case refetch
     /// Goes on at the RIP in the state block; RSP has grown by `released`, less for a call. In a block of one instruction that
     /// may be no branch, or one that is not taken.
     case indirect(released: Int32, isBranch: Bool)
@@ -198,7 +208,7 @@ struct Site {
   var kind: Kind
   /// Lives as long as the site.
   let owner: Unmanaged<Block>
-  /// The instruction's, or the target of `chain`.
+  /// The instruction's, or the target of `chain`; counts from the page of the code in work where that may be anywhere.
   let rip: UInt64
   /// The flags are nowhere, and come out of this.
   var recipe: FlagRecipe?

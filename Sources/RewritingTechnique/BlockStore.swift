@@ -4,6 +4,7 @@
 // A jump cache has an entry for a linear RIP, so it holds only as long as the address translation does. Entries for
 // pages that are global survive what global translations survive: a list says which do not.
 
+import CWorldSwitch
 import InstructionSet
 import VMM
 
@@ -56,6 +57,8 @@ final class BlockStore {
       removeAll()
     }
     modes.append(mode)
+    if modes.count == 1 { block.system.pointee.relative_modes = 0 }
+    if mode.isRelative { block.system.pointee.relative_modes |= 1 << UInt64(modes.count - 1) }
     return UInt8(modes.count - 1)
   }
 
@@ -139,13 +142,24 @@ final class BlockStore {
     localCrossings.removeAll(where: isThere)
   }
 
+  /// Makes the jump of a `cross` site go to `target` directly, wherever its physical page is in the place of the one that it is
+  /// in now.
+  func linkCross(_ site: Int, word: UInt32, jump: UInt32, from source: Block, to target: Block) {
+    guard source.isValid, target.isValid, PageCode.exists(for: target.key.page) else { return }
+    translator.cache.patch(jump, to: target.host)
+    translator.cache.set(word, to: PageCode.code(for: target.key.page))
+    if !target.incoming.contains(site) { target.incoming.append(site) }
+  }
+
   /// Lets indirect jumps find it.
-  /// - Parameter isGlobal: of its pages' translations.
-  func remember(_ target: Block, isGlobal: Bool) {
+  /// - Parameters:
+  ///   - rip: where it is now, linear.
+  ///   - isGlobal: of its pages' translations.
+  func remember(_ target: Block, at rip: UInt64, isGlobal: Bool) {
     guard target.isValid, target.key.isFlat else { return }
-    caches[target.key.modeNumber].insert(target, isGlobal: isGlobal)
-    cachedPages[Int(target.key.rip >> 12 & 4095)] = true
-    if target.isStraddling { cachedPages[Int((target.key.rip >> 12 + 1) & 4095)] = true }
+    caches[target.key.modeNumber].insert(target, at: rip, isGlobal: isGlobal)
+    notePage(rip)
+    if target.isStraddling { notePage(rip &+ 4096) }
   }
 
   /// After translations of addresses went away: all of them, or all that are not global.
@@ -209,13 +223,19 @@ final class BlockStore {
     table.remove(dead)
     codePages.record(dead.key.page)?.blocks.removeAll { $0 === dead }
     if dead.isStraddling { codePages.record(dead.key.secondPage)?.blocks.removeAll { $0 === dead } }
-    caches[dead.key.modeNumber].remove(dead)
+    if modes[dead.key.modeNumber].isRelative {
+      // Jump caches may have it under any address.
+      translator.cache.redirect(dead.host)
+    } else {
+      caches[dead.key.modeNumber].remove(dead)
+    }
     for site in dead.incoming {
       switch translator.sites[site].kind {
       case .chain(let place, let unlinked), .separate(let place, let unlinked):
         translator.cache.patch(place, to: translator.cache.base + UInt64(unlinked))
       case .across(let place, let unlinked):
         translator.cache.set(place, to: translator.cache.base + UInt64(unlinked))
+      case .cross(let word, _): translator.cache.set(word, to: PageCode.none)
       default: break
       }
     }

@@ -1,4 +1,5 @@
 import CLinux
+import CWorldSwitch
 import Glibc
 import SystemPackage
 import VMM
@@ -14,6 +15,7 @@ final class CodeCache: @unchecked Sendable {
   private let writable: UnsafeMutablePointer<UInt8>
   let executable: UnsafeMutablePointer<UInt8>
   private var used = 0
+  private var staleEntrySize = 0
 
   init() throws(TechniqueFailure) {
     let descriptor = memfd_create("trivisor-code", CLINUX_MFD_CLOEXEC)
@@ -34,6 +36,7 @@ final class CodeCache: @unchecked Sendable {
     madvise(execute, Self.capacity, MADV_DONTFORK)
     writable = write.assumingMemoryBound(to: UInt8.self)
     executable = execute.assumingMemoryBound(to: UInt8.self)
+    writeStaleEntry()
   }
 
   deinit {
@@ -74,8 +77,25 @@ final class CodeCache: @unchecked Sendable {
     UnsafeMutableRawPointer(writable + Int(place)).storeBytes(of: target, as: UInt64.self)
   }
 
+  /// Makes a dropped block's entry, which begins with a poll, lead to where RIP in the state block says: only jumps that have put
+  /// it there still come here.
+  func redirect(_ entry: UInt64) {
+    let place = offset(entry)
+    writable[Int(place)] = Emitter.jumpOpcode
+    patch(place + 1, to: base)
+  }
+
   /// Keeps what was written.
   func commit(_ emitter: Emitter) { used = (emitter.cursor - writable + 15) & ~15 }
 
-  func removeAll() { used = 0 }
+  func removeAll() { used = staleEntrySize }
+
+  /// The code at the start of the cache, which stays.
+  private func writeStaleEntry() {
+    var code = emitter()
+    code.storeConstant32(UInt32(CWS_SITE_COMPLETE), .state(StateLayout.site))
+    code.jump(.state(StateLayout.exitHostFlags))
+    commit(code)
+    staleEntrySize = used
+  }
 }

@@ -359,6 +359,16 @@ struct Emitter {
     return patchPoint()
   }
 
+  static let jumpOpcode: UInt8 = 0xe9
+
+  /// CMP of T2 with a word at a distance from RIP, which is patched as a jump's target is.
+  mutating func compareWithWord() -> PatchPoint {
+    byte(0x4c)
+    byte(0x3b)
+    byte(0x3d)
+    return patchPoint()
+  }
+
   /// LEA of an address of code into T2, which is patched as a jump's target is.
   mutating func loadCodeAddress() -> PatchPoint {
     byte(0x4c)
@@ -369,7 +379,7 @@ struct Emitter {
 
   /// A jump whose target is patched; returns where.
   mutating func jump32() -> PatchPoint {
-    byte(0xe9)
+    byte(Self.jumpOpcode)
     return patchPoint()
   }
 

@@ -1,16 +1,20 @@
 /// Translations for fetching code: what the guest's page tables said where its code is. Rights of CPL 3 and of the others
-/// are apart.
+/// are apart. Those of CPL 3 are also where translated code can look: it jumps to another page without Swift if that is
+/// still the physical page that the jump was linked for.
 struct InstructionTLB {
-  private static let entryCount = 256
+  private static let entryCount = StateLayout.codeTLBEntries
   private static let globalBit: UInt64 = 1
 
   /// Page number and rights; all ones where nothing is.
   private let tags: UnsafeMutablePointer<UInt64>
   /// Physical address, with `globalBit`.
   private let pages: UnsafeMutablePointer<UInt64>
+  /// By page, what translated code looks at; 0 where nothing is.
+  private let published: UnsafeMutablePointer<UInt64>
   private var largePages = LargePages()
 
-  init() {
+  init(_ block: StateBlock) {
+    published = block.words(at: StateLayout.codeTLB)
     tags = .allocate(capacity: Self.entryCount)
     pages = .allocate(capacity: Self.entryCount)
     tags.initialize(repeating: .max, count: Self.entryCount)
@@ -41,11 +45,13 @@ struct InstructionTLB {
     let index = Self.index(linear)
     tags[index] = Self.tag(linear, isUser: isUser)
     pages[index] = physical & ~4095 | (isGlobal ? Self.globalBit : 0)
+    if isUser { published[index] = linear & ~4095 ^ PageCode.code(for: physical >> 12) }
     largePages.note(linear, shift: shift, isGlobal: isGlobal)
   }
 
   mutating func removeAll(keepsGlobal: Bool = false) {
     for index in 0..<Self.entryCount where !keepsGlobal || pages[index] & Self.globalBit == 0 { tags[index] = .max }
+    published.update(repeating: 0, count: Self.entryCount)
     largePages.removeAll(keepsGlobal: keepsGlobal)
   }
 
@@ -54,7 +60,9 @@ struct InstructionTLB {
   mutating func remove(page linear: UInt64) -> [ClosedRange<UInt64>] {
     let index = Self.index(linear)
     if tags[index] >> 1 == linear >> 12 { tags[index] = .max }
+    published[index] = 0
     let ranges = largePages.take(around: linear)
+    if !ranges.isEmpty { published.update(repeating: 0, count: Self.entryCount) }
     for range in ranges {
       for index in 0..<Self.entryCount where range.contains((tags[index] >> 1) << 12) { tags[index] = .max }
     }

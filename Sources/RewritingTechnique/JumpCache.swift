@@ -17,8 +17,9 @@ struct JumpCache {
     Int((rip ^ rip >> StateLayout.jumpCacheShift) & UInt64(StateLayout.jumpCacheEntries - 1))
   }
 
-  mutating func insert(_ target: Block, isGlobal: Bool) {
-    table.set(Self.index(target.key.rip), tag: target.key.rip, word: target.host, isGlobal: isGlobal)
+  /// - Parameter rip: linear.
+  mutating func insert(_ target: Block, at rip: UInt64, isGlobal: Bool) {
+    table.set(Self.index(rip), tag: rip, word: target.host, isGlobal: isGlobal)
   }
 
   mutating func removeAll(keepsGlobal: Bool) { table.removeAll(keepsGlobal: keepsGlobal) }
@@ -37,6 +38,7 @@ struct JumpCache {
     }
   }
 
+  /// Forgets a target that has one linear address only.
   func remove(_ block: Block) {
     let index = Self.index(block.key.rip)
     if table.tag(index) == block.key.rip { table.clear(index) }

@@ -198,19 +198,21 @@ final class RewritingProcessor: Processor {
         rip = block.state.pointee.rip
         shadow = .none
         let next = try findBlock()
-        if partition.trace == nil { store.remember(next, isGlobal: fetchedIsGlobal) }
+        if partition.trace == nil { store.remember(next, at: rip, isGlobal: fetchedIsGlobal) }
         target = next.host
         continue
       }
       let number = Int(block.state.pointee.site)
       let site = store.translator.sites[number]
+      // Where code for any linear address counts from.
+      let page = block.state.pointee.page
       if let recipe = site.recipe { arithmeticFlags = RFLAGS(rawValue: recipe.flags(block.general)) }
       let isStepping = mode.isSingleStepping
       isTrapping = systemFlags & RFLAGS.trap.rawValue != 0
       switch site.kind {
       case .miss(let access):
         counters.count(.exitMemory)
-        rip = site.rip
+        rip = page &+ site.rip
         if let place = try resolve(access) {
           target = place
         } else {
@@ -220,7 +222,7 @@ final class RewritingProcessor: Processor {
         if hasEvent { stop.kickFromOutside() }
         continue
       case .segment(let check):
-        rip = site.rip
+        rip = page &+ site.rip
         let offset = block.state.pointee.address
         if check.mustBeAligned, (offset &+ segment(check.register).base) % UInt64(check.size) != 0 {
           throw .exception(.general)
@@ -230,7 +232,7 @@ final class RewritingProcessor: Processor {
         target = store.translator.cache.base &+ UInt64(check.resume)
         continue
       case .stored(let access):
-        rip = site.rip
+        rip = page &+ site.rip
         shadow = .none
         let isIntact = try storePending(access, site.block)
         if access.isCall || (isIntact && !mustReturn) {
@@ -239,7 +241,7 @@ final class RewritingProcessor: Processor {
         }
       case .chain(let place, _):
         counters.count(.exitJump)
-        rip = site.rip
+        rip = page &+ site.rip
         shadow = .none
         let generation = store.generation
         let next = try findBlock()
@@ -250,7 +252,7 @@ final class RewritingProcessor: Processor {
         continue
       case .separate(let place, _):
         counters.count(.exitJump)
-        rip = site.rip
+        rip = page &+ site.rip
         let generation = store.generation
         let next = try findBlock(separately: true)
         if generation == store.generation, partition.trace == nil {
@@ -260,7 +262,7 @@ final class RewritingProcessor: Processor {
         continue
       case .across(let place, let unlinked):
         counters.count(.exitJump)
-        rip = site.rip
+        rip = page &+ site.rip
         shadow = .none
         let generation = store.generation
         let next = try findBlock()
@@ -270,44 +272,58 @@ final class RewritingProcessor: Processor {
         }
         target = next.host
         continue
+      case .cross(let word, let jump):
+        counters.count(.exitJump)
+        rip = page &+ site.rip
+        shadow = .none
+        let generation = store.generation
+        let next = try findBlock()
+        if generation == store.generation, partition.trace == nil {
+          store.linkCross(number, word: word, jump: jump, from: site.block, to: next)
+        }
+        target = next.host
+        continue
+      case .refetch:
+        counters.count(.exitJump)
+        rip = page &+ site.rip
       case .indirect(let released, let isBranch):
         counters.count(.exitJump)
-        if isStepping, isBranch { noteBranch(from: site.rip, to: block.state.pointee.rip) }
+        if isStepping, isBranch { noteBranch(from: page &+ site.rip, to: block.state.pointee.rip) }
         rip = block.state.pointee.rip
         shadow = .none
         if mode.bits == .bits64 ? !LinearAddress.isCanonical(rip) : rip > UInt64(system.cs.limit) {
           // The fault is the branch's, and RSP is as it was before it.
-          rip = site.rip
+          rip = page &+ site.rip
           setGeneral(.rsp, general(.rsp) &- UInt64(bitPattern: Int64(released)), size: stackSize)
           throw .exception(.general)
         }
         if !isStepping {
           let next = try findBlock()
-          if partition.trace == nil { store.remember(next, isGlobal: fetchedIsGlobal) }
+          if partition.trace == nil { store.remember(next, at: rip, isGlobal: fetchedIsGlobal) }
           target = next.host
           continue
         }
       case .shadow:
-        rip = site.rip
+        rip = page &+ site.rip
         shadow = .interrupts
       case .callOut(let place):
         let instruction = store.translator.instructions[Int(place)]
-        rip = site.rip
+        rip = page &+ site.rip
         let held = shadow
         shadow = .none
         do throws(Interruption) {
           try emulate(instruction)
         } catch {
           // What has not completed ends no shadow: a repeated instruction that makes way for an event, for instance.
-          if case .stop(.stopRequested) = error, rip == site.rip { shadow = held }
+          if case .stop(.stopRequested) = error, rip == page &+ site.rip { shadow = held }
           throw error
         }
-        if isStepping || branchRecord.isOn, instruction.transfersByCallOut { noteBranch(from: site.rip, to: rip) }
+        if isStepping || branchRecord.isOn, instruction.transfersByCallOut { noteBranch(from: page &+ site.rip, to: rip) }
       case .raise(let fault):
-        rip = site.rip
+        rip = page &+ site.rip
         throw .exception(fault.exception)
       case .unsupported(let reason):
-        rip = site.rip
+        rip = page &+ site.rip
         throw .unsupported(store.translator.reasons[Int(reason)])
       }
       if isStepping || isTrapping { try finishStep() }
@@ -324,7 +340,8 @@ final class RewritingProcessor: Processor {
     guard let (owner, fault) = store.fault(at: state.pointee.signal_rip) else {
       return .unsupported("a fault of the host (vector \(vector)) outside of every guest instruction")
     }
-    rip = fault.rip
+    let page = state.pointee.page
+    rip = page &+ fault.rip
     if fault.hasOwnRegisters {
       // The exit took host RAX for flags, and R11 for RAX.
       setGeneral(.r11, general(.rax))
@@ -339,7 +356,7 @@ final class RewritingProcessor: Processor {
     if fault.x87Notes.instruction != 0 { settleX87Pointers(fault.x87Notes) }
     let poll = block.pollAddress
     if vector == 14, (poll..<poll + 4096).contains(state.pointee.signal_address) {
-      rip = owner.key.rip
+      rip = page &+ owner.key.rip
       // The instruction has not begun.
       if mode.isSingleStepping, isResuming { systemFlags |= RFLAGS.resume.rawValue }
       return .stop(.stopRequested)
@@ -376,9 +393,12 @@ final class RewritingProcessor: Processor {
       linear = (rip &+ codeSegment) & 0xffff_ffff
     }
     let physical = try fetch(linear)
+    let isRelative = mode.isRelative
+    block.state.pointee.page = isRelative ? linear & ~4095 : 0
+    let place = isRelative ? linear & 4095 : rip
     let number = separately ? modeNumber | BlockKey.separate : modeNumber
     let key = BlockKey(
-      page: physical >> 12, secondPage: .max, rip: rip, mode: number, codeSegment: codeSegment)
+      page: physical >> 12, secondPage: .max, rip: place, mode: number, codeSegment: codeSegment)
     if let found = store.find(key) { return entered(found) }
     if store.translator.cache.isFull {
       store.removeAll()
@@ -401,7 +421,7 @@ final class RewritingProcessor: Processor {
     let second = try fetch(nextPage)
     fetchedIsGlobal = fetchedIsGlobal && firstIsGlobal
     let straddling = BlockKey(
-      page: physical >> 12, secondPage: second >> 12, rip: rip, mode: number,
+      page: physical >> 12, secondPage: second >> 12, rip: place, mode: number,
       codeSegment: codeSegment)
     if let found = store.find(straddling) { return entered(found) }
     guard let secondHost = mmu.host(second & ~4095, count: 4096) else { throw .unsupported("code in device memory") }

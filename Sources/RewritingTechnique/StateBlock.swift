@@ -47,6 +47,9 @@ enum StateLayout {
   static let sharedSlots = Int(CWS_SHARED_SLOTS)
   static func shared(_ slot: Int) -> Int32 { CWS_SHARED + 8 * Int32(slot) }
 
+  static let page = CWS_PAGE
+  static let codeTLB = CWS_CODE_TLB
+  static let codeTLBEntries = Int(CWS_CODE_TLB_ENTRIES)
   static let poll = CWS_POLL
   static let bounce = CWS_BOUNCE
   /// By view (user, supervisor, supervisor with SMAP overridden, everything checked) and kind of access: pairs of a tag

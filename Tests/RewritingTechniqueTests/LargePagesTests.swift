@@ -89,9 +89,10 @@ struct LargePagesTests {
   }
 
   @Test("so does the TLB for code", arguments: [21, 22, 30] as [UInt64])
-  func code(shift: UInt64) {
-    var tlb = InstructionTLB()
-    defer { tlb.deallocate() }
+  func code(shift: UInt64) throws {
+    let block = try StateBlock()
+    var tlb = InstructionTLB(block)
+    defer { withExtendedLifetime(block) { tlb.deallocate() } }
     let size: UInt64 = 1 << shift, base = 3 * Self.gibi
     tlb.insert(base + 0x5000, physical: 0x1000, isUser: false, isGlobal: true, shift: shift)
     tlb.insert(base + size - 0x1000, physical: 0x2000, isUser: true, isGlobal: false, shift: shift)

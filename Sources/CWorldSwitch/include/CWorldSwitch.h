@@ -39,6 +39,8 @@
 #define CWS_X87_INSTRUCTION_NOTE 1344
 #define CWS_X87_OPERAND_NOTE 1348
 #define CWS_X87_OPERAND 1352
+#define CWS_X87_PAGE 1360
+#define CWS_PAGE 1368
 // Outside 64-bit mode, by segment register: its base, and one more than the last offset that may be read, and written.
 #define CWS_SEGMENT_BASE 2048
 #define CWS_SEGMENT_READ_END 2112
@@ -47,9 +49,10 @@
 #define CWS_SYSTEM 2304
 // Host addresses that accesses of a block share.
 #define CWS_SHARED 3072
-// A page that a stop request makes unreadable, and the bounce buffer.
+// A page that a stop request makes unreadable, the bounce buffer, and where code of CPL 3 is.
 #define CWS_POLL 4096
 #define CWS_BOUNCE 8192
+#define CWS_CODE_TLB 12288
 
 #ifndef __ASSEMBLER__
 #include <stddef.h>
@@ -81,6 +84,11 @@ struct cws_state {
   // the offset of that operand.
   uint32_t x87_instruction_note, x87_operand_note;
   uint64_t x87_operand;
+  // `page` at the last x87 instruction.
+  uint64_t x87_page;
+  // Where the guest has the page of the code in work, if that is code for any linear address; else 0. What such code says
+  // of addresses of its own counts from here.
+  uint64_t page;
 };
 
 #define CWS_IS_AT(field, offset) _Static_assert(offsetof(struct cws_state, field) == (offset), #field)
@@ -114,6 +122,8 @@ CWS_IS_AT(x87, CWS_X87);
 CWS_IS_AT(x87_instruction_note, CWS_X87_INSTRUCTION_NOTE);
 CWS_IS_AT(x87_operand_note, CWS_X87_OPERAND_NOTE);
 CWS_IS_AT(x87_operand, CWS_X87_OPERAND);
+CWS_IS_AT(x87_page, CWS_X87_PAGE);
+CWS_IS_AT(page, CWS_PAGE);
 _Static_assert(sizeof(struct cws_state) <= CWS_SEGMENT_BASE, "segments");
 _Static_assert(CWS_SEGMENT_WRITE_END + 64 <= CWS_SYSTEM, "segments");
 
@@ -122,6 +132,8 @@ enum : uint64_t { CWS_NO_SIGNAL = ~0ull };
 // What lies behind that.
 enum : int32_t {
   CWS_SHARED_SLOTS = 8,
+  // By linear page, of what CPL 3 may execute: its linear address exclusive-or a code for the physical page (PageCode).
+  CWS_CODE_TLB_ENTRIES = 256,
   // Software TLB: by view and kind of access (read, write), pairs of a tag and the host address of a page. An address
   // exclusive-or the tag of its page's entry is the offset in the page on a hit, and more on a miss.
   CWS_TLB = 16384,
@@ -170,6 +182,8 @@ struct cws_system {
   uint64_t gdt_base, gdt_limit;
   // IRET must be left to Swift: it ends the blocking of NMIs, or takes data segments away.
   uint64_t return_is_special;
+  // A bit for each mode whose code is for any linear address.
+  uint64_t relative_modes;
   // CS and SS are at CPL 0 what flat 64-bit descriptors, or a null SS, would make of them.
   uint64_t segments_are_plain;
   // By mode: the numbers of the modes that SYSCALL, SYSRET and a change of AC lead to.
@@ -180,6 +194,7 @@ struct cws_system {
 
 _Static_assert(CWS_SYSTEM + sizeof(struct cws_system) <= CWS_SHARED, "system");
 _Static_assert(CWS_SHARED + 8 * CWS_SHARED_SLOTS <= CWS_POLL, "shared");
+_Static_assert(CWS_CODE_TLB + 8 * CWS_CODE_TLB_ENTRIES <= CWS_TLB, "code");
 
 // Fields of `cws_system`: offsets from %gs.
 #define CWS_SYSTEM_FIELD(field) (CWS_SYSTEM + (int32_t)offsetof(struct cws_system, field))

@@ -81,8 +81,8 @@ enum AccessCode {
   ) throws(Refusal) {
     let isWide = memory.addressSize == 8
     if memory.isRIPRelative {
-      let address = block.nextRIP &+ UInt64(bitPattern: memory.displacement &+ extra)
-      block.code.loadConstant(Host.t1, isWide ? address : address & 0xffff_ffff)
+      block.loadCodeAddress(
+        Host.t1, block.nextRIP &+ UInt64(bitPattern: memory.displacement &+ extra), isWide: isWide)
       return
     }
     if memory.base == nil, memory.index == nil {

@@ -87,6 +87,7 @@ struct BlockEmitter {
     let firstFault = records.faults.count
     // A load from the page that a stop request makes unreadable: no flags, no registers but a temporary.
     faulting { $0.code.load(Host.t1, .state(StateLayout.poll)) }
+    if key.isStraddling, mode.isRelative { TransferCode.checkSecondPage(&self) }
     var length = 1
     var hasEnded = false
     while !hasEnded, position < plan.instructions.count {
@@ -248,6 +249,22 @@ struct BlockEmitter {
   }
 
   // MARK: Registers
+
+  /// An address that code has of itself, `relative` as RIPs are in the plan: into a temporary. No flags change.
+  mutating func loadCodeAddress(_ temporary: UInt8, _ relative: UInt64, isWide: Bool = true) {
+    guard mode.isRelative else {
+      code.loadConstant(temporary, isWide ? relative : relative & 0xffff_ffff)
+      return
+    }
+    code.load(temporary, .state(StateLayout.page))
+    if let distance = Int32(exactly: Int64(bitPattern: relative)) {
+      code.lea(temporary, .memory(base: temporary, displacement: distance), w: isWide)
+    } else {
+      let other = temporary == Host.t1 ? Host.t2 : Host.t1
+      code.loadConstant(other, relative)
+      code.lea(temporary, .memory(base: temporary, index: other), w: isWide)
+    }
+  }
 
   /// A host register with the value: its home, or `temporary` loaded with it.
   mutating func fetch(_ register: GeneralRegister, into temporary: UInt8) -> UInt8 {

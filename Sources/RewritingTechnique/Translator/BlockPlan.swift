@@ -59,7 +59,8 @@ struct BlockPlan {
   /// it.
   func isLinked(to target: UInt64) -> Bool {
     let linear = key.linear(target)
-    return !mode.isSingleStepping && key.isFlat && target <= key.limit && (!is64 || LinearAddress.isCanonical(target))
+    let isPossible = mode.isRelative || !is64 || LinearAddress.isCanonical(target)
+    return !mode.isSingleStepping && key.isFlat && target <= key.limit && isPossible
       && linear >> 12 == key.linear(key.rip) >> 12
       && linear & 4095 <= 4096 - UInt64(Decoder.maximumLength) && !key.isStraddling
   }

@@ -44,6 +44,10 @@ enum ColdPart {
   case chain(PatchPoint, target: UInt64)
   /// A jump to another page, and the word that it goes through.
   case across(PatchPoint, target: UInt64)
+  /// A jump to another page in code for any linear address, the compare with its word, and its own end.
+  case cross(PatchPoint, word: PatchPoint, jump: PatchPoint, target: UInt64)
+  /// The second page is another one; the flags are in RAX.
+  case refetch(PatchPoint, word: PatchPoint, rip: UInt64, page: UInt64)
   /// An indirect jump that is not in the jump cache; the flags are in RAX.
   case indirect(PatchPoint, released: Int32, rip: UInt64)
 
@@ -79,6 +83,23 @@ enum ColdPart {
       block.code.immediate(Int64(bitPattern: unlinked), size: 8)
       block.flags = .host
       block.exit(.across(block.cache.offset(slot), unlinked: block.cache.offset(unlinked)), rip: target)
+    case .cross(let miss, let word, let jump, let target):
+      block.code.align(8)
+      let slot = block.code.address
+      word.patch(to: slot)
+      block.code.immediate(Int64(bitPattern: PageCode.none), size: 8)
+      miss.patch(to: block.code.address)
+      jump.patch(to: block.code.address)
+      block.flags = .rax
+      block.exit(
+        .cross(word: block.cache.offset(slot), jump: block.cache.offset(jump.next) - 4), rip: target)
+    case .refetch(let jump, let word, let rip, let page):
+      block.code.align(8)
+      word.patch(to: block.code.address)
+      block.code.immediate(Int64(bitPattern: PageCode.code(for: page)), size: 8)
+      jump.patch(to: block.code.address)
+      block.flags = .rax
+      block.exit(.refetch, rip: rip)
     case .indirect(let jump, let released, let rip):
       jump.patch(to: block.code.address)
       block.flags = .rax

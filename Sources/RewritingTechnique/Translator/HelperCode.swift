@@ -28,7 +28,7 @@ enum HelperCode {
     default: return false
     }
     block.requireSavedFlags()
-    block.code.loadConstant(Host.t1, block.nextRIP)
+    block.loadCodeAddress(Host.t1, block.nextRIP)
     block.code.store(Host.t1, .state(StateLayout.rip))
     call(helper, instruction, &block)
     return true

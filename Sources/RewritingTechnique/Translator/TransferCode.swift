@@ -4,6 +4,15 @@
 // mapping of this page already. A jump to another page goes through a word behind the block, which holds the target's
 // address as long as the translation of the target's page is as it was, and else that of the way out. An indirect one looks
 // the linear RIP up in the jump cache of the mode, which is emptied when translations change.
+//
+// Code for any linear address can't have such a word: what is on the next page is a matter of the address space. A jump to
+// another page looks its linear page up in the processor's own table of code pages, and compares what is there with the
+// physical page that it was linked for:
+//
+//     mov %gs:page, T1 ; lea distance(T1), T1                  the target's linear page
+//     rorx $12, T1, T2 ; movzx T2b, T2 ; mov %gs:table(,T2,8), T2
+//     xor T1, T2 ; cmp word(%rip), T2 ; jne out                is the physical page the same?
+//     mov T1, %gs:page ; (flags) ; jmp target
 
 import InstructionSet
 import X86
@@ -14,7 +23,7 @@ enum TransferCode {
     // Width of the offsets: what is pushed and popped, and how far RIP reaches.
     let size = Int(instruction.operandSize)
     switch instruction.classification {
-    case .jump: branch(to: target(instruction, block), &block)
+    case .jump: branch(to: target(instruction, block), isShort: isShort(instruction, block), &block)
     case .conditionalJump: conditionalJump(instruction, &block)
     case .loop: loop(instruction, &block)
     case .call:
@@ -24,7 +33,7 @@ enum TransferCode {
         return
       }
       pushReturnAddress(size: size, &block)
-      jump(to: target, isBranch: true, &block)
+      jump(to: target, isBranch: true, isShort: isShort(instruction, block), &block)
     case .nearReturn:
       let released = Int32(truncatingIfNeeded: instruction.immediateSize == 0 ? 0 : instruction.immediate & 0xffff)
       StackCode.access(size: size, isWrite: false, .popTarget(size: size, released: released), &block)
@@ -36,6 +45,7 @@ enum TransferCode {
 
   private static func target(_ instruction: Instruction, _ block: borrowing BlockEmitter) -> UInt64 {
     let target = block.nextRIP &+ UInt64(bitPattern: instruction.immediate)
+    if block.mode.isRelative { return target }
     switch instruction.operandSize {
     case 2: return target & 0xffff
     case 4: return target & 0xffff_ffff
@@ -43,11 +53,17 @@ enum TransferCode {
     }
   }
 
+  /// Only the low 16 bits of the target count, and they depend on where the code is.
+  private static func isShort(_ instruction: Instruction, _ block: borrowing BlockEmitter) -> Bool {
+    block.mode.isRelative && instruction.operandSize == 2
+  }
+
   private static func conditionalJump(_ instruction: Instruction, _ block: inout BlockEmitter) {
     block.requireHostFlags()
     let target = target(instruction, block)
+    let isShort = isShort(instruction, block)
     let taken = block.code.jump32(condition: instruction.condition)
-    if block.plan.isLinked(to: target) {
+    if !isShort, block.plan.isLinked(to: target) {
       block.cold.append(.chain(taken, target: target))
       jump(to: block.nextRIP, &block)
       return
@@ -55,7 +71,7 @@ enum TransferCode {
     jump(to: block.nextRIP, &block)
     taken.patch(to: block.code.address)
     block.flags = .host
-    branch(to: target, &block)
+    branch(to: target, isShort: isShort, &block)
   }
 
   /// The jump at the end of a round behind which the next one follows: leaves where the loop's jump is not taken.
@@ -85,7 +101,7 @@ enum TransferCode {
       // The fault leaves the count as it was.
       block.code.lea(Host.rcx, .memory(base: Host.rcx, displacement: 1), size: Int(instruction.addressSize))
     }
-    branch(to: target, &block)
+    branch(to: target, isShort: Self.isShort(instruction, block), &block)
     past.patch(to: block.code.address)
     block.flags = .host
     if isShort { restoreShortCount(&block) }
@@ -114,7 +130,13 @@ enum TransferCode {
     } else if isIndirect, !block.key.isFlat {
       checkTargetLimit(size: size, &block)
     }
-    block.code.loadConstant(Host.t2, address)
+    if block.mode.isRelative {
+      block.code.load(Host.t2, .state(StateLayout.page))
+      block.code.lea(
+        Host.t2, .memory(base: Host.t2, displacement: Int32(truncatingIfNeeded: Int64(bitPattern: address))))
+    } else {
+      block.code.loadConstant(Host.t2, address)
+    }
     block.faulting { $0.code.store(Host.t2, .memory(base: Host.t1), size: size) }
     StackCode.moveStackPointer(by: -Int32(size), &block)
   }
@@ -142,29 +164,72 @@ enum TransferCode {
   // MARK: Ends of blocks
 
   /// A branch that is taken. Beyond CS the fault is its own.
-  private static func branch(to target: UInt64, _ block: inout BlockEmitter) {
-    if target > block.key.limit { block.exit(.raise(.general)) } else { jump(to: target, isBranch: true, &block) }
+  private static func branch(to target: UInt64, isShort: Bool, _ block: inout BlockEmitter) {
+    if target > block.key.limit {
+      block.exit(.raise(.general))
+    } else {
+      jump(to: target, isBranch: true, isShort: isShort, &block)
+    }
   }
 
   /// The end of a block that goes on at `target`.
-  /// - Parameter isBranch: the guest has jumped there.
-  static func jump(to target: UInt64, isBranch: Bool = false, _ block: inout BlockEmitter) {
+  /// - Parameters:
+  ///   - isBranch: the guest has jumped there.
+  ///   - isShort: only 16 bits of where that is count.
+  static func jump(to target: UInt64, isBranch: Bool = false, isShort: Bool = false, _ block: inout BlockEmitter) {
     let key = block.key
     if target > key.limit {
       block.exit(.raise(.general), rip: target)
       return
     }
-    if block.mode.isSingleStepping || !key.isFlat || (block.is64 && !LinearAddress.isCanonical(target)) {
-      block.code.loadConstant(Host.t1, target)
+    let distance = Int32(exactly: Int64(bitPattern: target))
+    let isFar = block.mode.isRelative ? distance == nil : block.is64 && !LinearAddress.isCanonical(target)
+    if block.mode.isSingleStepping || !key.isFlat || isFar || isShort {
+      block.loadCodeAddress(Host.t1, target)
+      if isShort { block.code.loadZeroExtended(Host.t1, .register(Host.t1), size: 2) }
       indirect(isBranch: isBranch, &block)
       return
     }
-    block.requireHostFlags()
     if block.plan.isLinked(to: target) {
+      block.requireHostFlags()
       block.cold.append(.chain(block.code.jump32(), target: target))
+    } else if block.mode.isRelative, let distance {
+      cross(to: target, pages: distance & ~4095, &block)
     } else {
+      block.requireHostFlags()
       block.cold.append(.across(block.code.jumpThroughWord(), target: target))
     }
+  }
+
+  /// The end of a block of code for any linear address, which goes on so many bytes of whole pages from its own page.
+  private static func cross(to target: UInt64, pages: Int32, _ block: inout BlockEmitter) {
+    block.requireSavedFlags()
+    let (miss, word) = comparePage(at: pages, &block)
+    block.code.store(Host.t1, .state(StateLayout.page))
+    block.code.restoreFlags()
+    block.cold.append(.cross(miss, word: word, jump: block.code.jump32(), target: target))
+  }
+
+  /// Compares a page's entry in the table of code pages with a word; leaves its linear address in T1. Clobbers T2 and flags.
+  /// - Returns: the jump that is taken where they differ, and the operand that names the word.
+  private static func comparePage(at distance: Int32, _ block: inout BlockEmitter) -> (PatchPoint, PatchPoint) {
+    block.code.load(Host.t1, .state(StateLayout.page))
+    if distance != 0 { block.code.lea(Host.t1, .memory(base: Host.t1, displacement: distance)) }
+    block.code.rotateRight(Host.t2, Host.t1, by: 12)
+    // The table has 256 entries.
+    block.code.zeroExtendByte(Host.t2, Host.t2)
+    block.code.load(Host.t2, .stateIndexed(Host.t2, scale: 3, offset: StateLayout.codeTLB))
+    block.code.arithmetic(.xor, Host.t2, .register(Host.t1), w: true)
+    let word = block.code.compareWithWord()
+    return (block.code.jump32(condition: Emitter.Condition.notEqual), word)
+  }
+
+  /// At the entry of a block whose first instruction goes on in another page: that page must be the one it was made of.
+  static func checkSecondPage(_ block: inout BlockEmitter) {
+    block.requireSavedFlags()
+    let (miss, word) = comparePage(at: 4096, &block)
+    block.flags = .rax
+    block.cold.append(.refetch(miss, word: word, rip: block.rip, page: block.key.secondPage))
   }
 
   private static func indirect(_ instruction: Instruction, size: Int, _ block: inout BlockEmitter) throws(Refusal) {
@@ -206,6 +271,10 @@ enum TransferCode {
     let entry = StateLayout.jumpCache + Int32(block.key.modeNumber) * StateLayout.jumpCacheSize
     block.code.arithmetic(.cmp, Host.t1, .stateIndexed(Host.t2, scale: 0, offset: entry), w: true)
     let miss = block.code.jump32(condition: Emitter.Condition.notEqual)
+    if block.mode.isRelative {
+      block.code.arithmetic(.and, .register(Host.t1), immediate: ~4095, w: true)
+      block.code.store(Host.t1, .state(StateLayout.page))
+    }
     block.code.restoreFlags()
     block.code.jump(.stateIndexed(Host.t2, scale: 0, offset: entry + 8))
     block.cold.append(.indirect(miss, released: released, rip: block.rip))
