@@ -60,8 +60,9 @@ GENERAL_ONLY static uint64_t go_on(struct cws_state *state, uint64_t mode, uint6
   system_of(state)->mode = mode;
   state->rip = rip;
   state->page = system_of(state)->relative_modes >> mode & 1 ? rip & ~0xfffull : 0;
-  uint64_t *cache = (uint64_t *)((char *)state + CWS_JUMP_CACHE) + mode * 2 * CWS_JUMP_CACHE_ENTRIES;
+  uint64_t *cache = (uint64_t *)((char *)state + CWS_JUMP_CACHE) + mode * 2 * 2 * CWS_JUMP_CACHE_ENTRIES;
   uint64_t *entry = cache + 2 * ((rip ^ rip >> CWS_JUMP_CACHE_SHIFT) & (CWS_JUMP_CACHE_ENTRIES - 1));
+  if (entry[0] != rip) entry += 2 * CWS_JUMP_CACHE_ENTRIES;
   if (entry[0] == rip) {
     state->target = entry[1];
     return 1;

@@ -37,6 +37,8 @@ struct InstructionTLB {
   func find(_ linear: UInt64, isUser: Bool) -> (physical: UInt64, isGlobal: Bool)? {
     let index = Self.index(linear)
     guard tags[index] == Self.tag(linear, isUser: isUser) else { return nil }
+    // Another page may have been there in between, or the entry may have gone with another one.
+    if isUser { publish(linear, pages[index]) }
     return (pages[index] & ~4095 | linear & 4095, pages[index] & Self.globalBit != 0)
   }
 
@@ -45,8 +47,13 @@ struct InstructionTLB {
     let index = Self.index(linear)
     tags[index] = Self.tag(linear, isUser: isUser)
     pages[index] = physical & ~4095 | (isGlobal ? Self.globalBit : 0)
-    if isUser { published[index] = linear & ~4095 ^ PageCode.code(for: physical >> 12) }
+    if isUser { publish(linear, physical) }
     largePages.note(linear, shift: shift, isGlobal: isGlobal)
+  }
+
+  @inline(__always)
+  private func publish(_ linear: UInt64, _ physical: UInt64) {
+    published[Self.index(linear)] = linear & ~4095 ^ PageCode.code(for: physical >> 12)
   }
 
   mutating func removeAll(keepsGlobal: Bool = false) {

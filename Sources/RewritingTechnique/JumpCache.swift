@@ -1,13 +1,21 @@
 /// Where jumps of one mode find their targets without Swift: pairs of linear RIP and host address in the state block.
+///
+/// Each index has two places. A target that finds the first one taken moves the one that is there to the second: so two that
+/// are used in turn do not drive each other out.
 struct JumpCache {
-  private var table: TaggedTable
+  private var first: TaggedTable
+  private var second: TaggedTable
 
   /// - Parameter block: fresh, all zero.
   init(_ block: StateBlock, mode: Int) {
+    first = Self.table(block, mode, isSecond: false)
+    second = Self.table(block, mode, isSecond: true)
+  }
+
+  private static func table(_ block: StateBlock, _ mode: Int, isSecond: Bool) -> TaggedTable {
     // RIP 1 is at home in entry 1.
-    table = TaggedTable(
-      block.words(at: StateLayout.jumpCache + Int32(mode) * StateLayout.jumpCacheSize),
-      count: StateLayout.jumpCacheEntries,
+    TaggedTable(
+      block.words(at: StateLayout.jumpCache(mode: mode, isSecond: isSecond)), count: StateLayout.jumpCacheEntries,
       emptyAtZero: 1, listLimit: 512)
   }
 
@@ -19,10 +27,17 @@ struct JumpCache {
 
   /// - Parameter rip: linear.
   mutating func insert(_ target: Block, at rip: UInt64, isGlobal: Bool) {
-    table.set(Self.index(rip), tag: rip, word: target.host, isGlobal: isGlobal)
+    let index = Self.index(rip)
+    if first.isFilled(index), first.tag(index) != rip {
+      second.set(index, tag: first.tag(index), word: first.word(index), isGlobal: first.isGlobal(index))
+    }
+    first.set(index, tag: rip, word: target.host, isGlobal: isGlobal)
   }
 
-  mutating func removeAll(keepsGlobal: Bool) { table.removeAll(keepsGlobal: keepsGlobal) }
+  mutating func removeAll(keepsGlobal: Bool) {
+    first.removeAll(keepsGlobal: keepsGlobal)
+    second.removeAll(keepsGlobal: keepsGlobal)
+  }
 
   /// Whether the first instruction of a block has bytes in this range of whole pages: it may begin in the page before.
   @inline(__always)
@@ -32,8 +47,13 @@ struct JumpCache {
 
   /// Forgets the targets in a range of whole pages.
   func remove(_ range: ClosedRange<UInt64>) {
+    Self.remove(range, from: first)
+    Self.remove(range, from: second)
+  }
+
+  private static func remove(_ range: ClosedRange<UInt64>, from table: TaggedTable) {
     guard !table.isEmpty else { return }
-    for index in 0..<table.count where Self.mayReach(table.tag(index), range) && table.isFilled(index) {
+    for index in 0..<table.count where mayReach(table.tag(index), range) && table.isFilled(index) {
       table.clear(index)
     }
   }
@@ -41,6 +61,7 @@ struct JumpCache {
   /// Forgets a target that has one linear address only.
   func remove(_ block: Block) {
     let index = Self.index(block.key.rip)
-    if table.tag(index) == block.key.rip { table.clear(index) }
+    if first.tag(index) == block.key.rip { first.clear(index) }
+    if second.tag(index) == block.key.rip { second.clear(index) }
   }
 }

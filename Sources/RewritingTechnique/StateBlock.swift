@@ -64,7 +64,11 @@ enum StateLayout {
   static let jumpCacheEntries = Int(CWS_JUMP_CACHE_ENTRIES)
   /// An index is made of a linear RIP and itself shifted by this.
   static let jumpCacheShift = UInt8(CWS_JUMP_CACHE_SHIFT)
-  static let jumpCacheSize = Int32(jumpCacheEntries * 16)
+  static let jumpCacheSize = Int32(2 * jumpCacheEntries * 16)
+  /// Of the first entry of a mode's jump cache, or of those that have had to make way.
+  static func jumpCache(mode: Int, isSecond: Bool) -> Int32 {
+    jumpCache + Int32(mode) * jumpCacheSize + (isSecond ? jumpCacheSize / 2 : 0)
+  }
   static let modeLimit = Int(CWS_MODES)
   static let size = Int(jumpCache) + modeLimit * Int(jumpCacheSize)
 }

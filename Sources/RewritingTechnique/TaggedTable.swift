@@ -32,6 +32,8 @@ struct TaggedTable {
   private let emptyAtZero: UInt64
   private var locals: List
   private var globals: List
+  /// A bit for each entry: whether it was filled as global.
+  private var globalBits: [UInt64]
   private(set) var isEmpty = true
 
   /// - Parameters:
@@ -44,6 +46,7 @@ struct TaggedTable {
     self.emptyAtZero = emptyAtZero
     locals = List(limit: listLimit)
     globals = List(limit: listLimit)
+    globalBits = [UInt64](repeating: 0, count: (count + 63) / 64)
     clear(0)
   }
 
@@ -62,8 +65,18 @@ struct TaggedTable {
     entries[2 * index] = tag
     entries[2 * index + 1] = word
     isEmpty = false
-    if isGlobal { globals.append(index) } else { locals.append(index) }
+    let bit: UInt64 = 1 << UInt64(index & 63)
+    if isGlobal {
+      globalBits[index >> 6] |= bit
+      globals.append(index)
+    } else {
+      globalBits[index >> 6] &= ~bit
+      locals.append(index)
+    }
   }
+
+  /// Whether an entry that is filled was so as global.
+  func isGlobal(_ index: Int) -> Bool { globalBits[index >> 6] >> UInt64(index & 63) & 1 != 0 }
 
   @inline(__always)
   func clear(_ index: Int) { entries[2 * index] = index == 0 ? emptyAtZero : 0 }

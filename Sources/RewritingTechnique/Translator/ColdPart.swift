@@ -48,7 +48,7 @@ enum ColdPart {
   case cross(PatchPoint, word: PatchPoint, jump: PatchPoint, target: UInt64)
   /// The second page is another one; the flags are in RAX.
   case refetch(PatchPoint, word: PatchPoint, rip: UInt64, page: UInt64)
-  /// An indirect jump that is not in the jump cache; the flags are in RAX.
+  /// An indirect jump that is not at the first place of the jump cache; the flags are in RAX.
   case indirect(PatchPoint, released: Int32, rip: UInt64)
 
   func emit(_ block: inout BlockEmitter) {
@@ -102,6 +102,8 @@ enum ColdPart {
       block.exit(.refetch, rip: rip)
     case .indirect(let jump, let released, let rip):
       jump.patch(to: block.code.address)
+      let miss = TransferCode.enterByCache(isSecond: true, &block)
+      miss.patch(to: block.code.address)
       block.flags = .rax
       block.exit(.indirect(released: released, isBranch: true), rip: rip)
     }

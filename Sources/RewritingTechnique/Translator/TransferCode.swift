@@ -10,7 +10,7 @@
 // physical page that it was linked for:
 //
 //     mov %gs:page, T1 ; lea distance(T1), T1                  the target's linear page
-//     rorx $12, T1, T2 ; movzx T2b, T2 ; mov %gs:table(,T2,8), T2
+//     rorx $9, T1, T2 ; and $(511 × 8), T2 ; mov %gs:table(T2), T2
 //     xor T1, T2 ; cmp word(%rip), T2 ; jne out                is the physical page the same?
 //     mov T1, %gs:page ; (flags) ; jmp target
 
@@ -215,10 +215,10 @@ enum TransferCode {
   private static func comparePage(at distance: Int32, _ block: inout BlockEmitter) -> (PatchPoint, PatchPoint) {
     block.code.load(Host.t1, .state(StateLayout.page))
     if distance != 0 { block.code.lea(Host.t1, .memory(base: Host.t1, displacement: distance)) }
-    block.code.rotateRight(Host.t2, Host.t1, by: 12)
-    // The table has 256 entries.
-    block.code.zeroExtendByte(Host.t2, Host.t2)
-    block.code.load(Host.t2, .stateIndexed(Host.t2, scale: 3, offset: StateLayout.codeTLB))
+    // The page's number, times 8.
+    block.code.rotateRight(Host.t2, Host.t1, by: 9)
+    block.code.arithmetic(.and, .register(Host.t2), immediate: Int32(StateLayout.codeTLBEntries - 1) << 3)
+    block.code.load(Host.t2, .stateIndexed(Host.t2, scale: 0, offset: StateLayout.codeTLB))
     block.code.arithmetic(.xor, Host.t2, .register(Host.t1), w: true)
     let word = block.code.compareWithWord()
     return (block.code.jump32(condition: Emitter.Condition.notEqual), word)
@@ -268,7 +268,14 @@ enum TransferCode {
     block.code.arithmetic(.xor, .register(Host.t2), Host.t1)
     block.code.arithmetic(.and, .register(Host.t2), immediate: Int32(StateLayout.jumpCacheEntries - 1))
     block.code.shift(.shl, Host.t2, by: 4)
-    let entry = StateLayout.jumpCache + Int32(block.key.modeNumber) * StateLayout.jumpCacheSize
+    let miss = enterByCache(isSecond: false, &block)
+    block.cold.append(.indirect(miss, released: released, rip: block.rip))
+  }
+
+  /// Goes to the RIP in T1 if it is at one of the two places for it in the jump cache, which T2 names.
+  /// - Returns: the jump that is taken if it is not.
+  static func enterByCache(isSecond: Bool, _ block: inout BlockEmitter) -> PatchPoint {
+    let entry = StateLayout.jumpCache(mode: block.key.modeNumber, isSecond: isSecond)
     block.code.arithmetic(.cmp, Host.t1, .stateIndexed(Host.t2, scale: 0, offset: entry), w: true)
     let miss = block.code.jump32(condition: Emitter.Condition.notEqual)
     if block.mode.isRelative {
@@ -277,6 +284,6 @@ enum TransferCode {
     }
     block.code.restoreFlags()
     block.code.jump(.stateIndexed(Host.t2, scale: 0, offset: entry + 8))
-    block.cold.append(.indirect(miss, released: released, rip: block.rip))
+    return miss
   }
 }
