@@ -318,7 +318,9 @@ final class RewritingProcessor: Processor {
           if case .stop(.stopRequested) = error, rip == page &+ site.rip { shadow = held }
           throw error
         }
-        if isStepping || branchRecord.isOn, instruction.transfersByCallOut { noteBranch(from: page &+ site.rip, to: rip) }
+        if isStepping || branchRecord.isOn, instruction.transfersByCallOut {
+          noteBranch(from: page &+ site.rip, to: rip)
+        }
       case .raise(let fault):
         rip = page &+ site.rip
         throw .exception(fault.exception)
