@@ -12,23 +12,24 @@ extension RewritingProcessor {
       instruction: state.pointee.x87_instruction_note, operand: state.pointee.x87_operand_note)
     state.pointee.x87_instruction_note = 0
     state.pointee.x87_operand_note = 0
-    settle(notes, operand: { _, _ in state.pointee.x87_operand })
+    settle(notes, page: state.pointee.x87_page, operand: { _, _ in state.pointee.x87_operand })
   }
 
   /// Takes over what it was put off to note, when general registers are what they were then.
-  func settleX87Pointers(_ notes: X87Notes) { settle(notes, operand: offset) }
+  func settleX87Pointers(_ notes: X87Notes) { settle(notes, page: block.state.pointee.page, operand: offset) }
 
-  private func settle(_ notes: X87Notes, operand: (MemoryOperand, UInt64) -> UInt64) {
+  /// - Parameter page: what code for any linear address counts from.
+  private func settle(_ notes: X87Notes, page: UInt64, operand: (MemoryOperand, UInt64) -> UInt64) {
     if notes.operand == X87Note.cleared {
       (x87Pointers.operand, x87Pointers.dataSelector) = (0, 0)
     } else if let note = store.translator.x87Note(notes.operand), let memory = note.memory {
-      x87Pointers.operand = operand(memory, note.nextRIP)
+      x87Pointers.operand = operand(memory, note.isRelative ? page &+ note.nextRIP : note.nextRIP)
       x87Pointers.dataSelector = selectors(of: note, data: memory.segment).data
     }
     if notes.instruction == X87Note.cleared {
       (x87Pointers.instruction, x87Pointers.codeSelector, x87Pointers.opcode) = (0, 0, 0)
     } else if let note = store.translator.x87Note(notes.instruction) {
-      x87Pointers.instruction = note.rip
+      x87Pointers.instruction = note.isRelative ? page &+ note.rip : note.rip
       x87Pointers.opcode = note.opcode
       x87Pointers.codeSelector = selectors(of: note).code
     }

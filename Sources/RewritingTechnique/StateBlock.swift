@@ -48,6 +48,7 @@ enum StateLayout {
   static func shared(_ slot: Int) -> Int32 { CWS_SHARED + 8 * Int32(slot) }
 
   static let page = CWS_PAGE
+  static let x87Page = CWS_X87_PAGE
   static let codeTLB = CWS_CODE_TLB
   static let codeTLBEntries = Int(CWS_CODE_TLB_ENTRIES)
   static let poll = CWS_POLL

@@ -18,8 +18,11 @@ struct X87Note {
   static let cleared: UInt32 = 1
   static let first: UInt32 = 2
 
+  /// As a site's, and behind the instruction.
   let rip: UInt64
   let nextRIP: UInt64
+  /// They count from the page that the code was on.
+  let isRelative: Bool
   /// Three bits of the opcode and ModRM.
   let opcode: UInt16
   let memory: MemoryOperand?
@@ -45,7 +48,7 @@ enum X87Code {
     guard instruction.movesX87Pointers else { return }
     let number = block.records.add(
       X87Note(
-        rip: block.rip, nextRIP: block.nextRIP,
+        rip: block.rip, nextRIP: block.nextRIP, isRelative: block.mode.isRelative,
         opcode: UInt16(instruction.opcode & 7) << 8 | UInt16(instruction.modRM),
         memory: instruction.memoryOperand, isUser: block.mode.isUser))
     // In a cold part, the instruction is alone.
@@ -61,10 +64,14 @@ enum X87Code {
     write(notes, &block)
   }
 
-  /// Leaves notes in the state block. Clobbers T1 and T2 if they name an operand, and no flags.
+  /// Leaves notes in the state block. Clobbers T2, and T1 if they name an operand, and no flags.
   static func write(_ notes: X87Notes, _ block: inout BlockEmitter) {
     if notes.operand != 0 { noteOperand(notes.operand, &block) }
     if notes.instruction != 0 {
+      if block.mode.isRelative {
+        block.code.load(Host.t2, .state(StateLayout.page))
+        block.code.store(Host.t2, .state(StateLayout.x87Page))
+      }
       block.code.storeConstant32(notes.instruction, .state(StateLayout.x87InstructionNote))
     }
   }
