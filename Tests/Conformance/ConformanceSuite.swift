@@ -29,7 +29,8 @@ public struct ConformanceSuite: Sendable {
   /// Every case, in the order of reading: ports first, start-up last.
   public static let cases: [ConformanceCase] = [
     portCases, deviceMemoryCases, exceptionCases, pageFaultCases, processorCases, privilegeCases, repeatedCases,
-    interruptCases, floatingCases, floatingPointerCases, legacyCases, modeCases, pagingCases, promiseCases, debugCases,
+    interruptCases, floatingCases, floatingPointerCases, legacyCases, modeCases, pagingCases, addressCases,
+    promiseCases, debugCases,
     steppingCases, memoryCases, stateCases, startupCases,
   ].flatMap { $0 }.map { conformanceCase in
     conformanceCase.with { $0.needs = Ability.needed(by: conformanceCase.name) }
