@@ -10,6 +10,8 @@ final class ParavirtPartition: Partition {
     var cache: AddressSpaceCache?
     /// Where the domain's console goes, and what was typed before there was one.
     var console: DomainConsole
+    /// What is on the domain's disks.
+    var disks: [any BlockStorage] = []
   }
 
   private let memory: GuestMemory
@@ -33,7 +35,7 @@ final class ParavirtPartition: Partition {
     ParavirtProcessor(number: index, partition: self, doorbell: doorbells[index])
   }
 
-  /// A domain hears of devices by event channels, and there is none but its console.
+  /// A domain hears of devices by event channels.
   var interrupts: any InterruptController { NoInterrupts() }
 
   func connectConsole(_ sink: any SerialSink) -> (any ConsoleInput)? {
@@ -42,6 +44,8 @@ final class ParavirtPartition: Partition {
       return contents.console
     }
   }
+
+  func connectDisks(_ disks: [any BlockStorage]) { state.with { $0.disks = disks } }
 
   var contents: (domain: Domain, cache: AddressSpaceCache)? {
     state.with { contents in
@@ -52,8 +56,11 @@ final class ParavirtPartition: Partition {
 
   /// What the boot loader left becomes a domain, unless the image has spoilt what the domain builder made.
   func makeDomain(_ start: XenDomainStart) {
-    let console = state.with { $0.console }
-    guard let domain = Domain(memory: memory, console: console.sink, doorbells: doorbells, start: start) else { return }
+    let (console, disks) = state.with { ($0.console, $0.disks) }
+    guard
+      let domain = Domain(
+        memory: memory, console: console.sink, doorbells: doorbells, disks: disks, start: start)
+    else { return }
     adopt(domain, console)
   }
 
@@ -86,9 +93,11 @@ extension ParavirtPartition: RestorablePartition {
 
   func restore(_ saved: Saved) throws(RestoreFailure) {
     guard let domain = saved.domain else { return }
-    let console = state.with { $0.console }
+    let (console, disks) = state.with { ($0.console, $0.disks) }
     adopt(
-      try Domain(domain, memory: memory, console: console.sink, doorbells: doorbells, reference: reference), console)
+      try Domain(
+        domain, memory: memory, console: console.sink, doorbells: doorbells, disks: disks, reference: reference),
+      console)
   }
 }
 

@@ -103,9 +103,17 @@ final class MachineInstance: Sendable {
     let deviceConsole: (any ConsoleInput)? = configuration.command?.channel ?? virtioConsole ?? serialPorts.first
     self.consoleWatches = consoleWatches
     self.serialPorts = serialPorts
+    let images: [DiskImage]
     do throws(DeviceFailure) {
+      var opened: [DiskImage] = []
+      for disk in configuration.storageDevices {
+        opened.append(try DiskImage(path: disk.path, isReadOnly: disk.isReadOnly))
+      }
+      images = opened
+      // A domain's disks are no devices of a bus.
       virtioDevices = try Self.makeVirtioDevices(
-        configuration, console: virtioConsole, memory: memory, router: router)
+        configuration, disks: technique.handoverKind == .xenDomain ? [] : images, console: virtioConsole,
+        memory: memory, router: router)
     } catch { throw .device(error) }
     let virtioClaims = virtioDevices.enumerated().map { index, device in
       Bus.MemoryClaim("virtio \(index)", base: VirtioPlaces.address(index), size: VirtioMMIO.size, device: device)
@@ -118,6 +126,7 @@ final class MachineInstance: Sendable {
       let partition = try technique.makePartition(machine, memory: memory, bus: bus)
       self.partition = partition
       router.connect(partition.interrupts)
+      partition.connectDisks(images)
       let ownConsole = consoleWatches.first.flatMap { partition.connectConsole($0) }
       console = ownConsole ?? deviceConsole
       if let binding = partition.eventBinding {
@@ -164,12 +173,11 @@ final class MachineInstance: Sendable {
 
   /// The disks in their order, then the source of random numbers, then the console.
   private static func makeVirtioDevices(
-    _ configuration: VirtualMachineConfiguration, console: VirtioConsole?, memory: GuestMemory,
+    _ configuration: VirtualMachineConfiguration, disks: [DiskImage], console: VirtioConsole?, memory: GuestMemory,
     router: InterruptRouter
   ) throws(DeviceFailure) -> [VirtioMMIO] {
     var devices: [any VirtioDevice] = []
-    for (index, disk) in configuration.storageDevices.enumerated() {
-      let image = try DiskImage(path: disk.path, isReadOnly: disk.isReadOnly)
+    for (index, image) in disks.enumerated() {
       devices.append(VirtioBlock(image, identifier: "trivisor-disk-\(index)"))
     }
     if configuration.hasEntropyDevice { devices.append(VirtioEntropy()) }

@@ -37,6 +37,9 @@ public struct VirtualMachineConfiguration: Sendable {
     serialPorts = []
   }
 
+  /// Their names are xvda to xvdp.
+  private static let mostDomainDisks = 16
+
   /// Every request that can't be honoured under `technique`; when empty, only the host or the image can still refuse.
   public func validate(for technique: any Technique) -> [Finding] {
     var findings = machine.findings()
@@ -64,11 +67,11 @@ public struct VirtualMachineConfiguration: Sendable {
     if storageDevices.count > most {
       findings.append(Finding(.disk, "\(storageDevices.count) disks can't be had: give at most \(most)"))
     }
-    if technique.handoverKind == .xenDomain, !storageDevices.isEmpty {
+    if technique.handoverKind == .xenDomain, storageDevices.count > Self.mostDomainDisks {
       findings.append(
         Finding(
           .disk,
-          "a paravirtual domain has no virtio devices, and Xen's block back end is not there yet: leave that out"))
+          "\(storageDevices.count) disks can't be had: a paravirtual domain has at most \(Self.mostDomainDisks)"))
     }
     return findings + technique.findings(for: machine)
   }

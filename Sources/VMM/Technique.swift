@@ -89,6 +89,9 @@ public protocol Partition: AnyObject, Sendable {
   /// - Returns: where what is typed is to go; `nil` where consoles are the machine's devices.
   func connectConsole(_ sink: any SerialSink) -> (any ConsoleInput)?
 
+  /// Of a guest whose disks are no devices: what is on them, in their order. Before a processor begins.
+  func connectDisks(_ disks: [any BlockStorage])
+
   /// Doorbells and interrupts through eventfds, where the host has them.
   var eventBinding: (any EventBinding)? { get }
 
@@ -104,6 +107,9 @@ extension Partition {
 extension Partition {
   /// Consoles are devices.
   public func connectConsole(_ sink: any SerialSink) -> (any ConsoleInput)? { nil }
+
+  /// Disks are devices.
+  public func connectDisks(_ disks: [any BlockStorage]) {}
 }
 
 /// One virtual CPU. Used on one thread, except for `requestStop()`.

@@ -21,6 +21,7 @@ public struct DomainSaved: SavedState {
   var channels: [EventChannels.Channel]
   var eventQueues: EventQueues.Saved?
   var grants: GrantTable.Saved
+  var disks: [BlockBackEnd.Saved]
   var endOfInterruptPage: UInt64?
   /// Whether what it prints comes by its console's ring.
   var usesConsoleRing: Bool
@@ -43,7 +44,8 @@ extension Domain {
         is64Bit: layout == .bits64, systemTime: now &- time.start, processors: processors.map { $0.save(at: now) },
         tables: tables.save(), pseudoPhysical: pseudoPhysical, rings: rings, store: store.save(),
         hasInput: console.hasUntoldInput, channels: channels.channels,
-        eventQueues: eventQueues?.save(frames), grants: grants.save(), endOfInterruptPage: endOfInterruptPage,
+        eventQueues: eventQueues?.save(frames), grants: grants.save(),
+        disks: disks.map { BlockBackEnd.Saved(state: $0.state, ring: $0.ring) }, endOfInterruptPage: endOfInterruptPage,
         usesConsoleRing: console.usesRing,
         watchdogs: (0..<Watchdogs.count).map { SavedTime.distance(to: watchdogs[$0] ?? .max, from: now) },
         assists: assists, ending: ending)
@@ -55,11 +57,12 @@ extension Domain {
   ///   - memory: with what the other one's had in it.
   ///   - console: gets what the domain prints from now on.
   ///   - doorbells: one for each processor.
+  ///   - disks: with what was on them.
   ///   - reference: some milliseconds old, so that the domain soon knows how fast this host's time stamp counter is.
   /// - Throws: `RestoreFailure` for what no domain can be.
   public convenience init(
     _ saved: DomainSaved, memory: GuestMemory, console: any SerialSink, doorbells: [any DomainDoorbell],
-    reference: TimeReference
+    disks: [any BlockStorage] = [], reference: TimeReference
   ) throws(RestoreFailure) {
     let layout: SharedLayout = saved.is64Bit ? .bits64 : .bits32
     let grants = try GrantTable(saved.grants, memory)
@@ -78,6 +81,9 @@ extension Domain {
       for processor in saved.processors { try processor.getReferences(&tables) }
       try saved.grants.getReferences(&tables)
       try saved.eventQueues?.getReferences(&tables)
+      for disk in saved.disks {
+        if let ring = disk.ring { try tables.getWritable(ring.frame) }
+      }
       if let page = saved.endOfInterruptPage { try tables.getWritable(page) }
     }
     reference.waitUntilUseful()
@@ -91,11 +97,12 @@ extension Domain {
     for (processor, state) in zip(processors, saved.processors) { try processor.restore(state, at: now) }
     restorePseudoPhysical(saved.pseudoPhysical)
     try store.restore(saved.store)
-    channels = try EventChannels(saved.channels, processorCount: processors.count)
+    channels = try EventChannels(saved.channels, processorCount: processors.count, diskCount: disks.count)
     if let queues = saved.eventQueues {
       eventQueues = try EventQueues(queues, processorCount: processors.count, frames)
     }
     self.grants = grants
+    try restore(saved.disks, disks)
     endOfInterruptPage = saved.endOfInterruptPage
     self.console.usesRing = saved.usesConsoleRing
     for (number, distance) in zip(0..<Watchdogs.count, saved.watchdogs) {
@@ -112,5 +119,30 @@ extension Domain {
     if saved.hasInput { self.console.noteInput() }
     for processor in processors { time.update(processor.info) }
     time.writeWallClock(sharedInfo, offset: layout.wallClock)
+  }
+
+  private func restore(_ saved: [BlockBackEnd.Saved], _ storages: [any BlockStorage]) throws(RestoreFailure) {
+    try restoring(
+      Self.savedSubject, requires: saved.count == storages.count && saved.count <= BlockBackEnd.limit,
+      "it has \(saved.count) disks, and the machine has \(storages.count)")
+    for (index, state) in saved.enumerated() {
+      var disk = BlockBackEnd(storages[index], index: index)
+      (disk.state, disk.ring) = (state.state, state.ring)
+      disks.append(disk)
+      guard let ring = state.ring else { continue }
+      try restoring(
+        Self.savedSubject,
+        requires: grants.uses[ring.reference] == nil && ring.reference < grants.entryCount
+          && channels[ring.port].binding == .disk(index) && frames.index(ring.frame) != nil
+          && !frames.isHypervisors(ring.frame),
+        "the ring of a disk is not such as it can have")
+      grants.uses[ring.reference] = .init(frame: ring.frame, user: 0, writers: 1)
+    }
+    for (port, channel) in channels.channels.enumerated() {
+      guard case .disk(let index) = channel.binding else { continue }
+      try restoring(
+        Self.savedSubject, requires: disks[index].ring?.port == UInt32(port),
+        "a port leads to a disk that knows nothing of it")
+    }
   }
 }

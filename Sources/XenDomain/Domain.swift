@@ -46,6 +46,8 @@ public final class Domain: @unchecked Sendable {
   /// The machine-to-physical table, by frame from `XenMachine.firstFrame` on.
   private(set) var pseudoPhysical: [UInt64]
   var grants = GrantTable()
+  /// Our ends of its disks.
+  var disks: [BlockBackEnd] = []
   /// PHYSDEVOP_pirq_eoi_gmfn: the frame, which stays writable; nothing is ever written to it.
   var endOfInterruptPage: UInt64?
   /// When the domain ends unless it says before then that it is alive (SCHEDOP_watchdog).
@@ -67,9 +69,11 @@ public final class Domain: @unchecked Sendable {
   /// - Parameters:
   ///   - console: gets what the domain prints.
   ///   - doorbells: one for each processor.
+  ///   - disks: what is on them.
   /// - Returns: `nil` when the image has spoilt what the builder made.
   public convenience init?(
-    memory: GuestMemory, console: any SerialSink, doorbells: [any DomainDoorbell], start: XenDomainStart
+    memory: GuestMemory, console: any SerialSink, doorbells: [any DomainDoorbell], disks: [any BlockStorage] = [],
+    start: XenDomainStart
   ) {
     let layout: SharedLayout = start.is64Bit ? .bits64 : .bits32
     var tables = Self.tables(memory, layout)
@@ -94,6 +98,9 @@ public final class Domain: @unchecked Sendable {
     processors[0].begin(start)
     channels.bind(XenMachine.storePort, .store)
     channels.bind(XenMachine.consolePort, .console)
+    publishStore()
+    self.disks = disks.prefix(BlockBackEnd.limit).enumerated().map { BlockBackEnd($1, index: $0) }
+    for disk in self.disks { disk.publish(in: &store, domain: Int(Self.ownNumber)) }
     time.writeWallClock(sharedInfo, offset: layout.wallClock)
     for processor in processors { time.update(processor.info) }
     processors[0].runstate.change(to: .running, at: monotonicNanoseconds())

@@ -101,7 +101,7 @@ struct EventCalls: HypercallSubject {
     case .free: kind = 0
     case .unbound(let remote): (kind, words[0]) = (1, UInt32(remote))
     case .interdomain(let other): (kind, words) = (2, [UInt32(Domain.ownNumber), other])
-    case .console, .store: kind = 2
+    case .console, .store, .disk: kind = 2
     case .virtualInterrupt(let number): (kind, words[0]) = (4, number)
     case .interprocessor: kind = 5
     }
@@ -129,7 +129,11 @@ struct EventCalls: HypercallSubject {
     case 1:
       processor.upcallsAreMasked = false
       if !processor.hasPendingUpcall { processor.rest = .blocked }
-    case 2: domain.end(.shutdown(reason: try half(argument) & 0xff))
+    case 2:
+      let reason = try half(argument) & 0xff
+      // Nobody here takes a domain away: it goes on at once, as one whose suspension was cancelled.
+      if ShutdownReason(rawValue: reason) == .suspend { return 1 }
+      domain.end(.shutdown(reason: reason))
     case 3:
       let (list, count) = (try long(argument), try half(argument &+ layout.wordSize))
       let limit = try quad(argument &+ 2 &* layout.wordSize)

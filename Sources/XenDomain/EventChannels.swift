@@ -17,6 +17,8 @@ struct EventChannels {
     case virtualInterrupt(UInt32)
     case interprocessor
     case console, store
+    /// One of our back ends for disks.
+    case disk(Int)
   }
 
   struct Channel: Codable, Sendable, Equatable {
@@ -33,7 +35,7 @@ struct EventChannels {
   init() {}
 
   /// Those of a saved domain with so many processors.
-  init(_ saved: [Channel], processorCount: Int) throws(RestoreFailure) {
+  init(_ saved: [Channel], processorCount: Int, diskCount: Int) throws(RestoreFailure) {
     try restoring(
       Domain.savedSubject, requires: saved.count <= Self.limit && saved.first?.binding ?? .free == .free,
       "it has \(saved.count) event channels")
@@ -42,6 +44,7 @@ struct EventChannels {
         switch channel.binding {
         case .interdomain(let other): saved.indices.contains(Int(other))
         case .virtualInterrupt(let number): number < UInt32(DomainProcessor.virtualInterruptCount)
+        case .disk(let index): (0..<diskCount).contains(index)
         case .free, .unbound, .interprocessor, .console, .store: true
         }
       try restoring(
@@ -153,6 +156,7 @@ extension Domain {
       for processor in processors where processor.virtualInterruptPorts[Int(number)] == port {
         processor.virtualInterruptPorts[Int(number)] = 0
       }
+    case .disk(let index): disconnect(index)
     default: break
     }
     channels.bind(port, .free)
@@ -167,17 +171,30 @@ extension Domain {
   func send(_ port: UInt32) throws(XenError) {
     switch channels[port].binding {
     case .store:
-      if store.serve() { raise(port) }
+      serveStore()
     case .console:
       // Told only when something moved: a domain that notifies us for every notification would never rest.
       let hasMoved = console.drain()
       console.offerRoom()
       if console.takeInput() || hasMoved { raise(port) }
+    case .disk(let index): serveDisk(index)
     case .interdomain(let other): raise(other)
     case .interprocessor: raise(port)
     case .unbound: break
     case .free, .virtualInterrupt: throw .invalid
     }
+  }
+
+  /// Answers what was asked of the store, and goes on with back ends whose front ends have.
+  private func serveStore() {
+    var hasMoved = false
+    while true {
+      let moved = store.serve()
+      hasMoved = hasMoved || moved
+      guard store.takeChanged() else { break }
+      attendDisks()
+    }
+    if hasMoved { raise(XenMachine.storePort) }
   }
 
   /// A virtual interrupt of one processor.
@@ -190,6 +207,7 @@ extension Domain {
     if processor.number == 0 {
       console.offerRoom()
       if console.takeInput() { raise(XenMachine.consolePort) }
+      lookAtDisks()
     }
     let now = monotonicNanoseconds()
     if now >= processor.timer, processor.rest == .none || processor.timerPeriod == 0 {

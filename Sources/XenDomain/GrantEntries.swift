@@ -32,16 +32,16 @@ extension Domain {
     }
   }
 
-  /// What an entry grants to this domain itself, if it does so in this way.
+  /// What an entry grants to a domain, this one itself or ours, if it does so in this way.
   private func granted(
-    _ reference: UInt32, readOnly: Bool, maps: Bool
+    _ reference: UInt32, readOnly: Bool, maps: Bool, to user: UInt16 = Domain.ownNumber
   ) throws(GrantStatus) -> GrantTable.Place {
     guard let entry = grantEntry(reference) else { throw .badReference }
     let header = entry.load(as: UInt32.self)
     let flags = UInt16(truncatingIfNeeded: header)
     let mask = GrantFlags.type | (maps ? GrantFlags.subPage : 0)
     // A transitive grant leads to another domain, whose grants we have none of.
-    guard flags & mask == GrantFlags.permitsAccess, UInt16(truncatingIfNeeded: header >> 16) == Self.ownNumber,
+    guard flags & mask == GrantFlags.permitsAccess, UInt16(truncatingIfNeeded: header >> 16) == user,
       readOnly || flags & GrantFlags.readOnly == 0
     else { throw .generalError }
     var place: GrantTable.Place
@@ -60,16 +60,18 @@ extension Domain {
 
   /// Takes a grant into use.
   /// - Returns: the frame that it names, which is the same as long as it is in use.
-  func use(_ reference: UInt32, readOnly: Bool, times: Int) throws(GrantStatus) -> UInt64 {
+  func use(
+    _ reference: UInt32, readOnly: Bool, times: Int, by user: UInt16 = Domain.ownNumber
+  ) throws(GrantStatus) -> UInt64 {
     guard reference < grants.entryCount else { throw .badReference }
     var use: GrantTable.Use
     if let known = grants.uses[reference] {
       use = known
-      guard use.readers + use.writers + times <= GrantTable.useLimit else { throw .generalError }
+      guard use.user == user, use.readers + use.writers + times <= GrantTable.useLimit else { throw .generalError }
       // What was only read so far must permit more than that.
-      if !readOnly, use.writers == 0 { _ = try granted(reference, readOnly: false, maps: true) }
+      if !readOnly, use.writers == 0 { _ = try granted(reference, readOnly: false, maps: true, to: user) }
     } else {
-      use = .init(frame: try granted(reference, readOnly: readOnly, maps: true).frame)
+      use = .init(frame: try granted(reference, readOnly: readOnly, maps: true, to: user).frame, user: user)
     }
     if readOnly { use.readers += times } else { use.writers += times }
     grants.uses[reference] = use
@@ -90,6 +92,11 @@ extension Domain {
     guard let status = grantStatus(reference) else { return }
     let bits = (use.isUsed ? GrantFlags.reading : 0) | (use.writers > 0 ? GrantFlags.writing : 0)
     status.pointee = status.pointee & ~(GrantFlags.reading | GrantFlags.writing) | bits
+  }
+
+  /// A frame that our back ends may read, or also write. It is in use no longer than a request takes.
+  func grantedToUs(_ reference: UInt32, readOnly: Bool) throws(GrantStatus) -> UInt64 {
+    try granted(reference, readOnly: readOnly, maps: true, to: 0).frame
   }
 
   /// What is copied from or to. It is in use no longer than the copy takes.

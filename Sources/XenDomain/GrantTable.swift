@@ -18,6 +18,8 @@ struct GrantTable {
   /// How often a grant is in use, and what it named when it came into use.
   struct Use {
     let frame: UInt64
+    /// Which domain's: this one itself, or ours.
+    var user = Domain.ownNumber
     var readers = 0
     var writers = 0
 

@@ -100,8 +100,7 @@ struct ReservationCalls: HypercallSubject {
     let takenPerChunk = max(given.size, taken.size) / taken.size
     var frameCount: UInt64 = 0
     while done < given.count {
-      try exchange(
-        given, taken, chunk: done / givenPerChunk, givenCount: min(givenPerChunk, given.count - done), takenPerChunk)
+      try exchange(given, taken, chunk: done / givenPerChunk, givenPerChunk, takenPerChunk)
       done += givenPerChunk
       try putLong(min(done, given.count), donePlace)
       frameCount += max(given.size, taken.size)
@@ -116,7 +115,7 @@ struct ReservationCalls: HypercallSubject {
   }
 
   private func exchange(
-    _ given: Reservation, _ taken: Reservation, chunk: UInt64, givenCount: UInt64, _ takenCount: UInt64
+    _ given: Reservation, _ taken: Reservation, chunk: UInt64, _ givenCount: UInt64, _ takenCount: UInt64
   ) throws(XenError) {
     var old: [UInt64] = []
     for position in 0..<givenCount {

@@ -1,6 +1,7 @@
 // A xenstore for one domain (Xen's docs/misc/xenstore.txt and public header io/xs_wire.h): a tree of strings with watches and
 // transactions, spoken to through a ring of 1 KiB each way.
 
+import Boot
 import VMM
 
 /// The store and its ring.
@@ -80,6 +81,32 @@ struct XenStore {
   /// What the domain has left as its exit code.
   var exitCode: UInt8? {
     tree["\(home)/trivisor/exit-code"].flatMap { UInt8(String(decoding: $0.value, as: UTF8.self)) }
+  }
+
+  // MARK: The hypervisor's own use of it
+
+  /// Whether the domain has changed something since this was asked last.
+  private var hasChanged = false
+
+  private mutating func note() {
+    generation &+= 1
+    hasChanged = true
+  }
+
+  mutating func takeChanged() -> Bool {
+    defer { hasChanged = false }
+    return hasChanged
+  }
+
+  /// What a node says.
+  func text(_ path: String) -> String? { tree[path].map { String(decoding: $0.value, as: UTF8.self) } }
+
+  /// Sets a node of the hypervisor's own, which the domain can read, and tells who watches it.
+  mutating func set(_ path: String, _ value: String) {
+    guard tree.write(path, Array(value.utf8)) else { return }
+    if !path.hasPrefix(home + "/") { _ = tree.setPermissions(path, Array("n0\0r\(domain)\0".utf8)) }
+    generation &+= 1
+    tell(path, isRemoval: false)
   }
 
   // MARK: The ring
@@ -212,7 +239,7 @@ struct XenStore {
     guard let path = absolute(said) else { return .failure("EINVAL") }
     guard transaction != 0 else {
       let answer = perform(kind, path, rest, &tree, &changes)
-      if !changes.isEmpty { generation &+= 1 }
+      if !changes.isEmpty { note() }
       return answer
     }
     guard var own = transactions[transaction] else { return .failure("ENOENT") }
@@ -291,7 +318,7 @@ struct XenStore {
     guard transaction.generation == generation else { return .failure("EAGAIN") }
     if !transaction.changes.isEmpty {
       tree = transaction.tree
-      generation &+= 1
+      note()
       changes = transaction.changes
     }
     return .okay
@@ -395,5 +422,20 @@ extension XenStore {
     self.transactions = transactions
     nextTransaction = saved.nextTransaction
     (request, excess, response) = (saved.request, saved.excess, saved.response)
+  }
+}
+
+extension Domain {
+  /// What Xen's tools say in the store of a domain that they have made.
+  func publishStore() {
+    let kibibytes = UInt64(frames.ownedCount) * GuestMemory.pageSize / 1024
+    for (name, value) in [
+      ("memory/target", "\(kibibytes)"), ("memory/static-max", "\(kibibytes)"), ("device", ""), ("data", ""),
+      ("control/shutdown", ""), ("control/platform-feature-multiprocessor-suspend", "1"),
+      ("console/type", "xenconsoled"), ("console/port", "\(XenMachine.consolePort)"),
+      ("console/ring-ref", "\(rings.console)"), ("store/port", "\(XenMachine.storePort)"),
+      ("store/ring-ref", "\(rings.store)"),
+    ] { store.set("\(store.home)/\(name)", value) }
+    for processor in processors { store.set("\(store.home)/cpu/\(processor.number)/availability", "online") }
   }
 }

@@ -103,7 +103,10 @@ struct RunCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "A raw image or block device as a virtio disk, /dev/vda and so on; with ,ro the guest can't write.",
+      """
+      A raw image or block device as a virtio disk, /dev/vda and so on (xvda for a Xen PV kernel); with ,ro the guest \
+      can't write.
+      """,
       valueName: "file[,ro]"),
     completion: .file())
   var disk: [String] = []

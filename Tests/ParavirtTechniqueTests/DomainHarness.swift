@@ -24,7 +24,7 @@ final class DomainHarness {
   /// Pages of the kernel's image, which tests use as they like.
   static let pageCount: UInt64 = 64
 
-  init(is64Bit: Bool, memory size: UInt64 = 16 << 20, processors: Int = 2) throws {
+  init(is64Bit: Bool, memory size: UInt64 = 16 << 20, processors: Int = 2, disks: [any BlockStorage] = []) throws {
     let memory = try GuestMemory(size: size)
     self.memory = memory
     let image = Self.kernel(is64Bit: is64Bit)
@@ -34,7 +34,8 @@ final class DomainHarness {
     guard case .xenDomain(let start) = loaded.handover else { throw HarnessFailure.noDomain }
     self.start = start
     domain = try #require(
-      Domain(memory: memory, console: sink, doorbells: (0..<processors).map { _ in Doorbell() }, start: start))
+      Domain(
+        memory: memory, console: sink, doorbells: (0..<processors).map { _ in Doorbell() }, disks: disks, start: start))
   }
 
   private enum HarnessFailure: Error { case noDomain }

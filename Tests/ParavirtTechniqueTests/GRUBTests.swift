@@ -41,6 +41,26 @@ struct GRUBTests {
     #expect(typist.isDone)
   }
 
+  @Test("a script from a disk, by its own front end", arguments: ["x86_64", "i386"])
+  func disk(architecture: String) throws {
+    if architecture == "x86_64", geteuid() != 0 { return }
+    let path = FileManager.default.temporaryDirectory.appending(path: "grub-disk-\(UUID().uuidString)").path()
+    let script = Array("echo read from the disk\nset found=yes\n".utf8)
+    let lines = script + [UInt8](repeating: UInt8(ascii: "\n"), count: 512 - script.count)
+    #expect(
+      FileManager.default.createFile(
+        atPath: path, contents: Data(lines + [UInt8](repeating: 0, count: 1 << 20))))
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    let typist = try Typist(["ls", "source (xen/xvda)0+1", "echo found=$found", "halt"])
+    var configuration = Self.configuration(try Self.image(architecture), typist)
+    configuration.storageDevices = [StorageDeviceConfiguration(path: FilePath(path), isReadOnly: true)]
+    let machine = VirtualMachine(configuration, technique: ParavirtTechnique())
+    #expect(try machine.runOnThisThread(Self.options).outcome == .poweredOff)
+    #expect(typist.screen.contains("(xen/xvda)"))
+    #expect(typist.screen.contains("\nread from the disk\n"))
+    #expect(typist.screen.contains("\nfound=yes\n"))
+  }
+
   private static func image(_ architecture: String) throws -> BootImage {
     let folder = GuestRunner.root.appending(path: "guests/fetched/grub-xen")
     let path = folder.appending(path: "grub-\(architecture)-xen.bin").path()

@@ -25,7 +25,7 @@ struct HypercallFuzzTests {
 
   /// How many calls of each width; `TRIVISOR_FUZZ_CALLS` for longer runs.
   private static let callCount =
-    ProcessInfo.processInfo.environment["TRIVISOR_FUZZ_CALLS"].flatMap { Int($0) } ?? 30_000
+    ProcessInfo.processInfo.environment["TRIVISOR_FUZZ_CALLS"].flatMap { Int($0) } ?? 12_000
   private static let seed =
     ProcessInfo.processInfo.environment["TRIVISOR_FUZZ_SEED"].flatMap { UInt64($0) } ?? 0x9e37_79b9_7f4a_7c15
   private static let callsPerDomain = 1500
@@ -103,6 +103,7 @@ struct HypercallFuzzTests {
     if number == 2 { arguments[1] &= 0xffff }
     harness.call(number, arguments)
     harness.domain.removeStaleTranslations()
+    harness.domain.attendDisks()
     harness.domain.lookAround(processor)
     if random.below(16) == 0 {
       processor.deliverInterrupt()

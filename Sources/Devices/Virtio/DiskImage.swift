@@ -16,7 +16,7 @@ public final class DiskImage: Sendable {
   public let isReadOnly: Bool
   /// How large it is.
   public let sectorCount: UInt64
-  private let descriptor: Int32
+  let descriptor: Int32
 
   /// Opens and locks an image: shared if read-only, else exclusively.
   /// - Throws: `DeviceFailure` if it can't be opened, is neither file nor block device, is in use, or is no whole number
