@@ -32,7 +32,7 @@ final class ControlState {
   private let block: StateBlock
   private let mmu: GuestMMU
   private let translations: AddressTranslations
-  private let store: BlockStore
+  private let store: TranslationCache
 
   @exclusivity(unchecked) private(set) var system = SystemRegisters()
   /// Those that only remember what was written, and those of fast system calls.
@@ -75,7 +75,7 @@ final class ControlState {
     let numbering: Int
   }
 
-  init(_ block: StateBlock, _ mmu: GuestMMU, _ translations: AddressTranslations, _ store: BlockStore) {
+  init(_ block: StateBlock, _ mmu: GuestMMU, _ translations: AddressTranslations, _ store: TranslationCache) {
     self.block = block
     self.mmu = mmu
     self.translations = translations
@@ -328,6 +328,7 @@ final class ControlState {
     block.state.pointee.gs_base = system.gs.base
     let place = block.system
     place.pointee.mode = UInt64(modeNumber)
+    place.pointee.relative_modes = store.relativeModes
     place.pointee.segments = CWS_SEGMENTS_KEPT
     place.pointee.controls = (system.cr0, 0, system.cr2, system.cr3, system.cr4)
     place.pointee.selectors = (

@@ -57,11 +57,4 @@ struct JumpCache {
       table.clear(index)
     }
   }
-
-  /// Forgets a target that has one linear address only.
-  func remove(_ block: Block) {
-    let index = Self.index(block.key.rip)
-    if first.tag(index) == block.key.rip { first.clear(index) }
-    if second.tag(index) == block.key.rip { second.clear(index) }
-  }
 }

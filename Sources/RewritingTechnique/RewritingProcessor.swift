@@ -18,7 +18,7 @@ final class RewritingProcessor: Processor {
   let partition: RewritingPartition
   let block: StateBlock
   let mmu: GuestMMU
-  let store: BlockStore
+  let store: TranslationCache
   let translations: AddressTranslations
   let control: ControlState
   @exclusivity(unchecked) var counters = Counters()
@@ -95,10 +95,7 @@ final class RewritingProcessor: Processor {
     self.block = block
     mmu = GuestMMU(memory: partition.memory)
     mmu.hasGibibytePages = partition.identification.has(.pdpe1gb)
-    store = try BlockStore(
-      translator: Translator(cache: try CodeCache(), announced: AnnouncedFeatures(partition.identification)),
-      block: block,
-      memory: partition.memory)
+    store = partition.translations
     translations = AddressTranslations(block, store)
     control = ControlState(block, mmu, translations, store)
     stop = RewritingStopHandle(block)
@@ -111,7 +108,6 @@ final class RewritingProcessor: Processor {
     block.general[2] = 0x600
     block.state.pointee.flags = 0
     mmu.entryChanged = { [unowned store] place in store.invalidate(place, count: 8) }
-    store.translator.tracesSensitive = partition.trace?.subject == .sensitive
     let stop = stop
     interrupts.connect { stop.kick() }
     partition.memory.watch.set(deviceStores)
@@ -198,7 +194,7 @@ final class RewritingProcessor: Processor {
         rip = block.state.pointee.rip
         shadow = .none
         let next = try findBlock()
-        if partition.trace == nil { store.remember(next, at: rip, isGlobal: fetchedIsGlobal) }
+        if partition.trace == nil { translations.remember(next, at: rip, isGlobal: fetchedIsGlobal) }
         target = next.host
         continue
       }
@@ -246,7 +242,7 @@ final class RewritingProcessor: Processor {
         let generation = store.generation
         let next = try findBlock()
         if generation == store.generation, partition.trace == nil {
-          store.link(number, place, from: site.block, to: next)
+          store.linker.link(number, place, from: site.block, to: next)
         }
         target = next.host
         continue
@@ -256,7 +252,7 @@ final class RewritingProcessor: Processor {
         let generation = store.generation
         let next = try findBlock(separately: true)
         if generation == store.generation, partition.trace == nil {
-          store.link(number, place, from: site.block, to: next)
+          store.linker.link(number, place, from: site.block, to: next)
         }
         target = next.host
         continue
@@ -267,7 +263,7 @@ final class RewritingProcessor: Processor {
         let generation = store.generation
         let next = try findBlock()
         if generation == store.generation, partition.trace == nil {
-          store.linkAcross(
+          store.linker.linkAcross(
             number, place, unlinked: unlinked, from: site.block, to: next, isGlobal: fetchedIsGlobal)
         }
         target = next.host
@@ -279,7 +275,7 @@ final class RewritingProcessor: Processor {
         let generation = store.generation
         let next = try findBlock()
         if generation == store.generation, partition.trace == nil {
-          store.linkCross(number, word: word, jump: jump, from: site.block, to: next)
+          store.linker.linkCross(number, word: word, jump: jump, from: site.block, to: next)
         }
         target = next.host
         continue
@@ -299,7 +295,7 @@ final class RewritingProcessor: Processor {
         }
         if !isStepping {
           let next = try findBlock()
-          if partition.trace == nil { store.remember(next, at: rip, isGlobal: fetchedIsGlobal) }
+          if partition.trace == nil { translations.remember(next, at: rip, isGlobal: fetchedIsGlobal) }
           target = next.host
           continue
         }

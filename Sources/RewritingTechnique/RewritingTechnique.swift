@@ -122,6 +122,7 @@ final class RewritingPartition: Partition {
   let identification: CPUIDTable
 
   let trace: CodeTrace?
+  let translations: TranslationCache
   let clock: any ChipsetClock
   let chipset: Chipset
   /// When the clock in guest memory was zero.
@@ -135,6 +136,8 @@ final class RewritingPartition: Partition {
     self.memory = memory
     self.identification = identification
     self.trace = trace
+    translations = try TranslationCache(announced: AnnouncedFeatures(identification), memory: memory)
+    translations.translator.tracesSensitive = trace?.subject == .sensitive
     clock = HostChipsetClock()
     startNanoseconds = Atomic(clock.nanoseconds)
     chipset = Chipset(processorCount: 1, clock: clock)
