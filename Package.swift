@@ -37,7 +37,9 @@ let package = Package(
     .target(name: "VMM", dependencies: ["CLinux", "X86", system], swiftSettings: strict),
     .systemLibrary(name: "CCompression"),
     .target(name: "Boot", dependencies: ["CCompression", "VMM", system], swiftSettings: strict),
-    .target(name: "Devices", dependencies: ["VMM", "CLinux", system], swiftSettings: strict),
+    .target(name: "FileServer", dependencies: ["CLinux", "VMM", system], swiftSettings: strict),
+    .target(name: "Devices", dependencies: ["CLinux", "FileServer", "VMM", system], swiftSettings: strict),
+    .target(name: "KernelModules", dependencies: ["Boot", system], swiftSettings: strict),
     .target(name: "CommandChannel", dependencies: ["VMM"], swiftSettings: strict),
     .target(
       name: "HardwareTechnique", dependencies: ["CKVM", "CLinux", "Devices", "VMM", system], swiftSettings: strict),
@@ -56,7 +58,7 @@ let package = Package(
     .target(name: "CEmbeddedGuests", exclude: ["images"], cSettings: [.headerSearchPath("images")]),
     .target(name: "EmbeddedGuests", dependencies: ["CEmbeddedGuests"], swiftSettings: strict),
     .target(
-      name: "Platform", dependencies: ["Boot", "CLinux", "CommandChannel", "Devices", "VMM", system],
+      name: "Platform", dependencies: ["Boot", "CLinux", "CommandChannel", "Devices", "FileServer", "VMM", system],
       swiftSettings: strict),
     .target(name: "GuestProcess", dependencies: ["CLinux", "VMM", system], swiftSettings: strict),
     .target(name: "TestRunner", dependencies: ["GuestProcess", system], swiftSettings: strict),
@@ -67,8 +69,9 @@ let package = Package(
     .executableTarget(
       name: "trivisor",
       dependencies: [
-        "Boot", "CLinux", "CommandChannel", "Comparison", "Devices", "EmbeddedGuests", "GuestProcess",
-        "HardwareTechnique", "Inspection", "InstructionSet", "ParavirtTechnique", "Platform", "ProcessStart",
+        "Boot", "CLinux", "CommandChannel", "Comparison", "Devices", "EmbeddedGuests", "FileServer", "GuestProcess",
+        "HardwareTechnique", "Inspection", "InstructionSet", "KernelModules", "ParavirtTechnique", "Platform",
+        "ProcessStart",
         "RewritingTechnique", "TestRunner", "VMM", argumentParser, system,
       ],
       swiftSettings: strict),
@@ -87,8 +90,11 @@ let package = Package(
       ],
       swiftSettings: strict),
     .testTarget(name: "BootTests", dependencies: ["Boot", "CCompression", "VMM", system], swiftSettings: strict),
+    .testTarget(name: "FileServerTests", dependencies: ["CLinux", "FileServer", "VMM", system], swiftSettings: strict),
+    .testTarget(name: "KernelModulesTests", dependencies: ["Boot", "KernelModules", system], swiftSettings: strict),
     .testTarget(
-      name: "DevicesTests", dependencies: ["CLinux", "Devices", "SpoiledStates", "VMM", system], swiftSettings: strict),
+      name: "DevicesTests", dependencies: ["CLinux", "Devices", "FileServer", "SpoiledStates", "VMM", system],
+      swiftSettings: strict),
     .testTarget(
       name: "CommandChannelTests", dependencies: ["CommandChannel", "Devices", "VMM"], swiftSettings: strict),
     .testTarget(
@@ -110,7 +116,7 @@ let package = Package(
       swiftSettings: strict),
     .target(name: "CPseudoTerminal", path: "Tests/CPseudoTerminal"),
     .testTarget(
-      name: "TrivisorTests", dependencies: ["CPseudoTerminal", "EmbeddedGuests", "trivisor"],
+      name: "TrivisorTests", dependencies: ["CPseudoTerminal", "EmbeddedGuests", "trivisor", system],
       swiftSettings: strict),
     .target(name: "ConformanceGuests", path: "Tests/ConformanceGuests"),
     .target(

@@ -35,3 +35,29 @@ extension BootRequest {
     }
   }
 }
+
+extension BootRequest {
+  /// Which release of Linux it is, such as 6.1.0-56-amd64: the name of its modules' folder; `nil` where it does not say.
+  /// - Throws: `BootFailure` where it can't be read.
+  public func linuxRelease() throws(BootFailure) -> String? {
+    switch try imageKind() {
+    case .linux:
+      // The version string's place, without the boot sector (Documentation/arch/x86/boot.rst, kernel_version).
+      let head = try image.prefix(0x8200)
+      let place: UInt16 = head.value(at: 0x20e) ?? 0
+      return place == 0 ? nil : Self.release(head.slice(at: Int(place) + 0x200, count: 256) ?? [])
+    case .pvh:
+      // linux_banner of init/version.c.
+      let banner = Array("Linux version ".utf8)
+      let contents = try ImageContents(image).bytes
+      guard let place = contents.firstRange(of: banner) else { return nil }
+      return Self.release(contents[place.upperBound...].prefix(256))
+    default: return nil
+    }
+  }
+
+  private static func release(_ text: some Sequence<UInt8>) -> String? {
+    let word = text.prefix { (0x21...0x7e).contains($0) && $0 != UInt8(ascii: "/") }
+    return word.isEmpty ? nil : String(decoding: Array(word), as: UTF8.self)
+  }
+}

@@ -20,16 +20,31 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/timerfd.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <termios.h>
 #include <unistd.h>
 
 extern int memfd_create(const char *name, unsigned int flags);
 extern int pipe2(int ends[2], int flags);
 extern int fallocate(int fd, int mode, off_t offset, off_t length);
+
+/// Flags of open(2) and its like that glibc shows to programs with _GNU_SOURCE alone.
+enum : int {
+  CLINUX_O_PATH = 010000000,
+  CLINUX_O_DIRECT = 040000,
+  CLINUX_O_NOATIME = 01000000,
+  CLINUX_O_TMPFILE = 020200000,
+  CLINUX_AT_EMPTY_PATH = 0x1000,
+  CLINUX_AT_NO_AUTOMOUNT = 0x800,
+  CLINUX_SEEK_DATA = 3,
+  CLINUX_SEEK_HOLE = 4,
+};
 
 enum : unsigned int {
   CLINUX_MFD_CLOEXEC = 1,
@@ -123,4 +138,37 @@ static inline int clinux_ending_signal(int status) { return WTERMSIG(status); }
 static inline int clinux_open_in_root(int folder, const char *path) {
   struct open_how how = {.flags = 010000000 | 02000000, .resolve = RESOLVE_IN_ROOT};
   return (int)syscall(SYS_openat2, folder, path, &how, sizeof how);
+}
+
+/// The same, for reading.
+static inline int clinux_read_in_root(int folder, const char *path) {
+  struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, .resolve = RESOLVE_IN_ROOT};
+  return (int)syscall(SYS_openat2, folder, path, &how, sizeof how);
+}
+
+/// Opens what a name in a folder stands for (openat2(2)): nothing above the folder, and nothing behind a symbolic link. With
+/// O_NOFOLLOW and O_PATH a link itself.
+static inline int clinux_open_beneath(int folder, const char *name, int flags, unsigned int mode) {
+  struct open_how how = {
+      .flags = (unsigned int)flags,
+      .mode = mode,
+      .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+  };
+  return (int)syscall(SYS_openat2, folder, name, &how, sizeof how);
+}
+
+/// Entries of a folder as the kernel gives them (getdents64(2)).
+static inline long clinux_get_entries(int folder, void *buffer, unsigned long count) {
+  return syscall(SYS_getdents64, folder, buffer, count);
+}
+
+/// renameat2(2), which older C libraries lack.
+static inline int clinux_rename(int from, const char *name, int to, const char *new_name, unsigned int flags) {
+  return (int)syscall(SYS_renameat2, from, name, to, new_name, flags);
+}
+
+/// The type of the file system that a descriptor is on (statfs(2)), or -1.
+static inline long clinux_file_system_type(int fd) {
+  struct statfs status;
+  return fstatfs(fd, &status) == 0 ? (long)(status.f_type & 0xffffffff) : -1;
 }

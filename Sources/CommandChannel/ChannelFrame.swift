@@ -10,7 +10,7 @@
 //       │◀──────────────────── data, end: input│   as much as the guest's credit for stream `input` allows
 //       │ data: output, error; credit ────────▶│   as much as the host's credit allows
 //       │ end: input: nobody reads it any more ▶│
-//       │ status ─────────────────────────────▶│   the last frame
+//       │ status, or refusal ─────────────────▶│   the last frame
 //
 // Each stream has a window of its own: who receives grants credit in bytes, and who sends never sends more than that. So
 // every frame can be taken off the line at once, and a stream that is blocked holds up no other one.
@@ -35,6 +35,8 @@ public enum ChannelFrameKind: UInt8, Sendable, CaseIterable {
   case size = 7
   /// From the guest: how the command ended, `CommandStatus`.
   case status = 8
+  /// From the guest: why the command can't be run, a sentence.
+  case refusal = 9
 }
 
 /// Streams of the command channel. The raw value is a frame's second byte.

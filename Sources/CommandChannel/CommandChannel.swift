@@ -21,6 +21,8 @@ public final class CommandChannel: SerialSink, ConsoleInput {
     case running
     /// It has ended.
     case ended(CommandStatus)
+    /// The guest's first process can't do what the command needs, a sentence.
+    case refused(String)
     /// Something else than the protocol came, a sentence: the status can't be known any more.
     case failed(String)
   }
@@ -56,7 +58,7 @@ public final class CommandChannel: SerialSink, ConsoleInput {
     /// The command has ended, or nothing can be known of it any more.
     var isOver: Bool {
       switch progress {
-      case .ended, .failed: true
+      case .ended, .failed, .refused: true
       case .waiting, .running: false
       }
     }
@@ -106,7 +108,7 @@ public final class CommandChannel: SerialSink, ConsoleInput {
     port.whenRoomForInput { [weak self] in self?.handOver() }
   }
 
-  /// Calls `hook` once when the command has ended, or the channel has failed. On a processor's thread, so it should only
+  /// Calls `hook` once when the command has ended, was refused, or the channel has failed. On a processor's thread, so it should only
   /// wake somebody.
   public func whenOver(_ hook: @escaping @Sendable () -> Void) {
     state.withLock { $0.whenOver = hook }
@@ -236,6 +238,10 @@ public final class CommandChannel: SerialSink, ConsoleInput {
         throw ChannelFrameReader.Fault(description: "a status came that makes no sense")
       }
       state.progress = .ended(status)
+    case (.refusal, _):
+      // A guest's words go to a terminal.
+      let text = frame.contents.map { (0x20...0x7e).contains($0) || $0 >= 0x80 ? $0 : UInt8(ascii: "?") }
+      state.progress = .refused(String(decoding: text, as: UTF8.self))
     default:
       throw ChannelFrameReader.Fault(
         description: "a frame of kind \(frame.kind) for the stream \(frame.stream) came, which only the host sends")

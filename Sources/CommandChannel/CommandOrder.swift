@@ -1,7 +1,7 @@
 /// What a guest is to run, and how.
 ///
 /// On the line: flags (1 byte), columns, rows, number of words (2 bytes each, little-endian), the words and then the
-/// environment, each with a closing zero.
+/// environment, each with a closing zero; then, if there is something to be done before, an empty word and those steps.
 public struct CommandOrder: Sendable, Equatable {
   /// What is run.
   public enum Command: Sendable, Equatable {
@@ -51,6 +51,8 @@ public struct CommandOrder: Sendable, Equatable {
   public var command: Command
   /// `NAME=value` each.
   public var environment: [String]
+  /// What the guest's first process does before it begins the command (guests/linux/setup.swift): `WORD=VALUE` each.
+  public var steps: [String] = []
   /// The command's terminal; without, it has pipes.
   public var terminal: Size?
   /// The root holds nothing but a busybox, whose names have to be made.
@@ -78,12 +80,13 @@ public struct CommandOrder: Sendable, Equatable {
     if terminal != nil { flags |= Flag.terminal }
     if installsBusybox { flags |= Flag.installsBusybox }
     guard !words.isEmpty else { throw Refusal(description: "there is no command") }
-    guard words.count + environment.count <= Self.countLimit else {
+    guard words.count + environment.count + steps.count <= Self.countLimit else {
       throw Refusal(description: "the command has \(words.count) words; at most \(Self.countLimit) can be given")
     }
     var bytes = [flags] + (terminal ?? Size(columns: 0, rows: 0)).bytes
     bytes += [UInt8(truncatingIfNeeded: words.count), UInt8(truncatingIfNeeded: words.count >> 8)]
-    for word in words + environment.map({ Array($0.utf8) }) {
+    let steps = steps.isEmpty ? [] : [[]] + steps.map { Array($0.utf8) }
+    for word in words + environment.map({ Array($0.utf8) }) + steps {
       guard !word.contains(0) else { throw Refusal(description: "the command holds a zero byte") }
       guard word.count < Self.wordLimit else {
         throw Refusal(

@@ -21,6 +21,7 @@ import Boot
 import CLinux
 import CommandChannel
 import Devices
+import FileServer
 import Glibc
 import Synchronization
 import VMM
@@ -167,11 +168,11 @@ final class MachineInstance: Sendable {
   }
 
   private static func virtioCount(_ configuration: VirtualMachineConfiguration) -> Int {
-    configuration.storageDevices.count + (configuration.hasEntropyDevice ? 1 : 0)
+    configuration.storageDevices.count + configuration.sharedFolders.count + (configuration.hasEntropyDevice ? 1 : 0)
       + (configuration.virtioConsole == nil ? 0 : 1)
   }
 
-  /// The disks in their order, then the source of random numbers, then the console.
+  /// The disks in their order, then the shared folders, the source of random numbers, then the console.
   private static func makeVirtioDevices(
     _ configuration: VirtualMachineConfiguration, disks: [DiskImage], console: VirtioConsole?, memory: GuestMemory,
     router: InterruptRouter
@@ -179,6 +180,12 @@ final class MachineInstance: Sendable {
     var devices: [any VirtioDevice] = []
     for (index, image) in disks.enumerated() {
       devices.append(VirtioBlock(image, identifier: "trivisor-disk-\(index)"))
+    }
+    if !configuration.sharedFolders.isEmpty {
+      let limits = FileServer.Limits(forShares: configuration.sharedFolders.count, memory: memory.size)
+      for share in configuration.sharedFolders {
+        devices.append(try makeFileSystem(share, limits))
+      }
     }
     if configuration.hasEntropyDevice { devices.append(VirtioEntropy()) }
     if let console { devices.append(console) }
@@ -188,6 +195,18 @@ final class MachineInstance: Sendable {
       transports.append(try VirtioMMIO(device, memory: memory, interrupt: line))
     }
     return transports
+  }
+
+  private static func makeFileSystem(
+    _ share: SharedFolderConfiguration, _ limits: FileServer.Limits
+  ) throws(DeviceFailure) -> VirtioFileSystem {
+    do throws(SharedFolderFailure) {
+      return VirtioFileSystem(try FileServer(share.folder, limits: limits), tag: share.tag)
+    } catch {
+      throw DeviceFailure(
+        call: "share \(share.folder.path)", reason: error.reason,
+        remedy: error.isHosts ? "" : "name a folder that you may enter")
+    }
   }
 
   /// Lets the devices' threads finish the request at hand and go: when no processor runs any more.

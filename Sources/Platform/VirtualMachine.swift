@@ -219,6 +219,7 @@ public final class VirtualMachine: Sendable {
     if case .failed(let reason) = command, cause == nil {
       return .commandLost("something else than the protocol came over the command channel, ttyS1: \(reason)")
     }
+    if case .refused(let reason) = command { return .commandLost(reason) }
     switch ending {
     case .stopped(.reset), .stopped(.tripleFault), .stopped(.halted), .stopped(.crashed):
       if let panic = instance.panic { return .panicked(panic) }

@@ -6,6 +6,7 @@
 import Boot
 import CommandChannel
 import Devices
+import FileServer
 import SystemPackage
 import VMM
 
@@ -23,6 +24,8 @@ public struct VirtualMachineConfiguration: Sendable {
   public var command: CommandConfiguration?
   /// Disks, in the order in which the guest finds them.
   public var storageDevices: [StorageDeviceConfiguration] = []
+  /// Folders of the host's, in the order in which the guest finds them.
+  public var sharedFolders: [SharedFolderConfiguration] = []
   /// Whether there is a virtio source of random numbers.
   public var hasEntropyDevice = true
   /// Exit codes at port 0xf4 as QEMU's `isa-debug-exit` gives them, `(value << 1) | 1`, for scripts made for QEMU.
@@ -63,8 +66,12 @@ public struct VirtualMachineConfiguration: Sendable {
       }
     }
     // Beside the disks there may be a console and a source of random numbers.
-    let most = VirtioPlaces.maximumCount - 2
-    if storageDevices.count > most {
+    let most = VirtioPlaces.maximumCount - 2 - sharedFolders.count
+    if most < 0 {
+      findings.append(
+        Finding(
+          .share, "\(sharedFolders.count) folders can't be shared: give at most \(VirtioPlaces.maximumCount - 2)"))
+    } else if storageDevices.count > most {
       findings.append(Finding(.disk, "\(storageDevices.count) disks can't be had: give at most \(most)"))
     }
     if technique.handoverKind == .xenDomain, storageDevices.count > Self.mostDomainDisks {
@@ -72,6 +79,15 @@ public struct VirtualMachineConfiguration: Sendable {
         Finding(
           .disk,
           "\(storageDevices.count) disks can't be had: a paravirtual domain has at most \(Self.mostDomainDisks)"))
+    }
+    if technique.handoverKind == .xenDomain {
+      for setting in Set(sharedFolders.map(\.setting)) {
+        findings.append(
+          Finding(
+            setting,
+            "a paravirtual domain has no virtio devices, so no folder can be shared with it: leave that out, or choose"
+              + " hardware or rewriting by \(Setting.technique)"))
+      }
     }
     return findings + technique.findings(for: machine)
   }
@@ -142,6 +158,23 @@ public struct SerialInput: Sendable {
   public init(fileDescriptor: Int32, isTerminal: Bool) {
     self.fileDescriptor = fileDescriptor
     self.isTerminal = isTerminal
+  }
+}
+
+/// A folder: virtio-fs for the guest, the folder itself on the host.
+public struct SharedFolderConfiguration: Sendable {
+  /// What is shared, and how.
+  public var folder: SharedFolder
+  /// By which name the guest mounts it; at most 36 bytes.
+  public var tag: String
+  /// What asks for it: `.root`, or a share of its own.
+  public var setting: Setting
+
+  /// - Parameter setting: named by what is said of it.
+  public init(_ folder: SharedFolder, tag: String, setting: Setting = .share) {
+    self.folder = folder
+    self.tag = tag
+    self.setting = setting
   }
 }
 

@@ -10,7 +10,7 @@ public enum Setting: Sendable, Hashable, CaseIterable {
   /// What is booted, and how.
   case imageKind, loadAddress, entry, linuxEntry, commandLine, initialRamdisk, module, root
   /// Devices.
-  case disk, serialPorts
+  case disk, share, serialPorts
   /// How long it may take.
   case timeLimit
   /// What a reset means.
@@ -36,6 +36,7 @@ public enum Setting: Sendable, Hashable, CaseIterable {
     case .module: "the module"
     case .root: "the root folder"
     case .disk: "the disk"
+    case .share: "the shared folder"
     case .serialPorts: "the serial ports"
     case .timeLimit: "the time limit"
     case .resetPolicy: "what a reset means"

@@ -53,8 +53,8 @@ struct RootFolder {
         + " name a smaller folder, give more memory, or give the root as a disk (--disk)")
   }
 
-  /// Whether its own shell can be found in it: what its links say is taken from the folder on, as the guest will.
-  var hasShell: Bool {
+  /// Whether a folder's own shell can be found in it: what its links say is taken from the folder on, as the guest will.
+  static func hasShell(_ path: FilePath) -> Bool {
     let descriptor = path.withPlatformString { open($0, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
     guard descriptor >= 0 else { return true }
     defer { close(descriptor) }

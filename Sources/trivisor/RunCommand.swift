@@ -3,6 +3,7 @@ import Boot
 import CLinux
 import CommandChannel
 import Devices
+import FileServer
 import Glibc
 import Platform
 import RewritingTechnique
@@ -22,7 +23,7 @@ struct RunCommand: ParsableCommand {
         trivisor run boot-sector.img --kind flat16
         trivisor run vmlinuz --initrd initrd.img --append "quiet" --memory 512M
         trivisor run vmlinuz --root rootfs --exec "make test 2>&1 | tail"
-        trivisor run vmlinuz --root rootfs -- make test
+        trivisor run vmlinuz --root / --share out,at=/out -- make test
         trivisor run kernel.elf --memory 1G --cpus 4 --timeout 30s --json result.json
       """)
 
@@ -37,6 +38,9 @@ struct RunCommand: ParsableCommand {
       "Behind --: a program and its arguments to run in a Linux guest, instead of a text for its shell (--exec).",
       valueName: "command"))
   var command: [String] = []
+
+  @OptionGroup(title: "Options for Linux guests to work in")
+  var workplace: WorkplaceOptions
 
   @Option(help: "What the image is: \(ImageKind.names). Detected unless said.")
   var kind: ImageKind?
@@ -90,11 +94,6 @@ struct RunCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp("With a command: the kernel's log goes to this file.", valueName: "file"), completion: .file())
   var kernelLog: String?
-
-  @Option(
-    help: ArgumentHelp("A folder of the host's as Linux's first root: a copy, in memory.", valueName: "folder"),
-    completion: .directory)
-  var root: String?
 
   @Option(
     help: ArgumentHelp("A module for a multiboot kernel: a file, then its text.", valueName: "file [text]"),
@@ -249,6 +248,28 @@ struct RunCommand: ParsableCommand {
     }
   }
 
+  /// Folders for a guest that mounts them itself, and what makes no sense for it.
+  private func sharesWithoutCommand() throws -> [SharedFolderConfiguration] {
+    let unusable: [(String, Bool)] = [
+      ("--cwd", workplace.cwd != nil), ("--env", !workplace.env.isEmpty), ("--user", workplace.user != nil),
+      ("--modules", workplace.modules != nil), ("--root-size", workplace.rootSize != nil),
+    ]
+    if let first = unusable.first(where: \.1) {
+      throw Refusal(status: .usage, message: "\(first.0) is for guests that run a command (--exec, or behind --)")
+    }
+    if let root = workplace.root, root.way == .writable || !root.writable.isEmpty {
+      throw Refusal(
+        status: .usage,
+        message: "--root: only with a command (--exec, or behind --) can the root be written through: leave ,rw out")
+    }
+    return workplace.share.map { share in
+      SharedFolderConfiguration(
+        SharedFolder(
+          path: share.path, isReadOnly: share.isReadOnly, hidden: workplace.hide.map { FilePath($0) }),
+        tag: share.tag)
+    }
+  }
+
   private func configuration(_ guest: GuestImage) throws -> (VirtualMachineConfiguration, CommandOrder?) {
     var request = BootRequest(image: guest.image, kind: kind)
     request.commandLine = append.joined(separator: " ")
@@ -258,12 +279,19 @@ struct RunCommand: ParsableCommand {
     request.initialRamdisks = try initrd.map { try BootImage(path: FilePath($0)) }
     var memoryNeeded = MemorySize(bytes: 128 << 20)
     var order: CommandOrder?
+    var shares: [SharedFolderConfiguration] = []
     let linuxCommand = try linuxCommand
-    if linuxCommand != nil || root != nil {
-      var host = LinuxCommandHost(command: linuxCommand, root: root.map { FilePath($0) })
+    if linuxCommand == nil { shares = try sharesWithoutCommand() }
+    if linuxCommand != nil || workplace.root != nil {
+      var host = LinuxCommandHost(command: linuxCommand, options: workplace)
       host.memory = memory?.bytes
       host.wantsKernelLog = verbose || kernelLog != nil
-      (memoryNeeded, order) = try host.prepare(&request)
+      host.hasDisks = !disk.isEmpty
+      host.hasVirtioConsole = console == .virtio
+      host.imagePath = image.hasPrefix("guest:") ? nil : FilePath(image)
+      let result = try host.prepare(&request)
+      (memoryNeeded, order) = (result.memory, result.order)
+      shares += result.shares
     }
     request.modules = try module.map { argument in
       let words = argument.split(separator: " ", maxSplits: 1).map(String.init)
@@ -288,6 +316,7 @@ struct RunCommand: ParsableCommand {
       return StorageDeviceConfiguration(
         path: FilePath(isReadOnly ? String(argument.dropLast(3)) : argument), isReadOnly: isReadOnly)
     }
+    configuration.sharedFolders = shares
     configuration.resetPolicy = onReset
     configuration.usesQEMUExitCodes = qemuExitCodes
     return (configuration, order)

@@ -19,6 +19,7 @@ extension Setting {
     case .module: "--module"
     case .root: "--root"
     case .disk: "--disk"
+    case .share: "--share"
     case .timeLimit: "--timeout"
     case .resetPolicy: "--on-reset"
     case .command: "--exec (or a command behind --)"

@@ -19,10 +19,12 @@ struct Trivisor: ParsableCommand {
 
         trivisor run guest:hello                 a guest that is part of this program
         trivisor run kernel.elf --cpus 2         an image of yours
+        trivisor run vmlinuz --root / -- make    a command in a Linux guest, with your files
         trivisor test build/*.elf --jobs 2       guests as tests, with verdicts for CI
         trivisor compare guest:compute           the same guest under each technique
         trivisor inspect vmlinuz                 what of it virtualization has to deal with
         trivisor doctor                          what this host offers
+        trivisor kernel-config                   options for a Linux kernel of yours
 
       Exit statuses: a guest's own exit code ends the process with it. Otherwise 0 success, 64 the command line,
       120 the guest ended without its command's status, 121 its first process ended, 122 it reset, 123 its kernel
@@ -31,7 +33,7 @@ struct Trivisor: ParsableCommand {
     version: version,
     subcommands: [
       RunCommand.self, TestCommand.self, CompareCommand.self, InspectCommand.self, DoctorCommand.self,
-      GuestsCommand.self,
+      GuestsCommand.self, KernelConfigCommand.self,
     ])
 
   /// Of the program.

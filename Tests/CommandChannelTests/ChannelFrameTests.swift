@@ -32,7 +32,7 @@ struct ChannelFrameTests {
 
   @Test(
     "what is no frame is a fault",
-    arguments: [[4, 0, 1, 16], [0, 0, 0, 0], [9, 0, 0, 0], [4, 4, 0, 0], [255, 0, 0, 0]])
+    arguments: [[4, 0, 1, 16], [0, 0, 0, 0], [10, 0, 0, 0], [4, 4, 0, 0], [255, 0, 0, 0]])
   func faults(head: [UInt8]) throws {
     #expect(throws: ChannelFrameReader.Fault.self) { try frames(Self.hello + head) }
   }
@@ -67,6 +67,9 @@ struct ChannelFrameTests {
     let order = CommandOrder(
       .words([Array("echo".utf8), [0xff]]), environment: ["A=b"], terminal: .init(columns: 80, rows: 258))
     #expect(try order.bytes() == [5, 80, 0, 2, 1, 2, 0] + Array("echo\0".utf8) + [0xff, 0] + Array("A=b\0".utf8))
+    var steps = order
+    steps.steps = ["module=x", "folder=/"]
+    #expect(try steps.bytes() == order.bytes() + Array("\0module=x\0folder=/\0".utf8))
     for bad in [
       CommandOrder(.words([])), CommandOrder(.shell("a\0b")),
       CommandOrder(.shell(String(repeating: "x", count: 131072))),

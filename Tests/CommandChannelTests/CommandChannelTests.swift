@@ -136,6 +136,15 @@ struct CommandChannelTests {
     #expect(channel.receive([UInt8](repeating: 0, count: 100)) == 100)
   }
 
+  @Test("the guest says why the command can't be run; its words are made fit for a terminal")
+  func refusal() throws {
+    let channel = try channel()
+    send(
+      .hello(window: 6000), ChannelFrame(.refusal, .input, Array("no overlay\u{1b}[2J".utf8)),
+      ChannelFrame(.status, .input, [0, 0]), to: channel)
+    #expect(channel.progress == .refused("no overlay?[2J"))
+  }
+
   @Test("output and error come apart and whole, behind them the status")
   func outputAndError() throws {
     let channel = try channel()

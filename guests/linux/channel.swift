@@ -11,6 +11,7 @@ struct Channel {
     static let credit: UInt8 = 6
     static let size: UInt8 = 7
     static let status: UInt8 = 8
+    static let refusal: UInt8 = 9
   }
 
   enum Stream {
@@ -118,6 +119,13 @@ struct Channel {
     return read
   }
 
+  /// Sends bytes, for which there must be room.
+  mutating func sendData(_ stream: UInt8, _ bytes: UnsafePointer<UInt8>, _ count: Int) {
+    makeRoom()
+    putHead(Kind.data, stream, count)
+    for index in 0..<count { put(bytes[index]) }
+  }
+
   mutating func sendCredit(_ stream: UInt8, _ count: Int) {
     makeRoom()
     putHead(Kind.credit, stream, 4)
@@ -143,6 +151,15 @@ struct Channel {
     putHead(Kind.status, Stream.input, 2)
     put(how)
     put(number)
+  }
+
+  /// Says why the command can't be run; there is no status then.
+  mutating func sendRefusal(_ text: UnsafePointer<UInt8>, _ count: Int) {
+    makeRoom()
+    let count = min(count, roomForData)
+    guard count > 0 else { return }
+    putHead(Kind.refusal, Stream.input, count)
+    for index in 0..<count { put(text[index]) }
   }
 
   /// Hands the port as much as it takes.

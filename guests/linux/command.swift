@@ -10,7 +10,7 @@ struct Command {
   let hasTerminal: Bool
 
   /// Starts it.
-  init?(_ order: Order) {
+  init?(_ order: Order, _ setup: Setup) {
     hasTerminal = order.hasTerminal
     var ends = (input: PipeEnds(), output: PipeEnds(), error: PipeEnds())
     var terminal = -1
@@ -36,7 +36,7 @@ struct Command {
         Linux.call(.dup2, Int(ends.output.writeEnd), 1)
         Linux.call(.dup2, Int(ends.error.writeEnd), 2)
       }
-      become(order)
+      become(order, setup)
     }
     guard process > 0 else {
       complain("no process can be made")
@@ -147,8 +147,9 @@ private struct PipeEnds {
 }
 
 /// The rest of the command's process.
-private func become(_ order: Order) -> Never {
+private func become(_ order: Order, _ setup: Setup) -> Never {
   blockSignals(.none)
+  guard setup.enter() else { leave(Linux.Failure.notPermitted) }
   var words = order.words
   if order.isForShell {
     // sh -c -- TEXT: a text may begin with a hyphen.
@@ -213,7 +214,7 @@ private func execute(
 }
 
 /// ENOTDIR.
-private let notDirectory = -20
+let notDirectory = -20
 
 private func execute(
   at path: UnsafePointer<CChar>, _ words: UnsafeMutablePointer<UnsafePointer<CChar>?>, _ order: Order

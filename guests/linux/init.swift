@@ -12,7 +12,6 @@ import CLinuxGuest
 
 @c(linux_main)
 func linuxMain() -> Never {
-  prepare()
   guard var channel = Channel() else {
     complain("the kernel has no driver for the second serial port, ttyS1 at 0x2f8 (CONFIG_SERIAL_8250, 8250.nr_uarts)")
     giveUp()
@@ -20,21 +19,31 @@ func linuxMain() -> Never {
   // Nobody else has a use for them.
   Linux.call(.unlink, Linux.address("/.trivisor/channel"))
   Linux.call(.unlink, Linux.address("/.trivisor/init"))
-  Linux.call(.rmdir, Linux.address("/.trivisor"))
   var credit = (output: 0, error: 0)
   guard let order = receiveOrder(&channel, &credit) else {
     complain("the order makes no sense")
     giveUp()
   }
+  var setup = Setup()
+  setup.takeFirst(order.steps, &channel)
+  Linux.call(.rmdir, Linux.address("/.trivisor"))
+  prepare(hidesRun: setup.hasLiveRoot)
+  setup.takeRest(order.steps, &channel)
   // Writing into a pipe that nobody reads is an error here, and no death; the end of a process is something to wait for.
   blockSignals(.childAndPipe)
   let signals = makeSignalDescriptor()
   if order.installsBusybox { installBusybox() }
-  guard let command = Command(order), signals >= 0 else { giveUp() }
+  guard let command = Command(order, setup), signals >= 0 else { giveUp() }
   command.makeNonBlocking()
   var session = Session(
     channel, command, signals: signals, outputCredit: credit.output, errorCredit: credit.error)
   let status = session.run()
+  if setup.isFull {
+    session.say(
+      """
+      trivisor-init: the memory for what is written to the root is full: give more with --root-size, and --memory\n
+      """)
+  }
   Linux.call(.sync)
   session.report(status)
 }
@@ -75,19 +84,30 @@ func receiveOrder(_ channel: inout Channel, _ credit: inout (output: Int, error:
 }
 
 /// What programs expect to be there. Where it is there already, or can't be had, nothing is lost.
-func prepare() {
+/// - Parameter hidesRun: what /run holds is another system's.
+func prepare(hidesRun: Bool) {
+  Linux.call(.umask, 0o022)
   for folder: StaticString in ["/proc", "/sys", "/dev", "/tmp", "/run"] {
     Linux.call(.mkdir, Linux.address(folder), 0o755)
   }
   mount("proc", "/proc")
   mount("sysfs", "/sys")
   mount("devtmpfs", "/dev")
-  Linux.call(.mkdir, Linux.address("/dev/pts"), 0o755)
-  Linux.call(.mkdir, Linux.address("/dev/shm"), 0o1777)
-  mount("devpts", "/dev/pts")
-  mount("tmpfs", "/dev/shm")
-  // What the root has there is the user's and stays to be seen: it lies in memory anyway.
-  for folder: StaticString in ["/tmp", "/run"] where isEmpty(folder) { mount("tmpfs", folder) }
+  for folder: StaticString in ["/dev/pts", "/dev/shm", "/dev/mqueue"] {
+    Linux.call(.mkdir, Linux.address(folder), 0o755)
+  }
+  mount("devpts", "/dev/pts", options: "gid=5,mode=620,ptmxmode=666")
+  mount("tmpfs", "/dev/shm", options: "mode=1777")
+  mount("mqueue", "/dev/mqueue")
+  // Each is there or not, as the kernel has it: then its folder is not there either.
+  mount("debugfs", "/sys/kernel/debug")
+  mount("tracefs", "/sys/kernel/tracing")
+  mount("securityfs", "/sys/kernel/security")
+  mount("bpf", "/sys/fs/bpf")
+  mount("cgroup2", "/sys/fs/cgroup")
+  // What the root has there is the user's and stays to be seen.
+  if isEmpty("/tmp") { mount("tmpfs", "/tmp", options: "mode=1777") }
+  if hidesRun || isEmpty("/run") { mount("tmpfs", "/run", options: "mode=755") }
   link("/proc/self/fd", "/dev/fd")
   link("/proc/self/fd/0", "/dev/stdin")
   link("/proc/self/fd/1", "/dev/stdout")
@@ -106,8 +126,8 @@ func prepare() {
   }
 }
 
-func mount(_ type: StaticString, _ place: StaticString) {
-  Linux.call(.mount, Linux.address(type), Linux.address(place), Linux.address(type))
+func mount(_ type: StaticString, _ place: StaticString, options: StaticString = "") {
+  Linux.call(.mount, Linux.address(type), Linux.address(place), Linux.address(type), 0, Linux.address(options))
 }
 
 func link(_ target: StaticString, _ place: StaticString) {

@@ -18,6 +18,8 @@ enum {
   INPUT_CAPACITY = 0x4000,
   // A path, and what a folder holds.
   SCRATCH_CAPACITY = 0x2000,
+  // Paths and sentences.
+  TEXT_CAPACITY = 0x1800,
 };
 
 extern uint8_t linux_order_buffer[ORDER_CAPACITY];
@@ -26,6 +28,7 @@ extern uint8_t linux_receive_buffer[RECEIVE_CAPACITY];
 extern uint8_t linux_transmit_buffer[TRANSMIT_CAPACITY];
 extern uint8_t linux_input_buffer[INPUT_CAPACITY];
 extern uint8_t linux_scratch_buffer[SCRATCH_CAPACITY];
+extern uint8_t linux_text_buffers[2][TEXT_CAPACITY];
 
 static inline uint8_t *_Nonnull orderBuffer(void) { return linux_order_buffer; }
 static inline const char *_Nullable *_Nonnull pointerBuffer(void) { return linux_pointer_buffer; }
@@ -33,6 +36,12 @@ static inline uint8_t *_Nonnull receiveBuffer(void) { return linux_receive_buffe
 static inline uint8_t *_Nonnull transmitBuffer(void) { return linux_transmit_buffer; }
 static inline uint8_t *_Nonnull inputBuffer(void) { return linux_input_buffer; }
 static inline uint8_t *_Nonnull scratchBuffer(void) { return linux_scratch_buffer; }
+// Two, in turn: a tag and a path are needed at the same time.
+static inline uint8_t *_Nonnull textBuffer(void) {
+  static int turn;
+  turn ^= 1;
+  return linux_text_buffers[turn];
+}
 
 // The kernel's struct termios (asm-generic/termbits.h).
 struct TerminalSettings {

@@ -5,6 +5,8 @@ enum Linux {
   /// Numbers of arch/x86/entry/syscalls/syscall_64.tbl.
   enum Number: Int {
     case read = 0, write = 1, open = 2, close = 3, poll = 7, rt_sigprocmask = 14, ioctl = 16, dup2 = 33, pause = 34
+    case chdir = 80, umask = 95, setuid = 105, setgid = 106, setgroups = 116, fstatfs = 138, setrlimit = 160
+    case chroot = 161, sethostname = 170, finit_module = 313
     case socket = 41, fork = 57, execve = 59, exit = 60, wait4 = 61, fcntl = 72, mkdir = 83, rmdir = 84, unlink = 87
     case symlink = 88, setsid = 112, sync = 162, mount = 165, reboot = 169, getdents64 = 217, clock_gettime = 228
     case signalfd4 = 289, pipe2 = 293
@@ -12,14 +14,19 @@ enum Linux {
 
   /// include/uapi/asm-generic/errno-base.h and errno.h, negative as system calls return them.
   enum Failure {
+    static let notPermitted = -1
     static let noEntry = -2
     static let interrupted = -4
     static let badFormat = -8
     static let tryAgain = -11
+    static let exists = -17
+    static let noDevice = -19
+    static let invalid = -22
   }
 
   /// include/uapi/asm-generic/fcntl.h.
   enum Open {
+    static let readOnly = 0
     static let readWrite = 0x2
     static let noControllingTerminal = 0x100
     static let nonBlocking = 0x800
@@ -37,6 +44,14 @@ enum Linux {
     static let setPseudoTerminalLock = 0x4004_5431  // TIOCSPTLCK
     static let getPseudoTerminalNumber = 0x8004_5430  // TIOCGPTN
     static let setInterfaceFlags = 0x8914  // SIOCSIFFLAGS
+  }
+
+  /// Flags of mount(2), include/uapi/linux/mount.h.
+  enum Mount {
+    static let readOnly = 1
+    static let noSetUserID = 2
+    static let noDevices = 4
+    static let move = 8192
   }
 
   /// include/uapi/asm-generic/poll.h.

@@ -12,6 +12,8 @@ struct Order {
   /// The vectors of the exec call, each closed by a null pointer.
   let words: UnsafeMutablePointer<UnsafePointer<CChar>?>
   let environment: UnsafeMutablePointer<UnsafePointer<CChar>?>
+  /// What is to be done before (setup.swift).
+  let steps: UnsafeMutablePointer<UnsafePointer<CChar>?>
 
   /// - Parameter count: the bytes of the order buffer.
   init?(count: Int) {
@@ -31,10 +33,21 @@ struct Order {
     var position = Self.headSize
     var index = 0
     var found = 0
+    // Where the environment and the steps begin; an empty word stands between them.
+    var parts = (environment: 0, steps: 0)
     while position < count, index < Int(POINTER_CAPACITY) - 8 {
       if found == wordCount {
         words[index] = nil
         index += 1
+        parts.environment = index
+      }
+      if found >= wordCount, parts.steps == 0, bytes[position] == 0 {
+        words[index] = nil
+        index += 1
+        parts.steps = index
+        position += 1
+        found += 1
+        continue
       }
       words[index] = UnsafeRawPointer(bytes + position).assumingMemoryBound(to: CChar.self)
       index += 1
@@ -44,7 +57,8 @@ struct Order {
     }
     guard wordCount > 0, found >= wordCount else { return nil }
     words[index] = nil
-    environment = found == wordCount ? words + index : words + wordCount + 1
+    environment = parts.environment == 0 ? words + index : words + parts.environment
+    steps = parts.steps == 0 ? words + index : words + parts.steps
   }
 
   /// The first value of a name; `prefix` ends with "=".

@@ -50,6 +50,13 @@ struct Session {
     }
   }
 
+  /// Says something on the command's standard error output, behind what the command said, if the host takes it.
+  mutating func say(_ text: StaticString) {
+    let count = text.utf8CodeUnitCount
+    guard errorCredit >= count, channel.roomForData >= count else { return }
+    channel.sendData(Channel.Stream.error, text.utf8Start, count)
+  }
+
   /// Sends how the command ended, behind everything else.
   mutating func report(_ status: (how: UInt8, number: UInt8)) -> Never {
     channel.sendStatus(status.how, status.number)

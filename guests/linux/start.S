@@ -46,5 +46,6 @@ strlen:  // what compilers make of a loop that looks for a zero
   buffer linux_transmit_buffer, 0x4000
   buffer linux_input_buffer, 0x4000
   buffer linux_scratch_buffer, 0x2000
+  buffer linux_text_buffers, 0x3000
 
   .section .note.GNU-stack, "", @progbits

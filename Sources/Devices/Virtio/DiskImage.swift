@@ -6,6 +6,7 @@
 import CLinux
 import Glibc
 import SystemPackage
+import VMM
 
 /// A raw disk image or a block device of the host, open for a guest.
 public final class DiskImage: Sendable {

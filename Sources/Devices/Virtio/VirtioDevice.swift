@@ -1,3 +1,4 @@
+import FileServer
 import VMM
 
 /// A type of virtio device (virtio 1.2, chapter 5).
@@ -5,6 +6,7 @@ public enum VirtioDeviceID: UInt32, Sendable {
   case block = 2
   case console = 3
   case entropy = 4
+  case fileSystem = 26
 }
 
 /// The part of a virtio device that is its type: what its queues' requests mean. It knows neither where the device is nor
@@ -47,4 +49,6 @@ public enum VirtioDeviceState: Codable, Sendable, Equatable {
   case block(VirtioBlock.Saved)
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case console(VirtioConsole.Saved)
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  case fileSystem(FileServer.Saved)
 }

@@ -1,0 +1,50 @@
+import ArgumentParser
+
+/// `trivisor kernel-config`.
+struct KernelConfigCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "kernel-config",
+    abstract: "Print the options that a Linux kernel needs to be worked in.",
+    discussion: """
+      For a kernel of your own, from its source tree:
+
+        trivisor kernel-config > /tmp/trivisor.config
+        make defconfig kvm_guest.config
+        scripts/kconfig/merge_config.sh .config /tmp/trivisor.config
+
+      Devices and file systems may be modules, too: Trivisor finds them in the tree.
+      """)
+
+  /// Option and what it is for; those of one group stand together.
+  private static let groups: [(title: String, options: [String])] = [
+    (
+      "the console, the command channel and the ACPI tables that name the devices",
+      [
+        "SERIAL_8250", "SERIAL_8250_CONSOLE", "SERIAL_8250_PNP", "ACPI", "BLK_DEV_INITRD", "BINFMT_ELF",
+        "BINFMT_SCRIPT",
+      ]
+    ),
+    ("the devices", ["VIRTIO_MENU", "VIRTIO_MMIO", "VIRTIO_BLK", "VIRTIO_CONSOLE", "HW_RANDOM", "HW_RANDOM_VIRTIO"]),
+    (
+      "the host's folders, and a root that stays as it is",
+      ["FUSE_FS", "VIRTIO_FS", "OVERLAY_FS", "TMPFS", "TMPFS_XATTR", "TMPFS_POSIX_ACL"]
+    ),
+    (
+      "what the first process mounts",
+      ["PROC_FS", "SYSFS", "DEVTMPFS", "UNIX98_PTYS", "POSIX_MQUEUE", "SIGNALFD", "EPOLL"]
+    ),
+    (
+      "kernels as packaged, entered without unpacking themselves", ["HYPERVISOR_GUEST", "PARAVIRT", "KVM_GUEST", "PVH"]
+    ),
+    ("how a panic is told", ["PVPANIC"]),
+  ]
+
+  func run() throws {
+    var lines = ["# Linux options for 'trivisor run KERNEL --root / -- COMMAND', for merge_config.sh"]
+    for group in Self.groups {
+      lines.append("# \(group.title)")
+      lines += group.options.map { "CONFIG_\($0)=y" }
+    }
+    Diagnostics.print(lines.joined(separator: "\n"))
+  }
+}

@@ -1,0 +1,30 @@
+import SystemPackage
+import Testing
+
+@testable import trivisor
+
+@Suite("--share and --root as they are typed")
+struct ShareArgumentTests {
+  @Test("a folder, and what stands behind commas")
+  func share() throws {
+    let plain = try #require(ShareArgument(argument: "/usr/lib"))
+    #expect((plain.path, plain.place, plain.tag, plain.isReadOnly) == ("/usr/lib", "/mnt/lib", "lib", false))
+    let full = try #require(ShareArgument(argument: "a,b,at=/x,y,tag=t,ro"))
+    #expect((full.path, full.tag, full.isReadOnly) == ("a,b,at=/x,y", "t", true))
+    let placed = try #require(ShareArgument(argument: "a,b,ro,at=/x"))
+    #expect((placed.path, placed.place, placed.isReadOnly) == ("a,b", "/x", true))
+  }
+
+  @Test("what is none", arguments: ["", ",ro", "/usr,at=relative", "/usr,tag=", "/usr,tag=a:b"])
+  func refused(argument: String) {
+    #expect(ShareArgument(argument: argument) == nil)
+  }
+
+  @Test("roots")
+  func root() throws {
+    #expect(RootArgument(argument: "/")?.way == .overlay)
+    #expect(RootArgument(argument: "dir,copy")?.way == .copy)
+    #expect(RootArgument(argument: "dir,with,rw")?.path == "dir,with")
+    #expect(RootArgument(argument: "/,rw=/home/a,rw=/home/b")?.writable == ["/home/a", "/home/b"])
+  }
+}
