@@ -120,10 +120,13 @@ let package = Package(
       swiftSettings: strict),
     .target(name: "ConformanceGuests", path: "Tests/ConformanceGuests"),
     .target(
-      name: "Conformance", dependencies: ["ConformanceGuests", "VMM"], path: "Tests/Conformance", swiftSettings: strict),
+      name: "Conformance", dependencies: ["Boot", "ConformanceGuests", "VMM"], path: "Tests/Conformance",
+      swiftSettings: strict),
     .executableTarget(
       name: "ConformanceRunner",
-      dependencies: ["Conformance", "HardwareTechnique", "ProcessStart", "RewritingTechnique", "VMM"],
+      dependencies: [
+        "Conformance", "HardwareTechnique", "ParavirtTechnique", "ProcessStart", "RewritingTechnique", "VMM",
+      ],
       path: "Tests/ConformanceRunner", swiftSettings: strict),
     .target(name: "CNativeRun", path: "Tests/CNativeRun"),
     .target(
@@ -135,15 +138,21 @@ let package = Package(
     .executableTarget(
       name: "SignalRunner", dependencies: ["RewritingTechnique", "VMM"], path: "Tests/SignalRunner",
       swiftSettings: strict),
+    .target(
+      name: "Steady", dependencies: ["CAllocationCounter", "RewritingTechnique", "VMM", "X86"], path: "Tests/Steady",
+      swiftSettings: strict),
+    .executableTarget(
+      name: "SteadyRunner", dependencies: ["ProcessStart", "Steady"], path: "Tests/SteadyRunner", swiftSettings: strict),
     .target(name: "CTracedProcess", path: "Tests/CTracedProcess"),
     .testTarget(
       name: "RewritingTechniqueTests",
       dependencies: [
         "CLinux", "CTracedProcess", "Conformance", "Differential", "DifferentialRunner", "InstructionSet",
-        "RewritingTechnique", "SignalRunner", "VMM", "X86",
+        "RewritingTechnique", "SignalRunner", "Steady", "VMM", "X86",
       ],
       swiftSettings: strict),
     .testTarget(
-      name: "ConformanceTests", dependencies: ["Conformance", "HardwareTechnique", "VMM"], swiftSettings: strict),
+      name: "ConformanceTests", dependencies: ["Conformance", "HardwareTechnique", "ParavirtTechnique", "VMM"],
+      swiftSettings: strict),
   ]
 )

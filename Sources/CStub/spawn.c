@@ -321,6 +321,17 @@ int cstub_may_gain_execution(void) {
   return flags < 0 || !(flags & MDWE_REFUSE_EXEC_GAIN);
 }
 
+int cstub_has_trapping_filters(void) {
+  const uint32_t action = SECCOMP_RET_TRAP;
+  return syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
+}
+
+int cstub_has_segments(void) {
+  enum { READ_LDT = 0 };
+  uint64_t entry;
+  return syscall(SYS_modify_ldt, READ_LDT, &entry, sizeof entry) >= 0;
+}
+
 int cstub_has_fsgsbase(void) { return (getauxval(AT_HWCAP2) & 2) != 0; }
 
 uint64_t cstub_minimum_signal_stack(void) { return getauxval(51); }  // AT_MINSIGSTKSZ

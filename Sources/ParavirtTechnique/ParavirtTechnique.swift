@@ -25,7 +25,7 @@ public struct ParavirtTechnique: Technique {
   /// Domains, and nothing else.
   public var handoverKind: Handover.Kind { .xenDomain }
 
-  /// Whether a sandbox can be had, told by making one.
+  /// Whether the host's kernel and this process have what a sandbox needs.
   public func probe() -> Availability {
     guard SandboxProcess.hasBaseInstructions else {
       return .unavailable(
@@ -38,10 +38,32 @@ public struct ParavirtTechnique: Technique {
           "this process may have no memory that is writable and executable (PR_SET_MDWE), as a guest's kernel needs",
         remedy: "start it without that (systemd: MemoryDenyWriteExecute=no), or change \(Setting.technique)")
     }
+    guard SandboxProcess.hostTrapsSystemCalls else {
+      return .unavailable(
+        reason: "this host's kernel has no seccomp filters, or hides them from this process",
+        remedy: "use Linux 5.11 or later with seccomp filters (CONFIG_SECCOMP_FILTER)")
+    }
     var notes = [
       "runs 64-bit and 32-bit guests built for Xen's PV interface, natively",
       "guest code sees the host's CPUID and selectors; breakpoints and CR0.TS can't be given to it",
     ]
+    if !SandboxProcess.hostHasSegments { notes.append(Self.noSegments) }
+    if HostProcessor.hasProtectionKeys, !SandboxProcess.hostWritesFramesWithoutKey {
+      notes.append(
+        "guest code that denies itself protection key 0 loses its registers: its kernel gets a general protection fault"
+          + " for its user's (Linux 6.12 or later tells the page fault)")
+    }
+    if geteuid() != 0 {
+      notes.append("64-bit guests linked below 64 KiB, such as GRUB, need root here (vm.mmap_min_addr)")
+    }
+    return .available(notes: notes)
+  }
+
+  private static let noSegments = "this host's kernel has no segments for 32-bit guests (CONFIG_MODIFY_LDT_SYSCALL)"
+
+  /// Makes a sandbox for guests of each width.
+  public func rehearse() -> Availability {
+    guard case .available(var notes) = probe() else { return probe() }
     do throws(TechniqueFailure) {
       try Self.makeSandbox(is32Bit: false)
     } catch {
@@ -50,15 +72,7 @@ public struct ParavirtTechnique: Technique {
     do throws(TechniqueFailure) {
       try Self.makeSandbox(is32Bit: true)
     } catch {
-      notes.append("this host's kernel has no segments for 32-bit guests (CONFIG_MODIFY_LDT_SYSCALL)")
-    }
-    if HostProcessor.hasProtectionKeys, !SandboxProcess.hostWritesFramesWithoutKey {
-      notes.append(
-        "guest code that denies itself protection key 0 loses its registers: its kernel gets a general protection fault"
-          + " for its user's (Linux 6.12 or later tells the page fault)")
-    }
-    if geteuid() != 0 {
-      notes.append("64-bit guests linked below 64 KiB, such as GRUB, need root here (vm.mmap_min_addr)")
+      if !notes.contains(Self.noSegments) { notes.append(Self.noSegments) }
     }
     return .available(notes: notes)
   }

@@ -170,6 +170,12 @@ public final class SandboxProcess: Sendable {
   /// (prctl(2), PR_SET_MDWE).
   public static var mayHaveWritableCode: Bool { cstub_may_gain_execution() != 0 }
 
+  /// Whether this host's kernel makes system calls of guest code traps (seccomp filters).
+  public static var hostTrapsSystemCalls: Bool { cstub_has_trapping_filters() != 0 }
+
+  /// Whether a process may be made with a `segmentBase`.
+  public static var hostHasSegments: Bool { cstub_has_segments() != 0 }
+
   /// Selectors of the segments for 32-bit code and data, where a process was made with a `segmentBase`.
   public static let codeSelector32 = UInt16(CSTUB_CODE_SELECTOR_32)
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation

@@ -37,8 +37,12 @@ public protocol Technique: Sendable {
   /// Which guests it runs: those that begin on a machine's processor, or Xen's domains.
   var handoverKind: Handover.Kind { get }
 
-  /// Whether this host allows it: cheap, without side effects.
+  /// Whether this host allows it, as far as that can be read from it: cheap, without side effects.
   func probe() -> Availability
+
+  /// The same, tried: what a machine needs of the host is made, and let go again. For whoever wants to know before there is
+  /// a machine; it takes milliseconds.
+  func rehearse() -> Availability
 
   /// How well guest *kernel* code would run, where this host may disappoint; measured, so it takes milliseconds.
   /// `nil` when there is nothing to say.
@@ -65,6 +69,9 @@ public protocol Technique: Sendable {
 }
 
 extension Technique {
+  /// Nothing to try beyond `probe()`.
+  public func rehearse() -> Availability { probe() }
+
   /// A machine.
   public var handoverKind: Handover.Kind { .processor }
 

@@ -69,7 +69,7 @@ struct TechniqueReport: Encodable {
       (notes, missingFeatures) = ([], [])
       return
     }
-    switch implementation.probe() {
+    switch implementation.rehearse() {
     case .unavailable(let reason, let remedy):
       (available, self.reason, self.remedy, caution) = (false, reason, remedy.forCommandLine, nil)
       (notes, missingFeatures) = ([], [])

@@ -1,9 +1,11 @@
 // Counts heap allocations by thread. Linked into a test program, these definitions come before the C library's for the
 // whole process, the Swift runtime included; they hand over to glibc's own entry points.
 
+#define _GNU_SOURCE
 #include "CAllocationCounter.h"
 #include <errno.h>
 #include <stddef.h>
+#include <sys/resource.h>
 
 extern void *__libc_malloc(size_t);
 extern void *__libc_calloc(size_t, size_t);
@@ -14,6 +16,11 @@ extern void __libc_free(void *);
 static __thread uint64_t count;
 
 uint64_t allocation_count_of_this_thread(void) { return count; }
+
+uint64_t sleep_count_of_this_thread(void) {
+  struct rusage usage;
+  return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nvcsw : 0;
+}
 
 void *malloc(size_t size) {
   count++;

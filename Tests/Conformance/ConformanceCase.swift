@@ -44,6 +44,8 @@ public struct ConformanceCase: Sendable, CustomStringConvertible {
   /// Whether a stop that the guest asked for came before what it is to interrupt had begun, as it may on a busy host: then
   /// another one follows.
   var isTooEarly: @Sendable (any Processor) throws -> Bool = { _ in false }
+  /// Whether it says what memory or registers are before the start, and whether it looks at them at the end.
+  private(set) var isPrepared = false, isChecked = false
   /// Looks at what is left; one sentence for each finding.
   var check: @Sendable (Observation) throws -> [String] = { _ in [] }
 
@@ -71,9 +73,11 @@ extension ConformanceCase {
   func ending(_ ending: Ending) -> Self { with { $0.ending = ending } }
   func accompanied(by companion: String) -> Self { with { $0.companion = companion } }
   func prepared(_ prepare: @escaping @Sendable (inout MachineState, TableWriter) throws -> Void) -> Self {
-    with { $0.prepare = prepare }
+    with { ($0.prepare, $0.isPrepared) = (prepare, true) }
   }
-  func checked(_ check: @escaping @Sendable (Observation) throws -> [String]) -> Self { with { $0.check = check } }
+  func checked(_ check: @escaping @Sendable (Observation) throws -> [String]) -> Self {
+    with { ($0.check, $0.isChecked) = (check, true) }
+  }
 }
 
 /// What a run left behind.
@@ -102,4 +106,6 @@ public enum ConformanceVerdict: Sendable, Equatable {
   case knownDefect(Ability)
   /// The technique lacks this here; the case did not run.
   case skipped(Ability)
+  /// A Xen domain has no such thing.
+  case refused(DomainRefusal)
 }

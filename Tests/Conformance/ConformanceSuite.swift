@@ -53,6 +53,7 @@ public struct ConformanceSuite: Sendable {
 
   /// Runs one case.
   public func run(_ conformanceCase: ConformanceCase, caution: Caution = .careful) -> ConformanceVerdict {
+    if technique.handoverKind == .xenDomain { return runInDomain(conformanceCase) }
     if caution == .careful, let ability = obstacle(for: conformanceCase) { return .skipped(ability) }
     let verdict = judge(conformanceCase)
     let excuses =
@@ -65,6 +66,23 @@ public struct ConformanceSuite: Sendable {
       return .knownDefect(defect)
     }
     return verdict
+  }
+
+  private func runInDomain(_ conformanceCase: ConformanceCase) -> ConformanceVerdict {
+    if let refusal = conformanceCase.domainRefusal { return .refused(refusal) }
+    guard DomainCaseMachine.mayHaveMemory(at: Layout.guest) else { return .refused(.lowAddresses) }
+    do {
+      let machine = try DomainCaseMachine(conformanceCase, under: technique)
+      switch try machine.run(under: technique, timeLimit: timeLimit) {
+      case .refused(let refusal): return .refused(refusal)
+      case .failed(let reason): return .failed(reason)
+      case .finished(let observation):
+        let findings = compare(conformanceCase, observation)
+        return findings.isEmpty ? .passed : .failed(findings.joined(separator: "\n"))
+      }
+    } catch {
+      return .failed("\(error)")
+    }
   }
 
   private func judge(_ conformanceCase: ConformanceCase) -> ConformanceVerdict {

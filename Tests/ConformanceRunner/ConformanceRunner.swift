@@ -4,6 +4,7 @@
 import Conformance
 import Glibc
 import HardwareTechnique
+import ParavirtTechnique
 import ProcessStart
 import RewritingTechnique
 import VMM
@@ -11,7 +12,7 @@ import VMM
 @main
 struct ConformanceRunner {
   private static let usage = """
-    Usage: trivisor-conformance [--technique hardware|rewriting] [--filter TEXT | --case NAME] [--expendable-host | --force]
+    Usage: trivisor-conformance [--technique hardware|rewriting|paravirtual] [--filter TEXT | --case NAME] [--expendable-host | --force]
                                 [--interrupt-chips auto|kernel|software] [--list]
 
       --technique NAME  under which technique the guests run (default: hardware)
@@ -72,9 +73,7 @@ struct ConformanceRunner {
     switch techniqueName {
     case .hardware: technique = HardwareTechnique()
     case .rewriting: technique = RewritingTechnique()
-    case .paravirtual:
-      complain("trivisor-conformance: there is no technique \(techniqueName.rawValue) in this build")
-      exit(64)
+    case .paravirtual: technique = ParavirtTechnique()
     }
     let suite = ConformanceSuite(technique: technique, interruptChips: interruptChips)
     ProcessStart.end(run(cases, by: suite, under: technique, caution: caution) ? 0 : 1)
@@ -93,6 +92,7 @@ struct ConformanceRunner {
     print("1..\(cases.count)")
     print("# technique \(technique.name.rawValue), host kind \(suite.host.rawValue)")
     var (failures, skips, defects) = (0, 0, 0)
+    var refusals: [DomainRefusal: Int] = [:]
     for (number, conformanceCase) in cases.enumerated() {
       let label = "\(number + 1) - \(conformanceCase.name)"
       switch suite.run(conformanceCase, caution: caution) {
@@ -103,6 +103,9 @@ struct ConformanceRunner {
       case .skipped(let ability):
         skips += 1
         print("ok \(label) # SKIP \(ability.rawValue)")
+      case .refused(let refusal):
+        refusals[refusal, default: 0] += 1
+        print("ok \(label) # SKIP a domain has no such \(refusal.rawValue)")
       case .failed(let message):
         failures += 1
         print("not ok \(label)")
@@ -112,8 +115,12 @@ struct ConformanceRunner {
       // Line by line, also into a pipe: a run that hangs must show where.
       fflush(nil)
     }
-    let passed = cases.count - failures - skips - defects
+    let refused = refusals.values.reduce(0, +)
+    let passed = cases.count - failures - skips - defects - refused
     print("# \(passed) passed, \(failures) failed, \(defects) known defects, \(skips) skipped")
+    for (refusal, count) in refusals.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
+      print("# \(count) refused in a domain: \(refusal.rawValue)")
+    }
     return failures == 0
   }
 

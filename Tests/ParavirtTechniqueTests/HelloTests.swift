@@ -52,3 +52,8 @@ struct HelloTests {
     #expect(throws: MachineFailure.self) { try machine.runOnThisThread() }
   }
 }
+
+@Test("what is read from the host says of the technique what making sandboxes says")
+func probing() {
+  #expect(ParavirtTechnique().probe() == ParavirtTechnique().rehearse())
+}

@@ -61,6 +61,10 @@ int cstub_current_cpu(void);
 int cstub_processor_after(int first, uint32_t number);
 // Whether memory may become executable that was not, or that can be written (PR_SET_MDWE).
 int cstub_may_gain_execution(void);
+// Whether the kernel has seccomp filters that make a system call a trap.
+int cstub_has_trapping_filters(void);
+// Whether a process may have segments of its own (CONFIG_MODIFY_LDT_SYSCALL).
+int cstub_has_segments(void);
 // Whether user code may read and write its FS and GS base (AT_HWCAP2), and how large the kernel's signal frames are.
 int cstub_has_fsgsbase(void);
 uint64_t cstub_minimum_signal_stack(void);
