@@ -80,7 +80,7 @@ extension BootFailure.Reason: CustomStringConvertible {
   public var sentence: Sentence {
     switch self {
     case .cannotOpen(.noSuchFileOrDirectory):
-      "no such file; check the path, or name a guest of Trivisor's own as guest:NAME"
+      "no such file; check the path"
     case .cannotOpen(.permissionDenied):
       "no permission to read it; check its mode and the mode of the directories above it"
     case .cannotOpen(let error) where HostRemedy.isShortage(error):

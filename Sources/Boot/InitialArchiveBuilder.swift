@@ -87,7 +87,13 @@ public struct InitialArchiveBuilder {
     var root = path.withPlatformString { Array(UnsafeBufferPointer(start: $0, count: strlen($0))) }
     while root.count > 1, root.last == CChar(UInt8(ascii: "/")) { root.removeLast() }
     var status = stat()
-    guard stat(root + [0], &status) == 0 else { throw BootFailure(path.string, .cannotOpen(Errno(rawValue: errno))) }
+    guard stat(root + [0], &status) == 0 else {
+      let error = Errno(rawValue: errno)
+      guard error == .noSuchFileOrDirectory else { throw BootFailure(path.string, .cannotOpen(error)) }
+      throw BootFailure(
+        path.string,
+        .unsupported("there is no such folder", remedy: "set \(Setting.root) to the folder that is to be the root"))
+    }
     guard status.st_mode & S_IFMT == S_IFDIR else {
       throw BootFailure(
         path.string, .unsupported("is no folder", remedy: "set \(Setting.root) to the folder that is to be the root"))

@@ -16,7 +16,17 @@ struct GuestImage {
   init(_ argument: String, isParavirtual: Bool) throws {
     name = argument
     guard argument.hasPrefix("guest:") else {
-      image = try BootImage(path: FilePath(argument))
+      guard !argument.isEmpty else {
+        throw Refusal(
+          status: .notLoaded, message: "the guest's image has an empty name: give a file, or one of our own, guest:NAME")
+      }
+      do {
+        image = try BootImage(path: FilePath(argument))
+      } catch let failure where failure.reason == .cannotOpen(.noSuchFileOrDirectory) {
+        throw Refusal(
+          status: .notLoaded,
+          message: "\(argument): \(failure.reason), or name a guest of Trivisor's own as guest:NAME")
+      }
       return
     }
     let guestName = String(argument.dropFirst("guest:".count))

@@ -25,7 +25,8 @@ struct BadInputTests {
   @Test("names of nothing")
   func names() throws {
     try expectRefusal(["run", "guest:nobody"], status: 127, saying: "no such guest")
-    try expectRefusal(["run", "/nowhere/at/all"], status: 127, saying: "no such file")
+    try expectRefusal(["run", "/nowhere/at/all"], status: 127, saying: "or name a guest")
+    try expectRefusal(["run", ""], status: 127, saying: "empty name")
     try expectRefusal(["run", "/tmp"], status: 127, saying: "is a directory")
     try expectRefusal(["run", "/dev/null"], status: 127, saying: "is a device")
     try expectRefusal(["run", "guest:hello", "--cpu", "80486"], status: 64, saying: "no model '80486'")
