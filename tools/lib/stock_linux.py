@@ -68,10 +68,11 @@ def system(name, guest):
          (PROMPT, "PS1='# '; stty cols 200\n"),
          (PROMPT, "echo state $(systemctl is-system-running --wait)\n"),
          (PROMPT, "systemctl --failed --no-legend\n"),
+         (PROMPT, "modprobe ptp_kvm && echo clock $(cat /sys/class/ptp/ptp0/clock_name)\n"),
          (PROMPT, f"dmesg -r | grep '^<[0-4]>'; echo {COMPLAINTS_END}\n"),
          (PROMPT, "echo written by the guest >/root/kept\n"),
          (PROMPT, "systemctl poweroff\n")],
-        [r"state running\n", r"reboot: Power down"], image=True)
+        [r"state running\n", r"clock KVM virtual PTP\n", r"reboot: Power down"], image=True)
 
 
 def installer(name, guest):
