@@ -16,17 +16,7 @@ struct GuestImage {
   init(_ argument: String, isParavirtual: Bool) throws {
     name = argument
     guard argument.hasPrefix("guest:") else {
-      guard !argument.isEmpty else {
-        throw Refusal(
-          status: .notLoaded, message: "the guest's image has an empty name: give a file, or one of our own, guest:NAME")
-      }
-      do {
-        image = try BootImage(path: FilePath(argument))
-      } catch let failure where failure.reason == .cannotOpen(.noSuchFileOrDirectory) {
-        throw Refusal(
-          status: .notLoaded,
-          message: "\(argument): \(failure.reason), or name a guest of Trivisor's own as guest:NAME")
-      }
+      image = try Self.file(argument)
       return
     }
     let guestName = String(argument.dropFirst("guest:".count))
@@ -45,5 +35,19 @@ struct GuestImage {
         message: "\(argument): there is no paravirtual build of this guest; there is one of \(known)")
     }
     image = try BootImage(name: argument, bytes: bytes)
+  }
+
+  private static func file(_ path: String) throws -> BootImage {
+    guard !path.isEmpty else {
+      throw Refusal(
+        status: .notLoaded, message: "the guest's image has an empty name: give a file, or one of our own, guest:NAME")
+    }
+    do throws(BootFailure) {
+      return try BootImage(path: FilePath(path))
+    } catch {
+      guard error.reason == .cannotOpen(.noSuchFileOrDirectory) else { throw error }
+      throw Refusal(
+        status: .notLoaded, message: "\(path): \(error.reason), or name a guest of Trivisor's own as guest:NAME")
+    }
   }
 }
