@@ -75,6 +75,10 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   case instructionBreakpoints
   /// Single steps behind MOV SS, SYSCALL, SYSRET, IRET and what a monitor carries out (13.1.4). Also missing with KVM-PVM.
   case singleSteps
+  /// STI's shadow holds back no single step, and the frame of a fault has RF (13.1.4, 13.1.5).
+  case exactSteps
+  /// LDMXCSR takes the bits that MXCSR_MASK has, and no others.
+  case controlAndStatusMask
   /// F2 and F3 before LOOP count, as they do on AMD's processors. KVM-PVM gives the host's processor to user code.
   case loopPrefixes
   /// DebugCtl: the recording of branches, and steps from branch to branch (13.1.1.5). Also missing with KVM-PVM.

@@ -173,6 +173,19 @@ extension Ability {
       """
     ),
     (
+      .exactSteps,
+      """
+      step-page-fault step-page-fault-user step-page-fault-compatibility step-page-fault-compatibility-user
+      step-interrupt-flag step-interrupt-flag-compatibility
+      """
+    ),
+    (
+      .controlAndStatusMask,
+      """
+      floating-control-mask-user
+      """
+    ),
+    (
       .branchRecording,
       """
       step-to-branch step-last-branch
@@ -256,7 +269,7 @@ extension Ability {
       .reservedFaults,
       """
       page-fault-reserved page-fault-reserved-user page-fault-reserved-write page-fault-reserved-write-user
-      page-fault-reserved-nx page-fault-reserved-nx-user
+      page-fault-reserved-nx page-fault-reserved-nx-user paging-controls
       """
     ),
     (

@@ -52,12 +52,13 @@ public enum HostKind: String, Sendable, CaseIterable {
     case .simulatedProcessor:
       [
         .xsetbvAtKernel, .dataBreakpoints, .userBreakpoints, .instructionBreakpoints, .debugRegisterGuard,
-        .immediateCodeChanges, .doubleFaults, .singleSteps, .branchRecording, .loopPrefixes,
+        .immediateCodeChanges, .doubleFaults, .singleSteps, .exactSteps, .branchRecording, .loopPrefixes,
         .debugInstruction, .gateErrorCodes, .controlAndStatusChecks, .controlRegisterUpperHalf,
         .stackFaults, .branchTargetChecks, .modifyFaults, .reservedFaults, .canonicalRegisterChecks,
         .canonicalModelSpecificRegisters,
         .systemCallFlags, .returnStackFaults, .taskPriorityChecks, .vectorExceptions, .alignmentChecks, .segmentChecks,
-        .longModeChecks, .performanceCounters, .localAPICOnMemory,
+        .longModeChecks, .performanceCounters, .localAPICOnMemory, .floatingPointers,
+        .controlAndStatusMask,
       ]
     }
   }
