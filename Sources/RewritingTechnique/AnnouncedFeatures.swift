@@ -11,7 +11,7 @@ struct AnnouncedFeatures {
     var bits: UInt64 = 0
     for feature in Feature.allCases where Self.isAnnounced(feature, table) { bits |= 1 << UInt64(feature.rawValue) }
     self.bits = bits
-    hasHypercalls = table.has(.hypervisor) && table.leaf(ClockRegister.signatureLeaf) != nil
+    hasHypercalls = table.has(.hypervisor) && table.leaf(MonitorSignature.signatureLeaf) != nil
   }
 
   /// Whether the instruction is one for the guest, if only by another meaning of its bytes.

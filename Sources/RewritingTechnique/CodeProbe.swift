@@ -5,6 +5,7 @@ import Devices
 import Glibc
 import InstructionSet
 import VMM
+import X86
 
 /// A processor that runs code from a given state up to its first exception, which is not delivered but told.
 ///
@@ -73,8 +74,8 @@ package final class CodeProbe {
   }
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   package var rflags: UInt64 {
-    get { processor.rflags }
-    set { processor.rflags = newValue }
+    get { processor.flags.rawValue }
+    set { processor.flags = RFLAGS(rawValue: newValue) }
   }
   /// Bases of FS and GS.
   package var bases: (fs: UInt64, gs: UInt64) {
@@ -87,6 +88,30 @@ package final class CodeProbe {
   /// Bytes at a physical address were changed from outside.
   package func memoryChanged(at physical: UInt64, count: Int) { processor.store.invalidate(physical, count: count) }
 
+  private static func ending(_ exception: GuestException) -> Ending {
+    .exception(vector: exception.vector, errorCode: exception.errorCode, address: exception.address)
+  }
+
+  /// Carries out the instruction at RIP without translating it.
+  /// - Parameter code: with what stands behind it, which ends with #UD.
+  /// - Returns: `nil` if it is none of those that Swift carries out, or if it has made way.
+  package func carryOut(_ code: [UInt8]) -> Ending? {
+    let decoded = code.withUnsafeBytes { Decoder(mode: .bits64).decode($0) }
+    guard case .instruction(let instruction) = decoded, instruction.classification != .undefined,
+      announces(instruction)
+    else { return nil }
+    processor.shadow = .none
+    cws_load_x87(processor.block.state)
+    defer { cws_save_x87(processor.block.state) }
+    do throws(Interruption) {
+      try processor.control.establish()
+      guard try SensitiveInstruction(instruction, in: processor).execute() else { return nil }
+      return Self.ending(.invalidOpcode)
+    } catch {
+      return error.exception.map(Self.ending)
+    }
+  }
+
   /// Runs up to an exception.
   package func run() -> Ending {
     processor.shadow = .none
@@ -96,8 +121,7 @@ package final class CodeProbe {
       let interruption = processor.runUntilInterrupted()
       cws_save_x87(processor.block.state)
       switch interruption {
-      case .exception(let exception):
-        return .exception(vector: exception.vector, errorCode: exception.errorCode, address: exception.address)
+      case .exception(let exception): return Self.ending(exception)
       case .stop(.stopRequested):
         if processor.activity != .running { return .stopped }
       case .stop: return .stopped

@@ -73,4 +73,9 @@ enum Interruption: Error {
   case stop(StopReason)
   /// The engine cannot do this yet; the text names it.
   case unsupported(String)
+
+  /// What the guest gets of it.
+  var exception: GuestException? {
+    if case .exception(let exception) = self { exception } else { nil }
+  }
 }

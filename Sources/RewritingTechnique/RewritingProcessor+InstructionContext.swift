@@ -53,7 +53,6 @@ extension RewritingProcessor: InstructionContext {
   var cr0: CR0 { control.cr0 }
   var cr4: CR4 { control.cr4 }
   var efer: EFER { control.efer }
-  var xcr0: XCR0 { control.xcr0 }
 
   var cpl: UInt8 {
     get { control.privilege }
@@ -87,8 +86,6 @@ extension RewritingProcessor: InstructionContext {
 
   func segment(_ register: SegmentRegister) -> Segment { control.segment(register) }
   func setSegment(_ register: SegmentRegister, _ value: Segment) { control.setSegment(register, value) }
-  func modelSpecific(_ index: UInt32) -> UInt64 { modelSpecific[index] ?? 0 }
-
   // MARK: Between instructions
 
   func notePortAccess(_ port: UInt16, width: AccessWidth) {

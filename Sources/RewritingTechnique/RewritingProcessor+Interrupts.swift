@@ -20,7 +20,7 @@ extension RewritingProcessor {
     let pending = interrupts.pending
     if pending.isEmpty { return false }
     var wanted: ProcessorInterrupts.Pending = [.initialize, .startup, .deadline]
-    if systemFlags & 0x200 != 0 { wanted.insert(.interrupt) }
+    if flags.contains(.interrupt) { wanted.insert(.interrupt) }
     if !pendingEvents.nonMaskableBlocked { wanted.insert(.nonMaskable) }
     return !pending.isDisjoint(with: wanted)
   }
@@ -35,7 +35,7 @@ extension RewritingProcessor {
       stepsOnce = false
     }
     // Before the guest can learn of it by a timer's interrupt.
-    if lostTime.isLong(now: monotonicNanoseconds()) { tellOfLostTime() }
+    if lostTime.isLong(now: monotonicNanoseconds()) { MonitorClock(context: self).tellOfLostTime() }
     interrupts.letTimePass()
     while hasEvent {
       if shadow != .none {
@@ -43,7 +43,7 @@ extension RewritingProcessor {
         break
       }
       let event = interrupts.takeEvent(
-        acceptsInterrupts: systemFlags & 0x200 != 0, acceptsNonMaskable: !pendingEvents.nonMaskableBlocked)
+        acceptsInterrupts: flags.contains(.interrupt), acceptsNonMaskable: !pendingEvents.nonMaskableBlocked)
       guard let event else { break }
       if let reason = take(event) { return reason }
       if activity != .running { break }
@@ -57,7 +57,7 @@ extension RewritingProcessor {
     case .interrupt(let vector): return deliverEvent(vector, isSoftware: false)
     case .nonMaskable:
       pendingEvents.nonMaskableBlocked = true
-      return deliverEvent(2, isSoftware: false)
+      return deliverEvent(ExceptionVector.nonMaskableInterrupt.rawValue, isSoftware: false)
     case .initialize: initialize()
     case .startup(let vector): begin(at: vector)
     }
@@ -83,8 +83,8 @@ extension RewritingProcessor {
     for number in 0..<16 { block.general[number] = 0 }
     block.general[2] = 0x600
     rip = 0xfff0
-    rflags = 2
-    activity = interrupts.base & 0x100 != 0 ? .running : .waitingForStartup
+    flags = .alwaysOne
+    activity = interrupts.base & MSR.isBootstrapProcessor != 0 ? .running : .waitingForStartup
   }
 
   /// Sleeps until something wakes the processor.
@@ -116,25 +116,8 @@ extension RewritingProcessor {
   /// The local APIC's page, where the guest has put it.
   func isLocalPage(_ physical: UInt64) -> Bool { physical & ~4095 == mmu.localPage }
 
-  /// MSR 0x1b changed.
+  /// APIC_BASE changed.
   func localPageChanged() { mmu.localPage = interrupts.page ?? .max }
-
-  /// MSRs 0x1b, 0x6e0 and 0x800 to 0x8ff.
-  func readLocalRegister(_ index: UInt32) throws(Interruption) -> UInt64 {
-    if index == ModelSpecific.localBase { return interrupts.base }
-    guard let value = interrupts.readModelSpecific(index) else { throw .exception(.general) }
-    return value
-  }
-
-  func writeLocalRegister(_ index: UInt32, _ value: UInt64) throws(Interruption) {
-    guard index != ModelSpecific.localBase else {
-      guard interrupts.setBase(value) else { throw .exception(.general) }
-      localPageChanged()
-      translations.flush()
-      return
-    }
-    guard interrupts.writeModelSpecific(index, value) else { throw .exception(.general) }
-  }
 
   /// What `MachineState` says of the local APIC.
   func restoreLocal(base: UInt64, taskPriority: UInt64) {

@@ -16,8 +16,8 @@ extension RewritingProcessor {
   func resolve(_ access: AccessSite) throws(Interruption) -> UInt64? {
     let state = block.state
     let linear = state.pointee.address
-    if access.waitsForX87, cws_x87_status() & 0x80 != 0 {
-      guard system.cr0 & 0x20 != 0 else { throw .unsupported("an x87 error reported by IRQ 13") }
+    if access.waitsForX87, hasPendingX87Error {
+      guard cr0.contains(.numericError) else { throw .unsupported("an x87 error reported by IRQ 13") }
       throw .exception(.x87)
     }
     if access.mustBeAligned, linear % UInt64(access.size) != 0 { throw .exception(.general) }
@@ -74,7 +74,7 @@ extension RewritingProcessor {
   func locate(
     _ linear: UInt64, count: Int, _ access: MemoryAccess, isStack: Bool = false, asSupervisor: Bool = false
   ) throws(Interruption) -> (first: UInt64, firstCount: Int, second: UInt64, secondCount: Int) {
-    let is64 = self.is64 || (asSupervisor && system.efer & 0x400 != 0)
+    let is64 = self.is64 || (asSupervisor && isLongMode)
     let linear = is64 ? linear : linear & 0xffff_ffff
     let last = linear &+ UInt64(count - 1)
     if is64, !LinearAddress.isCanonical(linear) || !LinearAddress.isCanonical(last) {
@@ -83,7 +83,7 @@ extension RewritingProcessor {
     let isUser = cpl == 3 && !asSupervisor
     let overrides = overridesSMAP && !asSupervisor
     let isWrite = access == .write
-    let view = isUser ? 0 : overrides && system.cr4 & 1 << 21 != 0 ? 2 : 1
+    let view = isUser ? 0 : overrides && cr4.contains(.supervisorAccessPrevention) ? 2 : 1
     if mode.checksAccesses {
       if !asSupervisor { try checkAccess(linear, count: count, access) }
     } else if let host = translations.data.find(linear, view: view, isWrite: isWrite),

@@ -19,9 +19,9 @@ extension RewritingProcessor {
   }
 
   private func execute(_ instruction: Instruction) throws(Interruption) {
-    if try SensitiveInstruction(instruction, in: self).execute() { return }
-    if try emulateSystem(instruction) { return }
-    throw .unsupported("instruction \(instruction.mnemonic)")
+    guard try SensitiveInstruction(instruction, in: self).execute() else {
+      throw .unsupported("instruction \(instruction.mnemonic)")
+    }
   }
 }
 

@@ -79,10 +79,6 @@ final class RewritingProcessor: Processor {
     get { control.flags.rawValue }
     set { control.flags = RFLAGS(rawValue: newValue) }
   }
-  var kernelGSBase: UInt64 {
-    get { control.kernelGSBase }
-    set { control.kernelGSBase = newValue }
-  }
   var stepsOnce: Bool {
     get { control.stepsOnce }
     set { control.stepsOnce = newValue }

@@ -110,7 +110,7 @@ public struct RewritingTechnique: Technique {
     var table = CPUIDTable(
       features: announced(configuration.processorModel), processor: 0, of: configuration.processorCount,
       name: configuration.processorModel.name)
-    table.leaves += ClockRegister.leaves
+    table.leaves += MonitorSignature.leaves
     return try RewritingPartition(memory: memory, bus: bus, identification: table, trace: trace)
   }
 }

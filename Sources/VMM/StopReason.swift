@@ -11,7 +11,7 @@ public enum StopReason: Sendable, Equatable {
   /// A fault during a double fault's delivery: also how some kernels reset on purpose.
   case tripleFault
   /// The technique could not go on with this guest; the report says where.
-  case crashed(CrashReport)
+  indirect case crashed(CrashReport)
   /// `requestStop()` was called.
   case stopRequested
 }

@@ -4,6 +4,8 @@ public enum MSR {
   public static let timeStampCounter: UInt32 = 0x10, timeStampAdjust: UInt32 = 0x3b
   /// APIC_BASE.
   public static let apicBase: UInt32 = 0x1b
+  /// In APIC_BASE: this processor is the one that begins (BSC).
+  public static let isBootstrapProcessor: UInt64 = 1 << 8
   /// BIOS_SIGN_ID, AMD's PATCH_LEVEL.
   public static let microcodeRevision: UInt32 = 0x8b
   /// AMD's PATCH_LOADER.
@@ -34,10 +36,18 @@ public enum MSR {
   public static let memoryTypeFixed4K: ClosedRange<UInt32> = 0x268...0x26f
   /// PAT.
   public static let pageAttributeTable: UInt32 = 0x277
+  /// PAT after RESET: write-back, write-through, UC-, uncacheable, twice.
+  public static let pageAttributeTableReset: UInt64 = 0x0007_0406_0007_0406
+  /// One of the eleven fixed ranges.
+  public static func isMemoryTypeFixed(_ index: UInt32) -> Bool {
+    index == memoryTypeFixed64K || memoryTypeFixed16K.contains(index) || memoryTypeFixed4K.contains(index)
+  }
   /// MTRRdefType.
   public static let memoryTypeDefault: UInt32 = 0x2ff
   /// In MTRRdefType: whether the memory type ranges count at all.
   public static let memoryTypesEnabled: UInt64 = 1 << 11
+  /// In MTRRdefType: the fixed ranges count.
+  public static let memoryTypesFixedEnabled: UInt64 = 1 << 10
   /// In MTRRdefType and the ranges: write-back.
   public static let memoryTypeWriteBack: UInt64 = 6
   /// TSC_DEADLINE.

@@ -15,6 +15,10 @@ struct FamilyRegisterTests {
     processor = try #require(try partition.makeProcessor(index: 0) as? RewritingProcessor)
   }
 
+  private func registers(of processor: RewritingProcessor) -> ModelSpecificAccess<RewritingProcessor> {
+    ModelSpecificAccess(context: processor)
+  }
+
   private func isRefused(_ body: () throws(Interruption) -> Void) -> Bool {
     do throws(Interruption) {
       try body()
@@ -39,22 +43,22 @@ struct FamilyRegisterTests {
         FamilyRegister.machineCheckStatus, FamilyRegister.machineCheckControl,
       ]
     for index in indices {
-      let value = try processor.readModelSpecific(index)
-      try processor.writeModelSpecific(index, value)
-      #expect(try processor.readModelSpecific(index) == value, "MSR \(index)")
+      let value = try registers(of: processor).read(index)
+      try registers(of: processor).write(index, value)
+      #expect(try registers(of: processor).read(index) == value, "MSR \(index)")
     }
   }
 
   @Test("counters stay at 0, DE_CFG keeps what is written, HWCR only what it may")
   func kept() throws {
-    try processor.writeModelSpecific(FamilyRegister.performanceCounters.lowerBound, .max)
-    #expect(try processor.readModelSpecific(FamilyRegister.performanceCounters.lowerBound) == 0)
-    #expect(try processor.readModelSpecific(FamilyRegister.decoderConfiguration) == 2)
-    try processor.writeModelSpecific(FamilyRegister.decoderConfiguration, 0x12)
-    #expect(try processor.readModelSpecific(FamilyRegister.decoderConfiguration) == 0x12)
-    try processor.writeModelSpecific(FamilyRegister.hardwareConfiguration, .max)
+    try registers(of: processor).write(FamilyRegister.performanceCounters.lowerBound, .max)
+    #expect(try registers(of: processor).read(FamilyRegister.performanceCounters.lowerBound) == 0)
+    #expect(try registers(of: processor).read(FamilyRegister.decoderConfiguration) == 2)
+    try registers(of: processor).write(FamilyRegister.decoderConfiguration, 0x12)
+    #expect(try registers(of: processor).read(FamilyRegister.decoderConfiguration) == 0x12)
+    try registers(of: processor).write(FamilyRegister.hardwareConfiguration, .max)
     #expect(
-      try processor.readModelSpecific(FamilyRegister.hardwareConfiguration)
+      try registers(of: processor).read(FamilyRegister.hardwareConfiguration)
         == 1 << 24 | FamilyRegister.writableBankStatus)
   }
 
@@ -62,32 +66,32 @@ struct FamilyRegisterTests {
   func identity() throws {
     var name: [UInt8] = []
     for index in FamilyRegister.name {
-      let value = try processor.readModelSpecific(index)
+      let value = try registers(of: processor).read(index)
       name += (0..<8).map { UInt8(truncatingIfNeeded: value >> (8 * UInt64($0))) }
     }
     #expect(name.prefix(8) == ArraySlice("Trivisor".utf8))
-    #expect(try processor.readModelSpecific(FamilyRegister.topOfMemory) == 4 << 20)
-    #expect(try processor.readModelSpecific(FamilyRegister.topOfHighMemory) == 0)
+    #expect(try registers(of: processor).read(FamilyRegister.topOfMemory) == 4 << 20)
+    #expect(try registers(of: processor).read(FamilyRegister.topOfHighMemory) == 0)
   }
 
   @Test("as many banks as are announced; a status can be made up only if HWCR says so")
   func banks() throws {
-    let capability = try processor.readModelSpecific(FamilyRegister.machineCheckCapability)
+    let capability = try registers(of: processor).read(FamilyRegister.machineCheckCapability)
     #expect(capability & 0xff == UInt64(FamilyRegister.bankCount))
     let behind = FamilyRegister.banks.upperBound
-    #expect(isRefused { () throws(Interruption) in _ = try processor.readModelSpecific(behind) })
+    #expect(isRefused { () throws(Interruption) in _ = try registers(of: processor).read(behind) })
     let status = FamilyRegister.banks.lowerBound + 1
-    #expect(isRefused { () throws(Interruption) in try processor.writeModelSpecific(status, 1) })
-    try processor.writeModelSpecific(FamilyRegister.hardwareConfiguration, FamilyRegister.writableBankStatus)
-    try processor.writeModelSpecific(status, 1)
-    #expect(try processor.readModelSpecific(status) == 1)
+    #expect(isRefused { () throws(Interruption) in try registers(of: processor).write(status, 1) })
+    try registers(of: processor).write(FamilyRegister.hardwareConfiguration, FamilyRegister.writableBankStatus)
+    try registers(of: processor).write(status, 1)
+    #expect(try registers(of: processor).read(status) == 1)
   }
 
   @Test("what the family does not have, or needs a CPUID bit for, is #GP")
   func missing() {
     for index: UInt32 in [0xc001_0008, 0xc001_0020, 0xc001_0140, 0xc001_0200, 0xc001_1030, 0x1234_5678, 0xe7] {
-      #expect(isRefused { () throws(Interruption) in _ = try processor.readModelSpecific(index) }, "MSR \(index)")
+      #expect(isRefused { () throws(Interruption) in _ = try registers(of: processor).read(index) }, "MSR \(index)")
     }
-    #expect(!isRefused { () throws(Interruption) in try processor.writeModelSpecific(0xc001_0020, 0) })
+    #expect(!isRefused { () throws(Interruption) in try registers(of: processor).write(0xc001_0020, 0) })
   }
 }

@@ -17,7 +17,7 @@ struct ProcessorStateTests {
   /// All of it but the clock, which goes on.
   private func state(of processor: RewritingProcessor) throws -> MachineState {
     var state = try processor.readState()
-    state[modelSpecific: ModelSpecific.timestamp] = nil
+    state[modelSpecific: MSR.timeStampCounter] = nil
     return state
   }
 
@@ -28,10 +28,10 @@ struct ProcessorStateTests {
     for (index, value) in [
       (FamilyRegister.hardwareConfiguration, FamilyRegister.writableBankStatus), (bank, .max), (bank + 1, 0x1234),
       (FamilyRegister.decoderConfiguration, 0x12), (FamilyRegister.machineCheckStatus, 4),
-      (FamilyRegister.machineCheckMasks, 1), (BranchRecord.control, 3), (ModelSpecific.variableRanges.lowerBound, 6),
-      (ModelSpecific.star, 0x23_0010_0000_0000), (ModelSpecific.timestampAuxiliary, 7),
+      (FamilyRegister.machineCheckMasks, 1), (BranchRecord.control, 3), (MSR.memoryTypeVariableRanges.lowerBound, 6),
+      (MSR.star, 0x23_0010_0000_0000), (MSR.timeStampAuxiliary, 7),
     ] as [(UInt32, UInt64)] {
-      try first.writeModelSpecific(index, value)
+      try ModelSpecificAccess(context: first).write(index, value)
     }
     first.noteBranch(from: 0x1000, to: 0x2000)
     first.flags.formUnion([.trap, .resume])
@@ -39,12 +39,12 @@ struct ProcessorStateTests {
     let saved = try state(of: first)
     let second = try makeProcessor()
     // What was there before goes.
-    try second.writeModelSpecific(FamilyRegister.banks.lowerBound + 5, 0)
-    try second.writeModelSpecific(FamilyRegister.banks.lowerBound + 4, 9)
+    try ModelSpecificAccess(context: second).write(FamilyRegister.banks.lowerBound + 5, 0)
+    try ModelSpecificAccess(context: second).write(FamilyRegister.banks.lowerBound + 4, 9)
     try second.writeState(saved)
     #expect(try state(of: second) == saved)
-    #expect(try second.readModelSpecific(bank + 1) == 0x1234)
-    #expect(try second.readModelSpecific(bank + 4) == 0)
+    #expect(try ModelSpecificAccess(context: second).read(bank + 1) == 0x1234)
+    #expect(try ModelSpecificAccess(context: second).read(bank + 4) == 0)
     #expect(second.branchRecord.stepsBranches && second.branchRecord.read(0x1dc) == 0x2000)
     #expect(second.accessHits == [.breakpoint0, .breakpoint2] && second.flags.isSuperset(of: [.trap, .resume]))
   }
@@ -53,8 +53,8 @@ struct ProcessorStateTests {
     "registers that are not there, or can't have such a value, are refused before anything changes",
     arguments: [
       (0x1234_5678, 0), (FamilyRegister.topOfMemory, 0), (FamilyRegister.hardwareConfiguration, .max),
-      (FamilyRegister.machineCheckStatus, 8), (ModelSpecific.longTarget, 1 << 60), (ModelSpecific.flagMask, 1 << 32),
-      (ModelSpecific.efer, 0xd00),
+      (FamilyRegister.machineCheckStatus, 8), (MSR.lstar, 1 << 60), (MSR.systemCallFlagMask, 1 << 32),
+      (MSR.efer, 0xd00),
     ] as [(UInt32, UInt64)])
   func refused(index: UInt32, value: UInt64) throws {
     let processor = try makeProcessor()

@@ -217,6 +217,8 @@ enum : uint32_t {
   CWS_HELP_SYSTEM_CALL, CWS_HELP_SYSTEM_RETURN, CWS_HELP_INTERRUPT_RETURN, CWS_HELP_SET_ACCESS, CWS_HELP_CLEAR_ACCESS,
   CWS_HELP_MOVE_STRING, CWS_HELP_STORE_STRING, CWS_HELP_POP_FLAGS,
 };
+// The one that `state->helper` names: the call behind `cws_call`.
+uint64_t cws_help(struct cws_state *_Nonnull state);
 uint64_t cws_call_address(void);
 
 // Runs translated code from `state->target` until it takes an exit. The thread must have been prepared.

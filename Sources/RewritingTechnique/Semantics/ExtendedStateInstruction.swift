@@ -12,9 +12,14 @@ import X86
 /// Sizes and places in the standard format of XSAVE's area (AMD64 APM vol. 2, 11.5.2).
 enum ExtendedArea {
   static let control = 24, controlMask = 28, vectors = 160
-  static let legacySize = 512, header = 512, upperHalves = 576, size = 832
+  static let legacySize = 512, header = 512, upperHalves = 576
   /// Of MXCSR, as FXSAVE's MXCSR_MASK tells them: without MISALIGNSSE's bit 17, which Intel's processors could not give.
   static let definedControlBits: UInt32 = 0xffff
+  /// MXCSR after RESET: all exceptions masked.
+  static let initialControl: UInt32 = 0x1f80
+
+  /// Of the area that these components need.
+  static func size(_ components: XCR0) -> Int { components.contains(.avx) ? 832 : upperHalves }
 }
 
 struct ExtendedStateInstruction<Context: InstructionContext> {
@@ -76,7 +81,7 @@ struct ExtendedStateInstruction<Context: InstructionContext> {
     let enabled = context.xcr0
     let requested = XCR0(rawValue: context.wideAccumulator).intersection(enabled)
     let isRestore = instruction.operation == .xrstor
-    let count = enabled.contains(.avx) ? ExtendedArea.size : ExtendedArea.upperHalves
+    let count = ExtendedArea.size(enabled)
     let address = try address(alignedTo: 64, size: count, isWrite: !isRestore)
     if requested.contains(.x87) { context.saveX87() }
     defer { if requested.contains(.x87) { context.loadX87() } }

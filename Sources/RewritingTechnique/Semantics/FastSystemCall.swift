@@ -3,7 +3,7 @@ import VMM
 import X86
 
 /// SYSCALL, SYSRET, SYSENTER and SYSEXIT (AMD64 APM vol. 3).
-struct FastSystemCall<Context: InstructionContext> {
+struct FastSystemCall<Context: SystemContext> {
   let context: Context
   /// RIP of the instruction behind it.
   let next: UInt64
@@ -55,7 +55,7 @@ struct FastSystemCall<Context: InstructionContext> {
     setSegments(.return(star: context.modelSpecific(MSR.star), to64: to64), privilege: 3)
     context.rip = context.general(.rcx, size: to64 ? 8 : 4)
     if wasIn64 {
-      context.flags = RFLAGS(rawValue: context[.r11]).intersection(.returnable)
+      context.flags = RFLAGS(rawValue: context[.r11]).intersection(.returnable).union(.alwaysOne)
     } else {
       context.flags.remove(.virtual8086)
       context.flags.insert(.interrupt)

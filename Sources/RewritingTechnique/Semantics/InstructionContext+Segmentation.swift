@@ -20,6 +20,13 @@ extension Segment {
     Segment(selector: selector, base: 0, limit: .max, rights: .flatData(privilege: privilege), isUnusable: true)
   }
 
+  /// With another DPL.
+  func with(privilege: UInt8) -> Segment {
+    var value = self
+    value.rights.privilege = privilege
+    return value
+  }
+
   /// The selector names nothing.
   var isNull: Bool { Selector(rawValue: selector).isNull }
 }

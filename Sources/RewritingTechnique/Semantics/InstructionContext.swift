@@ -57,8 +57,6 @@ protocol InstructionContext: AnyObject {
   var blocksNonMaskable: Bool { get set }
   func segment(_ register: SegmentRegister) -> Segment
   func setSegment(_ register: SegmentRegister, _ value: Segment)
-  /// What a model-specific register that only remembers has been set to, or 0.
-  func modelSpecific(_ index: UInt32) -> UInt64
 
   // MARK: Memory
 

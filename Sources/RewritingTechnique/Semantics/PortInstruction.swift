@@ -6,8 +6,9 @@ import X86
 struct PortPermission<Context: InstructionContext> {
   let context: Context
 
+  @inline(__always)
   func check(_ port: UInt16, width: AccessWidth) throws(Interruption) {
-    guard context.isProtected, context.cpl > context.flags.ioPrivilege else { return }
+    guard context.cpl != 0, context.isProtected, context.cpl > context.flags.ioPrivilege else { return }
     let task = context.task
     guard task.rights.systemType?.isWide == true, task.limit >= TaskStateSegment.lastByte else {
       throw .exception(.general)
@@ -25,6 +26,7 @@ struct PortPermission<Context: InstructionContext> {
 struct PortInstruction<Context: InstructionContext> {
   let context: Context
 
+  @inline(__always)
   func execute(_ instruction: Instruction, next: UInt64) throws(Interruption) {
     let port =
       instruction.immediateSize != 0

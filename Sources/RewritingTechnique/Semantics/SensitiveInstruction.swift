@@ -7,11 +7,13 @@ import InstructionSet
 import VMM
 import X86
 
-struct SensitiveInstruction<Context: InstructionContext> {
+struct SensitiveInstruction<Context: SystemContext> {
   private let context: Context
   private let instruction: Instruction
   private let next: UInt64
 
+  // In one piece with the caller, which holds the context already.
+  @inline(__always)
   init(_ instruction: Instruction, in context: Context) {
     self.context = context
     self.instruction = instruction
@@ -19,6 +21,7 @@ struct SensitiveInstruction<Context: InstructionContext> {
   }
 
   /// - Returns: `false` if it is none of those that are written here.
+  @inline(__always)
   func execute() throws(Interruption) -> Bool {
     try checkPrivilege()
     switch instruction.operation {
@@ -61,12 +64,51 @@ struct SensitiveInstruction<Context: InstructionContext> {
       if context.isTrapping { break }
       context.halt()
       throw .stop(.stopRequested)
+    default: return try executeSystem()
+    }
+    return true
+  }
+
+  private func executeSystem() throws(Interruption) -> Bool {
+    switch instruction.operation {
+    case .movFromControl, .movToControl, .clts, .smsw, .lmsw:
+      try ControlRegisterMove(context: context).execute(instruction, next: next)
+    case .movFromDebug, .movToDebug: try DebugRegisterMove(context: context).execute(instruction, next: next)
+    case .rdmsr:
+      let index = UInt32(truncatingIfNeeded: context[.rcx])
+      context.wideAccumulator = try ModelSpecificAccess(context: context).read(index)
+      context.rip = next
+    case .wrmsr:
+      let index = UInt32(truncatingIfNeeded: context[.rcx])
+      try ModelSpecificAccess(context: context).write(index, context.wideAccumulator)
+      context.rip = next
+    case .cpuid, .rdtsc, .rdtscp, .rdpmc, .rdrand:
+      try Identification(context: context).execute(instruction, next: next)
+    case .swapgs, .rdfsbase, .rdgsbase, .wrfsbase, .wrgsbase:
+      try SegmentBaseMove(context: context).execute(instruction, next: next)
+    case .xgetbv, .xsetbv: try ExtendedControlMove(context: context).execute(instruction, next: next)
+    case .sgdt, .sidt, .lgdt, .lidt: try TableRegisterMove(context: context).execute(instruction, next: next)
+    case .invlpg: try invalidatePage()
     case .invd, .wbinvd: context.rip = next  // Caches are the host's.
+    case .vmcall, .vmmcall:
+      MonitorCall(context: context).execute()
+      context.rip = next
     default: return false
     }
     return true
   }
 
+  /// No access, so that neither a limit nor a non-canonical address is a fault (AMD64 APM vol. 3, "INVLPG").
+  private func invalidatePage() throws(Interruption) {
+    guard let memory = instruction.memoryOperand else { throw .exception(.invalidOpcode) }
+    let offset = context.offset(memory, next)
+    let isFlat = context.is64 && memory.segment != .fs && memory.segment != .gs
+    let address = isFlat ? offset : offset &+ context.segment(memory.segment).base
+    context.invalidatePage(context.is64 ? address : address & 0xffff_ffff)
+    context.rip = next
+  }
+
+  @inline(__always)
   private func checkPrivilege() throws(Interruption) {
     // System management mode is what it comes back from.
     if instruction.operation == .rsm { throw .exception(.invalidOpcode) }

@@ -11,9 +11,7 @@ struct SystemCallSegments {
   private static func returnSelector(_ star: UInt64) -> UInt16 { UInt16(truncatingIfNeeded: star >> 48) }
 
   private init(code: Segment, stack: Segment, privilege: UInt8) {
-    (self.code, self.stack) = (code, stack)
-    self.code.rights.privilege = privilege
-    self.stack.rights.privilege = privilege
+    (self.code, self.stack) = (code.with(privilege: privilege), stack.with(privilege: privilege))
   }
 
   /// SYSCALL in long mode.

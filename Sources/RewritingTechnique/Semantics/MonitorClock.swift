@@ -3,17 +3,12 @@
 //
 // Source: Linux, Documentation/virt/kvm/x86/msr.rst and arch/x86/include/asm/pvclock-abi.h.
 
-import Devices
 import Glibc
 import VMM
+import X86
 
-/// MSRs of the clock.
-enum ClockRegister {
-  /// Where the wall-clock time is to be put, once.
-  static let wallClock: UInt32 = 0x4b56_4d00
-  /// Where the system time is kept; bit 0 enables it.
-  static let systemTime: UInt32 = 0x4b56_4d01
-
+/// How CPUID shows the clock.
+enum MonitorSignature {
   /// CPUID leaf with the name of what the guest runs on.
   static let signatureLeaf: UInt32 = 0x4000_0000
   /// CPUID leaves 0x4000_0000 and 0x4000_0001: KVM's signature, the clock's newer MSRs (bit 3), one time base for all
@@ -56,64 +51,71 @@ struct ClockScale: Equatable {
   }
 }
 
-extension RewritingProcessor {
-  func writeClockRegister(_ index: UInt32, _ value: UInt64) {
-    modelSpecific[index] = value
-    if index == ClockRegister.wallClock { storeWallClock(at: value) } else { storeSystemTime() }
+/// The clock that `MSR.kvmWallClock` and `MSR.kvmSystemTime` have switched on.
+struct MonitorClock<Context: SystemContext> {
+  let context: Context
+
+  /// Where the system time goes, if the guest wants it: bit 0 of the register enables it.
+  private var place: UInt64? {
+    let value = context.modelSpecific(MSR.kvmSystemTime)
+    return value & 1 != 0 ? value & ~3 : nil
   }
 
-  /// Since the machine was made.
-  private var systemTime: UInt64 { partition.clock.nanoseconds &- partition.startTime }
-
-  private func storeWallClock(at address: UInt64) {
+  func storeWallClock(at address: UInt64) {
     var now = timespec()
     clock_gettime(CLOCK_REALTIME, &now)
-    let began = UInt64(now.tv_sec) &* 1_000_000_000 &+ UInt64(now.tv_nsec) &- systemTime
+    let began = UInt64(now.tv_sec) &* 1_000_000_000 &+ UInt64(now.tv_nsec) &- context.systemTime
     // An even version says that the rest is complete.
-    let fields: [UInt32] = [
+    let fields: InlineArray<3, UInt32> = [
       2, UInt32(truncatingIfNeeded: began / 1_000_000_000), UInt32(truncatingIfNeeded: began % 1_000_000_000),
     ]
-    storeClock(fields, at: address & ~3)
+    store(fields, at: address & ~3)
   }
 
   /// Also when the time stamp counter was set.
   func storeSystemTime() {
-    guard let value = modelSpecific[ClockRegister.systemTime], value & 1 != 0 else { return }
-    clockVersion &+= 2
-    let scale = ClockScale(frequency: partition.clock.timestampFrequency)
-    let (stamp, time) = (timestamp, systemTime)
+    guard let place else { return }
+    context.clockVersion &+= 2
+    let scale = ClockScale(frequency: context.timestampFrequency)
+    let (stamp, time) = (context.timestamp, context.systemTime)
     // What the guest has not taken back yet stays.
-    let flags = ClockFlag.stable | (clockFlags(at: value & ~3) ?? 0) & ClockFlag.guestStopped
-    let fields: [UInt32] = [
-      clockVersion, 0, UInt32(truncatingIfNeeded: stamp), UInt32(truncatingIfNeeded: stamp >> 32),
+    let flags = ClockFlag.stable | (flags(at: place)?.load(as: UInt8.self) ?? 0) & ClockFlag.guestStopped
+    let fields: InlineArray<8, UInt32> = [
+      context.clockVersion, 0, UInt32(truncatingIfNeeded: stamp), UInt32(truncatingIfNeeded: stamp >> 32),
       UInt32(truncatingIfNeeded: time), UInt32(truncatingIfNeeded: time >> 32), scale.multiplier,
       UInt32(UInt8(bitPattern: scale.shift)) | UInt32(flags) << 8,
     ]
-    storeClock(fields, at: value & ~3)
+    store(fields, at: place)
   }
 
   /// Tells the guest that it was stopped (PVCLOCK_GUEST_STOPPED): its watchdogs then begin anew. The guest takes the flag back.
   func tellOfLostTime() {
-    guard let value = modelSpecific[ClockRegister.systemTime], value & 1 != 0 else { return }
-    clockVersion &+= 2
-    let address = value & ~3
-    guard let flags = clockFlags(at: address) else { return }
-    storeClock([clockVersion], at: address)
-    var told = flags | ClockFlag.guestStopped
-    _ = withUnsafeBytes(of: &told) { bytes in
-      bytes.baseAddress.map { writePhysical(address &+ ClockFlag.offset, from: $0, count: 1) }
-    }
+    guard let place else { return }
+    context.clockVersion &+= 2
+    guard let flags = flags(at: place) else { return }
+    store([context.clockVersion] as InlineArray<1, UInt32>, at: place)
+    flags.storeBytes(of: flags.load(as: UInt8.self) | ClockFlag.guestStopped, as: UInt8.self)
+    context.didStore(to: flags, count: 1)
   }
 
-  private func clockFlags(at address: UInt64) -> UInt8? {
-    mmu.host(address &+ ClockFlag.offset, count: 1)?.load(as: UInt8.self)
+  /// The guest's clock goes on from the time stamp counter and the system time at hand, with this host's frequency. What
+  /// the guest has of it counts on: versions never come twice.
+  func resume() {
+    guard let place, let version = context.ram(at: place, count: 4) else { return }
+    context.clockVersion = version.loadUnaligned(as: UInt32.self) & ~1
+    storeSystemTime()
+  }
+
+  private func flags(at place: UInt64) -> UnsafeMutableRawPointer? {
+    context.ram(at: place &+ ClockFlag.offset, count: 1)
   }
 
   /// Only into RAM: elsewhere nothing would read it.
-  private func storeClock(_ fields: [UInt32], at address: UInt64) {
-    fields.withUnsafeBytes { bytes in
-      guard let source = bytes.baseAddress, mmu.host(address, count: UInt64(bytes.count)) != nil else { return }
-      _ = writePhysical(address, from: source, count: bytes.count)
+  private func store<let count: Int>(_ fields: InlineArray<count, UInt32>, at address: UInt64) {
+    guard let place = context.ram(at: address, count: 4 * count) else { return }
+    for index in 0..<count {
+      place.storeBytes(of: fields[index], toByteOffset: 4 * index, as: UInt32.self)
     }
+    context.didStore(to: place, count: 4 * count)
   }
 }

@@ -3,7 +3,6 @@
 //
 // Source: Linux, Documentation/virt/kvm/x86/hypercalls.rst, include/uapi/linux/kvm_para.h, arch/x86/include/uapi/asm/kvm_para.h.
 
-import CWorldSwitch
 import Glibc
 import InstructionSet
 import VMM
@@ -24,18 +23,21 @@ enum Hypercall {
   static let notPermitted: Int64 = -1, fault: Int64 = -14, notSupported: Int64 = -95, unknown: Int64 = -1000
 }
 
-extension RewritingProcessor {
-  /// VMMCALL, VMCALL.
-  func callMonitor() {
-    let size = is64 ? 8 : 4
-    let result = cpl == 0 ? hypercall(size: size) : Hypercall.notPermitted
-    setGeneral(.rax, UInt64(bitPattern: result), size: size)
+/// VMMCALL and VMCALL.
+struct MonitorCall<Context: SystemContext> {
+  let context: Context
+
+  func execute() {
+    let size = context.is64 ? 8 : 4
+    let result = context.cpl == 0 ? answer(size: size) : Hypercall.notPermitted
+    context.setGeneral(.rax, UInt64(bitPattern: result), size: size)
   }
 
-  private func hypercall(size: Int) -> Int64 {
-    switch general(.rax, size: size) {
+  private func answer(size: Int) -> Int64 {
+    switch context.general(.rax, size: size) {
     case Hypercall.pollInterrupts: 0
-    case Hypercall.clockPairing: pairClocks(at: general(.rbx, size: size), type: general(.rcx, size: size))
+    case Hypercall.clockPairing:
+      pairClocks(at: context.general(.rbx, size: size), type: context.general(.rcx, size: size))
     default: Hypercall.unknown
     }
   }
@@ -43,17 +45,16 @@ extension RewritingProcessor {
   private func pairClocks(at address: UInt64, type: UInt64) -> Int64 {
     guard type == Hypercall.wallClock else { return Hypercall.notSupported }
     var now = timespec()
-    let before = timestamp
+    let before = context.timestamp
     clock_gettime(CLOCK_REALTIME, &now)
-    let stamp = before &+ (timestamp &- before) / 2
+    let stamp = before &+ (context.timestamp &- before) / 2
+    guard let place = context.ram(at: address, count: Hypercall.clockPairingSize) else { return Hypercall.fault }
     // Seconds, nanoseconds, the counter; flags and the rest are 0.
-    let fields = [UInt64(bitPattern: Int64(now.tv_sec)), UInt64(now.tv_nsec), stamp, 0, 0, 0, 0, 0]
-    return fields.withUnsafeBytes { bytes in
-      guard let source = bytes.baseAddress, mmu.host(address, count: UInt64(Hypercall.clockPairingSize)) != nil else {
-        return Hypercall.fault
-      }
-      _ = writePhysical(address, from: source, count: Hypercall.clockPairingSize)
-      return 0
-    }
+    place.initializeMemory(as: UInt8.self, repeating: 0, count: Hypercall.clockPairingSize)
+    place.storeBytes(of: Int64(now.tv_sec), as: Int64.self)
+    place.storeBytes(of: Int64(now.tv_nsec), toByteOffset: 8, as: Int64.self)
+    place.storeBytes(of: stamp, toByteOffset: 16, as: UInt64.self)
+    context.didStore(to: place, count: Hypercall.clockPairingSize)
+    return 0
   }
 }
