@@ -147,7 +147,7 @@ let package = Package(
     .testTarget(
       name: "RewritingTechniqueTests",
       dependencies: [
-        "CLinux", "CTracedProcess", "Conformance", "Differential", "DifferentialRunner", "InstructionSet",
+        "CLinux", "CTracedProcess", "CWorldSwitch", "Conformance", "Differential", "DifferentialRunner", "InstructionSet",
         "RewritingTechnique", "SignalRunner", "Steady", "VMM", "X86",
       ],
       swiftSettings: strict),
