@@ -147,8 +147,8 @@ let package = Package(
     .testTarget(
       name: "RewritingTechniqueTests",
       dependencies: [
-        "CLinux", "CTracedProcess", "CWorldSwitch", "Conformance", "Differential", "DifferentialRunner", "InstructionSet",
-        "RewritingTechnique", "SignalRunner", "Steady", "VMM", "X86",
+        "CLinux", "CTracedProcess", "CWorldSwitch", "Conformance", "Differential", "DifferentialRunner",
+        "InstructionSet", "RewritingTechnique", "SignalRunner", "Steady", "VMM", "X86",
       ],
       swiftSettings: strict),
     .testTarget(
