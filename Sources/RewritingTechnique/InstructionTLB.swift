@@ -1,8 +1,12 @@
 /// Translations for fetching code: what the guest's page tables said where its code is. Rights of CPL 3 and of the others
 /// are apart. Those of CPL 3 are also where translated code can look: it jumps to another page without Swift if that is
 /// still the physical page that the jump was linked for.
+///
+/// Large programs run code of thousands of pages, and a process switch should not cost as much: so the entries that were filled are
+/// listed, up to a number.
 struct InstructionTLB {
   private static let entryCount = StateLayout.codeTLBEntries
+  private static let listLimit = 1024
   private static let globalBit: UInt64 = 1
 
   /// Page number and rights; all ones where nothing is.
@@ -11,6 +15,8 @@ struct InstructionTLB {
   private let pages: UnsafeMutablePointer<UInt64>
   /// By page, what translated code looks at; 0 where nothing is.
   private let published: UnsafeMutablePointer<UInt64>
+  /// Entries of which a tag or a published word may be there, unless there are more than are worth listing.
+  private var filled: [UInt16] = []
   private var largePages = LargePages()
 
   init(_ block: StateBlock) {
@@ -19,6 +25,7 @@ struct InstructionTLB {
     pages = .allocate(capacity: Self.entryCount)
     tags.initialize(repeating: .max, count: Self.entryCount)
     pages.initialize(repeating: 0, count: Self.entryCount)
+    filled.reserveCapacity(Self.listLimit)
   }
 
   func deallocate() {
@@ -37,7 +44,7 @@ struct InstructionTLB {
   func find(_ linear: UInt64, isUser: Bool) -> (physical: UInt64, isGlobal: Bool)? {
     let index = Self.index(linear)
     guard tags[index] == Self.tag(linear, isUser: isUser) else { return nil }
-    // Another page may have been there in between, or the entry may have gone with another one.
+    // Another page may have been there in between, or the word may have gone with another one.
     if isUser { publish(linear, pages[index]) }
     return (pages[index] & ~4095 | linear & 4095, pages[index] & Self.globalBit != 0)
   }
@@ -45,20 +52,44 @@ struct InstructionTLB {
   /// - Parameter shift: log2 of the size of the page that the translation is of.
   mutating func insert(_ linear: UInt64, physical: UInt64, isUser: Bool, isGlobal: Bool, shift: UInt64) {
     let index = Self.index(linear)
+    if filled.count < Self.listLimit { filled.append(UInt16(index)) }
     tags[index] = Self.tag(linear, isUser: isUser)
     pages[index] = physical & ~4095 | (isGlobal ? Self.globalBit : 0)
     if isUser { publish(linear, physical) }
     largePages.note(linear, shift: shift, isGlobal: isGlobal)
   }
 
+  /// The entry's tag is there, so it is listed, if anything is.
   @inline(__always)
   private func publish(_ linear: UInt64, _ physical: UInt64) {
     published[Self.index(linear)] = linear & ~4095 ^ PageCode.code(for: physical >> 12)
   }
 
   mutating func removeAll(keepsGlobal: Bool = false) {
-    for index in 0..<Self.entryCount where !keepsGlobal || pages[index] & Self.globalBit == 0 { tags[index] = .max }
-    published.update(repeating: 0, count: Self.entryCount)
+    if filled.count < Self.listLimit {
+      var kept = 0
+      for position in filled.indices {
+        let index = Int(filled[position])
+        published[index] = 0
+        if keepsGlobal, pages[index] & Self.globalBit != 0 {
+          filled[kept] = filled[position]
+          kept += 1
+        } else {
+          tags[index] = .max
+        }
+      }
+      filled.removeLast(filled.count - kept)
+    } else {
+      published.update(repeating: 0, count: Self.entryCount)
+      filled.removeAll(keepingCapacity: true)
+      for index in 0..<Self.entryCount {
+        if keepsGlobal, pages[index] & Self.globalBit != 0, tags[index] != .max {
+          if filled.count < Self.listLimit { filled.append(UInt16(index)) }
+        } else {
+          tags[index] = .max
+        }
+      }
+    }
     largePages.removeAll(keepsGlobal: keepsGlobal)
   }
 
@@ -69,7 +100,8 @@ struct InstructionTLB {
     if tags[index] >> 1 == linear >> 12 { tags[index] = .max }
     published[index] = 0
     let ranges = largePages.take(around: linear)
-    if !ranges.isEmpty { published.update(repeating: 0, count: Self.entryCount) }
+    if ranges.isEmpty { return ranges }
+    published.update(repeating: 0, count: Self.entryCount)
     for range in ranges {
       for index in 0..<Self.entryCount where range.contains((tags[index] >> 1) << 12) { tags[index] = .max }
     }

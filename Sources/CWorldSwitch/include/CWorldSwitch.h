@@ -133,10 +133,10 @@ enum : uint64_t { CWS_NO_SIGNAL = ~0ull };
 enum : int32_t {
   CWS_SHARED_SLOTS = 8,
   // By linear page, of what CPL 3 may execute: its linear address exclusive-or a code for the physical page (PageCode).
-  CWS_CODE_TLB_ENTRIES = 512,
+  CWS_CODE_TLB_ENTRIES = 4096,
   // Software TLB: by view and kind of access (read, write), pairs of a tag and the host address of a page. An address
   // exclusive-or the tag of its page's entry is the offset in the page on a hit, and more on a miss.
-  CWS_TLB = 16384,
+  CWS_TLB = 49152,
   CWS_TLB_ENTRIES = 8192,
   CWS_TLB_VIEWS = 4,
   // Jump caches: by mode, pairs of linear RIP and host address, and as many again that have had to make way. An index is made

@@ -10,7 +10,7 @@
 // physical page that it was linked for:
 //
 //     mov %gs:page, T1 ; lea distance(T1), T1                  the target's linear page
-//     rorx $9, T1, T2 ; and $(511 × 8), T2 ; mov %gs:table(T2), T2
+//     rorx $9, T1, T2 ; and $(4095 × 8), T2 ; mov %gs:table(T2), T2
 //     xor T1, T2 ; cmp word(%rip), T2 ; jne out                is the physical page the same?
 //     mov T1, %gs:page ; (flags) ; jmp target
 
