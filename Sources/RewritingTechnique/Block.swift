@@ -189,8 +189,9 @@ struct Site {
     /// word, and of what it holds unset.
     case across(UInt32, unlinked: UInt32)
     /// Goes on at `rip`, on another page, in code for any linear address. Offsets in the code cache: of the word that says which
-    /// physical page the link is good for, and of the jump's operand.
-    case cross(word: UInt32, jump: UInt32)
+    /// physical page the link is good for, and of the jump's operand. `branch` is where the jump itself is, as a RIP, or -1 where
+    /// code just goes on, and `released` by how much it has moved RSP: its own fault is at a target that is not canonical.
+    case cross(word: UInt32, jump: UInt32, branch: Int32, released: Int32)
     /// The second page of an instruction that straddles is not the one that the block was made of, as far as is known.
     case refetch
     /// Goes on at the RIP in the state block; RSP has grown by `released`, less for a call. In a block of one instruction that

@@ -62,7 +62,8 @@ struct InstructionTLB {
   /// The entry's tag is there, so it is listed, if anything is.
   @inline(__always)
   private func publish(_ linear: UInt64, _ physical: UInt64) {
-    published[Self.index(linear)] = linear & ~4095 ^ PageCode.code(for: physical >> 12)
+    let page = physical >> 12
+    published[Self.index(linear)] = PageCode.exists(for: page) ? linear & ~4095 ^ PageCode.code(for: page) : 0
   }
 
   mutating func removeAll(keepsGlobal: Bool = false) {

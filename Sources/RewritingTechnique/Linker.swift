@@ -26,7 +26,9 @@ final class Linker {
 
   /// Makes the jump of a `chain` or `separate` site go to `target` directly.
   func link(_ site: Int, _ place: UInt32, from source: Block, to target: Block) {
-    guard source.isValid, target.isValid, !target.isStraddling, source.key.page == target.key.page else { return }
+    // What straddles may be on two mappings of one page.
+    guard source.isValid, target.isValid, !source.isStraddling, !target.isStraddling, source.key.page == target.key.page
+    else { return }
     translator.cache.patch(place, to: target.host)
     target.incoming.append(site)
   }
@@ -63,7 +65,7 @@ final class Linker {
         translator.cache.patch(place, to: translator.cache.base + UInt64(unlinked))
       case .across(let place, let unlinked):
         translator.cache.set(place, to: translator.cache.base + UInt64(unlinked))
-      case .cross(let word, _): translator.cache.set(word, to: PageCode.none)
+      case .cross(let word, _, _, _): translator.cache.set(word, to: PageCode.none)
       default: break
       }
     }

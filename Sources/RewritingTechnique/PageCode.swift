@@ -7,8 +7,9 @@ enum PageCode {
   /// What no page's word is.
   static let none = UInt64.max
 
-  /// Bits 27 and up of a page number would look like the copies of bit 47.
-  static func exists(for page: UInt64) -> Bool { page < 1 << 27 }
+  /// Bits 27 and up of a number would look like the copies of bit 47.
+  @inline(__always)
+  static func exists(for page: UInt64) -> Bool { page < 1 << 27 - 1 }
 
   @inline(__always)
   static func code(for page: UInt64) -> UInt64 {

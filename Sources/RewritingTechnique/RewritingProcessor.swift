@@ -264,10 +264,15 @@ final class RewritingProcessor: Processor {
         }
         target = next.host
         continue
-      case .cross(let word, let jump):
+      case .cross(let word, let jump, let branch, let released):
         counters.count(.exitJump)
         rip = page &+ site.rip
         shadow = .none
+        if branch >= 0, !LinearAddress.isCanonical(rip) {
+          rip = page &+ UInt64(branch)
+          setGeneral(.rsp, general(.rsp) &- UInt64(bitPattern: Int64(released)), size: stackSize)
+          throw .exception(.general)
+        }
         let generation = store.generation
         let next = try findBlock()
         if generation == store.generation, partition.trace == nil {
@@ -278,6 +283,10 @@ final class RewritingProcessor: Processor {
       case .refetch:
         counters.count(.exitJump)
         rip = page &+ site.rip
+        let next = try findBlock()
+        if partition.trace == nil { translations.remember(next, at: rip, isGlobal: fetchedIsGlobal) }
+        target = next.host
+        continue
       case .indirect(let released, let isBranch):
         counters.count(.exitJump)
         if isStepping, isBranch { noteBranch(from: page &+ site.rip, to: block.state.pointee.rip) }
@@ -413,6 +422,7 @@ final class RewritingProcessor: Processor {
     if mode.bits == .bits64, !LinearAddress.isCanonical(nextPage) { throw .exception(.general) }
     let firstIsGlobal = fetchedIsGlobal
     let second = try fetch(nextPage)
+    if isRelative, !PageCode.exists(for: second >> 12) { throw .unsupported("code beyond 512 GiB of memory") }
     fetchedIsGlobal = fetchedIsGlobal && firstIsGlobal
     let straddling = BlockKey(
       page: physical >> 12, secondPage: second >> 12, rip: place, mode: number,

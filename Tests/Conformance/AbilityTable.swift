@@ -257,6 +257,7 @@ extension Ability {
       .branchTargetChecks,
       """
       exception-noncanonical-jump exception-noncanonical-jump-user
+      exception-noncanonical-direct exception-noncanonical-direct-user
       """
     ),
     (

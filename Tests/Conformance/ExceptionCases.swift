@@ -32,6 +32,18 @@ extension ConformanceSuite {
       "exception-noncanonical-jump", "#GP(0) at the branch whose target is not canonical",
       results: { Case.frame(from: $0, 13) }),
     Case.both(
+      "exception-noncanonical-direct", "#GP(0) at a direct branch whose target is not canonical; RSP stays",
+      results: { isUser in (0..<3).flatMap { _ in Case.frame(from: isUser, 13) } }
+    ) {
+      $0.prepared { _, tables in
+        // The last page below the hole is the guest's data.
+        try tables.write(0x3_1007, at: Layout.level4 + 8 * 255)
+        try tables.write(0x3_2007, at: 0x3_1000 + 8 * 511)
+        try tables.write(0x3_3007, at: 0x3_2000 + 8 * 511)
+        try tables.write(Layout.data | 7, at: 0x3_3000 + 8 * 511)
+      }
+    },
+    Case.both(
       "exception-segment-load",
       "#GP(selector), #NP(selector), #SS(selector) by loading DS, ES, SS with what can't be loaded",
       results: { isUser in

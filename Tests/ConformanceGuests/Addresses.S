@@ -123,3 +123,41 @@ guest address_views, 64
   .long 0x77
 7:
 endguest address_views
+
+// An instruction that begins at the end of a page whose next page, linear, is the same one; behind it, accesses that share a check
+// which fails: each time, the code says the same of where it is.
+guest address_straddling, 64
+  movw $AT(9f), IDT + 16 * 3
+  // MOV of a constant to ESI, whose constant is the start of the page.
+  movb $0xbe, SHARED + 0xfff
+  movl $AT(2f), %esi
+  movl $SHARED + 4, %edi
+  movl $3f - 2f, %ecx
+  rep movsb
+  movl $3, %ebp
+1:
+  movq %rsp, %r15
+  movl $FIRST + 0xff8, %edi
+  pushq $USER_DATA
+  pushq $USER_STACK
+  pushq $2
+  pushq $USER_CODE64
+  pushq $VIEW + 0xfff
+  iretq
+9:
+  movq (%rsp), %r12
+  movq %r15, %rsp
+  movq %rdx, %rax
+  emit64
+  movq %r12, %rax
+  emit64
+  decl %ebp
+  jnz 1b
+  finish
+2:
+  movq (%rdi), %rax
+  movq 8(%rdi), %rcx
+  leaq 0(%rip), %rdx
+  int3
+3:
+endguest address_straddling

@@ -146,6 +146,34 @@ guest exception_noncanonical_jump, 64
   user_finish
 endguest exception_noncanonical_jump
 
+// The same of direct branches, from the last page below the hole; RSP stays what it was.
+guest exception_noncanonical_direct, 64
+  movl $AT(4f), %esi
+  movl $DATA + 0xff0, %edi
+  movl $7f - 4f, %ecx
+  rep movsb
+  movabsq $0x7ffffffffff0, %rbx
+  movl $3, %ebp
+1:
+  movq %rbx, EXPECTED
+  movq $AT(2f), RESUME
+  jmp *%rbx
+2:
+  // The next kind: CALL, JMP, Jcc.
+  addq $5, %rbx
+  decl %ebp
+  jnz 1b
+  user_finish
+4:
+  .byte 0xe8
+  .long 0x1000
+  .byte 0xe9
+  .long 0x1000
+  .byte 0x0f, 0x85
+  .long 0x1000
+7:
+endguest exception_noncanonical_direct
+
 // Selectors that can't be loaded; the error code is the selector without its RPL.
 guest exception_segment_load, 64
   // Beyond the table.

@@ -45,7 +45,7 @@ enum ColdPart {
   /// A jump to another page, and the word that it goes through.
   case across(PatchPoint, target: UInt64)
   /// A jump to another page in code for any linear address, the compare with its word, and its own end.
-  case cross(PatchPoint, word: PatchPoint, jump: PatchPoint, target: UInt64)
+  case cross(PatchPoint, word: PatchPoint, jump: PatchPoint, target: UInt64, branch: Int32, released: Int32)
   /// The second page is another one; the flags are in RAX.
   case refetch(PatchPoint, word: PatchPoint, rip: UInt64, page: UInt64)
   /// An indirect jump that is not at the first place of the jump cache; the flags are in RAX.
@@ -83,7 +83,7 @@ enum ColdPart {
       block.code.immediate(Int64(bitPattern: unlinked), size: 8)
       block.flags = .host
       block.exit(.across(block.cache.offset(slot), unlinked: block.cache.offset(unlinked)), rip: target)
-    case .cross(let miss, let word, let jump, let target):
+    case .cross(let miss, let word, let jump, let target, let branch, let released):
       block.code.align(8)
       let slot = block.code.address
       word.patch(to: slot)
@@ -92,7 +92,9 @@ enum ColdPart {
       jump.patch(to: block.code.address)
       block.flags = .rax
       block.exit(
-        .cross(word: block.cache.offset(slot), jump: block.cache.offset(jump.next) - 4), rip: target)
+        .cross(
+          word: block.cache.offset(slot), jump: block.cache.offset(jump.next) - 4, branch: branch, released: released),
+        rip: target)
     case .refetch(let jump, let word, let rip, let page):
       block.code.align(8)
       word.patch(to: block.code.address)

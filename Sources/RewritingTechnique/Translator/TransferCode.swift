@@ -33,7 +33,8 @@ enum TransferCode {
         return
       }
       pushReturnAddress(size: size, &block)
-      jump(to: target, isBranch: true, isShort: isShort(instruction, block), &block)
+      jump(
+        to: target, isBranch: true, isShort: isShort(instruction, block), released: -Int32(size), &block)
     case .nearReturn:
       let released = Int32(truncatingIfNeeded: instruction.immediateSize == 0 ? 0 : instruction.immediate & 0xffff)
       StackCode.access(size: size, isWrite: false, .popTarget(size: size, released: released), &block)
@@ -176,7 +177,10 @@ enum TransferCode {
   /// - Parameters:
   ///   - isBranch: the guest has jumped there.
   ///   - isShort: only 16 bits of where that is count.
-  static func jump(to target: UInt64, isBranch: Bool = false, isShort: Bool = false, _ block: inout BlockEmitter) {
+  ///   - released: how much RSP has grown by it: less than 0 for a call.
+  static func jump(
+    to target: UInt64, isBranch: Bool = false, isShort: Bool = false, released: Int32 = 0, _ block: inout BlockEmitter
+  ) {
     let key = block.key
     if target > key.limit {
       block.exit(.raise(.general), rip: target)
@@ -187,14 +191,15 @@ enum TransferCode {
     if block.mode.isSingleStepping || !key.isFlat || isFar || isShort {
       block.loadCodeAddress(Host.t1, target)
       if isShort { block.code.loadZeroExtended(Host.t1, .register(Host.t1), size: 2) }
-      indirect(isBranch: isBranch, &block)
+      indirect(released: released, isBranch: isBranch, &block)
       return
     }
     if block.plan.isLinked(to: target) {
       block.requireHostFlags()
       block.cold.append(.chain(block.code.jump32(), target: target))
     } else if block.mode.isRelative, let distance {
-      cross(to: target, pages: distance & ~4095, &block)
+      let branch = isBranch ? Int32(truncatingIfNeeded: block.rip) : -1
+      cross(to: target, pages: distance & ~4095, branch: branch, released: released, &block)
     } else {
       block.requireHostFlags()
       block.cold.append(.across(block.code.jumpThroughWord(), target: target))
@@ -202,12 +207,16 @@ enum TransferCode {
   }
 
   /// The end of a block of code for any linear address, which goes on so many bytes of whole pages from its own page.
-  private static func cross(to target: UInt64, pages: Int32, _ block: inout BlockEmitter) {
+  private static func cross(
+    to target: UInt64, pages: Int32, branch: Int32, released: Int32, _ block: inout BlockEmitter
+  ) {
     block.requireSavedFlags()
     let (miss, word) = comparePage(at: pages, &block)
     block.code.store(Host.t1, .state(StateLayout.page))
     block.code.restoreFlags()
-    block.cold.append(.cross(miss, word: word, jump: block.code.jump32(), target: target))
+    block.cold.append(
+      .cross(
+        miss, word: word, jump: block.code.jump32(), target: target, branch: branch, released: released))
   }
 
   /// Compares a page's entry in the table of code pages with a word; leaves its linear address in T1. Clobbers T2 and flags.
