@@ -69,7 +69,7 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   /// The upper half of CR0 is #GP (3.1.1).
   case controlRegisterUpperHalf
 
-  // Of the processor. Missing with QEMU 7.2's TCG; two of them under rewriting, too, if TCG simulates its host.
+  // Of the processor. Missing with QEMU 7.2's TCG; some of them under rewriting, too, if TCG simulates its host.
 
   /// Instruction breakpoints: see `dataBreakpoints`.
   case instructionBreakpoints
@@ -109,6 +109,8 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   /// The x87 pointers are stored as AMD's processors do: by FNSTENV always and with selectors, by FXSAVE only while an exception is
   /// pending (11.4.4). KVM gives the processor's own way to guests, and Intel's is another.
   case floatingPointers
+  /// #MF comes at any x87 instruction that waits (8.2.17). With QEMU's TCG, at FWAIT only.
+  case floatingExceptions
   /// CR8 has four bits.
   case taskPriorityChecks
   /// Unmasked SSE exceptions are raised (8.2.19).

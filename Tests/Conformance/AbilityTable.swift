@@ -180,6 +180,12 @@ extension Ability {
       """
     ),
     (
+      .floatingExceptions,
+      """
+      floating-pointers-pending floating-pointers-pending-user
+      """
+    ),
+    (
       .controlAndStatusMask,
       """
       floating-control-mask-user

@@ -35,8 +35,8 @@ public enum HostKind: String, Sendable, CaseIterable {
     case .complete: []
     // What Intel's processors do otherwise than AMD's, and KVM itself.
     case .kvm: [.floatingPointers, .loopPrefixes, .localAPICOnMemory]
-    // What the engine hands on to the host's instructions: #XM.
-    case .simulatedHost: [.vectorExceptions]
+    // What the engine leaves to the host's instructions: #XM and #MF.
+    case .simulatedHost: [.vectorExceptions, .floatingExceptions]
     case .emulatingKVM:
       [
         .kernelInstructions, .kernelVectorInstructions, .kernelInterruptBoundaries, .xsetbvAtKernel,
@@ -58,7 +58,7 @@ public enum HostKind: String, Sendable, CaseIterable {
         .canonicalModelSpecificRegisters,
         .systemCallFlags, .returnStackFaults, .taskPriorityChecks, .vectorExceptions, .alignmentChecks, .segmentChecks,
         .longModeChecks, .performanceCounters, .localAPICOnMemory, .floatingPointers,
-        .controlAndStatusMask,
+        .floatingExceptions, .controlAndStatusMask,
       ]
     }
   }
