@@ -47,11 +47,13 @@ extension ConformanceSuite {
           + round(first: [0x300, 0x101, 0x102]) + round(first: [0x300, 0x101, 0x302], own: 0x88)
       )
       .prepared(spaces),
-    Case("address-straddling", .long, "an instruction over the end of a page that is mapped twice, one behind the other")
-      .reporting([0, 1, 2].flatMap { (_: Int) -> [UInt64] in [view + 0x1012, view + 0x1013] })
-      .prepared { state, tables in
-        try spaces(&state, tables)
-        try tables.write(0x10_0007, at: 0x3_2008)
-      },
+    Case(
+      "address-straddling", .long, "an instruction over the end of a page that is mapped twice, one behind the other"
+    )
+    .reporting([0, 1, 2].flatMap { (_: Int) -> [UInt64] in [view + 0x1012, view + 0x1013] })
+    .prepared { state, tables in
+      try spaces(&state, tables)
+      try tables.write(0x10_0007, at: 0x3_2008)
+    },
   ]
 }

@@ -65,7 +65,8 @@ extension BlockPlan {
 
   /// Finds the groups.
   mutating func planSharing() {
-    guard is64, !key.isStraddling, !mode.isSingleStepping, !mode.checksAccesses, key.sharesChecks, instructions.count > 1
+    guard is64, !key.isStraddling, !mode.isSingleStepping, !mode.checksAccesses, key.sharesChecks,
+      instructions.count > 1
     else { return }
     var active: [ActiveStream] = []
     for position in instructions.indices {
