@@ -61,21 +61,29 @@ private final class BrokenRun: Sendable {
   /// `nil` if the guest has ended before.
   func save(_ machine: VirtualMachine, printed: Int, microseconds: UInt32) async throws -> MachineSaved? {
     async let result = machine.run(Self.options)
+    // On a thread of its own: in a whole run of the tests the shared ones are busy for longer than a guest lives.
+    let saved = await withCheckedContinuation { continuation in
+      Thread { [self] in
+        continuation.resume(returning: breakOff(machine, printed: printed, microseconds: microseconds))
+      }.start()
+    }
+    _ = try await result
+    return saved
+  }
+
+  private func breakOff(_ machine: VirtualMachine, printed: Int, microseconds: UInt32) -> MachineSaved? {
     while true {
       switch machine.state {
-      case .created: try await Task.sleep(for: .microseconds(200))
-      case .ended:
-        _ = try await result
-        return nil
+      case .created: usleep(50)
+      case .ended: return nil
       default:
         if sink.bytes.count < printed {
-          try await Task.sleep(for: .microseconds(50))
+          usleep(50)
         } else {
-          try await Task.sleep(for: .microseconds(microseconds))
+          usleep(microseconds)
           machine.pause()
           guard machine.state == .paused, let saved = try? machine.save() else { continue }
           machine.stop()
-          _ = try await result
           return saved
         }
       }
