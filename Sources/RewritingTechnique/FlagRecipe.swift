@@ -5,6 +5,7 @@
 // After `add %rbx, %rcx`, for instance, they can, as long as neither register changes: RCX − RBX was there before.
 
 import InstructionSet
+import X86
 
 /// How the arithmetic flags come out of registers that still hold what the instruction that set them left.
 struct FlagRecipe {
@@ -95,32 +96,35 @@ struct FlagRecipe {
   }
 
   /// The six flags at their places in RFLAGS.
-  func flags(_ general: UnsafePointer<UInt64>) -> UInt64 {
+  func flags(_ general: UnsafePointer<UInt64>) -> RFLAGS {
     let mask: UInt64 = isWide ? .max : 0xffff_ffff
     let sign: UInt64 = isWide ? 1 << 63 : 1 << 31
     let l = general[Int(left.rawValue)] & mask
     let r = (right.map { general[Int($0.rawValue)] } ?? UInt64(bitPattern: Int64(immediate))) & mask
     let result: UInt64
-    var flags: UInt64 = 0
+    var flags: RFLAGS = []
     switch operation {
     case .sum:
       result = l
       let before = (l &- r) & mask
-      if result < r { flags |= 1 }
-      if (before ^ result) & (r ^ result) & sign != 0 { flags |= 0x800 }
-      flags |= (before ^ r ^ result) & 0x10
+      if result < r { flags.insert(.carry) }
+      if (before ^ result) & (r ^ result) & sign != 0 { flags.insert(.overflow) }
+      // AF stands where it comes from: the carry out of bit 3 is bit 4's difference.
+      flags.formUnion(RFLAGS(rawValue: before ^ r ^ result).intersection(.auxiliary))
     case .difference, .comparison:
       let before = operation == .comparison ? l : (l &+ r) & mask
       result = (before &- r) & mask
-      if before < r { flags |= 1 }
-      if (before ^ r) & (before ^ result) & sign != 0 { flags |= 0x800 }
-      flags |= (before ^ r ^ result) & 0x10
+      if before < r { flags.insert(.carry) }
+      if (before ^ r) & (before ^ result) & sign != 0 { flags.insert(.overflow) }
+      // AF stands where it comes from: the carry out of bit 3 is bit 4's difference.
+      flags.formUnion(RFLAGS(rawValue: before ^ r ^ result).intersection(.auxiliary))
     case .test: result = l & r
     case .result: result = l
     }
-    if result == 0 { flags |= 0x40 }
-    if result & sign != 0 { flags |= 0x80 }
-    if (result & 0xff).nonzeroBitCount & 1 == 0 { flags |= 4 }
+    if result == 0 { flags.insert(.zero) }
+    if result & sign != 0 { flags.insert(.sign) }
+    // PF is about the low byte only.
+    if (result & 0xff).nonzeroBitCount & 1 == 0 { flags.insert(.parity) }
     return flags
   }
 }

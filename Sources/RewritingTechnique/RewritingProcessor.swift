@@ -198,7 +198,7 @@ final class RewritingProcessor: Processor {
       let site = store.translator.sites[number]
       // Where code for any linear address counts from.
       let page = block.state.pointee.page
-      if let recipe = site.recipe { arithmeticFlags = RFLAGS(rawValue: recipe.flags(block.general)) }
+      if let recipe = site.recipe { arithmeticFlags = recipe.flags(block.general) }
       let isStepping = mode.isSingleStepping
       isTrapping = systemFlags & RFLAGS.trap.rawValue != 0
       switch site.kind {
@@ -352,7 +352,7 @@ final class RewritingProcessor: Processor {
     }
     if let spare = fault.spare { block.general[Int(spare)] = state.pointee.scratch.1 }
     if let recipe = fault.recipe {
-      arithmeticFlags = RFLAGS(rawValue: recipe.flags(block.general))
+      arithmeticFlags = recipe.flags(block.general)
     } else if !fault.flagsAreInRAX {
       arithmeticFlags = RFLAGS(rawValue: state.pointee.signal_flags)
     }
@@ -369,10 +369,10 @@ final class RewritingProcessor: Processor {
     case 6: return .exception(.invalidOpcode)
     case 13: return .exception(.general)
     case 16:
-      guard system.cr0 & 0x20 != 0 else { return .unsupported("an x87 error reported by IRQ 13") }
+      guard control.cr0.contains(.numericError) else { return .unsupported("an x87 error reported by IRQ 13") }
       return .exception(.x87)
     case 19:
-      return .exception(system.cr4 & 0x400 != 0 ? .simd : .invalidOpcode)
+      return .exception(control.cr4.contains(.osXMMExceptions) ? .simd : .invalidOpcode)
     default:
       return .unsupported("a fault of the host (vector \(vector)) in a guest instruction")
     }

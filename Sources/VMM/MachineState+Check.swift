@@ -63,7 +63,7 @@ extension MachineState {
       ("LDTR", system.ldt), ("TR", system.task),
     ] {
       try restoring(
-        Self.subject, requires: segment.attributes & 0x0f00 == 0,
+        Self.subject, requires: SegmentAttributes(rawValue: segment.attributes).isDisjoint(with: .reserved),
         "\(name) has the attributes \(hexadecimal(UInt64(segment.attributes)))")
       try restoring(
         Self.subject, requires: isLong ? LinearAddress.isCanonical(segment.base) : segment.base >> 32 == 0,

@@ -45,6 +45,9 @@ public struct SegmentAttributes: OptionSet, Sendable, Hashable, BitwiseCopyable 
     SegmentAttributes(rawValue: UInt16(privilege & 3) << 5).union(.present)
   }
 
+  /// Bits 8 to 11, where the descriptor has the limit's upper part: always 0 here.
+  @inlinable public static var reserved: SegmentAttributes { SegmentAttributes(rawValue: 15 << 8) }
+
   /// DPL, 0 to 3.
   @inlinable public var privilege: UInt8 {
     get { UInt8(truncatingIfNeeded: rawValue >> 5 & 3) }
