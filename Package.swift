@@ -17,142 +17,194 @@ let system = Target.Dependency.product(name: "SystemPackage", package: "swift-sy
 let package = Package(
   name: "trivisor",
   products: [
-    .executable(name: "trivisor", targets: ["trivisor"]),
-    .library(name: "TrivisorPlatform", targets: ["Platform", "HardwareTechnique", "VMM"]),
-    .executable(name: "trivisor-conformance", targets: ["ConformanceRunner"]),
-    .executable(name: "trivisor-differential", targets: ["DifferentialRunner"]),
+    .executable(name: "trivisor", targets: ["TrivisorCommand"]),
+    .library(name: "TrivisorPlatform", targets: ["TrivisorPlatform", "TrivisorHardwareTechnique", "TrivisorVMM"]),
+    .executable(name: "trivisor-conformance", targets: ["TrivisorConformanceRunner"]),
+    .executable(name: "trivisor-differential", targets: ["TrivisorDifferentialRunner"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
   ],
   targets: [
-    .target(name: "CStart"),
-    .target(name: "ProcessStart", dependencies: ["CStart"], swiftSettings: strict),
+    .target(name: "TrivisorCStart"),
+    .target(name: "TrivisorProcessStart", dependencies: ["TrivisorCStart"], swiftSettings: strict),
     .systemLibrary(name: "CKVM"),
-    .systemLibrary(name: "CZydis"),
-    .target(name: "X86", swiftSettings: strict),
-    .target(name: "InstructionSet", swiftSettings: strict),
-    .systemLibrary(name: "CLinux"),
-    .target(name: "VMM", dependencies: ["CLinux", "X86", system], swiftSettings: strict),
-    .systemLibrary(name: "CCompression"),
-    .target(name: "Boot", dependencies: ["CCompression", "VMM", system], swiftSettings: strict),
-    .target(name: "FileServer", dependencies: ["CLinux", "VMM", system], swiftSettings: strict),
-    .target(name: "Devices", dependencies: ["CLinux", "FileServer", "VMM", system], swiftSettings: strict),
-    .target(name: "KernelModules", dependencies: ["Boot", system], swiftSettings: strict),
-    .target(name: "CommandChannel", dependencies: ["VMM"], swiftSettings: strict),
+    .systemLibrary(name: "TrivisorCZydis"),
+    .target(name: "TrivisorX86", swiftSettings: strict),
+    .target(name: "TrivisorInstructionSet", swiftSettings: strict),
+    .systemLibrary(name: "TrivisorCLinux"),
+    .target(name: "TrivisorVMM", dependencies: ["TrivisorCLinux", "TrivisorX86", system], swiftSettings: strict),
+    .systemLibrary(name: "TrivisorCCompression"),
     .target(
-      name: "HardwareTechnique", dependencies: ["CKVM", "CLinux", "Devices", "VMM", system], swiftSettings: strict),
-    .target(name: "CWorldSwitch"),
+      name: "TrivisorBoot", dependencies: ["TrivisorCCompression", "TrivisorVMM", system], swiftSettings: strict),
     .target(
-      name: "RewritingTechnique",
-      dependencies: ["CLinux", "CWorldSwitch", "Devices", "InstructionSet", "VMM", "X86", system],
+      name: "TrivisorFileServer", dependencies: ["TrivisorCLinux", "TrivisorVMM", system], swiftSettings: strict),
+    .target(
+      name: "TrivisorDevices", dependencies: ["TrivisorCLinux", "TrivisorFileServer", "TrivisorVMM", system],
       swiftSettings: strict),
-    .systemLibrary(name: "CSharedWords"),
+    .target(name: "TrivisorKernelModules", dependencies: ["TrivisorBoot", system], swiftSettings: strict),
+    .target(name: "TrivisorCommandChannel", dependencies: ["TrivisorVMM"], swiftSettings: strict),
     .target(
-      name: "XenDomain", dependencies: ["Boot", "CSharedWords", "VMM", "X86"], swiftSettings: strict),
-    .target(name: "CStub"),
-    .target(name: "Sandbox", dependencies: ["CLinux", "CStub", "VMM", "X86", system], swiftSettings: strict),
+      name: "TrivisorHardwareTechnique",
+      dependencies: ["CKVM", "TrivisorCLinux", "TrivisorDevices", "TrivisorVMM", system], swiftSettings: strict),
+    .target(name: "TrivisorCWorldSwitch"),
     .target(
-      name: "ParavirtTechnique", dependencies: ["Sandbox", "VMM", "XenDomain", system], swiftSettings: strict),
-    .target(name: "CEmbeddedGuests", exclude: ["images"], cSettings: [.headerSearchPath("images")]),
-    .target(name: "EmbeddedGuests", dependencies: ["CEmbeddedGuests"], swiftSettings: strict),
-    .target(
-      name: "Platform", dependencies: ["Boot", "CLinux", "CommandChannel", "Devices", "FileServer", "VMM", system],
-      swiftSettings: strict),
-    .target(name: "GuestProcess", dependencies: ["CLinux", "VMM", system], swiftSettings: strict),
-    .target(name: "TestRunner", dependencies: ["GuestProcess", system], swiftSettings: strict),
-    .target(name: "CChartLibrary", exclude: ["library"], cSettings: [.headerSearchPath("library")]),
-    .target(
-      name: "Comparison", dependencies: ["CChartLibrary", "GuestProcess", "VMM"], swiftSettings: strict),
-    .target(name: "Inspection", dependencies: ["InstructionSet"], swiftSettings: strict),
-    .executableTarget(
-      name: "trivisor",
+      name: "TrivisorRewritingTechnique",
       dependencies: [
-        "Boot", "CLinux", "CommandChannel", "Comparison", "Devices", "EmbeddedGuests", "FileServer", "GuestProcess",
-        "HardwareTechnique", "Inspection", "InstructionSet", "KernelModules", "ParavirtTechnique", "Platform",
-        "ProcessStart",
-        "RewritingTechnique", "TestRunner", "VMM", argumentParser, system,
+        "TrivisorCLinux", "TrivisorCWorldSwitch", "TrivisorDevices", "TrivisorInstructionSet", "TrivisorVMM",
+        "TrivisorX86", system,
       ],
       swiftSettings: strict),
-    .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
-    .target(name: "SpoiledStates", dependencies: ["VMM"], path: "Tests/SpoiledStates", swiftSettings: strict),
-    .testTarget(name: "X86Tests", dependencies: ["X86"], swiftSettings: strict),
-    .testTarget(name: "EmbeddedGuestsTests", dependencies: ["EmbeddedGuests"], swiftSettings: strict),
-    .testTarget(name: "InstructionSetTests", dependencies: ["CZydis", "InstructionSet"], swiftSettings: strict),
-    .testTarget(name: "VMMTests", dependencies: ["VMM"], swiftSettings: strict),
-    .testTarget(name: "SandboxTests", dependencies: ["CStub", "Sandbox", "VMM", "X86"], swiftSettings: strict),
+    .systemLibrary(name: "TrivisorCSharedWords"),
+    .target(
+      name: "TrivisorXenDomain", dependencies: ["TrivisorBoot", "TrivisorCSharedWords", "TrivisorVMM", "TrivisorX86"],
+      swiftSettings: strict),
+    .target(name: "TrivisorCStub"),
+    .target(
+      name: "TrivisorSandbox", dependencies: ["TrivisorCLinux", "TrivisorCStub", "TrivisorVMM", "TrivisorX86", system],
+      swiftSettings: strict),
+    .target(
+      name: "TrivisorParavirtTechnique", dependencies: ["TrivisorSandbox", "TrivisorVMM", "TrivisorXenDomain", system],
+      swiftSettings: strict),
+    .target(name: "TrivisorCEmbeddedGuests", exclude: ["images"], cSettings: [.headerSearchPath("images")]),
+    .target(name: "TrivisorEmbeddedGuests", dependencies: ["TrivisorCEmbeddedGuests"], swiftSettings: strict),
+    .target(
+      name: "TrivisorPlatform",
+      dependencies: [
+        "TrivisorBoot", "TrivisorCLinux", "TrivisorCommandChannel", "TrivisorDevices", "TrivisorFileServer",
+        "TrivisorVMM", system,
+      ],
+      swiftSettings: strict),
+    .target(
+      name: "TrivisorGuestProcess", dependencies: ["TrivisorCLinux", "TrivisorVMM", system], swiftSettings: strict),
+    .target(name: "TrivisorTestRunner", dependencies: ["TrivisorGuestProcess", system], swiftSettings: strict),
+    .target(name: "TrivisorCChartLibrary", exclude: ["library"], cSettings: [.headerSearchPath("library")]),
+    .target(
+      name: "TrivisorComparison", dependencies: ["TrivisorCChartLibrary", "TrivisorGuestProcess", "TrivisorVMM"],
+      swiftSettings: strict),
+    .target(name: "TrivisorInspection", dependencies: ["TrivisorInstructionSet"], swiftSettings: strict),
+    .executableTarget(
+      name: "TrivisorCommand",
+      dependencies: [
+        "TrivisorBoot", "TrivisorCLinux", "TrivisorCommandChannel", "TrivisorComparison", "TrivisorDevices",
+        "TrivisorEmbeddedGuests", "TrivisorFileServer", "TrivisorGuestProcess",
+        "TrivisorHardwareTechnique", "TrivisorInspection", "TrivisorInstructionSet", "TrivisorKernelModules",
+        "TrivisorParavirtTechnique", "TrivisorPlatform",
+        "TrivisorProcessStart",
+        "TrivisorRewritingTechnique", "TrivisorTestRunner", "TrivisorVMM", argumentParser, system,
+      ],
+      swiftSettings: strict),
+    .target(name: "TrivisorCAllocationCounter", path: "Tests/CAllocationCounter"),
+    .target(
+      name: "TrivisorSpoiledStates", dependencies: ["TrivisorVMM"], path: "Tests/SpoiledStates", swiftSettings: strict),
+    .testTarget(name: "X86Tests", dependencies: ["TrivisorX86"], swiftSettings: strict),
+    .testTarget(name: "EmbeddedGuestsTests", dependencies: ["TrivisorEmbeddedGuests"], swiftSettings: strict),
+    .testTarget(
+      name: "InstructionSetTests", dependencies: ["TrivisorCZydis", "TrivisorInstructionSet"], swiftSettings: strict),
+    .testTarget(name: "VMMTests", dependencies: ["TrivisorVMM"], swiftSettings: strict),
+    .testTarget(
+      name: "SandboxTests", dependencies: ["TrivisorCStub", "TrivisorSandbox", "TrivisorVMM", "TrivisorX86"],
+      swiftSettings: strict),
     .testTarget(
       name: "ParavirtTechniqueTests",
       dependencies: [
-        "Boot", "CAllocationCounter", "Devices", "EmbeddedGuests", "ParavirtTechnique", "Platform", "Sandbox",
-        "SpoiledStates", "VMM", "XenDomain", system,
+        "TrivisorBoot", "TrivisorCAllocationCounter", "TrivisorDevices", "TrivisorEmbeddedGuests",
+        "TrivisorParavirtTechnique", "TrivisorPlatform", "TrivisorSandbox",
+        "TrivisorSpoiledStates", "TrivisorVMM", "TrivisorXenDomain", system,
       ],
       swiftSettings: strict),
-    .testTarget(name: "BootTests", dependencies: ["Boot", "CCompression", "VMM", system], swiftSettings: strict),
-    .testTarget(name: "FileServerTests", dependencies: ["CLinux", "FileServer", "VMM", system], swiftSettings: strict),
-    .testTarget(name: "KernelModulesTests", dependencies: ["Boot", "KernelModules", system], swiftSettings: strict),
     .testTarget(
-      name: "DevicesTests", dependencies: ["CLinux", "Devices", "FileServer", "SpoiledStates", "VMM", system],
+      name: "BootTests", dependencies: ["TrivisorBoot", "TrivisorCCompression", "TrivisorVMM", system],
       swiftSettings: strict),
     .testTarget(
-      name: "CommandChannelTests", dependencies: ["CommandChannel", "Devices", "VMM"], swiftSettings: strict),
-    .testTarget(
-      name: "HardwareTechniqueTests", dependencies: ["CAllocationCounter", "HardwareTechnique", "VMM"],
+      name: "FileServerTests", dependencies: ["TrivisorCLinux", "TrivisorFileServer", "TrivisorVMM", system],
       swiftSettings: strict),
-    .target(name: "CChannelGuest", path: "Tests/CChannelGuest"),
+    .testTarget(
+      name: "KernelModulesTests", dependencies: ["TrivisorBoot", "TrivisorKernelModules", system], swiftSettings: strict
+    ),
+    .testTarget(
+      name: "DevicesTests",
+      dependencies: [
+        "TrivisorCLinux", "TrivisorDevices", "TrivisorFileServer", "TrivisorSpoiledStates", "TrivisorVMM", system,
+      ],
+      swiftSettings: strict),
+    .testTarget(
+      name: "CommandChannelTests", dependencies: ["TrivisorCommandChannel", "TrivisorDevices", "TrivisorVMM"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "HardwareTechniqueTests",
+      dependencies: ["TrivisorCAllocationCounter", "TrivisorHardwareTechnique", "TrivisorVMM"],
+      swiftSettings: strict),
+    .target(name: "TrivisorCChannelGuest", path: "Tests/CChannelGuest"),
     .testTarget(
       name: "PlatformTests",
       dependencies: [
-        "Boot", "CChannelGuest", "CommandChannel", "Devices", "EmbeddedGuests", "HardwareTechnique",
-        "ParavirtTechnique", "Platform", "RewritingTechnique", "VMM",
+        "TrivisorBoot", "TrivisorCChannelGuest", "TrivisorCommandChannel", "TrivisorDevices", "TrivisorEmbeddedGuests",
+        "TrivisorHardwareTechnique",
+        "TrivisorParavirtTechnique", "TrivisorPlatform", "TrivisorRewritingTechnique", "TrivisorVMM",
       ],
       swiftSettings: strict),
-    .testTarget(name: "ComparisonTests", dependencies: ["Comparison", "GuestProcess"], swiftSettings: strict),
     .testTarget(
-      name: "TestRunnerTests", dependencies: ["GuestProcess", "TestRunner", system], swiftSettings: strict),
+      name: "ComparisonTests", dependencies: ["TrivisorComparison", "TrivisorGuestProcess"], swiftSettings: strict),
     .testTarget(
-      name: "InspectionTests", dependencies: ["Boot", "EmbeddedGuests", "Inspection", "InstructionSet"],
+      name: "TestRunnerTests", dependencies: ["TrivisorGuestProcess", "TrivisorTestRunner", system],
       swiftSettings: strict),
-    .target(name: "CPseudoTerminal", path: "Tests/CPseudoTerminal"),
     .testTarget(
-      name: "TrivisorTests", dependencies: ["CPseudoTerminal", "EmbeddedGuests", "trivisor", system],
+      name: "InspectionTests",
+      dependencies: ["TrivisorBoot", "TrivisorEmbeddedGuests", "TrivisorInspection", "TrivisorInstructionSet"],
       swiftSettings: strict),
-    .target(name: "ConformanceGuests", path: "Tests/ConformanceGuests"),
+    .target(name: "TrivisorCPseudoTerminal", path: "Tests/CPseudoTerminal"),
+    .testTarget(
+      name: "TrivisorTests",
+      dependencies: ["TrivisorCPseudoTerminal", "TrivisorEmbeddedGuests", "TrivisorCommand", system],
+      swiftSettings: strict),
+    .target(name: "TrivisorConformanceGuests", path: "Tests/ConformanceGuests"),
     .target(
-      name: "Conformance", dependencies: ["Boot", "ConformanceGuests", "VMM"], path: "Tests/Conformance",
+      name: "TrivisorConformance", dependencies: ["TrivisorBoot", "TrivisorConformanceGuests", "TrivisorVMM"],
+      path: "Tests/Conformance",
       swiftSettings: strict),
     .executableTarget(
-      name: "ConformanceRunner",
+      name: "TrivisorConformanceRunner",
       dependencies: [
-        "Conformance", "HardwareTechnique", "ParavirtTechnique", "ProcessStart", "RewritingTechnique", "VMM",
+        "TrivisorConformance", "TrivisorHardwareTechnique", "TrivisorParavirtTechnique", "TrivisorProcessStart",
+        "TrivisorRewritingTechnique", "TrivisorVMM",
       ],
       path: "Tests/ConformanceRunner", swiftSettings: strict),
-    .target(name: "CNativeRun", path: "Tests/CNativeRun"),
+    .target(name: "TrivisorCNativeRun", path: "Tests/CNativeRun"),
     .target(
-      name: "Differential", dependencies: ["CNativeRun", "InstructionSet", "RewritingTechnique", "VMM"],
+      name: "TrivisorDifferential",
+      dependencies: ["TrivisorCNativeRun", "TrivisorInstructionSet", "TrivisorRewritingTechnique", "TrivisorVMM"],
       path: "Tests/Differential", swiftSettings: strict),
     .executableTarget(
-      name: "DifferentialRunner", dependencies: ["Differential", "ProcessStart"], path: "Tests/DifferentialRunner",
+      name: "TrivisorDifferentialRunner", dependencies: ["TrivisorDifferential", "TrivisorProcessStart"],
+      path: "Tests/DifferentialRunner",
       swiftSettings: strict),
     .executableTarget(
-      name: "SignalRunner", dependencies: ["RewritingTechnique", "VMM"], path: "Tests/SignalRunner",
+      name: "TrivisorSignalRunner", dependencies: ["TrivisorRewritingTechnique", "TrivisorVMM"],
+      path: "Tests/SignalRunner",
       swiftSettings: strict),
     .target(
-      name: "Steady", dependencies: ["CAllocationCounter", "RewritingTechnique", "VMM", "X86"], path: "Tests/Steady",
+      name: "TrivisorSteady",
+      dependencies: ["TrivisorCAllocationCounter", "TrivisorRewritingTechnique", "TrivisorVMM", "TrivisorX86"],
+      path: "Tests/Steady",
       swiftSettings: strict),
     .executableTarget(
-      name: "SteadyRunner", dependencies: ["ProcessStart", "Steady"], path: "Tests/SteadyRunner", swiftSettings: strict),
-    .target(name: "CTracedProcess", path: "Tests/CTracedProcess"),
+      name: "TrivisorSteadyRunner", dependencies: ["TrivisorProcessStart", "TrivisorSteady"],
+      path: "Tests/SteadyRunner", swiftSettings: strict),
+    .target(name: "TrivisorCTracedProcess", path: "Tests/CTracedProcess"),
     .testTarget(
       name: "RewritingTechniqueTests",
       dependencies: [
-        "CLinux", "CTracedProcess", "CWorldSwitch", "Conformance", "Differential", "DifferentialRunner",
-        "InstructionSet", "RewritingTechnique", "SignalRunner", "Steady", "VMM", "X86",
+        "TrivisorCLinux", "TrivisorCTracedProcess", "TrivisorCWorldSwitch", "TrivisorConformance",
+        "TrivisorDifferential", "TrivisorDifferentialRunner",
+        "TrivisorInstructionSet", "TrivisorRewritingTechnique", "TrivisorSignalRunner", "TrivisorSteady", "TrivisorVMM",
+        "TrivisorX86",
       ],
       swiftSettings: strict),
     .testTarget(
-      name: "ConformanceTests", dependencies: ["Conformance", "HardwareTechnique", "ParavirtTechnique", "VMM"],
+      name: "ConformanceTests",
+      dependencies: ["TrivisorConformance", "TrivisorHardwareTechnique", "TrivisorParavirtTechnique", "TrivisorVMM"],
       swiftSettings: strict),
   ]
 )

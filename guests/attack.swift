@@ -1,7 +1,7 @@
 // A paravirtual guest that attacks the sandbox that it runs in. Each way is named on the command line; what the guest
 // survives it reports, and what it can't survive must end it with a reason, and nothing else with it.
 //
-// It knows the sandbox's layout (Sources/CStub/include/layout.h), as an attacker would.
+// It knows the sandbox's layout (Sources/TrivisorCStub/include/layout.h), as an attacker would.
 
 import CAttack
 import CPlatform

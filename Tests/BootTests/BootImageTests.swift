@@ -1,8 +1,8 @@
-import Boot
+import TrivisorBoot
 import Foundation
 import SystemPackage
 import Testing
-import VMM
+import TrivisorVMM
 
 @Suite("Image files")
 struct BootImageTests {

@@ -1,6 +1,6 @@
-import Boot
+import TrivisorBoot
 import Testing
-import VMM
+import TrivisorVMM
 
 @Suite("Flat images")
 struct FlatLoaderTests {

@@ -1,5 +1,5 @@
-import Boot
-import VMM
+import TrivisorBoot
+import TrivisorVMM
 
 /// Makes images byte by byte.
 struct ImageBuilder {

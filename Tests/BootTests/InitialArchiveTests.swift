@@ -2,7 +2,7 @@ import Foundation
 import SystemPackage
 import Testing
 
-@testable import Boot
+@testable import TrivisorBoot
 
 @Suite("the archive for Linux's first root")
 struct InitialArchiveTests {

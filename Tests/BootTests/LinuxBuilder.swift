@@ -1,8 +1,8 @@
-import CCompression
+import TrivisorCCompression
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import Boot
+@testable import TrivisorBoot
 
 /// Makes packed kernels like Linux's build does, small.
 enum LinuxBuilder {

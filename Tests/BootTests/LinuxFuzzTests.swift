@@ -1,7 +1,7 @@
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import Boot
+@testable import TrivisorBoot
 
 // As `LoaderFuzzTests`, for kernels: whatever the bytes are, loading ends in a guest or a `BootFailure`.
 

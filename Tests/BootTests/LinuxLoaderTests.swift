@@ -1,7 +1,7 @@
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import Boot
+@testable import TrivisorBoot
 
 @Suite("Linux as packaged")
 struct LinuxLoaderTests {

@@ -1,6 +1,6 @@
-import Boot
+import TrivisorBoot
 import Testing
-import VMM
+import TrivisorVMM
 
 // Whatever an image's bytes are, loading it gives a guest or a `BootFailure`. A trap would end the test process, so
 // that these tests finish is most of what they show. All are deterministic: the generator's seed is the argument.

@@ -1,4 +1,4 @@
-import Boot
+import TrivisorBoot
 import Foundation
 import SystemPackage
 import Testing

@@ -1,8 +1,8 @@
-import Boot
+import TrivisorBoot
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import Boot
+@testable import TrivisorBoot
 
 /// The domain builder: what kernels say of themselves, in whatever form, and what they find in memory.
 @Suite("Xen PV kernels")

@@ -2,7 +2,7 @@
 // whole process, the Swift runtime included; they hand over to glibc's own entry points.
 
 #define _GNU_SOURCE
-#include "CAllocationCounter.h"
+#include "TrivisorCAllocationCounter.h"
 #include <errno.h>
 #include <stddef.h>
 #include <sys/resource.h>

@@ -1,4 +1,4 @@
-// A guest without a kernel that speaks the command channel's protocol (Sources/CommandChannel/ChannelFrame.swift) over COM2,
+// A guest without a kernel that speaks the command channel's protocol (Sources/TrivisorCommandChannel/ChannelFrame.swift) over COM2,
 // by polling. 64-bit code, loaded at 1 MiB. The first byte of the ordered command says what it does at the input's end, after
 // it has sent all of the input back:
 //

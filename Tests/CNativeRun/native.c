@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "CNativeRun.h"
+#include "TrivisorCNativeRun.h"
 
 #include <errno.h>
 #include <linux/filter.h>

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "CPseudoTerminal.h"
+#include "TrivisorCPseudoTerminal.h"
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "CTracedProcess.h"
+#include "TrivisorCTracedProcess.h"
 
 #include <asm/ldt.h>
 #include <errno.h>

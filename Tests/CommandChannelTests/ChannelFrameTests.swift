@@ -1,4 +1,4 @@
-import CommandChannel
+import TrivisorCommandChannel
 import Testing
 
 @Suite("Frames of the command channel")

@@ -1,6 +1,6 @@
-import CommandChannel
-import Devices
-import VMM
+import TrivisorCommandChannel
+import TrivisorDevices
+import TrivisorVMM
 import Synchronization
 import Testing
 

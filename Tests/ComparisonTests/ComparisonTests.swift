@@ -1,8 +1,8 @@
 import Foundation
 import Testing
 
-@testable import Comparison
-@testable import GuestProcess
+@testable import TrivisorComparison
+@testable import TrivisorGuestProcess
 
 @Suite("the same guest under several techniques")
 struct ComparisonTests {

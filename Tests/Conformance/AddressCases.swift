@@ -1,6 +1,6 @@
 // Code that runs at several linear addresses (Addresses.S).
 
-import VMM
+import TrivisorVMM
 
 extension ConformanceSuite {
   private typealias Case = ConformanceCase

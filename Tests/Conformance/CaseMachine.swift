@@ -6,7 +6,7 @@
 
 import Glibc
 import Synchronization
-import VMM
+import TrivisorVMM
 
 /// Runs one case under one technique.
 final class CaseMachine: Sendable {

@@ -1,4 +1,4 @@
-import VMM
+import TrivisorVMM
 
 /// One behaviour of the processor or the machine, and the guest that shows it.
 public struct ConformanceCase: Sendable, CustomStringConvertible {

@@ -1,6 +1,6 @@
 // The suite: every case, and how one is judged.
 
-import VMM
+import TrivisorVMM
 
 /// All cases, and their runner.
 public struct ConformanceSuite: Sendable {

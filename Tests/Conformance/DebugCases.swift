@@ -1,6 +1,6 @@
 // Debug registers (Debug.S).
 
-import VMM
+import TrivisorVMM
 
 extension ConformanceSuite {
   private typealias Case = ConformanceCase

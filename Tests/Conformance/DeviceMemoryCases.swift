@@ -1,6 +1,6 @@
 // Device memory (DeviceMemory.S).
 
-import VMM
+import TrivisorVMM
 
 extension ConformanceSuite {
   private typealias Case = ConformanceCase

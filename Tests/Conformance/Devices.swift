@@ -1,7 +1,7 @@
 // The runner's own devices: what a guest reports to, and what keeps a journal of how it was accessed.
 
 import Synchronization
-import VMM
+import TrivisorVMM
 
 /// One access as a device saw it.
 public struct DeviceAccess: Sendable, Equatable, CustomStringConvertible {

@@ -4,9 +4,9 @@
 // and the exceptions say is put into the words of Handlers.S here, where the numbers that are Xen's become those of the map:
 // selectors, and the stack that a processor would have changed to.
 
-import Boot
+import TrivisorBoot
 import Glibc
-import VMM
+import TrivisorVMM
 
 /// Runs one case in a domain.
 struct DomainCaseMachine {

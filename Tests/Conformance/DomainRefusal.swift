@@ -1,4 +1,4 @@
-import VMM
+import TrivisorVMM
 
 /// What a case asks for that a Xen domain does not have. Such a case is refused by this name, and counted.
 public enum DomainRefusal: String, Sendable, CaseIterable {

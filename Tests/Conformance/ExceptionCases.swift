@@ -1,6 +1,6 @@
 // Exceptions in 64-bit mode (Exceptions.S).
 
-import VMM
+import TrivisorVMM
 
 extension ConformanceSuite {
   private typealias Case = ConformanceCase

@@ -1,6 +1,6 @@
 // x87, SSE and AVX (Floating.S).
 
-import VMM
+import TrivisorVMM
 
 extension ConformanceSuite {
   private typealias Case = ConformanceCase

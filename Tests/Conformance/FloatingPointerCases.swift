@@ -1,6 +1,6 @@
 // Where the last x87 instruction and its operand were (FloatingPointers.S).
 
-import VMM
+import TrivisorVMM
 
 extension ConformanceSuite {
   private typealias Case = ConformanceCase

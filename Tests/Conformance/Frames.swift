@@ -1,6 +1,6 @@
 // What the handlers of Handlers.S report of an exception.
 
-import VMM
+import TrivisorVMM
 
 extension ConformanceCase {
   /// In 64-bit mode without a change of privilege. `stack` is RSP before the exception.

@@ -1,4 +1,4 @@
-import ConformanceGuests
+import TrivisorConformanceGuests
 
 /// The assembled guests by name.
 public enum GuestCode {

@@ -1,4 +1,4 @@
-import VMM
+import TrivisorVMM
 
 /// The mode in which a case's guest is entered, with everything set up for it: tables, handlers, stack.
 public enum GuestMode: String, Sendable, CaseIterable {

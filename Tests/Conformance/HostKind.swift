@@ -1,5 +1,5 @@
-import ConformanceGuests
-import VMM
+import TrivisorConformanceGuests
+import TrivisorVMM
 
 /// Which kind of host a technique runs on, as far as it decides about abilities.
 public enum HostKind: String, Sendable, CaseIterable {

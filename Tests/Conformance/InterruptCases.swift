@@ -1,6 +1,6 @@
 // External interrupts, NMIs, HLT and the local APIC (Interrupts.S).
 
-import VMM
+import TrivisorVMM
 
 extension ConformanceSuite {
   private typealias Case = ConformanceCase

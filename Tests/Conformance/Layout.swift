@@ -1,6 +1,6 @@
 // The memory map of every guest: the same numbers as in guest.h, and the tables behind them.
 
-import VMM
+import TrivisorVMM
 
 /// Addresses and selectors that guests and cases share.
 enum Layout {

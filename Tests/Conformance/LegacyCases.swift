@@ -1,6 +1,6 @@
 // Real and 32-bit protected mode (LegacyExceptions.S).
 
-import VMM
+import TrivisorVMM
 
 extension ConformanceSuite {
   private typealias Case = ConformanceCase

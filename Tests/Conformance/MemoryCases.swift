@@ -1,6 +1,6 @@
 // Memory operands, code that changes itself (Memory.S).
 
-import VMM
+import TrivisorVMM
 
 extension ConformanceSuite {
   private typealias Case = ConformanceCase

@@ -1,6 +1,6 @@
 // Changes of mode, and what the modes differ in (Modes.S).
 
-import VMM
+import TrivisorVMM
 
 extension ConformanceSuite {
   private typealias Case = ConformanceCase

@@ -1,6 +1,6 @@
 // Page faults (PageFaults.S).
 
-import VMM
+import TrivisorVMM
 
 extension ConformanceSuite {
   private typealias Case = ConformanceCase

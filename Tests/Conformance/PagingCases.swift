@@ -1,6 +1,6 @@
 // Translation of addresses (Paging.S).
 
-import VMM
+import TrivisorVMM
 
 extension ConformanceSuite {
   private typealias Case = ConformanceCase

@@ -1,6 +1,6 @@
 // Port I/O (Ports.S).
 
-import VMM
+import TrivisorVMM
 
 extension ConformanceSuite {
   private static let immediateResults: [UInt64] = [0x1122_33a0, 0x1122_a3a2, 0xa7a6_a5a4]

@@ -1,6 +1,6 @@
 // Privilege levels (Privilege.S).
 
-import VMM
+import TrivisorVMM
 
 extension ConformanceSuite {
   private typealias Case = ConformanceCase

@@ -1,6 +1,6 @@
 // CPUID, model-specific and control registers (Identification.S, Processor.S).
 
-import VMM
+import TrivisorVMM
 
 extension ConformanceSuite {
   private typealias Case = ConformanceCase

@@ -1,6 +1,6 @@
 // What CPUID's bits promise, and what is there without one (Promises.S).
 
-import VMM
+import TrivisorVMM
 
 extension ConformanceSuite {
   private typealias Case = ConformanceCase

@@ -1,6 +1,6 @@
 // The same instruction again, when what it depends on is not what it was (Repeated.S).
 
-import VMM
+import TrivisorVMM
 
 extension ConformanceSuite {
   private typealias Case = ConformanceCase

@@ -1,6 +1,6 @@
 // A second processor (Startup.S).
 
-import VMM
+import TrivisorVMM
 
 extension ConformanceSuite {
   private typealias Case = ConformanceCase

@@ -1,6 +1,6 @@
 // Stopping, and the processor's state from outside (State.S).
 
-import VMM
+import TrivisorVMM
 
 extension ConformanceSuite {
   private typealias Case = ConformanceCase

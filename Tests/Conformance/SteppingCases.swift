@@ -1,6 +1,6 @@
 // Single steps, the resume flag and the recording of branches (Stepping.S).
 
-import VMM
+import TrivisorVMM
 
 /// One report of `stepping_handlers`.
 private struct Step {

@@ -1,4 +1,4 @@
-#include "ConformanceGuests.h"
+#include "TrivisorConformanceGuests.h"
 
 #include <cpuid.h>
 #include <string.h>

@@ -1,13 +1,13 @@
 // Runs the conformance suite and prints TAP (version 13, testanything.org), for places without a test harness: the
 // inside of a virtual machine, a bug report.
 
-import Conformance
+import TrivisorConformance
 import Glibc
-import HardwareTechnique
-import ParavirtTechnique
-import ProcessStart
-import RewritingTechnique
-import VMM
+import TrivisorHardwareTechnique
+import TrivisorParavirtTechnique
+import TrivisorProcessStart
+import TrivisorRewritingTechnique
+import TrivisorVMM
 
 @main
 struct ConformanceRunner {

@@ -1,8 +1,8 @@
-import Conformance
+import TrivisorConformance
 import Glibc
-import HardwareTechnique
+import TrivisorHardwareTechnique
 import Testing
-import VMM
+import TrivisorVMM
 
 /// Whether this host lets us use KVM at all; without it the technique has nothing to run on.
 private let hasKVM = access("/dev/kvm", R_OK | W_OK) == 0

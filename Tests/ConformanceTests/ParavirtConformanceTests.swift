@@ -1,7 +1,7 @@
-import Conformance
-import ParavirtTechnique
+import TrivisorConformance
+import TrivisorParavirtTechnique
 import Testing
-import VMM
+import TrivisorVMM
 
 private let suite = ConformanceSuite(technique: ParavirtTechnique())
 

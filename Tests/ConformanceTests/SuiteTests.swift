@@ -1,4 +1,4 @@
-import Conformance
+import TrivisorConformance
 import Testing
 
 @Suite("Conformance: the suite itself")

@@ -1,8 +1,8 @@
 import Foundation
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import Devices
+@testable import TrivisorDevices
 
 private func sampleMachine(processors: Int = 4, disks: Int = 3) -> ACPIMachine {
   var machine = ACPIMachine(processorCount: processors)

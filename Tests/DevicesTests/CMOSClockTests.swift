@@ -1,8 +1,8 @@
-@testable import Devices
+@testable import TrivisorDevices
 import Glibc
 import Synchronization
 import Testing
-import VMM
+import TrivisorVMM
 
 /// A clock that goes when told to.
 private final class ManualTime: Sendable {

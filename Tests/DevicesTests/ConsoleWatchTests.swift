@@ -1,6 +1,6 @@
 import Testing
 
-@testable import Devices
+@testable import TrivisorDevices
 
 @Suite("Panics on a console")
 struct ConsoleWatchTests {

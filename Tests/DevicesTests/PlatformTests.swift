@@ -1,7 +1,7 @@
-import Devices
+import TrivisorDevices
 import Synchronization
 import Testing
-import VMM
+import TrivisorVMM
 
 @Suite("Platform devices")
 struct PlatformTests {

@@ -1,7 +1,7 @@
-import Devices
-import SpoiledStates
+import TrivisorDevices
+import TrivisorSpoiledStates
 import Testing
-import VMM
+import TrivisorVMM
 
 /// Every device of the platform, where a PC has it.
 private func platformBus() throws -> Bus {

@@ -1,8 +1,8 @@
-import Devices
+import TrivisorDevices
 import Glibc
 import Synchronization
 import Testing
-import VMM
+import TrivisorVMM
 
 /// COM1 on a bus of its own.
 private struct Fixture: Sendable {

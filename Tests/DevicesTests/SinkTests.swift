@@ -1,9 +1,9 @@
-import Devices
+import TrivisorDevices
 import Glibc
 import Synchronization
 import SystemPackage
 import Testing
-import VMM
+import TrivisorVMM
 
 private func put(_ text: String, into sink: any SerialSink) {
   var text = text

@@ -1,6 +1,6 @@
-import Devices
+import TrivisorDevices
 import Synchronization
-import VMM
+import TrivisorVMM
 
 /// Remembers the level of each line and how often each rose.
 final class RecordingController: InterruptController {

@@ -1,5 +1,5 @@
-import CLinux
-import Devices
+import TrivisorCLinux
+import TrivisorDevices
 import Glibc
 import Testing
 

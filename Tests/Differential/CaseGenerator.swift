@@ -4,7 +4,7 @@
 // end of a page, and the registers that form its address are made to fit; the instruction that goes last is made to fit
 // first, so that the first instruction, for whose kind the case is made, has its way.
 
-import InstructionSet
+import TrivisorInstructionSet
 
 struct CaseGenerator {
   let kinds: [InstructionKind]

@@ -8,12 +8,12 @@
 // of the comparison: RFLAGS.RF, which a frame has set for a fault; where x87 last was, which would be an address of the
 // code cache; and the P bit of a page fault's error code in the upper half, where the host's kernel has pages.
 
-import CNativeRun
+import TrivisorCNativeRun
 import Glibc
-import InstructionSet
-import RewritingTechnique
+import TrivisorInstructionSet
+import TrivisorRewritingTechnique
 import Synchronization
-import VMM
+import TrivisorVMM
 
 /// Compares translated code with the host's processor.
 public final class DifferentialTester {

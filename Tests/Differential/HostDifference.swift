@@ -6,8 +6,8 @@
 // is a failure, and so is a class on a host of another vendor. Seen on Intel's Emerald Rapids (family 6, model 207) in
 // 536,000 cases; docs/hosts.md has the list for readers.
 
-import InstructionSet
-import VMM
+import TrivisorInstructionSet
+import TrivisorVMM
 
 /// A class of differences between the host's processor and the model.
 public enum HostDifference: String, Sendable, CaseIterable {

@@ -1,4 +1,4 @@
-import InstructionSet
+import TrivisorInstructionSet
 
 /// A case that ended otherwise on the host's processor than by the model: what a class of differences is recognised by.
 package struct HostObservation: Sendable {

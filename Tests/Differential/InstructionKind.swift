@@ -1,4 +1,4 @@
-import InstructionSet
+import TrivisorInstructionSet
 
 /// Encodings that a translator may treat alike: a line of the opcode table, an operand size, register or memory.
 struct InstructionKind {

@@ -1,4 +1,4 @@
-import VMM
+import TrivisorVMM
 
 /// What a run ended with, as far as two of them are compared.
 package struct ProcessorOutcome: Equatable, Sendable {

@@ -1,4 +1,4 @@
-import InstructionSet
+import TrivisorInstructionSet
 
 extension DifferentialTester {
   /// A case that differs, made smaller: fewer instructions, simpler state, as long as it differs.

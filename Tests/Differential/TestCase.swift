@@ -1,4 +1,4 @@
-import InstructionSet
+import TrivisorInstructionSet
 
 /// One case: instructions, and the state in which they begin. Memory begins with the same content in every case.
 struct TestCase {

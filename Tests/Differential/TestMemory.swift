@@ -1,6 +1,6 @@
 import Glibc
 import Synchronization
-import VMM
+import TrivisorVMM
 
 /// The region's pages three times: as they are in the beginning of each case, as this process has them at the region's
 /// addresses, and as the guest has them.

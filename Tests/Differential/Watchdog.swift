@@ -1,6 +1,6 @@
 import Glibc
 import Synchronization
-import VMM
+import TrivisorVMM
 
 /// Ends a run that takes seconds.
 final class Watchdog: Sendable {

@@ -1,8 +1,8 @@
 // The differential tester's command: translated code against the host's processor, for as many cases as one likes.
 
-import Differential
+import TrivisorDifferential
 import Glibc
-import ProcessStart
+import TrivisorProcessStart
 
 @main
 struct DifferentialRunner {

@@ -1,10 +1,10 @@
-import CLinux
+import TrivisorCLinux
 import Glibc
 import SystemPackage
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import FileServer
+@testable import TrivisorFileServer
 
 @Suite("Attacks on the file server, from the guest and from the host's tree", .serialized)
 struct AttackTests {

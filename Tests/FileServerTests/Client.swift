@@ -1,9 +1,9 @@
 import Glibc
 import SystemPackage
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import FileServer
+@testable import TrivisorFileServer
 
 /// A guest's kernel, as far as the server can tell: requests as bytes, replies as bytes.
 final class Client {

@@ -1,9 +1,9 @@
-import CLinux
+import TrivisorCLinux
 import Glibc
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import FileServer
+@testable import TrivisorFileServer
 
 @Suite("Files of the host's for a guest, without a guest")
 struct FileServerTests {

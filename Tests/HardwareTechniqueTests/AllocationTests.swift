@@ -1,8 +1,8 @@
-import CAllocationCounter
-import HardwareTechnique
+import TrivisorCAllocationCounter
+import TrivisorHardwareTechnique
 import Synchronization
 import Testing
-import VMM
+import TrivisorVMM
 
 /// Notes the calling thread's allocations at each access.
 private final class AllocationProbe: PortDevice, MemoryDevice {

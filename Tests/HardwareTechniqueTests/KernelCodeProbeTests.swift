@@ -1,6 +1,6 @@
 import Testing
 
-@testable import HardwareTechnique
+@testable import TrivisorHardwareTechnique
 
 @Suite("The measurement that tells whether a KVM emulates kernel code")
 struct KernelCodeProbeTests {

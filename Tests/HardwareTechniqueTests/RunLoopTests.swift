@@ -1,8 +1,8 @@
 import Glibc
-import HardwareTechnique
+import TrivisorHardwareTechnique
 import Synchronization
 import Testing
-import VMM
+import TrivisorVMM
 
 /// Whether this host lets us use KVM at all; without it these tests have nothing to run on.
 let hasKVM = access("/dev/kvm", R_OK | W_OK) == 0

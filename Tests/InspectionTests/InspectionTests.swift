@@ -1,10 +1,10 @@
-import Boot
-import EmbeddedGuests
+import TrivisorBoot
+import TrivisorEmbeddedGuests
 import Foundation
-import InstructionSet
+import TrivisorInstructionSet
 import Testing
 
-@testable import Inspection
+@testable import TrivisorInspection
 
 @Suite("a look at an image's code")
 struct InspectionTests {

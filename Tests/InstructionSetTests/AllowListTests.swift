@@ -1,5 +1,5 @@
-import CZydis
-import InstructionSet
+import TrivisorCZydis
+import TrivisorInstructionSet
 import Testing
 
 /// Walks the encodings and looks for instructions that the table lets keep their bytes although Zydis knows better.

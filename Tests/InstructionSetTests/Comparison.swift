@@ -1,5 +1,5 @@
-import CZydis
-import InstructionSet
+import TrivisorCZydis
+import TrivisorInstructionSet
 
 /// Decodes with both and says where they differ.
 struct Comparison {

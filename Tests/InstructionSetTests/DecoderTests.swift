@@ -1,4 +1,4 @@
-import InstructionSet
+import TrivisorInstructionSet
 import Testing
 
 /// Where there is nothing to compare with: our own rules, AMD's choices, and the ends of the input.

@@ -1,5 +1,5 @@
-import CZydis
-import InstructionSet
+import TrivisorCZydis
+import TrivisorInstructionSet
 
 /// Where this decoder and Zydis 4.0 differ and are meant to: what the announced processor doesn't have, where AMD's
 /// processors differ from Intel's, and where Zydis says something else than the manuals do. docs/decoder.md lists them.

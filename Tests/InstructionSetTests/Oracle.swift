@@ -1,5 +1,5 @@
-import CZydis
-import InstructionSet
+import TrivisorCZydis
+import TrivisorInstructionSet
 
 /// Zydis set to the processor that this project announces: AMD's branches, no MPX, no CET, no CLDEMOTE (their opcodes
 /// are NOPs then), LZCNT and TZCNT.

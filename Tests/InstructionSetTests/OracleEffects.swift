@@ -1,5 +1,5 @@
-import CZydis
-import InstructionSet
+import TrivisorCZydis
+import TrivisorInstructionSet
 
 /// What an instruction does, in a form that both decoders can be brought to.
 struct OracleEffects: Equatable {

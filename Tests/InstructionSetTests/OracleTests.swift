@@ -1,6 +1,6 @@
-import CZydis
+import TrivisorCZydis
 import Foundation
-import InstructionSet
+import TrivisorInstructionSet
 import Testing
 
 /// A small generator with a fixed sequence (SplitMix64).

@@ -1,6 +1,6 @@
-import CZydis
+import TrivisorCZydis
 import Foundation
-import InstructionSet
+import TrivisorInstructionSet
 import Testing
 
 /// Prints figures; there is nothing to fail. They mean something in a release build only.

@@ -1,4 +1,4 @@
-import InstructionSet
+import TrivisorInstructionSet
 
 /// Every opcode of every map, under each prefix that can select another instruction, with every ModRM byte (a debug
 /// build takes a few of each kind).

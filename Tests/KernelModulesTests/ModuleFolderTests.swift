@@ -1,9 +1,9 @@
-import Boot
+import TrivisorBoot
 import Glibc
 import SystemPackage
 import Testing
 
-@testable import KernelModules
+@testable import TrivisorKernelModules
 
 /// A folder of modules that say what they need and are nothing else.
 private final class Modules {

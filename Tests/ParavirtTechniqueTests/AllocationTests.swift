@@ -1,13 +1,13 @@
-import Boot
-import CAllocationCounter
-import Devices
-import EmbeddedGuests
-import Platform
+import TrivisorBoot
+import TrivisorCAllocationCounter
+import TrivisorDevices
+import TrivisorEmbeddedGuests
+import TrivisorPlatform
 import Synchronization
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import ParavirtTechnique
+@testable import TrivisorParavirtTechnique
 
 /// Notes the allocations of the processor's thread at each line of a guest's.
 private final class AllocationSink: SerialSink {

@@ -1,7 +1,7 @@
-import Platform
-import Sandbox
+import TrivisorPlatform
+import TrivisorSandbox
 import Testing
-import VMM
+import TrivisorVMM
 
 /// Guests that attack their sandbox: they go on, or end with a reason, and nothing else is touched.
 @Suite(.serialized)

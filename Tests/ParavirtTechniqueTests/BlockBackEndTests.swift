@@ -1,10 +1,10 @@
-import Boot
-import Devices
+import TrivisorBoot
+import TrivisorDevices
 import Synchronization
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import XenDomain
+@testable import TrivisorXenDomain
 
 /// A disk by Xen's front ends' rules, spoken to as one.
 struct BlockBackEndTests {

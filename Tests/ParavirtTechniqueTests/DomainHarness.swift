@@ -1,9 +1,9 @@
-import Boot
-import Devices
+import TrivisorBoot
+import TrivisorDevices
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import XenDomain
+@testable import TrivisorXenDomain
 
 /// A domain without an executor: its hypercalls are made by a test, in its kernel's place.
 final class DomainHarness {

@@ -1,9 +1,9 @@
-import Boot
-import Devices
+import TrivisorBoot
+import TrivisorDevices
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import XenDomain
+@testable import TrivisorXenDomain
 
 /// The other interface of event channels, and what a domain has asked for when it is saved.
 struct EventQueueTests {

@@ -1,13 +1,13 @@
-import Boot
-import Devices
+import TrivisorBoot
+import TrivisorDevices
 import Foundation
-import Platform
+import TrivisorPlatform
 import Synchronization
 import SystemPackage
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import ParavirtTechnique
+@testable import TrivisorParavirtTechnique
 
 /// Debian's GRUB for Xen, unmodified, of 64 and of 32 bits.
 @Suite(.serialized)

@@ -1,12 +1,12 @@
-import Boot
-import Devices
-import EmbeddedGuests
+import TrivisorBoot
+import TrivisorDevices
+import TrivisorEmbeddedGuests
 import Foundation
-import Platform
+import TrivisorPlatform
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import ParavirtTechnique
+@testable import TrivisorParavirtTechnique
 
 /// Runs a guest of ours in its build for Xen's interface.
 struct GuestRunner {

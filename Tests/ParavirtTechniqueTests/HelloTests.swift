@@ -1,11 +1,11 @@
-import Boot
-import Devices
-import EmbeddedGuests
-import Platform
+import TrivisorBoot
+import TrivisorDevices
+import TrivisorEmbeddedGuests
+import TrivisorPlatform
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import ParavirtTechnique
+@testable import TrivisorParavirtTechnique
 
 @Suite(.serialized)
 struct HelloTests {

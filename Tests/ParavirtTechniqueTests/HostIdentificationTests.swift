@@ -1,7 +1,7 @@
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import XenDomain
+@testable import TrivisorXenDomain
 
 /// A domain that asks the hypervisor for CPUID is told nothing that it can't have.
 struct HostIdentificationTests {

@@ -1,6 +1,6 @@
-import Sandbox
+import TrivisorSandbox
 import Testing
-import VMM
+import TrivisorVMM
 
 /// The lines of `privileged` that are the host's, because native code executes the host's instructions: each may say only what
 /// a processor of the host's vendor, with the host's features, has reason to.

@@ -1,9 +1,9 @@
-import Boot
+import TrivisorBoot
 import Foundation
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import XenDomain
+@testable import TrivisorXenDomain
 
 /// Random sequences of hypercalls: whatever a kernel asks for, the monitor neither traps nor hangs, and no page table is ever one
 /// that the kernel could write to.

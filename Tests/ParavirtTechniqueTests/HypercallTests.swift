@@ -1,9 +1,9 @@
-import Boot
-import Devices
+import TrivisorBoot
+import TrivisorDevices
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import XenDomain
+@testable import TrivisorXenDomain
 
 /// Hypercalls one by one, of both widths: what Xen's sources say that they do and what they refuse.
 struct HypercallTests {

@@ -1,7 +1,7 @@
-import Platform
-import Sandbox
+import TrivisorPlatform
+import TrivisorSandbox
 import Testing
-import VMM
+import TrivisorVMM
 
 /// Every guest of ours that is built for Xen's interface says the same as its native build elsewhere.
 @Suite(.serialized)

@@ -1,8 +1,8 @@
-import Boot
+import TrivisorBoot
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import XenDomain
+@testable import TrivisorXenDomain
 
 /// Direct paging: what is refused, and what references hold.
 struct PageTablesTests {

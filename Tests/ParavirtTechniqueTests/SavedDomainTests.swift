@@ -1,14 +1,14 @@
-import Boot
-import Devices
-import EmbeddedGuests
-import SpoiledStates
+import TrivisorBoot
+import TrivisorDevices
+import TrivisorEmbeddedGuests
+import TrivisorSpoiledStates
 import Synchronization
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import ParavirtTechnique
-@testable import Platform
-@testable import XenDomain
+@testable import TrivisorParavirtTechnique
+@testable import TrivisorPlatform
+@testable import TrivisorXenDomain
 
 /// A domain from an enemy. That one from a friend goes on is `SavedMachineTests`' affair.
 @Suite("Saved domains", .serialized)

@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-@testable import XenDomain
+@testable import TrivisorXenDomain
 
 /// The store, spoken to through its ring as a guest does.
 final class XenStoreTests {

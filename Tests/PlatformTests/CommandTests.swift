@@ -1,13 +1,13 @@
-import Boot
-import CChannelGuest
-import CommandChannel
-import Devices
+import TrivisorBoot
+import TrivisorCChannelGuest
+import TrivisorCommandChannel
+import TrivisorDevices
 import Glibc
-import HardwareTechnique
-import Platform
-import RewritingTechnique
+import TrivisorHardwareTechnique
+import TrivisorPlatform
+import TrivisorRewritingTechnique
 import Testing
-import VMM
+import TrivisorVMM
 
 /// Where a command can run on this host.
 private let techniques: [TechniqueName] =

@@ -1,14 +1,14 @@
-import Boot
-import Devices
-import EmbeddedGuests
+import TrivisorBoot
+import TrivisorDevices
+import TrivisorEmbeddedGuests
 import Foundation
 import Glibc
-import ParavirtTechnique
-import Platform
-import RewritingTechnique
+import TrivisorParavirtTechnique
+import TrivisorPlatform
+import TrivisorRewritingTechnique
 import Synchronization
 import Testing
-import VMM
+import TrivisorVMM
 
 /// A software technique, and what of a guest it runs.
 enum SavingTechnique: CaseIterable {

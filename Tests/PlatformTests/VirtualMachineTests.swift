@@ -1,11 +1,11 @@
-import Boot
-import Devices
-import EmbeddedGuests
+import TrivisorBoot
+import TrivisorDevices
+import TrivisorEmbeddedGuests
 import Glibc
-import HardwareTechnique
-import Platform
+import TrivisorHardwareTechnique
+import TrivisorPlatform
 import Testing
-import VMM
+import TrivisorVMM
 
 private let hasKVM = access("/dev/kvm", R_OK | W_OK) == 0
 

@@ -1,7 +1,7 @@
-import Conformance
+import TrivisorConformance
 import Testing
 
-@testable import RewritingTechnique
+@testable import TrivisorRewritingTechnique
 
 /// The conformance suite, as far as the engine goes.
 struct RewritingConformanceTests {

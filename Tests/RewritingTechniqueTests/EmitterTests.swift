@@ -1,7 +1,7 @@
-import InstructionSet
+import TrivisorInstructionSet
 import Testing
 
-@testable import RewritingTechnique
+@testable import TrivisorRewritingTechnique
 
 /// What the emitter writes is read back by the decoder.
 struct EmitterTests {

@@ -1,7 +1,7 @@
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import RewritingTechnique
+@testable import TrivisorRewritingTechnique
 
 @Suite("registers of the processor's family")
 struct FamilyRegisterTests {

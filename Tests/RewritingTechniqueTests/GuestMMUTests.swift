@@ -1,8 +1,8 @@
 import Testing
-import VMM
-import X86
+import TrivisorVMM
+import TrivisorX86
 
-@testable import RewritingTechnique
+@testable import TrivisorRewritingTechnique
 
 /// Four levels at 0x1000 to 0x4000; the case sets the last one's entry for linear 0x5000.
 struct GuestMMUTests {

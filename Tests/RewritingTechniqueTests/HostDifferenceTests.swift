@@ -1,8 +1,8 @@
-import InstructionSet
+import TrivisorInstructionSet
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import Differential
+@testable import TrivisorDifferential
 
 /// Each class of differences is recognised by its smallest case, and not by what is nearly the same. The outcomes are written
 /// by hand after what Intel's processors were seen to do, so that hosts of any vendor check the classes of all.

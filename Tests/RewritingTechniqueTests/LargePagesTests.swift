@@ -1,6 +1,6 @@
 import Testing
 
-@testable import RewritingTechnique
+@testable import TrivisorRewritingTechnique
 
 @Suite("large pages whose pieces a TLB holds")
 struct LargePagesTests {

@@ -1,8 +1,8 @@
-import InstructionSet
+import TrivisorInstructionSet
 import Testing
 
-@testable import RewritingTechnique
-@testable import VMM
+@testable import TrivisorRewritingTechnique
+@testable import TrivisorVMM
 
 /// Guests are told only what the host can execute.
 @Suite("Announced features")

@@ -1,8 +1,8 @@
 import Testing
-import VMM
-import X86
+import TrivisorVMM
+import TrivisorX86
 
-@testable import RewritingTechnique
+@testable import TrivisorRewritingTechnique
 
 @Suite("a processor's state as a value")
 struct ProcessorStateTests {

@@ -1,9 +1,9 @@
 import Foundation
-import InstructionSet
+import TrivisorInstructionSet
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import RewritingTechnique
+@testable import TrivisorRewritingTechnique
 
 /// Random bytes as kernels, in each mode: whatever they do, the process goes on and the machine stops when told to.
 ///

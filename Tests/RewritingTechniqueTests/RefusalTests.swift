@@ -1,7 +1,7 @@
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import RewritingTechnique
+@testable import TrivisorRewritingTechnique
 
 /// What the engine does not do is refused by name: the run ends, and nothing is half done.
 struct RefusalTests {

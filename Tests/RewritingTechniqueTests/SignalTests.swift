@@ -10,7 +10,7 @@ struct SignalTests {
 
   private func run(_ arguments: [String]) throws -> (process: Process, output: String) {
     let process = Process()
-    process.executableURL = Self.executable.appending(path: "SignalRunner")
+    process.executableURL = Self.executable.appending(path: "TrivisorSignalRunner")
     process.arguments = arguments
     process.environment = ["SWIFT_BACKTRACE": "enable=no"]
     let output = Pipe()

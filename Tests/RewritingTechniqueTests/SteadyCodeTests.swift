@@ -1,4 +1,4 @@
-import Steady
+import TrivisorSteady
 import Testing
 
 /// What it allocates `tools/check-steady` says, of an optimised build.

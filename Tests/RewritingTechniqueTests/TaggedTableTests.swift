@@ -1,6 +1,6 @@
 import Testing
 
-@testable import RewritingTechnique
+@testable import TrivisorRewritingTechnique
 
 @Suite("tables that translated code looks in")
 struct TaggedTableTests {

@@ -1,8 +1,8 @@
-import CStub
+import TrivisorCStub
 import Glibc
-import Sandbox
+import TrivisorSandbox
 import Testing
-import VMM
+import TrivisorVMM
 
 /// Guest code at 4 MiB, in a memory of one MiB.
 private struct Fixture {

@@ -1,8 +1,8 @@
 import Glibc
 import Testing
-import X86
+import TrivisorX86
 
-@testable import Sandbox
+@testable import TrivisorSandbox
 
 /// What a signal frame means, by frames as the kernel makes them; so also for processors that this host doesn't have.
 @Suite

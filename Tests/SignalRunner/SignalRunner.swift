@@ -2,9 +2,9 @@
 // says what is tried; it prints what went wrong and ends with 1, or with 0. `SignalTests` starts it.
 
 import Glibc
-import RewritingTechnique
+import TrivisorRewritingTechnique
 import Synchronization
-import VMM
+import TrivisorVMM
 
 /// Signals that have arrived at this process's own handlers, by number; and at which stacks.
 private let arrivals = (0..<65).map { _ in Counter() }

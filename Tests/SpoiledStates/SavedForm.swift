@@ -1,5 +1,5 @@
 import Foundation
-import VMM
+import TrivisorVMM
 
 /// Through a format outside of this process, with the form's number.
 public func throughJSON<State: SavedState>(_ state: State) throws -> State {

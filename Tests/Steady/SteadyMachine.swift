@@ -1,7 +1,7 @@
-import RewritingTechnique
+import TrivisorRewritingTechnique
 import Synchronization
-import VMM
-import X86
+import TrivisorVMM
+import TrivisorX86
 
 /// Runs steady code under the rewriting technique.
 public struct SteadyMachine {

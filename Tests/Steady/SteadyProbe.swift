@@ -1,6 +1,6 @@
-import CAllocationCounter
+import TrivisorCAllocationCounter
 import Synchronization
-import VMM
+import TrivisorVMM
 
 /// At each write to its port, how often the calling thread has allocated, and how often it has gone to sleep: for a lock that
 /// another thread holds, for instance. All else it answers and forgets.

@@ -2,8 +2,8 @@
 // with 1 if one costs anything. Only an optimised build is a measure: what the compiler leaves on the heap without
 // optimisation is its own affair.
 
-import ProcessStart
-import Steady
+import TrivisorProcessStart
+import TrivisorSteady
 
 @main
 enum SteadyRunner {

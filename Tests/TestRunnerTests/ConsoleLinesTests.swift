@@ -1,6 +1,6 @@
 import Testing
 
-@testable import TestRunner
+@testable import TrivisorTestRunner
 
 @Suite("lines of a console")
 struct ConsoleLinesTests {

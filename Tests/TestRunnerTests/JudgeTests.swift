@@ -1,8 +1,8 @@
 import Foundation
-@testable import GuestProcess
+@testable import TrivisorGuestProcess
 import Testing
 
-@testable import TestRunner
+@testable import TrivisorTestRunner
 
 @Suite("from what happened to a verdict")
 struct JudgeTests {
@@ -22,7 +22,7 @@ struct JudgeTests {
 
   private func judge(
     _ record: RunRecord?, status: GuestEnding.Status = .exited(0), reason: GuestEnding.Reason? = nil,
-    console: String = "", errors: String = "", _ change: (inout TestRunner.Expectation) -> Void = { _ in }
+    console: String = "", errors: String = "", _ change: (inout TrivisorTestRunner.Expectation) -> Void = { _ in }
   ) throws -> (Verdict, String) {
     var test = TestCase(name: "test", runArguments: [], timeLimit: 1)
     change(&test.expectation)

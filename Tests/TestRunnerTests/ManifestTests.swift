@@ -2,7 +2,7 @@ import Foundation
 import SystemPackage
 import Testing
 
-@testable import TestRunner
+@testable import TrivisorTestRunner
 
 @Suite("a manifest")
 struct ManifestTests {

@@ -2,7 +2,7 @@ import Foundation
 import FoundationXML
 import Testing
 
-@testable import TestRunner
+@testable import TrivisorTestRunner
 
 @Suite("shards and reports")
 struct ReportTests {

@@ -1,6 +1,6 @@
 import Testing
 
-@testable import TestRunner
+@testable import TrivisorTestRunner
 
 @Suite("the Test Anything Protocol in a console")
 struct TAPReaderTests {

@@ -1,6 +1,6 @@
 import Testing
 
-@testable import TestRunner
+@testable import TrivisorTestRunner
 
 /// The forms are those of TAP 14's "Subtests", of Linux' Documentation/dev-tools/ktap.rst, of KUnit's console output and of
 /// the selftests' runner (tools/testing/selftests/kselftest/runner.sh).

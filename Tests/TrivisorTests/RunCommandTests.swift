@@ -1,4 +1,4 @@
-import EmbeddedGuests
+import TrivisorEmbeddedGuests
 import Foundation
 import Testing
 

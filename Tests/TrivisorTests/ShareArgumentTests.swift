@@ -1,7 +1,7 @@
 import SystemPackage
 import Testing
 
-@testable import trivisor
+@testable import TrivisorCommand
 
 @Suite("--share and --root as they are typed")
 struct ShareArgumentTests {

@@ -1,4 +1,4 @@
-import CPseudoTerminal
+import TrivisorCPseudoTerminal
 import Foundation
 import Glibc
 import Testing

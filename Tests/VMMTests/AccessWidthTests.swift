@@ -1,5 +1,5 @@
 import Testing
-import VMM
+import TrivisorVMM
 
 @Test("an absent device reads as ones, as many as the access is wide")
 func allOnes() {

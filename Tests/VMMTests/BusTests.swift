@@ -1,6 +1,6 @@
 import Synchronization
 import Testing
-import VMM
+import TrivisorVMM
 
 /// Answers with its offsets and keeps what is written.
 private final class Recorder: PortDevice, MemoryDevice {

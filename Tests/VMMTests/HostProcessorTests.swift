@@ -1,6 +1,6 @@
 import Testing
 
-@testable import VMM
+@testable import TrivisorVMM
 
 @Suite("The host's processor")
 struct HostProcessorTests {

@@ -1,6 +1,6 @@
 import Testing
 
-@testable import VMM
+@testable import TrivisorVMM
 
 @Suite("time that a processor's thread was kept from running")
 struct LostTimeTests {

@@ -1,5 +1,5 @@
 import Testing
-import VMM
+import TrivisorVMM
 
 @Suite("Processor models")
 struct ProcessorModelTests {

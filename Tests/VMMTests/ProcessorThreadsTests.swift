@@ -1,6 +1,6 @@
 import Synchronization
 import Testing
-import VMM
+import TrivisorVMM
 
 /// A technique whose guests do what a closure says, so that the threads can be tested without a host's help.
 private final class FakePartition: Partition {

@@ -1,6 +1,6 @@
 import Foundation
 import Testing
-import VMM
+import TrivisorVMM
 
 @Suite("Saved guest memory")
 struct SavedMemoryTests {

@@ -1,5 +1,5 @@
 import Testing
-import X86
+import TrivisorX86
 
 // The names against the numbers of the manuals, so that a slip in a table is found here and not in a guest.
 

@@ -1,6 +1,6 @@
 import CLinuxGuest
 
-/// This end of the command channel (Sources/CommandChannel/ChannelFrame.swift has its frames): the second serial port.
+/// This end of the command channel (Sources/TrivisorCommandChannel/ChannelFrame.swift has its frames): the second serial port.
 struct Channel {
   enum Kind {
     static let hello: UInt8 = 1

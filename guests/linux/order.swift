@@ -1,6 +1,6 @@
 import CLinuxGuest
 
-/// What there is to do, as the host says it (Sources/CommandChannel/CommandOrder.swift).
+/// What there is to do, as the host says it (Sources/TrivisorCommandChannel/CommandOrder.swift).
 struct Order {
   private static let headSize = 7
 

@@ -1,7 +1,7 @@
-@testable import Devices
-import SpoiledStates
+@testable import TrivisorDevices
+import TrivisorSpoiledStates
 import Testing
-import VMM
+import TrivisorVMM
 
 @Suite("Chips under random accesses")
 struct ChipsetFuzzTests {

@@ -1,6 +1,6 @@
-@testable import Devices
+@testable import TrivisorDevices
 import Synchronization
-import VMM
+import TrivisorVMM
 
 /// A clock that goes when told to; a tick of its counter is half a nanosecond.
 final class ManualClock: ChipsetClock {

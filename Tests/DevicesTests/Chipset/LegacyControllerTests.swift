@@ -1,6 +1,6 @@
-@testable import Devices
+@testable import TrivisorDevices
 import Testing
-import VMM
+import TrivisorVMM
 
 @Suite("8259 pair")
 struct LegacyControllerTests {

@@ -1,6 +1,6 @@
-@testable import Devices
+@testable import TrivisorDevices
 import Testing
-import VMM
+import TrivisorVMM
 
 @Suite("Local APIC")
 struct LocalAPICTests {

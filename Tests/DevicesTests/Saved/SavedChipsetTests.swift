@@ -1,7 +1,7 @@
-@testable import Devices
-import SpoiledStates
+@testable import TrivisorDevices
+import TrivisorSpoiledStates
 import Testing
-import VMM
+import TrivisorVMM
 
 /// The chips with three processors, and what guest and devices do to them.
 private struct Chips {

@@ -1,10 +1,10 @@
 import Foundation
 import Synchronization
-import SpoiledStates
+import TrivisorSpoiledStates
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import Devices
+@testable import TrivisorDevices
 
 /// The platform's devices, where a PC has them, with a clock that stands until it is told to go.
 private final class Platform: Sendable {

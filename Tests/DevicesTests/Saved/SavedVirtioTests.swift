@@ -1,10 +1,10 @@
 import Glibc
 import SystemPackage
-import SpoiledStates
+import TrivisorSpoiledStates
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import Devices
+@testable import TrivisorDevices
 
 @Suite("Saved virtio devices")
 struct SavedVirtioTests {

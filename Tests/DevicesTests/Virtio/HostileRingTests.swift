@@ -1,7 +1,7 @@
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import Devices
+@testable import TrivisorDevices
 
 /// One way to break the rules, and what is to be said of it.
 struct HostileRing: Sendable, CustomTestStringConvertible {

@@ -1,9 +1,9 @@
 import Glibc
 import SystemPackage
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import Devices
+@testable import TrivisorDevices
 
 /// Sector n is full of the byte n + 1.
 private func pattern(sectors: Int) -> [UInt8] {

@@ -1,8 +1,8 @@
 import Glibc
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import Devices
+@testable import TrivisorDevices
 
 @Suite("Virtio console")
 struct VirtioConsoleTests {

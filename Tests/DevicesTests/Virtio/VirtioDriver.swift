@@ -1,7 +1,7 @@
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import Devices
+@testable import TrivisorDevices
 
 /// The driver's side of a virtio device over MMIO, as small as tests need it: it keeps to the rules unless told not to.
 final class VirtioDriver: Sendable {

@@ -1,10 +1,10 @@
-import FileServer
+import TrivisorFileServer
 import Glibc
 import SystemPackage
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import Devices
+@testable import TrivisorDevices
 
 @Suite("virtio-fs device")
 struct VirtioFileSystemTests {

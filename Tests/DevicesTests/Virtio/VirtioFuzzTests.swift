@@ -1,9 +1,9 @@
 import SystemPackage
-import SpoiledStates
+import TrivisorSpoiledStates
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import Devices
+@testable import TrivisorDevices
 
 /// A guest that does anything, with a preference for what is nearly right: most requests are sound but for a detail.
 private struct RandomGuest {

@@ -1,10 +1,10 @@
-import CLinux
+import TrivisorCLinux
 import Glibc
 import Synchronization
 import Testing
-import VMM
+import TrivisorVMM
 
-@testable import Devices
+@testable import TrivisorDevices
 
 @Suite("Virtio over MMIO")
 struct VirtioMMIOTests {

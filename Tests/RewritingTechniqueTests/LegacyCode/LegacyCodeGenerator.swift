@@ -1,4 +1,4 @@
-import InstructionSet
+import TrivisorInstructionSet
 
 /// Random numbers by a seed, the same on every machine (SplitMix64).
 struct SeededGenerator: RandomNumberGenerator {

@@ -1,4 +1,4 @@
-import CTracedProcess
+import TrivisorCTracedProcess
 
 /// Where things are for both machines of the differential tests: the same linear addresses, segments and rights.
 enum LegacyCodeLayout {

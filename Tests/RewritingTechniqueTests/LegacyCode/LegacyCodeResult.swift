@@ -1,7 +1,7 @@
-import Differential
+import TrivisorDifferential
 import Glibc
-import InstructionSet
-import VMM
+import TrivisorInstructionSet
+import TrivisorVMM
 
 /// What both machines ended with, compared.
 struct LegacyCodeResult {

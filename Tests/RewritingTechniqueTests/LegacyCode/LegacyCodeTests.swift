@@ -1,8 +1,8 @@
-import Differential
+import TrivisorDifferential
 import Glibc
-import InstructionSet
+import TrivisorInstructionSet
 import Testing
-import VMM
+import TrivisorVMM
 
 /// The same instructions natively, in another process, and by the engine: every result must be the same, and at a fault
 /// every register and byte of memory.

@@ -1,5 +1,5 @@
-import CLinux
-import CTracedProcess
+import TrivisorCLinux
+import TrivisorCTracedProcess
 import Glibc
 
 /// What both machines start from and end with.

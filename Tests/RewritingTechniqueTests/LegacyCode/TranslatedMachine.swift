@@ -1,8 +1,8 @@
-import CTracedProcess
-import InstructionSet
-import VMM
+import TrivisorCTracedProcess
+import TrivisorInstructionSet
+import TrivisorVMM
 
-@testable import RewritingTechnique
+@testable import TrivisorRewritingTechnique
 
 /// A processor of the engine at CPL 3 under a kernel that only notes exceptions: each handler writes to a port.
 final class TranslatedMachine {
@@ -100,7 +100,7 @@ final class TranslatedMachine {
     initial.extended.xcr0 = 7
   }
 
-  private func segment(_ selector: UInt16) -> VMM.Segment {
+  private func segment(_ selector: UInt16) -> TrivisorVMM.Segment {
     switch selector {
     case LegacyCodeLayout.flatCode32:
       return Segment(selector: selector, base: 0, limit: .max, attributes: 0xc0fb)

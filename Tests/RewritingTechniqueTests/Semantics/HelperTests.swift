@@ -1,10 +1,10 @@
-import CWorldSwitch
-import InstructionSet
+import TrivisorCWorldSwitch
+import TrivisorInstructionSet
 import Testing
-import VMM
-import X86
+import TrivisorVMM
+import TrivisorX86
 
-@testable import RewritingTechnique
+@testable import TrivisorRewritingTechnique
 
 /// SYSCALL, SYSRET, IRET, POPF, STAC and CLAC are defined once, in Swift. The helpers in C do the usual case faster: over
 /// random states each must come to the same, or leave the instruction to Swift and everything as it was.

@@ -1,11 +1,11 @@
-import InstructionSet
-import VMM
-import X86
+import TrivisorInstructionSet
+import TrivisorVMM
+import TrivisorX86
 
-@testable import RewritingTechnique
+@testable import TrivisorRewritingTechnique
 
 /// Both modules of the manuals' names have one.
-typealias Segment = VMM.Segment
+typealias Segment = TrivisorVMM.Segment
 
 /// A processor that is nothing but registers and bytes: linear addresses are offsets into `memory`, but for pages that are
 /// absent or read-only.

@@ -1,9 +1,9 @@
-import InstructionSet
+import TrivisorInstructionSet
 import Testing
-import VMM
-import X86
+import TrivisorVMM
+import TrivisorX86
 
-@testable import RewritingTechnique
+@testable import TrivisorRewritingTechnique
 
 @Suite("semantics: strings and ports")
 struct StringSemanticsTests {

@@ -1,0 +1,76 @@
+import Glibc
+import Synchronization
+import SystemPackage
+import TrivisorVMM
+
+/// Lines for the person at the terminal: on standard error, each with the program's name; and what was asked for, on
+/// standard output.
+///
+/// What can't be written to standard output is remembered: a command that loses its output must not end as if it had
+/// not. What can't be said on standard error is dropped, since there is no other place to say it.
+enum Diagnostics {
+  private static let loss = Mutex<Errno?>(nil)
+
+  /// Why something that was to be on standard output is lost, if it is.
+  static var lostOutput: Errno? { loss.withLock { $0 } }
+
+  /// Something that was to be on standard output is lost; the first reason counts.
+  static func noteLostOutput(_ error: Errno) { loss.withLock { $0 = $0 ?? error } }
+
+  /// One sentence, without a newline.
+  static func say(_ message: String) { draw("trivisor: " + message + "\n") }
+
+  /// A library's sentence, with settings named by their options.
+  static func say(_ sentence: Sentence) { say(sentence.forCommandLine) }
+
+  /// Text for standard output.
+  static func print(_ text: String) { write(text + "\n") }
+
+  /// Text for standard output as it is. After a loss, nothing more is written: it would not follow what stands there.
+  static func write(_ text: String) {
+    guard lostOutput == nil, let error = OutputDescriptor.write(text.utf8, to: STDOUT_FILENO) else { return }
+    noteLostOutput(error)
+  }
+
+  /// Text for the terminal on standard error as it is.
+  static func draw(_ text: String) { _ = OutputDescriptor.write(text.utf8, to: STDERR_FILENO) }
+
+  /// Ends the process: with `status` if all output is where it was to be, else as a failure of the host's, or as a
+  /// program whose reader is gone.
+  static func end(_ status: Int32) -> Never {
+    // Some file systems tell only now that there was no room.
+    if close(STDOUT_FILENO) != 0, errno != EINTR { noteLostOutput(Errno(rawValue: errno)) }
+    guard let lostOutput else { exit(status) }
+    if lostOutput == .brokenPipe { exit(ExitStatus.outputClosed.rawValue) }
+    say(lossSentence(lostOutput))
+    exit(ExitStatus.failed.rawValue)
+  }
+
+  /// What is wrong with standard output.
+  static func lossSentence(_ error: Errno) -> String {
+    switch error {
+    case .badFileDescriptor:
+      "standard output is closed, or open for reading only; redirect it to a file, or to /dev/null"
+    default: "standard output can't be written: \(error)"
+    }
+  }
+}
+
+/// Ends the process through the parser with a status, after the one sentence that says why.
+struct Refusal: Error {
+  /// What the process ends with.
+  let status: ExitStatus
+  /// One sentence.
+  let message: String
+
+  /// - Parameter message: one sentence.
+  init(status: ExitStatus, message: String) {
+    self.status = status
+    self.message = message
+  }
+
+  /// - Parameter sentence: a library's; settings are named by their options.
+  init(status: ExitStatus, sentence: Sentence) {
+    self.init(status: status, message: sentence.forCommandLine)
+  }
+}

@@ -1,0 +1,194 @@
+// Linux as a host for one command: `trivisor run KERNEL --exec COMMAND [--root FOLDER] [--share FOLDER]`.
+//
+// The kernel gets its first root from archives, one over the other: those of --initrd, the folder of --root where it is to be
+// a copy, and a small one of ours, with the modules that are needed and a first process that gets the command over the second
+// serial port and hands its status on (guests/linux/init.swift). A root that is no copy is a folder by virtio-fs, which that
+// process mounts. Without a root it is the host's busybox, which must be static: then nothing else is needed.
+
+import TrivisorBoot
+import TrivisorCommandChannel
+import TrivisorEmbeddedGuests
+import TrivisorFileServer
+import Glibc
+import TrivisorKernelModules
+import TrivisorPlatform
+import SystemPackage
+import TrivisorVMM
+
+/// Makes a boot request run a command.
+struct LinuxCommandHost {
+  /// What comes of it besides the request's changes.
+  struct Result {
+    /// How much the guest needs.
+    var memory: MemorySize
+    /// What it is to run, if anything.
+    var order: CommandOrder?
+    var shares: [SharedFolderConfiguration] = []
+  }
+
+  /// No guest gets less, unless its user says so.
+  private static let baseMemory: UInt64 = 256 << 20
+  /// With a root that is the host's folder: only what is touched is taken from the host.
+  private static let liveMemory: UInt64 = 2 << 30
+
+  /// Run instead of the root's own first process, if there is one.
+  let command: CommandOrder.Command?
+  let options: WorkplaceOptions
+  /// Guest memory, if the user said how much.
+  var memory: UInt64?
+  /// Whether somebody wants all that the kernel says.
+  var wantsKernelLog = false
+  /// Whether there are disks, or a virtio console: their drivers may be modules.
+  var hasDisks = false
+  var hasVirtioConsole = false
+  /// The image's file, if it is one.
+  var imagePath: FilePath?
+
+  init(command: CommandOrder.Command?, options: WorkplaceOptions) {
+    self.command = command
+    self.options = options
+  }
+
+  /// What the user's options are called that make no sense without a command or a root.
+  private var option: String {
+    switch command {
+    case .shell: "--exec"
+    case .words: "a command behind --"
+    case nil: "--root"
+    }
+  }
+
+  /// Adds archives and words for the kernel.
+  /// - Throws: `Refusal`, `BootFailure`.
+  func prepare(_ request: inout BootRequest) throws -> Result {
+    let kernel = try refuseUnfit(request)
+    guard let command else { return try prepareRoot(&request, kernel) }
+    let user = try options.user.map { try GuestUser($0, root: options.root?.path) } ?? GuestUser()
+    var workplace = GuestWorkplace(options: options, user: user, request: request, imagePath: imagePath)
+    workplace.hasDisks = hasDisks
+    workplace.hasVirtioConsole = hasVirtioConsole
+    try workplace.prepare()
+    var result: Result
+    if workplace.hasLiveRoot {
+      try refuseMissingShell()
+      result = Result(memory: MemorySize(bytes: memory ?? Self.liveMemory))
+    } else {
+      result = try prepareRoot(&request, kernel)
+    }
+    let needsBusybox = options.root == nil && request.initialRamdisks.isEmpty
+    var order = CommandOrder(
+      command, environment: try environment(user), installsBusybox: needsBusybox)
+    order.steps = workplace.steps
+    do throws(CommandOrder.Refusal) {
+      _ = try order.bytes()
+    } catch {
+      throw Refusal(status: .usage, message: "\(option): \(error)")
+    }
+    request.initialRamdisks.append(try ownArchive(withBusybox: needsBusybox, modules: workplace.modules))
+    // Nobody waits for what the kernel says, and saying it takes time. The user's words come behind, and prevail.
+    let words = (wantsKernelLog ? "loglevel=7" : "quiet loglevel=3") + " rdinit=/.trivisor/init"
+    request.commandLine = request.commandLine.isEmpty ? words : words + " " + request.commandLine
+    result.order = order
+    result.shares = workplace.shares
+    return result
+  }
+
+  /// A root in memory: the archives, and the folder as one more.
+  private func prepareRoot(_ request: inout BootRequest, _ kernel: LinuxIdentity) throws -> Result {
+    var demand = RootDemand()
+    for image in request.initialRamdisks { try demand.add(image) }
+    var folder: RootFolder?
+    if let root = options.root {
+      let made = try RootFolder(root.path, beside: demand, memory: memory, kernel: kernel)
+      if request.initialRamdisks.isEmpty { try refuseMissingShell() }
+      request.initialRamdisks.append(made.archive)
+      demand = demand + made.summary.demand
+      folder = made
+    }
+    let chosen = max(Self.baseMemory, demand.comfortableMemory)
+    folder?.announce(memory: memory ?? chosen, isChosen: memory == nil)
+    return Result(memory: MemorySize(bytes: chosen))
+  }
+
+  private func refuseMissingShell() throws {
+    guard case .shell = command, let root = options.root, !RootFolder.hasShell(root.path) else { return }
+    throw Refusal(
+      status: .usage,
+      message: "--exec: \(root.path) has no shell, bin/sh: give a program and its arguments behind --, or put a shell"
+        + " there"
+    )
+  }
+
+  /// What can't work is told before anything is packed.
+  private func refuseUnfit(_ request: BootRequest) throws -> LinuxIdentity {
+    guard let kernel = try request.linuxIdentity() else {
+      throw Refusal(
+        status: .usage,
+        message: "\(option) is for Linux kernels, and \(request.image.name) is an image of the kind"
+          + " \(try request.imageKind().rawValue): leave it out")
+    }
+    if command != nil, !kernel.is64Bit {
+      throw Refusal(
+        status: .usage,
+        message:
+          "\(option): \(request.image.name) is a 32-bit kernel, and Trivisor's first process is a 64-bit program:"
+          + " give a 64-bit kernel, or an archive with a first process of its own (--initrd)")
+    }
+    return kernel
+  }
+
+  private func environment(_ user: GuestUser) throws -> [String] {
+    let terminal = getenv("TERM").map { String(cString: $0) } ?? "dumb"
+    var variables = [
+      "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=\(user.home)", "USER=\(user.name)",
+      "LOGNAME=\(user.name)", "TERM=\(terminal)",
+    ]
+    for argument in options.env {
+      let name = argument.prefix { $0 != "=" }
+      guard !name.isEmpty else {
+        throw Refusal(status: .usage, message: "--env: '\(argument)' names no variable: give NAME=VALUE, or NAME")
+      }
+      variables.removeAll { $0.hasPrefix(name + "=") }
+      if name.endIndex < argument.endIndex {
+        variables.append(argument)
+      } else if let value = getenv(argument) {
+        variables.append("\(argument)=\(String(cString: value))")
+      }
+    }
+    return variables
+  }
+
+  private func ownArchive(withBusybox: Bool, modules: [ModuleFile]) throws -> BootImage {
+    var builder = InitialArchiveBuilder()
+    builder.addDirectory("dev")
+    // The kernel opens this for the first process before anything can be mounted.
+    builder.addCharacterDevice("dev/console", major: 5, minor: 1)
+    if withBusybox {
+      builder.addDirectory("bin")
+      try builder.addHostFile("bin/busybox", at: try Self.busybox(), mode: 0o755)
+    }
+    builder.addDirectory(".trivisor", mode: 0o700)
+    builder.addFile(".trivisor/init", Array(EmbeddedGuest.linuxInit), mode: 0o700)
+    // ttyS1 (Linux: Documentation/admin-guide/devices.txt).
+    builder.addCharacterDevice(".trivisor/channel", major: 4, minor: 65)
+    if !modules.isEmpty {
+      builder.addDirectory(".trivisor/modules", mode: 0o700)
+      for module in modules { builder.addFile(".trivisor/modules/\(module.name)", try module.contents(), mode: 0o600) }
+    }
+    return BootImage(name: option, archive: builder.finish())
+  }
+
+  /// A static busybox of the host's.
+  private static func busybox() throws -> FilePath {
+    let folders = getenv("PATH").map { String(cString: $0) } ?? ""
+    for folder in folders.split(separator: ":").map(String.init) + ["/bin", "/usr/bin"] {
+      let path = FilePath(folder).appending("busybox")
+      guard path.withPlatformString({ access($0, X_OK) }) == 0, let image = try? BootImage(path: path) else { continue }
+      if (try? image.needsInterpreter()) == false { return path }
+    }
+    throw Refusal(
+      status: .usage,
+      message: "--exec: there is no root: name a folder with --root or an archive with --initrd, or install a static"
+        + " busybox (Debian: busybox-static)")
+  }
+}

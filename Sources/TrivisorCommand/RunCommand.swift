@@ -1,0 +1,355 @@
+import ArgumentParser
+import TrivisorBoot
+import TrivisorCLinux
+import TrivisorCommandChannel
+import TrivisorDevices
+import TrivisorFileServer
+import Glibc
+import TrivisorPlatform
+import TrivisorRewritingTechnique
+import SystemPackage
+import TrivisorVMM
+
+/// `trivisor run`.
+struct RunCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "run",
+    abstract: "Run one guest and end with its exit code.",
+    discussion: """
+      The guest's first serial port is on standard input and output. On a terminal, Ctrl-A x ends the run, Ctrl-A h
+      helps; Ctrl-C reaches a guest that reads its serial port and ends the run of one that does not.
+
+        trivisor run guest:hello --append "a b c"
+        trivisor run boot-sector.img --kind flat16
+        trivisor run vmlinuz --initrd initrd.img --append "quiet" --memory 512M
+        trivisor run vmlinuz --root rootfs --exec "make test 2>&1 | tail"
+        trivisor run vmlinuz --root / --share out,at=/out -- make test
+        trivisor run kernel.elf --memory 1G --cpus 4 --timeout 30s --json result.json
+      """)
+
+  @Argument(
+    help: "The guest's image: a file, or guest:NAME (see 'trivisor guests').",
+    completion: .file())
+  var image: String
+
+  @Argument(
+    parsing: .postTerminator,
+    help: ArgumentHelp(
+      "Behind --: a program and its arguments to run in a Linux guest, instead of a text for its shell (--exec).",
+      valueName: "command"))
+  var command: [String] = []
+
+  @OptionGroup(title: "Options for Linux guests to work in")
+  var workplace: WorkplaceOptions
+
+  @Option(help: "What the image is: \(ImageKind.names). Detected unless said.")
+  var kind: ImageKind?
+
+  @Option(help: "How to run it: hardware, rewriting, paravirtual or auto.")
+  var technique: TechniqueArgument = .auto
+
+  @Option(
+    help: """
+      The processor that the guest sees: \(ProcessorModel.names). Default: x86-64-v3, as far as the host can. host is all \
+      that the technique can give here: under hardware what KVM offers, the host's vendor included; under rewriting the \
+      host's features of x86-64-v3, as an AMD processor has them; under paravirtual the host itself, as always there.
+      """)
+  var cpu: String?
+
+  @Option(help: "How many processors.")
+  var cpus = 1
+
+  @Option(
+    help: ArgumentHelp(
+      "Where interrupt controllers and timers are: auto, kernel (KVM's own) or software (Trivisor's, as under rewriting).",
+      valueName: "place"))
+  var interruptChips: InterruptChips = .automatic
+
+  @Option(
+    help: "Guest memory: 512 or 512M is in MiB, 2G in GiB. Default: 128M; with --exec or --root what these need.")
+  var memory: MemorySize?
+
+  @Option(help: ArgumentHelp("Text for the guest's command line.", valueName: "text"))
+  var append: [String] = []
+
+  @Flag(
+    inversion: .prefixedNo,
+    help: ArgumentHelp(
+      "Put Trivisor's own words in front of a Linux kernel's command line: \(LinuxCommandLine.defaults)"))
+  var defaultAppend = true
+
+  @Option(
+    help: ArgumentHelp("An archive for Linux's first root; several are unpacked over one another.", valueName: "file"),
+    completion: .file())
+  var initrd: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      Run this text by the shell of a Linux guest, and end with its status. Standard input, output and error are the \
+      command's; the kernel's log is shown with -v, or when the guest fails.
+      """, valueName: "text"))
+  var exec: String?
+
+  @Option(
+    help: ArgumentHelp("With a command: the kernel's log goes to this file.", valueName: "file"), completion: .file())
+  var kernelLog: String?
+
+  @Option(
+    help: ArgumentHelp("A module for a multiboot kernel: a file, then its text.", valueName: "file [text]"),
+    completion: .file())
+  var module: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      A raw image or block device as a virtio disk, /dev/vda and so on (xvda for a Xen PV kernel); with ,ro the guest \
+      can't write.
+      """,
+      valueName: "file[,ro]"),
+    completion: .file())
+  var disk: [String] = []
+
+  @Option(
+    help: """
+      The guest's console on standard input and output: serial, or virtio (Linux: hvc0, whose driver the guest must \
+      have; the serial port is there, too, without input).
+      """)
+  var console: ConsoleArgument = .serial
+
+  @Option(help: "How a Linux kernel is entered: auto, pvh (unpacked on the host) or bzimage (as packaged).")
+  var linuxEntry: LinuxEntry = .automatic
+
+  @Option(help: "Where a flat image is loaded and, unless --entry is given, entered.")
+  var loadAddress: Address?
+
+  @Option(help: "Where a flat image is entered.")
+  var entry: Address?
+
+  @Option(help: "End the guest after this time with status 124: 30s, 500ms, 5m.")
+  var timeout: TimeLimit?
+
+  @Option(help: "What a reset without an exit code means: success, failure (122) or restart.")
+  var onReset: ResetPolicy = .failure
+
+  @Flag(help: "Exit codes at port 0xf4 become (v << 1) | 1, as QEMU's isa-debug-exit makes them.")
+  var qemuExitCodes = false
+
+  @Flag(help: "Print what the run cost on standard error.")
+  var stats = false
+
+  @Option(
+    help: ArgumentHelp(
+      "Under the rewriting technique: write a line for each block entered or each sensitive instruction met.",
+      valueName: "file"), completion: .file())
+  var trace: String?
+
+  @Option(help: "What --trace writes down: blocks or sensitive (instructions).")
+  var traceSubject: CodeTrace.Subject = .blocks
+
+  @Option(help: "Write the result to this file as JSON.", completion: .file(extensions: ["json"]))
+  var json: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "End at once when this process, which must be the one that started the run, is gone.", valueName: "process"))
+  var endWithParent: Int32?
+
+  @Flag(name: .shortAndLong, help: "Say more on standard error.")
+  var verbose = false
+
+  func run() throws {
+    let began = monotonicNanoseconds()
+    var computed = timespec()
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &computed)
+    let execution = began &- UInt64(computed.tv_sec) * 1_000_000_000 &- UInt64(computed.tv_nsec)
+    if let endWithParent {
+      // In this order: a parent that goes in between is missed by neither.
+      guard clinux_die_with_parent() == 0, getppid() == endWithParent else {
+        throw Refusal(
+          status: .failed, message: "--end-with-parent: process \(endWithParent) is not, or no longer, the parent")
+      }
+    }
+    let guest = try GuestImage(image, isParavirtual: technique == .paravirtual)
+    let (configuration, order) = try configuration(guest)
+    try RunSession.refuse(configuration.machine.findings())
+    var choice: TechniqueChoice
+    do throws(NoTechnique) {
+      choice = try techniques.choose(
+        technique.request, isParavirtualKernel: configuration.boot.isParavirtualKernel,
+        findings: { technique in
+          let traces = trace == nil || technique.name == .rewriting
+          return configuration.validate(for: technique)
+            + (traces ? [] : [Finding(.trace, "only translated code can be traced")])
+        })
+    } catch {
+      throw Refusal(status: .failed, sentence: error.sentence)
+    }
+    let codeTrace = try trace.map { try makeTrace($0, for: choice) }
+    if let codeTrace {
+      choice = TechniqueChoice(technique: RewritingTechnique(trace: codeTrace), reason: choice.reason)
+    }
+    var session = RunSession(
+      guest: guest, choice: choice, began: began, execution: execution, configuration: configuration)
+    session.usesVirtioConsole = console == .virtio
+    session.command = order
+    session.kernelLog = kernelLog
+    session.timeLimit = timeout?.nanoseconds
+    session.showsStatistics = stats
+    session.isVerbose = verbose
+    session.resultFile = json
+    let status = try session.run()
+    if let trace, let failure = codeTrace?.failure {
+      throw Refusal(status: .failed, message: "--trace: \(trace) could not be written: \(failure)")
+    }
+    Diagnostics.end(status)
+  }
+
+  private func makeTrace(_ file: String, for choice: TechniqueChoice) throws -> CodeTrace {
+    guard choice.technique.name == .rewriting else {
+      throw Refusal(
+        status: .usage,
+        message: "--trace needs translated code, and the technique is \(choice.technique.name.rawValue): add "
+          + "--technique rewriting")
+    }
+    do throws(TechniqueFailure) {
+      return try CodeTrace(traceSubject, path: file)
+    } catch {
+      throw Refusal(status: .failed, sentence: error.sentence)
+    }
+  }
+
+  /// What is run in a Linux guest instead of its own first process.
+  private var linuxCommand: CommandOrder.Command? {
+    get throws {
+      if exec != nil, !command.isEmpty {
+        throw Refusal(
+          status: .usage, message: "--exec and a command behind -- can't be had together: leave one of them out")
+      }
+      if let exec { return .shell(exec) }
+      guard !command.isEmpty else {
+        guard kernelLog == nil else {
+          throw Refusal(
+            status: .usage,
+            message: "--kernel-log is for guests that run a command (--exec, or behind --): without one, the kernel's"
+              + " log is on standard output")
+        }
+        return nil
+      }
+      // As they were given: words need not be text.
+      let given = CommandLine.argc - Int32(clamping: command.count)
+      return .words(
+        command.enumerated().map { index, word in
+          guard given > 0, let raw = CommandLine.unsafeArgv[Int(given) + index], String(cString: raw) == word else {
+            return Array(word.utf8)
+          }
+          return UnsafeBufferPointer(start: raw, count: strlen(raw)).map { UInt8(bitPattern: $0) }
+        })
+    }
+  }
+
+  /// Folders for a guest that mounts them itself, and what makes no sense for it.
+  private func sharesWithoutCommand() throws -> [SharedFolderConfiguration] {
+    let unusable: [(String, Bool)] = [
+      ("--cwd", workplace.cwd != nil), ("--env", !workplace.env.isEmpty), ("--user", workplace.user != nil),
+      ("--modules", workplace.modules != nil), ("--root-size", workplace.rootSize != nil),
+    ]
+    if let first = unusable.first(where: \.1) {
+      throw Refusal(status: .usage, message: "\(first.0) is for guests that run a command (--exec, or behind --)")
+    }
+    if let root = workplace.root, root.way == .writable || !root.writable.isEmpty {
+      throw Refusal(
+        status: .usage,
+        message: "--root: only with a command (--exec, or behind --) can the root be written through: leave ,rw out")
+    }
+    return workplace.share.map { share in
+      SharedFolderConfiguration(
+        SharedFolder(
+          path: share.path, isReadOnly: share.isReadOnly, hidden: workplace.hide.map { FilePath($0) }),
+        tag: share.tag)
+    }
+  }
+
+  private func configuration(_ guest: GuestImage) throws -> (VirtualMachineConfiguration, CommandOrder?) {
+    var request = BootRequest(image: guest.image, kind: kind)
+    request.commandLine = append.joined(separator: " ")
+    request.addsDefaultCommandLine = defaultAppend
+    request.linuxEntry = linuxEntry
+    if console == .virtio { request.linuxConsole = "hvc0" }
+    request.initialRamdisks = try initrd.map { try BootImage(path: FilePath($0)) }
+    var memoryNeeded = MemorySize(bytes: 128 << 20)
+    var order: CommandOrder?
+    var shares: [SharedFolderConfiguration] = []
+    let linuxCommand = try linuxCommand
+    if linuxCommand == nil { shares = try sharesWithoutCommand() }
+    if linuxCommand != nil || workplace.root != nil {
+      var host = LinuxCommandHost(command: linuxCommand, options: workplace)
+      host.memory = memory?.bytes
+      host.wantsKernelLog = verbose || kernelLog != nil
+      host.hasDisks = !disk.isEmpty
+      host.hasVirtioConsole = console == .virtio
+      host.imagePath = image.hasPrefix("guest:") ? nil : FilePath(image)
+      let result = try host.prepare(&request)
+      (memoryNeeded, order) = (result.memory, result.order)
+      shares += result.shares
+    }
+    request.modules = try module.map { argument in
+      let words = argument.split(separator: " ", maxSplits: 1).map(String.init)
+      return BootModule(
+        image: try BootImage(path: FilePath(words.first ?? "")), commandLine: words.count > 1 ? words[1] : "")
+    }
+    request.loadAddress = loadAddress?.value.rawValue
+    request.entry = entry?.value.rawValue
+    var configuration = VirtualMachineConfiguration(boot: request)
+    configuration.machine.processorCount = cpus
+    configuration.machine.interruptChips = interruptChips
+    configuration.machine.memorySize = (memory ?? memoryNeeded).bytes
+    if let cpu {
+      guard let model = ProcessorModel.named(cpu) else {
+        throw Refusal(
+          status: .usage, message: "--cpu: there is no model '\(cpu)'; there are \(ProcessorModel.names)")
+      }
+      configuration.machine.processorModel = model
+    }
+    configuration.storageDevices = disk.map { argument in
+      let isReadOnly = argument.hasSuffix(",ro")
+      return StorageDeviceConfiguration(
+        path: FilePath(isReadOnly ? String(argument.dropLast(3)) : argument), isReadOnly: isReadOnly)
+    }
+    configuration.sharedFolders = shares
+    configuration.resetPolicy = onReset
+    configuration.usesQEMUExitCodes = qemuExitCodes
+    return (configuration, order)
+  }
+}
+
+/// `--technique`.
+enum TechniqueArgument: String, ExpressibleByArgument, CaseIterable {
+  case hardware, rewriting, paravirtual, auto
+
+  var request: TechniqueRequest {
+    TechniqueName(rawValue: rawValue).map { .named($0) } ?? .automatic
+  }
+}
+
+/// `--console`.
+enum ConsoleArgument: String, ExpressibleByArgument, CaseIterable {
+  case serial, virtio
+}
+
+extension ResetPolicy: ExpressibleByArgument {}
+extension InterruptChips: ExpressibleByArgument {}
+extension ImageKind: ExpressibleByArgument {}
+extension LinuxEntry: ExpressibleByArgument {}
+
+extension ImageKind {
+  /// For help and messages.
+  static var names: String { allCases.map(\.rawValue).joined(separator: ", ") }
+}
+
+extension ProcessorModel {
+  /// For help and messages.
+  static var names: String { all.map(\.name).joined(separator: ", ") }
+}
+
+extension CodeTrace.Subject: ExpressibleByArgument {}

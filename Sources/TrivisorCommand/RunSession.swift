@@ -1,0 +1,196 @@
+import TrivisorCommandChannel
+import TrivisorDevices
+import Glibc
+import TrivisorGuestProcess
+import TrivisorPlatform
+import SystemPackage
+import TrivisorVMM
+
+/// One run of one guest between the terminal, the machine and the exit status.
+struct RunSession {
+  let guest: GuestImage
+  let choice: TechniqueChoice
+  /// When the command began, on the host's monotonic clock.
+  let began: UInt64
+  /// When the process was made: what it had computed until it began is all that lies between, unless it had to wait.
+  let execution: UInt64
+  var configuration: VirtualMachineConfiguration
+  /// Whether standard input and output are a virtio console's; with a command, whether the kernel's log goes there.
+  var usesVirtioConsole = false
+  /// What the guest is to run, if its own first process is not to.
+  var command: CommandOrder?
+  /// Where the kernel's log goes besides, if there is a command.
+  var kernelLog: String?
+  var timeLimit: UInt64?
+  var showsStatistics = false
+  var isVerbose = false
+  var resultFile: String?
+
+  /// Runs the guest.
+  /// - Returns: the process's exit status.
+  /// - Throws: `Refusal`, `BootFailure`: nothing ran.
+  func run() throws -> Int32 {
+    let foreground = foregroundTerminal()
+    let hasInput = foreground != nil || isatty(STDIN_FILENO) == 0
+    // A command whose output goes elsewhere is no dialogue: it gets pipes, and our terminal stays as it is.
+    let terminal = command == nil || isatty(STDOUT_FILENO) != 0 ? foreground : nil
+    let (machine, lines) = try makeMachine(input: hasInput, isTerminal: terminal != nil)
+    // Opened before the guest runs: a result that can't be written is told before the work, not after it.
+    let resultDescriptor = try resultFile.map { try ResultFile.open($0, option: Self.resultOption) }
+    blockSignals()
+    var options = RunOptions()
+    options.timeLimit = timeLimit
+    options.endingSignals = EndingSignals.all
+    announce()
+    if let terminal {
+      makeRaw(terminal)
+      options.whenContinued = { try? terminal.makeRaw() }
+      options.whenHelpWanted = { Diagnostics.say("\n" + EscapeFilter.help) }
+      if let lines { options.whenResized = { lines.resize() } }
+    }
+    defer { terminal?.restore() }
+    let result: RunResult
+    do throws(MachineFailure) {
+      result = try machine.runOnThisThread(options)
+    } catch {
+      terminal?.restore()
+      switch error {
+      case .boot(let failure): throw failure
+      case .device(let failure):
+        throw Refusal(status: failure.isShortage ? .failed : .notLoaded, message: failure.description)
+      case .memory, .technique, .restore: throw Refusal(status: .failed, sentence: error.sentence)
+      }
+    }
+    terminal?.restore()
+    let outcome = Self.outcome(result)
+    let status = ExitStatus.of(outcome, resetPolicy: configuration.resetPolicy)
+    // Of lost output, the end of the process tells.
+    if Diagnostics.lostOutput == nil {
+      explain(outcome, timeLimit: timeLimit)
+      lines?.explain(outcome)
+    }
+    if isVerbose { for note in result.notes { Diagnostics.say(note) } }
+    if showsStatistics { Diagnostics.say(StatisticsText.of(result, since: execution)) }
+    if let resultDescriptor {
+      let report = RunReport(self, result: result, outcome: outcome, status: status)
+      try ResultFile.write(
+        JSONText.of(report) + "\n", to: resultDescriptor, named: resultFile ?? "", option: Self.resultOption)
+    }
+    return status
+  }
+
+  private static let resultOption = "--json"
+
+  /// How the run ended. A guest whose output is lost has not done what it was run for, whatever it made of itself.
+  private static func outcome(_ result: RunResult) -> Outcome {
+    switch Diagnostics.lostOutput {
+    case nil: result.outcome
+    case .brokenPipe?: .stopped(.outputClosed)
+    case let error?:
+      .failed(TechniqueFailure(call: "write to standard output", reason: error.description))
+    }
+  }
+
+  /// Ends with the usage status if something can't be honoured: one line each.
+  static func refuse(_ findings: [Finding]) throws {
+    guard let last = findings.last else { return }
+    for finding in findings.dropLast() { Diagnostics.say(finding.sentence) }
+    throw Refusal(status: .usage, sentence: last.sentence)
+  }
+
+  /// Which technique, why, and what of the processor model is left out: always said.
+  private func announce() {
+    let reductions = choice.technique.reductions(for: configuration.machine)
+    let model = configuration.machine.processorModel
+    var line = "technique \(choice.technique.name.rawValue) (\(choice.reason.forCommandLine))"
+    if !model.isRequired, !reductions.isEmpty {
+      let what = reductions.count == 1 ? "1 feature" : "\(reductions.count) features"
+      line += ", processor \(model.name) without \(what) that this host lacks"
+    }
+    Diagnostics.say(line)
+    if isVerbose, !model.isRequired, !reductions.isEmpty {
+      Diagnostics.say("left out: " + reductions.map(\.rawValue).joined(separator: " "))
+    }
+  }
+
+  private func makeMachine(input: Bool, isTerminal: Bool) throws -> (VirtualMachine, CommandLines?) {
+    let broken = BrokenOutput()
+    var configuration = configuration
+    let whenBroken: @Sendable (Errno) -> Void = { error in
+      Diagnostics.noteLostOutput(error)
+      broken.tell()
+    }
+    var sink: any SerialSink = FileDescriptorSink(STDOUT_FILENO, whenBroken: whenBroken)
+    var consoleInput = input ? SerialInput(fileDescriptor: STDIN_FILENO, isTerminal: isTerminal) : nil
+    var lines: CommandLines?
+    if let command {
+      let made = try CommandLines(
+        command, terminal: isTerminal, output: sink, logFile: kernelLog, showsLog: isVerbose, whenBroken: whenBroken)
+      configuration.command = CommandConfiguration(channel: made.channel, input: consoleInput)
+      (sink, consoleInput, lines) = (made.log, nil, made)
+    }
+    configuration.serialPorts = [SerialPortConfiguration(output: sink, input: usesVirtioConsole ? nil : consoleInput)]
+    if usesVirtioConsole {
+      let size = isTerminal ? Terminal.size(of: STDOUT_FILENO) : nil
+      configuration.virtioConsole = VirtioConsoleConfiguration(
+        output: sink, input: consoleInput, size: size.map { VirtioConsole.Size(columns: $0.columns, rows: $0.rows) })
+    }
+    try Self.refuse(configuration.validate(for: choice.technique))
+    let machine = VirtualMachine(configuration, technique: choice.technique)
+    broken.connect { machine.stop(.outputClosed) }
+    return (machine, lines)
+  }
+
+  /// The terminal on standard input, if this process may read it now: a background job must not. On a terminal that is
+  /// not this session's, there are no jobs.
+  private func foregroundTerminal() -> Terminal? {
+    let foreground = tcgetpgrp(STDIN_FILENO)
+    guard isatty(STDIN_FILENO) != 0, foreground < 0 || foreground == getpgrp() else { return nil }
+    return Terminal(fileDescriptor: STDIN_FILENO)
+  }
+
+  private func makeRaw(_ terminal: Terminal) {
+    do throws(Errno) {
+      try terminal.makeRaw()
+    } catch {
+      Diagnostics.say("the terminal can't be made raw (\(error)): keys reach the guest line by line")
+    }
+  }
+
+  /// In the first thread, before all others: they inherit it, and the signals wait for the one that reads them.
+  private func blockSignals() {
+    var set = sigset_t()
+    sigemptyset(&set)
+    for signal in EndingSignals.all + [SIGCONT, SIGWINCH] { sigaddset(&set, signal) }
+    pthread_sigmask(SIG_BLOCK, &set, nil)
+  }
+
+  /// One line on why the run ended, unless it ended well or the guest said its own code.
+  private func explain(_ outcome: Outcome, timeLimit: UInt64?) {
+    switch outcome {
+    case .exited, .commandEnded, .poweredOff, .stopped(.outputClosed), .stopped(.request): break
+    case .commandLost(let reason): Diagnostics.say("there is no status of the command: \(reason)")
+    case .reset:
+      if command != nil {
+        Diagnostics.say("the guest reset the machine before there was a status of the command")
+      } else if configuration.resetPolicy == .failure {
+        Diagnostics.say("the guest reset the machine without an exit code (--on-reset=success takes that for success)")
+      }
+    case .panicked(let panic):
+      let what =
+        panic.isEndOfInit ? "the guest's first process ended, so its kernel panicked" : "the guest's kernel panicked"
+      Diagnostics.say(what + (panic.reason.map { ": \($0)" } ?? ""))
+    case .tripleFault: Diagnostics.say("the guest crashed: triple fault")
+    case .halted:
+      Diagnostics.say("the guest halted for good: every processor stands at HLT with interrupts off, and no exit code")
+    case .crashed(let report):
+      Diagnostics.say("the guest crashed: \(report.summary)")
+      if let state = report.state { Diagnostics.say(RegistersText.of(state, instruction: report.instruction)) }
+    case .stopped(.timeout):
+      Diagnostics.say("the guest was ended: it ran longer than \(Double(timeLimit ?? 0) / 1e9) s")
+    case .stopped(.signal(let number)): Diagnostics.say("the guest was ended by signal \(EndingSignals.title(number))")
+    case .stopped(.user): Diagnostics.say("the guest was ended at the terminal")
+    case .failed(let failure): Diagnostics.say(failure.sentence)
+    }
+  }
+}

@@ -1,0 +1,40 @@
+import TrivisorDevices
+import TrivisorPlatform
+import TrivisorVMM
+
+/// `--stats` for the terminal.
+enum StatisticsText {
+  /// Several lines without a newline at the end.
+  /// - Parameter execution: when the process was made, on the host's CLOCK_MONOTONIC.
+  static func of(_ result: RunResult, since execution: UInt64) -> String {
+    var lines = ["what the run cost:"]
+    lines.append("  set-up \(milliseconds(result.times.setUp)) ms, guest \(milliseconds(result.times.guest)) ms")
+    lines.append("  " + timeline(result.timeline, since: execution))
+    lines.append("  most memory resident: \(ResidentMemory.peak >> 10) KiB")
+    for event in CountedEvent.allCases where result.counters[event] > 0 {
+      lines.append("  \(event.title): \(result.counters[event])")
+    }
+    for (name, count) in result.details.sorted(by: { $0.key < $1.key }) where count > 0 {
+      lines.append("  \(name): \(count)")
+    }
+    return lines.joined(separator: "\n")
+  }
+
+  private static func timeline(_ timeline: Timeline, since execution: UInt64) -> String {
+    var moments = [
+      ("memory", timeline.memory), ("image", timeline.image), ("first instruction", timeline.firstInstruction),
+    ]
+    if let output = timeline.firstOutput { moments.append(("first output", output)) }
+    if let output = timeline.firstInterruptDrivenOutput { moments.append(("first output by interrupt", output)) }
+    for milestone in timeline.milestones { moments.append(("milestone \(milestone.value)", milestone.time)) }
+    let texts = moments.map { "\($0.0) at \(milliseconds($0.1 &- execution)) ms" }
+    return "since exec: " + texts.joined(separator: ", ")
+  }
+
+  /// With two decimals.
+  private static func milliseconds(_ nanoseconds: UInt64) -> String {
+    let hundredths = (nanoseconds + 5_000) / 10_000
+    let fraction = hundredths % 100
+    return "\(hundredths / 100).\(fraction < 10 ? "0" : "")\(fraction)"
+  }
+}

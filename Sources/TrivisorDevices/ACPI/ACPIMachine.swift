@@ -1,0 +1,64 @@
+import TrivisorVMM
+
+/// What the ACPI tables tell a guest about its machine.
+///
+/// Full ACPI, not the hardware-reduced kind: a kernel then keeps the legacy interrupt chips, which our serial port and
+/// timer use, and the fixed registers cost it a dozen accesses. No power management timer is announced, because kernels
+/// test one for milliseconds; no keyboard controller and no VGA, so that nobody looks for them; no embedded controller,
+/// no general-purpose events, no processor objects.
+public struct ACPIMachine: Sendable {
+  /// A serial port of the 16550 kind.
+  public struct SerialPort: Sendable {
+    /// Its first of eight ports.
+    public var base: UInt16
+    /// Its ISA interrupt, 0–15.
+    public var interrupt: Int
+
+    /// Takes both.
+    public init(base: UInt16, interrupt: Int) {
+      self.base = base
+      self.interrupt = interrupt
+    }
+  }
+
+  /// A virtio device over MMIO.
+  public struct VirtioDevice: Sendable {
+    /// Its registers' first address, below 4 GiB.
+    public var base: UInt32
+    /// Bytes of registers.
+    public var size: UInt32
+    /// The global system interrupt that it pulses.
+    public var interrupt: Int
+
+    /// - Parameter interrupt: may be another device's, too: it is announced as shared then.
+    public init(base: UInt32, size: UInt32, interrupt: Int) {
+      self.base = base
+      self.size = size
+      self.interrupt = interrupt
+    }
+  }
+
+  /// Processors whose local APIC identifiers are 0 and up, at most 255.
+  public var processorCount: Int
+  /// COM1 and so on.
+  public var serialPorts: [SerialPort] = []
+  /// In the order in which kernels shall find them: the first disk is the first block device.
+  public var virtioDevices: [VirtioDevice] = []
+  /// Where `PowerManagementPorts` is.
+  public var powerManagementPort = PowerManagementPorts.conventionalPort
+  /// The line that `PowerManagementPorts` drives: level-triggered, active high.
+  public var systemControlInterrupt = PowerManagementPorts.conventionalInterrupt
+  /// Where `ResetControl` is.
+  public var resetPort = ResetControl.conventionalPort
+  /// Where `PVPanic` is, if there is one.
+  public var panicPort: UInt16? = PVPanic.conventionalPort
+  /// Whether there is a `CMOSClock`.
+  public var hasClock = true
+  /// The I/O APIC input that the timer's interrupt 0 is wired to: 0 with KVM's default routes, 2 on a PC.
+  public var timerInput = 0
+
+  /// A machine with nothing but processors and the fixed registers.
+  public init(processorCount: Int) {
+    self.processorCount = processorCount
+  }
+}

@@ -1,0 +1,54 @@
+import TrivisorFileServer
+import TrivisorVMM
+
+/// A type of virtio device (virtio 1.2, chapter 5).
+public enum VirtioDeviceID: UInt32, Sendable {
+  case block = 2
+  case console = 3
+  case entropy = 4
+  case fileSystem = 26
+}
+
+/// The part of a virtio device that is its type: what its queues' requests mean. It knows neither where the device is nor
+/// how it is reached; `VirtioControl` and a transport do.
+///
+/// All methods but `configuration` are called by one thread at a time.
+public protocol VirtioDevice: AnyObject, Sendable {
+  /// Which type it is.
+  var deviceID: VirtioDeviceID { get }
+  /// What the type offers: bits of its own, not those that all devices share.
+  var features: VirtioFeatures { get }
+  /// The largest size of each queue, powers of two.
+  var queueSizes: [UInt16] { get }
+  /// A byte of the configuration space; zero behind its end. Called by any thread at any time.
+  func configuration(at offset: UInt64) -> UInt8
+
+  /// Called once, before everything else.
+  func attach(to host: VirtioHost)
+  /// The driver is ready, and has accepted `features`.
+  func start(features: VirtioFeatures)
+  /// The driver is gone: no request is being handled, and none comes until `start`.
+  func reset()
+  /// Handles what `queue` has, until it is empty. Called on the device's own thread, now and then for nothing.
+  func process(_ queue: VirtioQueue)
+
+  /// What the type remembers beside what its transport does. Called while no request is being handled.
+  func save() -> VirtioDeviceState
+  /// Replaces that, and takes the place of `start` if there are features.
+  /// - Parameter features: what the driver has accepted, if it is ready.
+  /// - Returns: whether the configuration space is another one than the driver knows.
+  /// - Throws: `RestoreFailure` for another type's, or one that `save` could not have given; nothing has changed then.
+  func restore(_ saved: VirtioDeviceState, features: VirtioFeatures?) throws(RestoreFailure) -> Bool
+}
+
+/// What a device's type remembers, as a value.
+public enum VirtioDeviceState: Codable, Sendable, Equatable {
+  /// Nothing: the source of random numbers.
+  case entropy
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  case block(VirtioBlock.Saved)
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  case console(VirtioConsole.Saved)
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  case fileSystem(FileServer.Saved)
+}

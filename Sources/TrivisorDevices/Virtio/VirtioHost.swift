@@ -1,0 +1,101 @@
+import TrivisorCLinux
+import Glibc
+import Synchronization
+import SystemPackage
+import TrivisorVMM
+
+/// How a transport tells a driver.
+protocol VirtioNotifier: AnyObject, Sendable {
+  /// Requests of this queue are done.
+  func notifyUsed(queue: Int)
+  /// The configuration space, or the device's own status, changed.
+  func notifyConfigurationChange()
+}
+
+/// What surrounds a device: its status, the way to its driver, the doorbell of its thread.
+public final class VirtioHost: Sendable {
+  /// Bits of the device status (virtio 1.2, 2.1).
+  enum Status {
+    static let driverOK: UInt8 = 4
+    static let featuresOK: UInt8 = 8
+    static let needsReset: UInt8 = 64
+    /// What a driver may set.
+    static let driverBits: UInt8 = 1 | 2 | 4 | 8 | 128
+    /// All that the device status can have.
+    static let all: UInt8 = driverBits | needsReset
+  }
+
+  let status = Atomic<UInt8>(0)
+  let generation = Atomic<UInt32>(0)
+  let doorbell: Doorbell
+  private let notifier: any VirtioNotifier
+  private let firstFault = Mutex<VirtioFault?>(nil)
+
+  init(notifier: any VirtioNotifier) throws(DeviceFailure) {
+    doorbell = try Doorbell()
+    self.notifier = notifier
+  }
+
+  /// Makes the device's thread look at its queues.
+  func wake() { doorbell.ring() }
+
+  /// Tells the driver that requests are done.
+  func notifyUsed(queue: Int) { notifier.notifyUsed(queue: queue) }
+
+  /// Tells the driver that the configuration space changed.
+  func configurationChanged() {
+    generation.add(1, ordering: .releasing)
+    if status.load(ordering: .acquiring) & Status.driverOK != 0 { notifier.notifyConfigurationChange() }
+  }
+
+  /// Whether the driver broke the rules; nothing is done for it until it resets the device.
+  var isBroken: Bool { status.load(ordering: .acquiring) & Status.needsReset != 0 }
+
+  /// What the driver did wrong since the last reset.
+  var fault: VirtioFault? { firstFault.withLock { $0 } }
+
+  /// Marks the device broken and tells the driver.
+  func fail(_ fault: VirtioFault) {
+    let before = status.bitwiseOr(Status.needsReset, ordering: .acquiringAndReleasing).oldValue
+    guard before & Status.needsReset == 0 else { return }
+    firstFault.withLock { $0 = fault }
+    if before & Status.driverOK != 0 { notifier.notifyConfigurationChange() }
+  }
+
+  /// Replaces status and generation; tells nobody.
+  func restore(status: UInt8, generation: UInt32, fault: VirtioFault?) {
+    firstFault.withLock { $0 = fault }
+    self.generation.store(generation, ordering: .releasing)
+    self.status.store(status, ordering: .releasing)
+  }
+
+  func clear() {
+    firstFault.withLock { $0 = nil }
+    status.store(0, ordering: .releasing)
+  }
+}
+
+/// An eventfd that a driver's notification rings: by the bus, or by the host's kernel where a technique binds it.
+public final class Doorbell: Sendable {
+  /// For `EventBinding`.
+  public let fileDescriptor: Int32
+
+  init() throws(DeviceFailure) {
+    fileDescriptor = eventfd(0, Int32(EFD_CLOEXEC))
+    guard fileDescriptor >= 0 else {
+      throw DeviceFailure(
+        call: "eventfd", Errno(rawValue: errno))
+    }
+  }
+
+  deinit { close(fileDescriptor) }
+
+  /// Never waits: the count would have to reach 2^64 first.
+  func ring() { eventfd_write(fileDescriptor, 1) }
+
+  /// Waits until it was rung since the last time.
+  func wait() {
+    var count: eventfd_t = 0
+    while eventfd_read(fileDescriptor, &count) != 0, errno == EINTR {}
+  }
+}

@@ -1,0 +1,32 @@
+import CKVM
+import TrivisorVMM
+
+/// Doorbells and interrupts through eventfds that KVM watches itself: a guest's store to a doorbell then costs no exit to
+/// user space, and a device's interrupt no ioctl (Documentation/virt/kvm/api.rst, KVM_IOEVENTFD and KVM_IRQFD).
+final class KVMEventBinding: EventBinding {
+  private let machine: OwnedDescriptor
+
+  /// Whether this host's KVM can do both.
+  static func isAvailable(_ system: KVMSystem) -> Bool {
+    system.check(KVM_CAP_IOEVENTFD) > 0 && system.check(KVM_CAP_IRQFD) > 0
+  }
+
+  init(machine: OwnedDescriptor) { self.machine = machine }
+
+  func bindDoorbell(
+    _ eventDescriptor: Int32, to address: GuestPhysicalAddress, width: AccessWidth
+  ) throws(TechniqueFailure) {
+    var doorbell = kvm_ioeventfd()
+    doorbell.addr = address.rawValue
+    doorbell.len = UInt32(width.rawValue)
+    doorbell.fd = eventDescriptor
+    _ = try kvm("KVM_IOEVENTFD", kvm_ioeventfd(machine.raw, &doorbell))
+  }
+
+  func bindPulse(_ eventDescriptor: Int32, to line: Int) throws(TechniqueFailure) {
+    var pulse = kvm_irqfd()
+    pulse.fd = UInt32(bitPattern: eventDescriptor)
+    pulse.gsi = UInt32(truncatingIfNeeded: line)
+    _ = try kvm("KVM_IRQFD", kvm_irqfd(machine.raw, &pulse))
+  }
+}

@@ -1,0 +1,71 @@
+import Synchronization
+import TrivisorVMM
+import TrivisorXenDomain
+
+/// How other threads reach one virtual processor: to stop it, or because something is to be done before guest code goes
+/// on. It may be in guest code, in a hypercall or asleep.
+final class Doorbell: StopHandle, DomainDoorbell {
+  private struct State {
+    var stopRequested = false
+    var rung = false
+    /// Where guest code runs at this moment.
+    var space: GuestAddressSpace?
+  }
+
+  private let state = Monitor(State())
+  private let number: Int
+
+  init(_ number: Int) { self.number = number }
+
+  func requestStop() {
+    let space = state.with { state in
+      state.stopRequested = true
+      return state.space
+    }
+    interrupt(space)
+  }
+
+  private func interrupt(_ space: GuestAddressSpace?) { space?.interrupt(number) }
+
+  /// Makes the processor look around before guest code goes on.
+  func ring() {
+    let space = state.with { state in
+      state.rung = true
+      return state.space
+    }
+    interrupt(space)
+  }
+
+  /// On the processor's thread: whether it was asked to stop; then the next run may go on.
+  func takeStopRequest() -> Bool {
+    state.with { state in
+      defer { state.stopRequested = false }
+      return state.stopRequested
+    }
+  }
+
+  /// Before the processor looks around: what rings from now on is new.
+  func silence() { state.with { $0.rung = false } }
+
+  /// Guest code is about to run.
+  /// - Returns: `false` when somebody has rung since `silence()`.
+  func enter(_ space: GuestAddressSpace) -> Bool {
+    state.with { state in
+      guard !state.rung, !state.stopRequested else { return false }
+      state.space = space
+      return true
+    }
+  }
+
+  /// Guest code has come back.
+  func leave() { state.with { $0.space = nil } }
+
+  /// Sleeps until somebody rings, or until `deadline`.
+  func sleep(until deadline: UInt64) {
+    if deadline == .max {
+      let _: Bool = state.wait { $0.stopRequested || $0.rung ? true : nil }
+    } else {
+      _ = state.wait(until: deadline) { $0.stopRequested || $0.rung ? true : nil }
+    }
+  }
+}

@@ -1,0 +1,193 @@
+// One value in, one machine out.
+//
+// A configuration is plain data: it can be made, compared and checked without touching the host. *Device configuration* is
+// what the guest sees; an *attachment* is what backs it on the host.
+
+import TrivisorBoot
+import TrivisorCommandChannel
+import TrivisorDevices
+import TrivisorFileServer
+import SystemPackage
+import TrivisorVMM
+
+/// Everything that makes a machine.
+public struct VirtualMachineConfiguration: Sendable {
+  /// Processors, memory, processor model.
+  public var machine: MachineConfiguration
+  /// What it runs.
+  public var boot: BootRequest
+  /// COM1 to COM4, as many as there are.
+  public var serialPorts: [SerialPortConfiguration]
+  /// A virtio console, if there is one: then it gets the input, and the serial ports none.
+  public var virtioConsole: VirtioConsoleConfiguration?
+  /// What runs one command in a Linux guest, over COM2, if there is to be one: then it gets the input.
+  public var command: CommandConfiguration?
+  /// Disks, in the order in which the guest finds them.
+  public var storageDevices: [StorageDeviceConfiguration] = []
+  /// Folders of the host's, in the order in which the guest finds them.
+  public var sharedFolders: [SharedFolderConfiguration] = []
+  /// Whether there is a virtio source of random numbers.
+  public var hasEntropyDevice = true
+  /// Exit codes at port 0xf4 as QEMU's `isa-debug-exit` gives them, `(value << 1) | 1`, for scripts made for QEMU.
+  public var usesQEMUExitCodes = false
+  /// What to make of a reset without an exit code.
+  public var resetPolicy = ResetPolicy.failure
+
+  /// One processor, 128 MiB, nothing at the serial ports.
+  public init(boot: BootRequest) {
+    self.boot = boot
+    machine = MachineConfiguration()
+    serialPorts = []
+  }
+
+  /// Their names are xvda to xvdp.
+  private static let mostDomainDisks = 16
+
+  /// Every request that can't be honoured under `technique`; when empty, only the host or the image can still refuse.
+  public func validate(for technique: any Technique) -> [Finding] {
+    var findings = machine.findings()
+    if serialPorts.count > SerialPortConfiguration.places.count {
+      findings.append(
+        Finding(.serialPorts, "\(serialPorts.count) can't be had: a PC has \(SerialPortConfiguration.places.count)"))
+    }
+    if command != nil {
+      if serialPorts.count > 1 {
+        findings.append(Finding(.serialPorts, "COM2 is the command channel's: at most COM1 can be had beside it"))
+      }
+      if resetPolicy != .failure {
+        findings.append(
+          Finding(.resetPolicy, "\(resetPolicy.rawValue) can't be had with a command: only its own status counts"))
+      }
+      if technique.handoverKind == .xenDomain {
+        findings.append(
+          Finding(
+            .command,
+            "a paravirtual domain has no serial port for it: choose hardware or rewriting by \(Setting.technique)"))
+      }
+    }
+    // Beside the disks there may be a console and a source of random numbers.
+    let most = VirtioPlaces.maximumCount - 2 - sharedFolders.count
+    if most < 0 {
+      findings.append(
+        Finding(
+          .share, "\(sharedFolders.count) folders can't be shared: give at most \(VirtioPlaces.maximumCount - 2)"))
+    } else if storageDevices.count > most {
+      findings.append(Finding(.disk, "\(storageDevices.count) disks can't be had: give at most \(most)"))
+    }
+    if technique.handoverKind == .xenDomain, storageDevices.count > Self.mostDomainDisks {
+      findings.append(
+        Finding(
+          .disk,
+          "\(storageDevices.count) disks can't be had: a paravirtual domain has at most \(Self.mostDomainDisks)"))
+    }
+    if technique.handoverKind == .xenDomain {
+      for setting in Set(sharedFolders.map(\.setting)) {
+        findings.append(
+          Finding(
+            setting,
+            "a paravirtual domain has no virtio devices, so no folder can be shared with it: leave that out, or choose"
+              + " hardware or rewriting by \(Setting.technique)"))
+      }
+    }
+    return findings + technique.findings(for: machine)
+  }
+}
+
+/// A virtio console and what is at its other end.
+public struct VirtioConsoleConfiguration: Sendable {
+  /// What the guest writes goes here.
+  public var output: any SerialSink
+  /// What the guest reads comes from here, if from anywhere.
+  public var input: SerialInput?
+  /// The terminal's, if it is one.
+  public var size: VirtioConsole.Size?
+
+  /// - Parameters:
+  ///   - output: may be a serial port's, too.
+  ///   - input: read from a terminal or a pipe.
+  ///   - size: what the guest is told.
+  public init(output: any SerialSink, input: SerialInput? = nil, size: VirtioConsole.Size? = nil) {
+    self.output = output
+    self.input = input
+    self.size = size
+  }
+}
+
+/// A command for the guest's first process, and what it reads.
+public struct CommandConfiguration: Sendable {
+  /// The host's end of the line.
+  public var channel: CommandChannel
+  /// The command's standard input; without, it is at its end at once.
+  public var input: SerialInput?
+
+  /// - Parameter input: read from a terminal or a pipe.
+  public init(channel: CommandChannel, input: SerialInput? = nil) {
+    self.channel = channel
+    self.input = input
+  }
+}
+
+/// A serial port and what is at its other end.
+public struct SerialPortConfiguration: Sendable {
+  /// What the guest writes goes here.
+  public var output: any SerialSink
+  /// What the guest reads comes from here, if from anywhere.
+  public var input: SerialInput?
+
+  /// - Parameter input: only the first port's is read from a terminal.
+  public init(output: any SerialSink, input: SerialInput? = nil) {
+    self.output = output
+    self.input = input
+  }
+
+  /// Where a PC has its serial ports: port and interrupt line of COM1 to COM4.
+  static let places: [(port: UInt16, line: Int)] = [(0x3f8, 4), (0x2f8, 3), (0x3e8, 4), (0x2e8, 3)]
+
+  /// The command channel's: COM2.
+  static let commandPlace = places[1]
+}
+
+/// Bytes of the host that a serial port receives.
+public struct SerialInput: Sendable {
+  /// Read until its end; not closed.
+  public var fileDescriptor: Int32
+  /// Whether a person types there: then the escape sequence and the rule for Ctrl-C apply.
+  public var isTerminal: Bool
+
+  /// - Parameter isTerminal: whether the escape sequence applies.
+  public init(fileDescriptor: Int32, isTerminal: Bool) {
+    self.fileDescriptor = fileDescriptor
+    self.isTerminal = isTerminal
+  }
+}
+
+/// A folder: virtio-fs for the guest, the folder itself on the host.
+public struct SharedFolderConfiguration: Sendable {
+  /// What is shared, and how.
+  public var folder: SharedFolder
+  /// By which name the guest mounts it; at most 36 bytes.
+  public var tag: String
+  /// What asks for it: `.root`, or a share of its own.
+  public var setting: Setting
+
+  /// - Parameter setting: named by what is said of it.
+  public init(_ folder: SharedFolder, tag: String, setting: Setting = .share) {
+    self.folder = folder
+    self.tag = tag
+    self.setting = setting
+  }
+}
+
+/// A disk: virtio block for the guest, a raw image file or a block device on the host.
+public struct StorageDeviceConfiguration: Sendable, Equatable {
+  /// The file or block device.
+  public var path: FilePath
+  /// Whether the guest's writes are refused.
+  public var isReadOnly: Bool
+
+  /// - Parameter isReadOnly: several machines may share a disk that none of them writes.
+  public init(path: FilePath, isReadOnly: Bool = false) {
+    self.path = path
+    self.isReadOnly = isReadOnly
+  }
+}

@@ -1,0 +1,101 @@
+import TrivisorCLinux
+import TrivisorCWorldSwitch
+import Glibc
+import SystemPackage
+import TrivisorVMM
+
+/// Memory for translated code: one memfd, mapped twice, because no page here is ever both writable and executable.
+///
+/// It is filled from one end to the other; when it is full, everything is thrown away.
+final class CodeCache: @unchecked Sendable {
+  static let capacity = 64 << 20
+  /// A block may need this much; below it the cache counts as full.
+  static let reserve = 64 << 10
+
+  private let writable: UnsafeMutablePointer<UInt8>
+  let executable: UnsafeMutablePointer<UInt8>
+  private var used = 0
+  private var staleEntrySize = 0
+
+  init() throws(TechniqueFailure) {
+    let descriptor = memfd_create("trivisor-code", CLINUX_MFD_CLOEXEC)
+    guard descriptor >= 0 else { throw Self.failure("memfd_create") }
+    defer { close(descriptor) }
+    guard ftruncate(descriptor, Self.capacity) == 0 else { throw Self.failure("ftruncate") }
+    let write = mmap(nil, Self.capacity, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0)
+    guard let write, write != MAP_FAILED else { throw Self.failure("mmap of the code cache") }
+    let execute = mmap(nil, Self.capacity, PROT_READ | PROT_EXEC, MAP_SHARED, descriptor, 0)
+    guard let execute, execute != MAP_FAILED else {
+      let failure = Self.failure("mmap of the code cache for execution")
+      munmap(write, Self.capacity)
+      throw failure
+    }
+    madvise(write, Self.capacity, MADV_DONTDUMP)
+    // Nor has a child that an embedder forks any use for it.
+    madvise(write, Self.capacity, MADV_DONTFORK)
+    madvise(execute, Self.capacity, MADV_DONTFORK)
+    writable = write.assumingMemoryBound(to: UInt8.self)
+    executable = execute.assumingMemoryBound(to: UInt8.self)
+    writeStaleEntry()
+  }
+
+  deinit {
+    munmap(writable, Self.capacity)
+    munmap(executable, Self.capacity)
+  }
+
+  private static func failure(_ call: String) -> TechniqueFailure {
+    let error = Errno(rawValue: errno)
+    let remedy = HostRemedy.of(error)
+    return TechniqueFailure(
+      call: call, reason: error.description,
+      remedy: remedy.isEmpty
+        ? "raise the process's limits (ulimit -v), and allow executable mappings of memory files" : remedy)
+  }
+
+  var isFull: Bool { used + Self.reserve > Self.capacity }
+
+  /// For the next block.
+  func emitter() -> Emitter {
+    Emitter(
+      cursor: writable + used, end: writable + Self.capacity,
+      executableOffset: UnsafeRawPointer(executable) - UnsafeRawPointer(writable))
+  }
+
+  /// Where offsets count from.
+  var base: UInt64 { UInt64(UInt(bitPattern: executable)) }
+
+  func offset(_ address: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: address &- base) }
+
+  /// Sets the jump whose operand is at `place`.
+  func patch(_ place: UInt32, to target: UInt64) {
+    PatchPoint(place: writable + Int(place), next: base &+ UInt64(place) &+ 4).patch(to: target)
+  }
+
+  /// Sets the word at `place`, which a jump goes through.
+  func set(_ place: UInt32, to target: UInt64) {
+    UnsafeMutableRawPointer(writable + Int(place)).storeBytes(of: target, as: UInt64.self)
+  }
+
+  /// Makes a dropped block's entry, which begins with a poll, lead to where RIP in the state block says: only jumps that have put
+  /// it there still come here.
+  func redirect(_ entry: UInt64) {
+    let place = offset(entry)
+    writable[Int(place)] = Emitter.jumpOpcode
+    patch(place + 1, to: base)
+  }
+
+  /// Keeps what was written.
+  func commit(_ emitter: Emitter) { used = (emitter.cursor - writable + 15) & ~15 }
+
+  func removeAll() { used = staleEntrySize }
+
+  /// The code at the start of the cache, which stays.
+  private func writeStaleEntry() {
+    var code = emitter()
+    code.storeConstant32(UInt32(CWS_SITE_COMPLETE), .state(StateLayout.site))
+    code.jump(.state(StateLayout.exitHostFlags))
+    commit(code)
+    staleEntrySize = used
+  }
+}

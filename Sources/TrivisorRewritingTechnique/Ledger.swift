@@ -1,0 +1,53 @@
+import TrivisorInstructionSet
+import TrivisorVMM
+
+/// Where a processor's time went, in ticks of the host's time stamp counter, and what it had Swift do.
+struct Ledger {
+  /// In translated code, the way there and back included.
+  var guest: UInt64 = 0
+  var translator: UInt64 = 0
+  /// In the machine's devices and interrupt chips.
+  var devices: UInt64 = 0
+  /// Asleep because the guest was: HLT.
+  var asleep: UInt64 = 0
+  /// In `run()`.
+  var total: UInt64 = 0
+  /// What is left: instructions that Swift carries out, TLB misses, exceptions, looking for blocks.
+  var callOuts: UInt64 { total &- min(total, guest &+ translator &+ devices &+ asleep) }
+
+  /// Call-outs by the decoder's number of the instruction, and one of each.
+  private var counts: [UInt64] = []
+  private(set) var samples: [Instruction] = []
+
+  mutating func count(_ instruction: Instruction) {
+    let form = Int(instruction.form)
+    while counts.count <= form { counts.append(0) }
+    if counts[form] == 0 { samples.append(instruction) }
+    counts[form] += 1
+  }
+
+  func count(of sample: Instruction) -> UInt64 { counts[Int(sample.form)] }
+}
+
+extension RewritingProcessor {
+  /// What only this technique counts.
+  var details: [String: UInt64] {
+    // A guest that ends at once does not wait for an exact measurement.
+    let frequency = Double(HostTimestamp.estimatedFrequency)
+    func microseconds(_ ticks: UInt64) -> UInt64 { UInt64(min(Double(ticks) / frequency * 1e6, 1e18).rounded()) }
+    var details: [String: UInt64] = [
+      "code dropped because it was overwritten, blocks": store.invalidated,
+      "code cache emptied": UInt64(store.generation),
+      "flushes of all translations": translations.wholeFlushes,
+      "flushes of translations that are not global": translations.partialFlushes,
+      "flushes of one page's translation": translations.pageFlushes,
+      "microseconds in guest code": microseconds(ledger.guest),
+      "microseconds in the translator": microseconds(ledger.translator),
+      "microseconds in devices": microseconds(ledger.devices),
+      "microseconds asleep": microseconds(ledger.asleep),
+      "microseconds in call-outs and misses": microseconds(ledger.callOuts),
+    ]
+    for sample in ledger.samples { details["call-out: \(sample.mnemonic)", default: 0] += ledger.count(of: sample) }
+    return details
+  }
+}

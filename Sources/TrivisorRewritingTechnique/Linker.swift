@@ -1,0 +1,105 @@
+// The ways from one block to the next that are patched into code, and how they are taken back.
+//
+// Every link is noted with its target (`Block.incoming`), so that it goes when the target is dropped. A jump of code with one linear
+// address to another page holds only as long as the translation of that page, so it is in a list besides, and a load of CR3
+// leaves alone what leads to global pages. A jump of code for any linear address asks for the physical page each time, and needs no
+// list.
+
+import TrivisorInstructionSet
+
+/// The links between a machine's blocks.
+final class Linker {
+  private let translator: Translator
+  /// Links to other pages, by whether a load of CR3 takes them away.
+  @exclusivity(unchecked) private var globalCrossings: [Crossing] = []
+  @exclusivity(unchecked) private var localCrossings: [Crossing] = []
+  @exclusivity(unchecked) private var crossed = PageFilter()
+
+  /// A jump to another page that goes to its target directly.
+  private struct Crossing {
+    let place: UInt32
+    let unlinked: UInt32
+    let target: UInt64
+  }
+
+  init(_ translator: Translator) { self.translator = translator }
+
+  /// Makes the jump of a `chain` or `separate` site go to `target` directly.
+  func link(_ site: Int, _ place: UInt32, from source: Block, to target: Block) {
+    // What straddles may be on two mappings of one page.
+    guard source.isValid, target.isValid, !source.isStraddling, !target.isStraddling, source.key.page == target.key.page
+    else { return }
+    translator.cache.patch(place, to: target.host)
+    target.incoming.append(site)
+  }
+
+  /// Makes the jump of an `across` site go to `target` directly, until the translation of its page goes away.
+  /// - Parameter isGlobal: of the target's pages' translations.
+  func linkAcross(
+    _ site: Int, _ place: UInt32, unlinked: UInt32, from source: Block, to target: Block, isGlobal: Bool
+  ) {
+    guard source.isValid, target.isValid else { return }
+    translator.cache.set(place, to: target.host)
+    // It may have been here before a flush.
+    if !target.incoming.contains(site) { target.incoming.append(site) }
+    let crossing = Crossing(place: place, unlinked: unlinked, target: target.key.linear(target.key.rip))
+    if isGlobal { globalCrossings.append(crossing) } else { localCrossings.append(crossing) }
+    crossed.note(crossing.target)
+    if target.isStraddling { crossed.note(crossing.target &+ 4096) }
+  }
+
+  /// Makes the jump of a `cross` site go to `target` directly, wherever its physical page is in the place of the one that it is
+  /// in now.
+  func linkCross(_ site: Int, word: UInt32, jump: UInt32, from source: Block, to target: Block) {
+    guard source.isValid, target.isValid, PageCode.exists(for: target.key.page) else { return }
+    translator.cache.patch(jump, to: target.host)
+    translator.cache.set(word, to: PageCode.code(for: target.key.page))
+    if !target.incoming.contains(site) { target.incoming.append(site) }
+  }
+
+  /// Takes back all links to a block that is dropped.
+  func unlink(_ dead: Block) {
+    for site in dead.incoming {
+      switch translator.sites[site].kind {
+      case .chain(let place, let unlinked), .separate(let place, let unlinked):
+        translator.cache.patch(place, to: translator.cache.base + UInt64(unlinked))
+      case .across(let place, let unlinked):
+        translator.cache.set(place, to: translator.cache.base + UInt64(unlinked))
+      case .cross(let word, _, _, _): translator.cache.set(word, to: PageCode.none)
+      default: break
+      }
+    }
+    dead.incoming = []
+  }
+
+  private func unlink(_ crossing: Crossing) {
+    translator.cache.set(crossing.place, to: translator.cache.base + UInt64(crossing.unlinked))
+  }
+
+  /// After translations of addresses went away: all of them, or all that are not global.
+  func unlinkCrossings(keepsGlobal: Bool) {
+    for crossing in localCrossings { unlink(crossing) }
+    localCrossings.removeAll(keepingCapacity: true)
+    guard !keepsGlobal else { return }
+    for crossing in globalCrossings { unlink(crossing) }
+    globalCrossings.removeAll(keepingCapacity: true)
+    crossed.removeAll()
+  }
+
+  /// After translations of whole pages went away.
+  func unlinkCrossings(to range: ClosedRange<UInt64>) {
+    guard crossed.mayHold(range) else { return }
+    func isThere(_ crossing: Crossing) -> Bool { JumpCache.mayReach(crossing.target, range) }
+    for crossing in globalCrossings where isThere(crossing) { unlink(crossing) }
+    globalCrossings.removeAll(where: isThere)
+    for crossing in localCrossings where isThere(crossing) { unlink(crossing) }
+    localCrossings.removeAll(where: isThere)
+  }
+
+  /// All blocks are gone, and their code with them.
+  func forgetAll() {
+    globalCrossings.removeAll(keepingCapacity: true)
+    localCrossings.removeAll(keepingCapacity: true)
+    crossed.removeAll()
+  }
+}

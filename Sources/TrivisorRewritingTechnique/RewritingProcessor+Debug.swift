@@ -1,0 +1,76 @@
+// Single steps and breakpoint registers (AMD64 APM vol. 2, 13.1).
+//
+// While the trap flag, a breakpoint or the recording of branches is on, each block is one instruction and comes back to
+// Swift, and while a breakpoint is on, the view of the TLB is one that is always empty: so every instruction and every
+// access can be looked at.
+//
+// The resume flag counts for one instruction: it is looked at and cleared when that begins. IRET sets it, and so does a
+// repeated instruction between its rounds.
+
+import TrivisorInstructionSet
+import TrivisorVMM
+import TrivisorX86
+
+extension RewritingProcessor {
+  var hasBreakpoints: Bool { control.hasBreakpoints }
+
+  var checksAlignment: Bool { control.checksAlignment }
+
+  /// Before an instruction.
+  func beginStep() throws(Interruption) {
+    isResuming = systemFlags & RFLAGS.resume.rawValue != 0
+    systemFlags &= ~RFLAGS.resume.rawValue
+    branchRecord.hasBranched = false
+    // MOV SS holds everything back, what its own operand has hit included.
+    if shadow == .everything { return }
+    accessHits = []
+    guard hasBreakpoints, !isResuming else { return }
+    let found = debug.hits(linearRIP, count: 1, .execution)
+    if !found.isEmpty { throw .exception(debugTrap(found)) }
+  }
+
+  /// After one that completed, or after one round of a repeated one. `isTrapping` is decided by RFLAGS.TF as it was before
+  /// the instruction; but for SYSCALL and SYSRET by what they have made of it, which their emulation has noted. (Seen on a
+  /// Zen 4: POPF and IRET that clear TF trap, those that set it don't; Linux' entry code relies on the other two.)
+  func finishStep() throws(Interruption) {
+    guard shadow != .everything else { return }
+    let found = accessHits
+    accessHits = []
+    let steps = isTrapping && (!branchRecord.stepsBranches || branchRecord.hasBranched)
+    guard steps || !found.isEmpty else { return }
+    throw .exception(debugTrap(steps ? found.union(.singleStep) : found))
+  }
+
+  /// What #DB switches off, so that its handler is left alone: general detect, and the recording and stepping of branches.
+  func enterDebugHandler() {
+    debug.dr7 &= ~DR7.generalDetect.rawValue
+    branchRecord.switchOff()
+  }
+
+  /// The instruction at `source` has branched.
+  func noteBranch(from source: UInt64, to target: UInt64) {
+    branchRecord.hasBranched = true
+    branchRecord.noteBranch(from: source, to: target)
+  }
+
+  /// What an operand of `count` bytes is aligned to where that is checked: at most 16.
+  private static func alignment(_ count: Int) -> UInt64 {
+    switch count {
+    case 1, 2, 4, 8, 16: UInt64(count)
+    case 32: 16
+    case 10: 8
+    // The x87 environment and state, of 16- and 32-bit form.
+    case 14, 94: 2
+    case 28, 108: 4
+    default: 1
+    }
+  }
+
+  /// To be told of each access of the guest to memory while `mode.checksAccesses`.
+  func checkAccess(_ linear: UInt64, count: Int, _ access: MemoryAccess) throws(Interruption) {
+    if checksAlignment, !selectsElements, linear & (Self.alignment(count) - 1) != 0 {
+      throw .exception(.alignmentCheck)
+    }
+    if hasBreakpoints { accessHits.formUnion(debug.hits(linear, count: count, access == .write ? .write : .read)) }
+  }
+}

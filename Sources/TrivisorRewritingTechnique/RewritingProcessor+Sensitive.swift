@@ -1,0 +1,38 @@
+// What translated code leaves to Swift: the processor counts it, and has it carried out.
+
+import TrivisorInstructionSet
+import TrivisorVMM
+
+extension RewritingProcessor {
+  /// Carries out the instruction at RIP.
+  func emulate(_ instruction: Instruction) throws(Interruption) {
+    counters.count(.exitOther)
+    ledger.count(instruction)
+    if let trace = partition.trace, trace.subject == .sensitive {
+      trace.note("\(hexadecimal(linearRIP)) \(instruction.mnemonic)")
+    }
+    guard let change = ModeChange(instruction.operation) else {
+      try execute(instruction)
+      return
+    }
+    try control.noting(change) { () throws(Interruption) in try execute(instruction) }
+  }
+
+  private func execute(_ instruction: Instruction) throws(Interruption) {
+    guard try SensitiveInstruction(instruction, in: self).execute() else {
+      throw .unsupported("instruction \(instruction.mnemonic)")
+    }
+  }
+}
+
+extension ModeChange {
+  /// The way that an instruction goes, if helpers may go it, too.
+  fileprivate init?(_ operation: Operation) {
+    switch operation {
+    case .syscall: self = .systemCall
+    case .sysret, .iret: self = .returnToUser
+    case .clac, .stac: self = .otherAccess
+    default: return nil
+    }
+  }
+}

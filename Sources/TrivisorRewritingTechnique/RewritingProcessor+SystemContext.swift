@@ -1,0 +1,91 @@
+// The processor as privileged instructions see it (`Semantics`).
+
+import TrivisorCWorldSwitch
+import TrivisorDevices
+import TrivisorInstructionSet
+import TrivisorVMM
+import TrivisorX86
+
+extension RewritingProcessor: SystemContext {
+  var identification: CPUIDTable { partition.identification }
+
+  // MARK: Control registers
+
+  var cr2: UInt64 {
+    get { control.cr2 }
+    set { control.cr2 = newValue }
+  }
+
+  var cr3: UInt64 { control.cr3 }
+
+  var xcr0: XCR0 {
+    get { control.xcr0 }
+    set { control.xcr0 = newValue }
+  }
+
+  func set(cr0: CR0, efer: EFER) { control.set(cr0: cr0, efer: efer) }
+  func set(cr3: UInt64) { control.set(cr3: cr3) }
+  func set(cr4: CR4) { control.set(cr4: cr4) }
+  func set(efer: EFER) { control.set(efer: efer) }
+  func clearTaskSwitched() { control.clearTaskSwitched() }
+  func loadPointerTable(from root: UInt64) throws(GuestException) { try mmu.loadPointerTable(from: root) }
+  func invalidatePage(_ linear: UInt64) { translations.flush(page: linear) }
+
+  var fsBase: UInt64 {
+    get { control.fsBase }
+    set { control.fsBase = newValue }
+  }
+
+  var gsBase: UInt64 {
+    get { control.gsBase }
+    set { control.gsBase = newValue }
+  }
+
+  var kernelGSBase: UInt64 {
+    get { control.kernelGSBase }
+    set { control.kernelGSBase = newValue }
+  }
+
+  // MARK: Model-specific registers and time
+
+  subscript(modelSpecific index: UInt32) -> UInt64? {
+    get { control.modelSpecific[index] }
+    set { control.modelSpecific[index] = newValue }
+  }
+
+  var timestamp: UInt64 {
+    get { cws_timestamp() &+ timestampOffset }
+    set { timestampOffset = newValue &- cws_timestamp() }
+  }
+
+  var systemTime: UInt64 { partition.clock.nanoseconds &- partition.startTime }
+  var timestampFrequency: UInt64 { partition.clock.timestampFrequency }
+
+  var taskPriority: UInt8 {
+    get { interrupts.taskPriority }
+    set { interrupts.taskPriority = newValue }
+  }
+
+  var hasLocalAPIC: Bool { interrupts.isEnabled }
+
+  func readLocalAPIC(_ index: UInt32) -> UInt64? {
+    index == MSR.apicBase ? interrupts.base : interrupts.readModelSpecific(index)
+  }
+
+  func writeLocalAPIC(_ index: UInt32, _ value: UInt64) -> Bool {
+    guard index == MSR.apicBase else { return interrupts.writeModelSpecific(index, value) }
+    guard interrupts.setBase(value) else { return false }
+    localPageChanged()
+    translations.flush()
+    return true
+  }
+
+  var memoryEnds: (low: UInt64, high: UInt64) {
+    let regions = partition.memory.regions
+    return (regions.first?.end ?? 0, regions.count > 1 ? regions.last?.end ?? 0 : 0)
+  }
+
+  // MARK: Physical memory
+
+  func ram(at physical: UInt64, count: Int) -> UnsafeMutableRawPointer? { mmu.host(physical, count: UInt64(count)) }
+}

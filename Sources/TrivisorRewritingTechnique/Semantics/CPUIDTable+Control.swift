@@ -1,0 +1,23 @@
+import TrivisorVMM
+import TrivisorX86
+
+/// What control state has to do with CPUID (AMD64 APM vol. 3, E.3.2, E.3.6 and E.3.8).
+extension CPUIDTable {
+  /// The leaf with OSXSAVE and APIC.
+  static let featureLeaf: UInt32 = 1
+  /// In its ECX: CR4.OSXSAVE is on.
+  static let osXSAVE: UInt32 = 1 << 27
+  /// In its EDX: the local APIC is on.
+  static let localAPIC: UInt32 = 1 << 9
+  /// The leaf with XSAVE's sizes, in its subleaf 0.
+  static let extendedStateLeaf: UInt32 = 0xd
+
+  /// CR4.UMIP can be switched on.
+  var hasUserModeInstructionPrevention: Bool { (leaf(7)?.ecx ?? 0) & 1 << 2 != 0 }
+
+  /// What XCR0 may enable.
+  var stateComponents: XCR0 {
+    guard has(.xsave) else { return .x87 }
+    return has(.avx) ? [.x87, .sse, .avx] : [.x87, .sse]
+  }
+}

@@ -1,0 +1,80 @@
+// The tables that translated code looks in before each access, and the slow path's side of them.
+//
+// A tag is the linear address of a page whose index is right, so that `address ^ tag` is the offset in the page on a hit
+// and at least 4096 on a miss. An empty entry's tag is that of page 0, or, in entry 0, of page 1: pages of other indices.
+
+import Glibc
+import TrivisorVMM
+
+/// One processor's TLB: views of memory, reads and writes apart.
+struct SoftwareTLB {
+  private static let listLimit = 4096
+
+  private var tables: [TaggedTable] = []
+  private var largePages = LargePages()
+
+  /// - Parameter block: fresh, all zero.
+  init(_ block: StateBlock) {
+    for view in 0..<StateLayout.viewCount {
+      for isWrite in [false, true] {
+        tables.append(
+          TaggedTable(
+            block.words(at: StateLayout.tlbTable(view: view, isWrite: isWrite)), count: StateLayout.tlbEntries,
+            emptyAtZero: 1 << 12, listLimit: Self.listLimit))
+      }
+    }
+  }
+
+  @inline(__always)
+  private static func index(_ linear: UInt64) -> Int { Int(linear >> 12 & UInt64(StateLayout.tlbEntries - 1)) }
+
+  /// The host address of a byte whose page is there.
+  @inline(__always)
+  func find(_ linear: UInt64, view: Int, isWrite: Bool) -> UInt64? {
+    let number = view * 2 + (isWrite ? 1 : 0)
+    let index = Self.index(linear)
+    guard tables[number].tag(index) == linear & ~4095 else { return nil }
+    return tables[number].word(index) | linear & 4095
+  }
+
+  /// - Parameter shift: log2 of the size of the page that the translation is of.
+  mutating func insert(
+    _ linear: UInt64, host: UnsafeMutableRawPointer, view: Int, isWrite: Bool, isGlobal: Bool, shift: UInt64
+  ) {
+    largePages.note(linear, shift: shift, isGlobal: isGlobal)
+    tables[view * 2 + (isWrite ? 1 : 0)].set(
+      Self.index(linear), tag: linear & ~4095, word: UInt64(UInt(bitPattern: host)) & ~4095, isGlobal: isGlobal)
+  }
+
+  mutating func removeAll(keepsGlobal: Bool = false) {
+    for number in tables.indices { tables[number].removeAll(keepsGlobal: keepsGlobal) }
+    largePages.removeAll(keepsGlobal: keepsGlobal)
+  }
+
+  /// After a page of RAM became code: stores to it must be seen.
+  func removeWritable(_ host: UnsafeMutableRawPointer) {
+    let page = UInt64(UInt(bitPattern: host)) & ~4095
+    for number in tables.indices where number & 1 != 0 && !tables[number].isEmpty {
+      for index in 0..<StateLayout.tlbEntries where tables[number].word(index) == page { tables[number].clear(index) }
+    }
+  }
+
+  /// INVLPG: the page goes, and all of the large pages around it.
+  mutating func remove(page linear: UInt64) {
+    let index = Self.index(linear)
+    for number in tables.indices where tables[number].tag(index) == linear & ~4095 { tables[number].clear(index) }
+    for range in largePages.take(around: linear) { remove(range) }
+  }
+
+  private func remove(_ range: ClosedRange<UInt64>) {
+    let pages = (range.upperBound - range.lowerBound) >> 12
+    // As many entries as there are pages, at most: consecutive pages have consecutive entries.
+    let first = Self.index(range.lowerBound)
+    for number in tables.indices where !tables[number].isEmpty {
+      for step in 0..<min(Int(pages) + 1, StateLayout.tlbEntries) {
+        let index = (first + step) & (StateLayout.tlbEntries - 1)
+        if range.contains(tables[number].tag(index)) { tables[number].clear(index) }
+      }
+    }
+  }
+}

@@ -1,0 +1,155 @@
+// What has been translated: blocks, found by key, by physical page for invalidation, by host address for faults; the pages that
+// they were made of; and the numbers of the modes that they are for.
+//
+// All of it is the machine's. What a processor remembers of blocks, its jump caches, goes by linear address and is its own
+// (`AddressTranslations`).
+
+import TrivisorInstructionSet
+import TrivisorVMM
+
+/// The blocks of a machine.
+final class TranslationCache: @unchecked Sendable {
+  // Unchecked: only the thread of the machine's processor touches it; `codePages` says itself what others may read.
+  let translator: Translator
+  let codePages: CodePages
+  let linker: Linker
+  @exclusivity(unchecked) private var table = BlockTable()
+  /// In ascending order of host addresses. Owns the blocks, until all of them go at once.
+  @exclusivity(unchecked) private var inOrder: [Block] = []
+  /// How often everything was thrown away.
+  @exclusivity(unchecked) private(set) var generation = 0
+  /// By number.
+  @exclusivity(unchecked) private var modes: [CodeMode] = []
+  /// A bit for each mode whose code is for any linear address.
+  @exclusivity(unchecked) private(set) var relativeModes: UInt64 = 0
+  /// How often the modes' numbers began anew.
+  @exclusivity(unchecked) private(set) var numbering = 0
+  /// How many were dropped because their bytes changed.
+  @exclusivity(unchecked) private(set) var invalidated: UInt64 = 0
+  /// Told when everything is thrown away.
+  private var emptied: [() -> Void] = []
+
+  init(announced: AnnouncedFeatures, memory: GuestMemory) throws(TechniqueFailure) {
+    translator = Translator(cache: try CodeCache(), announced: announced)
+    linker = Linker(translator)
+    codePages = try CodePages(memory: memory)
+  }
+
+  deinit { table.deallocate() }
+
+  // MARK: Modes
+
+  /// The number of a mode, under which its blocks are found. Where there are too many, numbers begin anew, and everything goes
+  /// that was translated or noted under one (see `numbering`).
+  /// - Parameter guess: the number that it had before, most likely.
+  func number(of mode: CodeMode, probably guess: UInt8) -> UInt8 {
+    if Int(guess) < modes.count, modes[Int(guess)] == mode { return guess }
+    if let known = modes.firstIndex(of: mode) { return UInt8(known) }
+    if modes.count == StateLayout.modeLimit {
+      modes.removeAll()
+      relativeModes = 0
+      numbering += 1
+      removeAll()
+    }
+    if mode.isRelative { relativeModes |= 1 << UInt64(modes.count) }
+    modes.append(mode)
+    return UInt8(modes.count - 1)
+  }
+
+  func mode(numbered number: UInt64) -> CodeMode? { number < UInt64(modes.count) ? modes[Int(number)] : nil }
+
+  // MARK: Blocks
+
+  @inline(__always)
+  func find(_ key: BlockKey) -> Block? { table.find(key) }
+
+  /// Whether the page was none before: stores to it must be watched from now on.
+  func markAsCode(_ page: UInt64) -> Bool { codePages.mark(page) }
+
+  @inline(__always)
+  func isCode(_ page: UInt64) -> Bool { codePages.isCode(page) }
+
+  /// - Returns: `nil` if the first instruction needs more bytes.
+  func make(_ bytes: UnsafeRawBufferPointer, key: BlockKey, mode: CodeMode) -> Block? {
+    guard let made = translator.translate(bytes, key: key, mode: mode) else { return nil }
+    table.insert(made)
+    codePages.record(key.page)?.blocks.append(made)
+    if made.isStraddling { codePages.record(key.secondPage)?.blocks.append(made) }
+    inOrder.append(made)
+    return made
+  }
+
+  /// The instruction that a host address belongs to.
+  func fault(at address: UInt64) -> (Block, FaultRange)? {
+    var low = 0
+    var high = inOrder.count
+    while low < high {
+      let middle = (low + high) / 2
+      if inOrder[middle].host <= address { low = middle + 1 } else { high = middle }
+    }
+    guard low > 0 else { return nil }
+    let owner = inOrder[low - 1]
+    let offset = UInt32(truncatingIfNeeded: address &- translator.cache.base)
+    for fault in translator.faults[owner.faults] where fault.start <= offset && offset < fault.end {
+      return (owner, fault)
+    }
+    return nil
+  }
+
+  /// Drops the blocks that were made of any of these bytes.
+  func invalidate(_ physical: UInt64, count: Int) {
+    let last = physical &+ UInt64(max(count, 1) - 1)
+    for page in physical >> 12...max(last >> 12, physical >> 12) {
+      guard let record = codePages.record(page) else { continue }
+      var hasHit = false
+      for candidate in record.blocks where overlaps(candidate, physical, last) {
+        hasHit = true
+        remove(candidate)
+      }
+      if !hasHit {
+        // Data among code: the blocks go if that happens often, and have to wait longer when they are made again.
+        record.misses += 1
+        guard record.misses >= record.patience else { continue }
+        record.misses = 0
+        record.patience = min(record.patience * 2, 1 << 20)
+        for victim in record.blocks { remove(victim) }
+      }
+      if record.blocks.isEmpty { codePages.unmark(page) }
+    }
+  }
+
+  private func overlaps(_ candidate: Block, _ first: UInt64, _ last: UInt64) -> Bool {
+    let begin = candidate.key.page << 12 | candidate.key.offset
+    let inPage = min(candidate.length, 4096 - Int(begin & 4095))
+    if first <= begin &+ UInt64(inPage - 1), last >= begin { return true }
+    guard candidate.isStraddling, candidate.length > inPage else { return false }
+    let second = candidate.key.secondPage << 12
+    return first <= second &+ UInt64(candidate.length - inPage - 1) && last >= second
+  }
+
+  /// Whoever still has the block's entry, a jump cache above all, is led out of it.
+  private func remove(_ dead: Block) {
+    guard dead.isValid else { return }
+    dead.isValid = false
+    invalidated &+= 1
+    table.remove(dead)
+    codePages.record(dead.key.page)?.blocks.removeAll { $0 === dead }
+    if dead.isStraddling { codePages.record(dead.key.secondPage)?.blocks.removeAll { $0 === dead } }
+    linker.unlink(dead)
+    translator.cache.redirect(dead.host)
+  }
+
+  /// The cache is full, or the modes' numbers begin anew.
+  func removeAll() {
+    generation += 1
+    table.removeAll()
+    codePages.removeAllBlocks()
+    inOrder.removeAll(keepingCapacity: true)
+    linker.forgetAll()
+    translator.removeAll()
+    for observer in emptied { observer() }
+  }
+
+  /// - Parameter observer: runs whenever everything has been thrown away.
+  func whenEmptied(_ observer: @escaping () -> Void) { emptied.append(observer) }
+}

@@ -1,0 +1,343 @@
+// Writes the code of one block, from its plan.
+//
+// Guest and host speak the same language, so most instructions are written again with the same opcode. What changes:
+//
+// - Registers. Each guest register lives in the host register of the same name, RSP included, but for four: guest RAX
+//   is in R11, because RAX is where flags are kept; R10 and R15 hold the temporaries T1 and T2 of memory checks, so that
+//   guest R10, R11 and R15 live in the state block at %gs.
+// - Memory. Every access first looks its page up in the software TLB (`AccessCode`).
+// - Flags. Checks destroy the host's flags, so the guest's are put into RAX (`lahf; seto %al`) before one, and brought
+//   back (`add $0x7f, %al; sahf`) where an instruction reads flags or leaves some unchanged. Flags that will only be
+//   overwritten are not kept at all if they can be made again (`FlagRecipe`). `flags` says where they are at the moment;
+//   between blocks they are in the host's flags.
+// - What is not innocuous (`Instruction.classification`). Jumps become jumps between blocks (`TransferCode`); system
+//   instructions end the block in a call-out to Swift.
+//
+// The main line comes first. What it leaves to be written behind it, misses, accesses to the bounce buffer, jumps that are
+// not linked yet, is a list of `ColdPart`s: values, so that nothing that was true in the middle of the main line has to be
+// remembered otherwise.
+//
+// An emitter is made for one block. The instructions' families have a namespace each (`OperationCode`, `StackCode`, …), whose
+// functions write into it.
+
+import TrivisorInstructionSet
+
+/// Where the guest's arithmetic flags are.
+struct FlagsHome: OptionSet {
+  let rawValue: UInt8
+  static let host = FlagsHome(rawValue: 1)
+  static let rax = FlagsHome(rawValue: 2)
+  /// Nowhere else than in the emitter's recipe.
+  static let recipe = FlagsHome(rawValue: 4)
+}
+
+/// The code of one block in the making.
+struct BlockEmitter {
+  let plan: BlockPlan
+  let cache: CodeCache
+  let announced: AnnouncedFeatures
+  /// Every sensitive instruction is to be carried out by Swift.
+  let tracesSensitive: Bool
+  let block: Block
+  /// What is written.
+  var code: Emitter
+  /// Sites, faults, and what they name: lent for as long as the block is written.
+  var records = TranslationRecords()
+  /// What is still to be written behind the main line.
+  var cold: [ColdPart] = []
+
+  var flags: FlagsHome = .host
+  /// How the guest's flags can be made again, wherever they are now.
+  var recipe: FlagRecipe?
+  /// Of the instruction in work, and behind it.
+  private(set) var rip: UInt64
+  private(set) var nextRIP: UInt64
+  /// Which instruction is in work; in cold parts, none.
+  private(set) var position = 0
+  /// The groups whose anchors have been written, by slot.
+  var establishedSlots: UInt64 = 0
+  /// The group whose range's host address is in T1.
+  var resident: Int?
+  /// The instruction before was STI.
+  var isInShadow = false
+  /// What the x87 instruction before has not noted, because the one in work, or one behind it, will (`X87Code`).
+  var elidedX87Notes = X87Notes()
+  /// The instruction in work is a call: behind its store comes a jump.
+  var isCalling = false
+
+  init(
+    _ plan: BlockPlan, _ block: Block, into cache: CodeCache, announced: AnnouncedFeatures, tracesSensitive: Bool
+  ) {
+    self.plan = plan
+    self.block = block
+    self.cache = cache
+    self.announced = announced
+    self.tracesSensitive = tracesSensitive
+    code = cache.emitter()
+    rip = plan.key.rip
+    nextRIP = rip
+  }
+
+  var mode: CodeMode { plan.mode }
+  var key: BlockKey { plan.key }
+  var is64: Bool { plan.is64 }
+
+  /// Writes the block.
+  mutating func emit() {
+    let firstFault = records.faults.count
+    // A load from the page that a stop request makes unreadable: no flags, no registers but a temporary.
+    faulting { $0.code.load(Host.t1, .state(StateLayout.poll)) }
+    if key.isStraddling, mode.isRelative { TransferCode.checkSecondPage(&self) }
+    var length = 1
+    var hasEnded = false
+    while !hasEnded, position < plan.instructions.count {
+      let element = plan.instructions[position]
+      length = max(length, element.end)
+      begin(rip: plan.rip(at: element.offset), next: plan.rip(at: element.end))
+      keepRecipeGood()
+      hasEnded = emit(element.instruction)
+      if !hasEnded {
+        renewRecipe()
+        if !AccessCode.leavesResident(element, self) { resident = nil }
+      }
+      begin(rip: nextRIP, next: nextRIP, keepsShadow: true)
+      position += 1
+    }
+    if !hasEnded {
+      switch plan.ending {
+      case .cut: if isInShadow { exit(.shadow) } else { TransferCode.jump(to: rip, &self) }
+      case .tooLong: exit(.raise(.general))
+      }
+    }
+    // What follows an instruction is not known in its cold part. Cold parts may ask for more of them.
+    position = plan.instructions.count
+    resident = nil
+    var part = 0
+    while part < cold.count {
+      cold[part].emit(&self)
+      part += 1
+    }
+    block.finish(hostEnd: code.address, length: length, faults: firstFault..<records.faults.count)
+    cache.commit(code)
+  }
+
+  /// What is written from now on belongs to the instruction at `rip`.
+  mutating func begin(rip: UInt64, next: UInt64, keepsShadow: Bool = false) {
+    self.rip = rip
+    nextRIP = next
+    guard !keepsShadow else { return }
+    isCalling = false
+    isInShadow = false
+  }
+
+  /// Writes an instruction.
+  /// - Returns: whether the block ends with it.
+  private mutating func emit(_ instruction: Instruction) -> Bool {
+    if let exception = missingState(instruction) {
+      exit(.raise(exception))
+      return true
+    }
+    do throws(Refusal) {
+      return try emitByClass(instruction)
+    } catch {
+      let name = instruction.mnemonic
+      exit(records.unsupported(error.reason.isEmpty ? name : "\(name) (\(error.reason))"))
+      return true
+    }
+  }
+
+  private mutating func emitByClass(_ instruction: Instruction) throws(Refusal) -> Bool {
+    switch instruction.classification {
+    case .undefined:
+      exit(.raise(.invalidOpcode))
+      return true
+    case .innocuous:
+      if instruction.setsDirection, !tracesSensitive {
+        SensitiveCode.direction(instruction, &self)
+        return false
+      }
+      if instruction.setsDirection || instruction.isMaskedMove {
+        exit(records.callOut(instruction))
+        return true
+      }
+      try OperationCode.emit(instruction, &self)
+      return false
+    case .implicitMemory:
+      guard try StackCode.emit(instruction, &self) else {
+        exit(records.callOut(instruction))
+        return true
+      }
+      return false
+    case .conditionalJump where plan.instructions[position].goesRound:
+      TransferCode.loopExit(instruction, &self)
+      return false
+    case .jump, .conditionalJump, .loop, .call, .nearReturn, .indirectJump, .indirectCall:
+      try TransferCode.emit(instruction, &self)
+      return true
+    case .legacyOnly where instruction.isLikeModern:
+      try OperationCode.emit(instruction, &self)
+      return false
+    case .privileged where SensitiveCode.emit(instruction, &self),
+      .sensitive where SensitiveCode.emit(instruction, &self):
+      return false
+    case .systemCall where HelperCode.modeChange(instruction, &self),
+      .interruptReturn where HelperCode.modeChange(instruction, &self),
+      .privileged where HelperCode.modeChange(instruction, &self):
+      return true
+    case .legacyOnly, .farJump, .farCall, .farReturn, .interruptReturn, .softwareInterrupt, .systemCall, .privileged,
+      .sensitive:
+      exit(records.callOut(instruction))
+      return true
+    }
+  }
+
+  /// #UD or #NM instead of an instruction whose state the guest has not enabled (AMD64 APM vol. 2, table 8-1).
+  private func missingState(_ instruction: Instruction) -> TranslationFault? {
+    if !announced.contains(instruction) { return .invalidOpcode }
+    if instruction.encoding == .vex, !mode.isProtected { return .invalidOpcode }
+    switch instruction.feature {
+    case .x87 where instruction.operation == .fwait:
+      // WAIT looks at MP, not at EM.
+      return mode.taskSwitched && mode.monitorsCoprocessor ? .deviceNotAvailable : nil
+    case .x87, .mmx, .mmxext:
+      if instruction.feature != .x87, mode.emulatesCoprocessor { return .invalidOpcode }
+      if instruction.feature == .x87, mode.emulatesCoprocessor { return .deviceNotAvailable }
+    case .sse, .sse2, .sse3, .ssse3, .sse41, .sse42, .aes, .pclmul, .sha, .gfni, .avx, .avx2, .f16c, .fma, .vaes,
+      .vpclmul:
+      if instruction.encoding == .vex {
+        if !mode.hasAVX { return .invalidOpcode }
+      } else if !instruction.usesVectors {
+        return nil
+      } else if mode.emulatesCoprocessor || !mode.hasSSE {
+        return .invalidOpcode
+      }
+    default: return nil
+    }
+    return mode.taskSwitched ? .deviceNotAvailable : nil
+  }
+
+  // MARK: Records
+
+  /// Where a fault of the host belongs to the instruction in work.
+  mutating func faulting(ownRegisters: Bool = false, spare: UInt8? = nil, _ body: (inout BlockEmitter) -> Void) {
+    let start = code.address
+    body(&self)
+    records.faults.append(
+      FaultRange(
+        start: cache.offset(start), end: cache.offset(code.address), rip: rip, flagsAreInRAX: !flags.contains(.host),
+        hasOwnRegisters: ownRegisters, spare: spare, recipe: flags == .recipe ? recipe : nil,
+        x87Notes: elidedX87Notes))
+  }
+
+  /// A place that is left with the flags where they are now.
+  mutating func addSite(_ kind: Site.Kind, rip: UInt64) -> Int {
+    records.add(
+      Site(
+        kind: kind, owner: Unmanaged.passUnretained(block), rip: rip, recipe: flags == .recipe ? recipe : nil))
+  }
+
+  /// Leaves translated code, with the flags wherever they are.
+  mutating func exit(_ kind: Site.Kind) { exit(kind, rip: rip) }
+
+  /// The same, for another instruction than the one in work, or to a target.
+  mutating func exit(_ kind: Site.Kind, rip: UInt64) { leave(site: addSite(kind, rip: rip)) }
+
+  mutating func leave(site: Int) {
+    code.storeConstant32(UInt32(truncatingIfNeeded: site), .state(StateLayout.site))
+    let isInHost = flags.contains(.host) && !flags.contains(.rax)
+    code.jump(.state(isInHost ? StateLayout.exitHostFlags : StateLayout.exitRAXFlags))
+  }
+
+  // MARK: Registers
+
+  /// An address that code has of itself, `relative` as RIPs are in the plan: into a temporary. No flags change.
+  mutating func loadCodeAddress(_ temporary: UInt8, _ relative: UInt64, isWide: Bool = true) {
+    guard mode.isRelative else {
+      code.loadConstant(temporary, isWide ? relative : relative & 0xffff_ffff)
+      return
+    }
+    code.load(temporary, .state(StateLayout.page))
+    if let distance = Int32(exactly: Int64(bitPattern: relative)) {
+      code.lea(temporary, .memory(base: temporary, displacement: distance), w: isWide)
+    } else {
+      let other = temporary == Host.t1 ? Host.t2 : Host.t1
+      code.loadConstant(other, relative)
+      code.lea(temporary, .memory(base: temporary, index: other), w: isWide)
+    }
+  }
+
+  /// A host register with the value: its home, or `temporary` loaded with it.
+  mutating func fetch(_ register: GeneralRegister, into temporary: UInt8) -> UInt8 {
+    if let home = Host.home(register) { return home }
+    code.load(temporary, .state(StateLayout.general(register.rawValue)))
+    return temporary
+  }
+
+  /// Writes an instruction with other registers and another place.
+  mutating func encode(_ instruction: Instruction, _ shape: OperationShape, reg: UInt8, vvvv: UInt8, _ rm: Place) {
+    shape.encode(
+      instruction, reg: reg, vvvv: vvvv, rm, is64: is64, is16: mode.bits == .bits16,
+      keepsRepeat: announced.contains(instruction.feature), into: &code)
+  }
+
+  // MARK: Flags
+
+  /// Brings the flags to the host's.
+  mutating func requireHostFlags() {
+    if flags == .recipe {
+      if let recipe { recipe.emit(into: &code) }
+    } else if !flags.contains(.host) {
+      code.restoreFlags()
+    }
+    flags = .host
+  }
+
+  /// Puts a copy into RAX.
+  mutating func requireSavedFlags() {
+    if flags == .recipe { requireHostFlags() }
+    if !flags.contains(.rax) { code.saveFlags() }
+    flags.insert(.rax)
+  }
+
+  /// Before the host's flags are destroyed: a copy is in RAX, or none is needed.
+  mutating func giveUpHostFlags() {
+    if flags.contains(.rax) || flags == .recipe { return }
+    if is64, let recipe, plan.flagsDie(from: position, keeping: recipe) {
+      flags = .recipe
+    } else {
+      requireSavedFlags()
+    }
+  }
+
+  /// Whether the instruction in work, whose effects these are, must find the flags in the host's.
+  func needsHostFlags(_ use: FlagUse, overwrites: Bool) -> Bool {
+    if !use.tested.isDisjoint(with: .arithmetic) { return true }
+    if use.changed.isDisjoint(with: .arithmetic) || overwrites { return false }
+    // What it leaves as it is matters, unless nobody can see it.
+    return flags.contains(.host) || !plan.flagsDie(behind: position)
+  }
+
+  /// Before an instruction: the flags are taken out of a recipe that it would spoil.
+  private mutating func keepRecipeGood() {
+    guard flags == .recipe, let recipe else { return }
+    let (instruction, effects) = (plan.instructions[position].instruction, plan.instructions[position].effects)
+    if !instruction.isPlain {
+      requireHostFlags()
+    } else if !effects.general.written.isDisjoint(with: recipe.registers), !plan.overwritesFlags(position) {
+      requireSavedFlags()
+    }
+  }
+
+  /// Behind an instruction: what is known of its flags, or still known of older ones.
+  private mutating func renewRecipe() {
+    let element = plan.instructions[position]
+    if element.goesRound { return }
+    if !element.instruction.isPlain {
+      recipe = nil
+    } else if !element.effects.flags.changed.isDisjoint(with: .arithmetic) {
+      recipe = plan.overwritesFlags(position) ? FlagRecipe(element.instruction) : nil
+    } else if let known = recipe, !element.effects.general.written.isDisjoint(with: known.registers) {
+      recipe = nil
+    }
+  }
+}

@@ -1,0 +1,56 @@
+// How long the arithmetic flags live in a block.
+
+import TrivisorInstructionSet
+
+extension BlockPlan {
+  /// Whether nothing is left of the arithmetic flags behind an instruction.
+  func overwritesFlags(_ position: Int) -> Bool {
+    let (instruction, use) = (instructions[position].instruction, instructions[position].effects.flags)
+    return use.changed.isSuperset(of: .arithmetic) && !use.isConditional && !instruction.shiftsByNothing
+  }
+
+  /// Whether the instruction at `position` or one soon behind it overwrites the flags of the recipe, and none before it reads
+  /// them, leaves the block or spoils the recipe.
+  func flagsDie(from position: Int, keeping recipe: FlagRecipe) -> Bool {
+    for index in position..<min(position + 12, instructions.count) {
+      let (instruction, effects) = (instructions[index].instruction, instructions[index].effects)
+      guard instruction.isPlain, effects.flags.tested.isDisjoint(with: .arithmetic) else { return false }
+      if overwritesFlags(index) { return true }
+      guard effects.flags.changed.isDisjoint(with: .arithmetic),
+        effects.general.written.isDisjoint(with: recipe.registers)
+      else { return false }
+    }
+    return false
+  }
+
+  /// Whether the instructions behind `position` overwrite all arithmetic flags before anything can read them, fault or
+  /// leave.
+  func flagsDie(behind position: Int) -> Bool {
+    for index in min(position + 1, instructions.count)..<min(position + 9, instructions.count) {
+      let (ahead, effects) = (instructions[index].instruction, instructions[index].effects)
+      guard ahead.cannotFault else { return false }
+      if !effects.flags.tested.isDisjoint(with: .arithmetic) { return false }
+      if overwritesFlags(index) { return true }
+    }
+    return false
+  }
+}
+
+extension Instruction {
+  /// Only registers, and no division.
+  fileprivate var cannotFault: Bool {
+    guard classification == .innocuous, encoding == .legacy, feature == .base, !hasModRMMemory, !setsDirection,
+      !prefixes.contains(.lock)
+    else { return false }
+    return operation != .div && operation != .idiv
+  }
+
+  /// A shift whose count is 0 in the operand's width leaves the flags alone.
+  fileprivate var shiftsByNothing: Bool {
+    guard encoding == .legacy, immediateSize == 1 else { return false }
+    switch operation {
+    case .rol, .ror, .rcl, .rcr, .shl, .shr, .sar, .shld, .shrd: return immediate & (operandSize == 8 ? 63 : 31) == 0
+    default: return false
+    }
+  }
+}

@@ -1,0 +1,91 @@
+// What a block will be, before any of it is written: a value that can be made, looked at and compared without a processor.
+//
+//     bytes ─▶ instructions, with further rounds of a short loop ─▶ accesses that share a check
+//
+// A block ends at a control transfer, at a page's end, or after 32 instructions. How long flags and registers live in it is
+// worked out from the plan when the emitter asks (`BlockPlan+Flags`).
+
+import TrivisorInstructionSet
+import TrivisorX86
+
+/// An instruction of a block, and what it does.
+struct PlannedInstruction {
+  let instruction: Instruction
+  let effects: Effects
+  /// From the block's first byte.
+  let offset: Int
+  /// A jump to the loop's head, whose next round follows (`BlockPlan+Loops`).
+  var goesRound = false
+
+  var end: Int { offset + Int(instruction.length) }
+}
+
+/// The instructions of a block and what they have in common.
+struct BlockPlan {
+  /// What follows the last instruction if it does not end the block itself: more code, or an instruction that is too long.
+  enum Ending { case cut, tooLong }
+
+  static let instructionLimit = 32
+
+  let key: BlockKey
+  let mode: CodeMode
+  private(set) var instructions: [PlannedInstruction] = []
+  private(set) var ending = Ending.cut
+  /// Accesses that one check serves, and for each instruction which.
+  var groups: [SharedCheck] = []
+  var shares: [Share?] = []
+
+  /// Plans what begins in `bytes`, which end at a page's end or, for a straddling instruction, behind it.
+  /// - Returns: `nil` if the first instruction needs more bytes.
+  init?(_ bytes: UnsafeRawBufferPointer, key: BlockKey, mode: CodeMode, decoder: Decoder) {
+    self.key = key
+    self.mode = mode
+    guard let ending = decode(bytes, decoder, limit: mode.isSingleStepping ? 1 : Self.instructionLimit) else {
+      return nil
+    }
+    self.ending = ending
+    planSharing()
+  }
+
+  var is64: Bool { mode.bits == .bits64 }
+
+  /// RIP in the mode's width. Without a branch, IP of 16 bits goes on into EIP's upper half, where CS ends as a rule.
+  func rip(at offset: Int) -> UInt64 {
+    let value = key.rip &+ UInt64(offset)
+    return is64 ? value : value & 0xffff_ffff
+  }
+
+  /// Whether a jump to `target` can be patched to go there: it is in the page, and not so near its end that it may straddle
+  /// it.
+  func isLinked(to target: UInt64) -> Bool {
+    let linear = key.linear(target)
+    let isPossible = mode.isRelative || !is64 || LinearAddress.isCanonical(target)
+    return !mode.isSingleStepping && key.isFlat && target <= key.limit && isPossible
+      && linear >> 12 == key.linear(key.rip) >> 12
+      && linear & 4095 <= 4096 - UInt64(Decoder.maximumLength) && !key.isStraddling
+  }
+
+  mutating func append(round: [PlannedInstruction]) {
+    instructions[instructions.count - 1].goesRound = true
+    instructions.append(contentsOf: round)
+  }
+
+  private mutating func decode(_ bytes: UnsafeRawBufferPointer, _ decoder: Decoder, limit: Int) -> Ending? {
+    var instruction = Instruction(mode: mode.bits)
+    var offset = 0
+    while instructions.count < limit {
+      let rest = UnsafeRawBufferPointer(rebasing: bytes[offset...])
+      switch rest.isEmpty ? .needsMoreBytes : decoder.decode(rest, into: &instruction) {
+      case .needsMoreBytes: return instructions.isEmpty ? nil : .cut
+      case .tooLong: return .tooLong
+      case .decoded:
+        instructions.append(
+          PlannedInstruction(instruction: instruction, effects: instruction.effects, offset: offset))
+        offset += Int(instruction.length)
+        if instruction.classification == .conditionalJump { planRounds() }
+        if instruction.classification.isControlTransfer || instruction.classification == .undefined { return .cut }
+      }
+    }
+    return .cut
+  }
+}

@@ -1,0 +1,55 @@
+// What Swift has to know of translated code when it comes back: by site number, and by host address after a fault.
+
+import TrivisorInstructionSet
+
+/// The notes of all blocks.
+struct TranslationRecords {
+  private(set) var sites: [Site] = []
+  var faults: [FaultRange] = []
+  /// What `callOut` sites name.
+  private(set) var instructions: [Instruction] = []
+  /// What `unsupported` sites name.
+  private(set) var reasons: [String] = []
+  /// What numbers in the state block name, from `X87Note.first` on.
+  private(set) var x87Notes: [X87Note] = []
+
+  mutating func add(_ site: Site) -> Int {
+    sites.append(site)
+    return sites.count - 1
+  }
+
+  /// An x87 instruction that the processor's pointers may name.
+  mutating func add(_ note: X87Note) -> UInt32 {
+    x87Notes.append(note)
+    return X87Note.first + UInt32(truncatingIfNeeded: x87Notes.count - 1)
+  }
+
+  /// What a number in the state block names, unless it is below `X87Note.first`.
+  func x87Note(_ number: UInt32) -> X87Note? {
+    let index = Int(number) - Int(X87Note.first)
+    return x87Notes.indices.contains(index) ? x87Notes[index] : nil
+  }
+
+  mutating func replace(_ site: Int, _ kind: Site.Kind) { sites[site].kind = kind }
+
+  /// An instruction that Swift carries out.
+  mutating func callOut(_ instruction: Instruction) -> Site.Kind {
+    instructions.append(instruction)
+    return .callOut(Int32(truncatingIfNeeded: instructions.count - 1))
+  }
+
+  /// An instruction that nobody carries out.
+  mutating func unsupported(_ reason: String) -> Site.Kind {
+    reasons.append(reason)
+    return .unsupported(Int32(truncatingIfNeeded: reasons.count - 1))
+  }
+
+  /// The cache is empty again.
+  mutating func removeAll() {
+    sites.removeAll(keepingCapacity: true)
+    faults.removeAll(keepingCapacity: true)
+    instructions.removeAll(keepingCapacity: true)
+    reasons.removeAll()
+    x87Notes.removeAll(keepingCapacity: true)
+  }
+}

@@ -1,0 +1,141 @@
+// A disk as Xen's front ends know it (Xen's public header io/blkif.h): a node in the store on either side, by which both agree on a
+// ring and a port, and requests in that ring for sectors from and to pages that the domain grants.
+//
+//     front: device/vbd/NUMBER          back: /local/domain/0/backend/vbd/DOMAIN/NUMBER
+//     1 initialising                    2 waits
+//     3 ring-ref, event-channel    ──▶  4 connected: sectors, sector-size, info
+//     5 closing, 6 closed          ──▶  the same, and nothing is held any more
+
+import TrivisorBoot
+import TrivisorCSharedWords
+import TrivisorVMM
+
+/// The hypervisor's end of a domain's disk. Used with the domain's lock held: requests are carried out when they are made.
+struct BlockBackEnd {
+  /// XenbusState….
+  enum State: Int, Codable, Sendable {
+    case initialising = 1
+    case waiting, initialised, connected, closing, closed
+  }
+
+  /// What both sides have agreed on.
+  struct Ring: Codable, Sendable, Equatable {
+    var reference: UInt32
+    var frame: UInt64
+    var port: UInt32
+    var isWide: Bool
+    /// The next request.
+    var consumer: UInt32
+  }
+
+  struct Saved: Codable, Sendable, Equatable {
+    var state: State
+    var ring: Ring?
+  }
+
+  let storage: any BlockStorage
+  let index: Int
+  var state = State.waiting
+  var ring: Ring?
+
+  init(_ storage: any BlockStorage, index: Int) {
+    self.storage = storage
+    self.index = index
+  }
+
+  /// xvda, xvdb and so on: block major 202, sixteen minors each.
+  var number: Int { 202 << 8 | index << 4 }
+  var name: String { "xvd" + String(UnicodeScalar(UInt8(ascii: "a") + UInt8(index))) }
+
+  func frontPath(_ home: String) -> String { "\(home)/device/vbd/\(number)" }
+  func backPath(_ domain: Int) -> String { "/local/domain/0/backend/vbd/\(domain)/\(number)" }
+
+  /// The most that there can be: their names are letters.
+  static let limit = 16
+  static let sectorSize = 512
+  /// VDISK_READONLY.
+  private static let readOnly = 4
+
+  /// What the store says of it from the beginning.
+  func publish(in store: inout XenStore, domain: Int) {
+    let (front, back) = (frontPath(store.home), backPath(domain))
+    for (name, value) in [
+      ("backend", back), ("backend-id", "0"), ("state", "\(State.initialising.rawValue)"),
+      ("virtual-device", "\(number)"), ("device-type", "disk"),
+    ] {
+      store.set("\(front)/\(name)", value)
+    }
+    for (name, value) in [
+      ("frontend", front), ("frontend-id", "\(domain)"), ("online", "1"), ("removable", "0"), ("bootable", "1"),
+      ("dev", self.name), ("type", "phy"), ("mode", storage.isReadOnly ? "r" : "w"), ("device-type", "disk"),
+      ("state", "\(state.rawValue)"), ("feature-flush-cache", "1"), ("feature-barrier", "1"),
+      ("feature-discard", storage.isReadOnly ? "0" : "1"), ("discard-granularity", "\(Self.sectorSize)"),
+      ("sectors", "\(storage.sectorCount)"), ("sector-size", "\(Self.sectorSize)"),
+      ("physical-sector-size", "\(Self.sectorSize)"), ("info", "\(storage.isReadOnly ? Self.readOnly : 0)"),
+    ] {
+      store.set("\(back)/\(name)", value)
+    }
+  }
+}
+
+extension Domain {
+  /// The domain has changed its store: front ends may have gone on.
+  func attendDisks() {
+    for index in disks.indices { attend(index) }
+  }
+
+  private func attend(_ index: Int) {
+    let front = disks[index].frontPath(store.home)
+    guard let text = store.text("\(front)/state"), let number = Int(text),
+      let state = BlockBackEnd.State(rawValue: number)
+    else { return }
+    switch (state, disks[index].state) {
+    case (.initialised, .waiting), (.connected, .waiting): connect(index, front)
+    case (.closing, .connected), (.closing, .waiting): set(index, .closing)
+    case (.closed, .connected), (.closed, .closing), (.closed, .waiting): close(index)
+    // It begins anew.
+    case (.initialising, .closed), (.initialising, .closing), (.initialising, .connected):
+      close(index)
+      set(index, .waiting)
+    default: break
+    }
+  }
+
+  private func set(_ index: Int, _ state: BlockBackEnd.State) {
+    disks[index].state = state
+    store.set("\(disks[index].backPath(Int(Self.ownNumber)))/state", "\(state.rawValue)")
+  }
+
+  private func close(_ index: Int) {
+    if let ring = disks[index].ring, case .disk(index) = channels[ring.port].binding {
+      channels.bind(ring.port, .unbound(remote: 0), processor: channels[ring.port].processor)
+    }
+    disconnect(index)
+    set(index, .closed)
+  }
+
+  /// Holds neither ring nor port any more.
+  func disconnect(_ index: Int) {
+    guard disks.indices.contains(index), let ring = disks[index].ring else { return }
+    endUse(ring.reference, readOnly: false, times: 1)
+    tables.put(ring.frame)
+    disks[index].ring = nil
+  }
+
+  /// Takes the ring and the port that the front end names, if it may have both.
+  private func connect(_ index: Int, _ front: String) {
+    guard let reference = store.text("\(front)/ring-ref").flatMap({ UInt32($0) }),
+      let port = store.text("\(front)/event-channel").flatMap({ UInt32($0) }),
+      channels[port].binding == .unbound(remote: 0),
+      let frame = try? use(reference, readOnly: false, times: 1, by: 0)
+    else { return }
+    guard (try? tables.getWritable(frame)) != nil else {
+      return endUse(reference, readOnly: false, times: 1)
+    }
+    let isWide = store.text("\(front)/protocol").map { $0 == "x86_64-abi" } ?? (layout == .bits64)
+    disks[index].ring = .init(reference: reference, frame: frame, port: port, isWide: isWide, consumer: 0)
+    channels.bind(port, .disk(index), processor: channels[port].processor)
+    set(index, .connected)
+    serveDisk(index)
+  }
+}

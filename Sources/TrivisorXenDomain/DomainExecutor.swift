@@ -1,0 +1,122 @@
+import TrivisorVMM
+
+/// What guest code of one virtual processor can reach: all that a root maps, or what of it user code may have.
+public struct AddressView: Hashable, Sendable {
+  /// The root's machine frame.
+  public let root: UInt64
+  /// Whether entries without the user bit are left out: user code of 32-bit domains, whose kernel has the same root.
+  public let isUsers: Bool
+
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  public init(root: UInt64, isUsers: Bool) {
+    self.root = root
+    self.isUsers = isUsers
+  }
+}
+
+/// Why guest code of a domain came back.
+public enum DomainTrap: Sendable, Equatable {
+  /// SYSCALL in 64-bit code; RIP is behind it.
+  case systemCall
+  /// A system call by another way: INT 80h, if that is before RIP; else one of which the executor has lost where it was.
+  case foreignSystemCall(LostSystemCall)
+  /// SYSENTER, or SYSCALL in 32-bit code, of which the executor has lost where it was.
+  case lostSystemCall(LostSystemCall)
+  /// A system call from an address of the upper half, from which the code has returned already: there the executor has
+  /// something of its own, and the domain has nothing.
+  case hostPageCall(address: UInt64)
+  /// An exception. Of page faults only the address counts and of the code the bits for stores, fetches and protection
+  /// keys; of what else has a code, what the manuals say of user mode.
+  case exception(vector: UInt8, errorCode: UInt64, address: UInt64)
+  /// The executor can't provide memory that it was told of.
+  case memoryFailure(address: UInt64)
+  /// A deadline, the doorbell, or nothing that the domain would know of.
+  case interrupted
+
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  public enum LostSystemCall: Sendable {
+    case systemEntry, systemCall32
+  }
+}
+
+/// The registers of guest code are lost, and with them what it was doing.
+public struct GuestCodeLost: Error, Sendable, Equatable {
+  /// One sentence.
+  public let reason: String
+
+  /// - Parameter reason: one sentence, without a full stop.
+  public init(_ reason: String) { self.reason = reason }
+}
+
+/// Pages could not be made reachable.
+public enum MappingRefusal: Error, Sendable, Equatable {
+  /// The host says no, in a few words.
+  case refused(String)
+  /// The view is no more, though its registers are not lost: running in it makes it anew.
+  case viewIsGone
+}
+
+/// Pages that lie one behind the other, both for the domain and in memory.
+public struct PageRun: Sendable, Equatable {
+  /// The domain's address, a multiple of the page size; how many pages; where in the memory's file, in bytes.
+  public var address, count, fileOffset: UInt64
+}
+
+/// Who executes the code of one virtual processor. Used on the thread of that processor.
+///
+/// A view is filled lazily, as a TLB is: `run` comes back with a page fault, and the domain says with `map` what is there.
+/// What is no longer true it tells the views' `TranslationKeeper`.
+public protocol DomainExecutor: AnyObject {
+  /// With the domain's lock held: makes a view ready for the next `run`.
+  /// - Throws: `TechniqueFailure` when the host refuses.
+  func enter(_ view: AddressView) throws(TechniqueFailure)
+
+  /// Without the lock: runs guest code in the view that was entered, until it traps or the deadline has come.
+  /// - Parameters:
+  ///   - registers: the domain's; what they were before when they are lost.
+  ///   - servesSegmentBases: whether the executor may carry out set_segment_base by itself.
+  ///   - deadline: in nanoseconds of `monotonicNanoseconds()`.
+  /// - Throws: `GuestCodeLost`.
+  func run(
+    _ registers: inout DomainRegisters, servesSegmentBases: Bool, until deadline: UInt64
+  ) throws(GuestCodeLost) -> DomainTrap
+
+  /// With the lock held: x87 and vector registers of guest code, where it ran last; the reset state before its first run.
+  func extendedState() -> ExtendedState
+
+  /// With the lock held: what they are when guest code runs next, in the view that was entered.
+  /// - Throws: `TechniqueFailure` when this host has no such registers, or refuses.
+  func setExtendedState(_ state: ExtendedState) throws(TechniqueFailure)
+
+  /// With the lock held: makes pages reachable in the view that was entered, all with the same rights.
+  func map(_ runs: [PageRun], writable: Bool, executable: Bool) throws(MappingRefusal)
+
+  /// Whether a page at this address can be reached at all.
+  func canReach(_ address: UInt64) -> Bool
+
+  /// How many calls of set_segment_base were served since it was asked last.
+  func takeServedCount() -> UInt32
+
+  /// What it counts, by name.
+  var details: [String: UInt64] { get }
+}
+
+/// Whatever keeps translations of a domain, for all its processors.
+public protocol TranslationKeeper: AnyObject {
+  /// Returns when no processor can use them any more.
+  func remove(_ stale: StaleTranslations)
+  /// No translation of this root is needed again; its frame may become the root of something else.
+  func forget(root: UInt64)
+}
+
+/// How other processors and devices reach one virtual processor.
+public protocol DomainDoorbell: AnyObject, Sendable {
+  /// Makes it look around before its guest code goes on, from any thread.
+  func ring()
+  /// On its own thread: what rings from now on is new.
+  func silence()
+  /// Whether it was asked to stop since it was asked this last.
+  func takeStopRequest() -> Bool
+  /// Sleeps until somebody rings or asks it to stop, or until the deadline.
+  func sleep(until deadline: UInt64)
+}

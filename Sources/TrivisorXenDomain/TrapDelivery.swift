@@ -1,0 +1,218 @@
+// Into the guest's kernel and out of it: exceptions, upcalls and system calls push a frame and go on at an address that
+// the guest has registered; the hypercall iret takes the frame back (Xen's arch-x86/xen-x86_64.h and xen-x86_32.h; the
+// frames were measured on Xen 4.17).
+
+import TrivisorVMM
+import TrivisorX86
+
+/// Bits of RFLAGS as frames have them.
+enum Flags {
+  static let trap = RFLAGS.trap.rawValue
+  static let interrupt = RFLAGS.interrupt.rawValue
+  static let direction = RFLAGS.direction.rawValue
+  static let ioPrivilege = RFLAGS.ioPrivilegeLevel.rawValue
+  static let nestedTask = RFLAGS.nestedTask.rawValue
+  static let resume = RFLAGS.resume.rawValue
+  static let virtual8086 = RFLAGS.virtual8086.rawValue
+  static let alignment = RFLAGS.alignmentCheck.rawValue
+  /// What guest code can have in it.
+  static let visible = (1 << 22 - 1) & ~(ioPrivilege | virtual8086)
+}
+
+extension DomainProcessor {
+  /// To the other mode: its page tables and its GS base.
+  func switchMode() {
+    mode = mode == .kernel ? .user : .kernel
+    modeSwitchCount &+= 1
+    if layout == .bits64 { swap(&registers.gsBase, &otherGSBase) }
+  }
+
+  /// One of the guest's words onto a stack of its kernel's.
+  private func push(_ value: UInt64, _ stack: inout UInt64) throws(XenError) {
+    switch layout {
+    case .bits64:
+      stack &-= 8
+      try write(value, to: stack, root: kernelRoot)
+    case .bits32:
+      stack = (stack &- 4) & 0xffff_ffff
+      try write(UInt32(truncatingIfNeeded: value), to: stack, root: kernelRoot)
+    }
+  }
+
+  /// Pushes a frame and goes on at a callback. From user mode the frame goes to the stack that stack_switch named.
+  /// - Parameter selectors: of code and stack where they are not those that the host has.
+  /// - Throws: `badAddress` when there is no stack: the domain can't go on.
+  func bounce(
+    to callback: DomainProcessor.Callback,
+    errorCode: UInt64?, selectors: (code: UInt64, stack: UInt64)? = nil
+  ) throws(XenError) {
+    guard callback.address != 0 else { throw .badAddress }
+    let mask: UInt64 = upcallsAreMasked ? 1 : 0
+    let flags =
+      registers.rflags & ~(Flags.resume | Flags.interrupt | Flags.ioPrivilege) | (mask == 0 ? Flags.interrupt : 0)
+      | (domain.showsIOPrivilege ? UInt64(ioPrivilege) << 12 : 0)
+    var codeSelector = selectors?.code ?? UInt64(registers.cs)
+    let stackSelector = selectors?.stack ?? UInt64(registers.ss)
+    let old = registers
+    var stack = registers.rsp
+    let isFromUser = mode == .user
+    if isFromUser {
+      switchMode()
+      stack = kernelStack
+    } else if layout == .bits64 {
+      // Privilege level 0 tells the guest that its own kernel was interrupted; 32-bit kernels are at 1 anyway.
+      codeSelector &= ~Selectors.level
+    }
+    switch layout {
+    case .bits64:
+      stack &= ~15
+      try push(stackSelector, &stack)
+      try push(old.rsp, &stack)
+      try push(flags, &stack)
+      try push(codeSelector | mask << 32, &stack)
+      try push(old.rip, &stack)
+      if let errorCode { try push(errorCode, &stack) }
+      try push(old.r11, &stack)
+      try push(old.rcx, &stack)
+      registers.setSegments(code: Selectors.code64, stack: Selectors.data64)
+    case .bits32:
+      // Error code, EIP, CS with the mask in its upper half, EFLAGS, and of user code ESP and SS.
+      if isFromUser {
+        let own = selectors ?? userSelectors
+        codeSelector = own.code
+        try push(own.stack, &stack)
+        try push(old.rsp, &stack)
+      }
+      try push(flags, &stack)
+      try push(codeSelector | mask << 16, &stack)
+      try push(old.rip, &stack)
+      if let errorCode { try push(errorCode, &stack) }
+      registers.setSegments(code: Selectors.kernelCode32, stack: Selectors.kernelData32)
+    }
+    registers.rsp = stack
+    registers.rip = callback.address
+    registers.rflags &= ~(Flags.trap | Flags.nestedTask | Flags.resume | Flags.alignment)
+    if callback.masksUpcalls { upcallsAreMasked = true }
+  }
+
+  /// Gives an exception to the guest.
+  func raise(
+    vector: UInt8, errorCode: UInt64?,
+    selectors: (code: UInt64, stack: UInt64)? = nil
+  ) {
+    let entry = traps[Int(vector)]
+    let place = registers.rip
+    guard entry.address != 0 else {
+      return domain.end(
+        .crashed("exception \(vector) at \(hexadecimal(place)), and the guest has no handler for it"))
+    }
+    let callback = DomainProcessor.Callback(address: entry.address, masksUpcalls: entry.masksUpcalls)
+    let stack = mode == .user ? kernelStack : registers.rsp
+    do throws(XenError) {
+      try bounce(to: callback, errorCode: errorCode, selectors: selectors)
+    } catch {
+      domain.end(
+        .crashed(
+          "exception \(vector) at \(hexadecimal(place)), and the guest has no stack for it at \(hexadecimal(stack))"))
+    }
+  }
+
+  /// A page fault: the code is what the guest's tables and mode say.
+  func raisePageFault(
+    _ address: UInt64, errorCode: UInt64
+  ) {
+    faultAddress = address
+    storeFaultAddress(address)
+    guard traps[Int(ExceptionVector.pageFault.rawValue)].address != 0 else {
+      return domain.end(
+        .crashed(
+          "page fault at \(hexadecimal(registers.rip)), address \(hexadecimal(address)), and the guest has no handler"
+            + " for it"))
+    }
+    raise(vector: ExceptionVector.pageFault.rawValue, errorCode: errorCode)
+  }
+
+  /// Where the guest looks for CR2.
+  func storeFaultAddress(_ address: UInt64) {
+    switch layout {
+    case .bits64: info.storeBytes(of: address, toByteOffset: layout.faultAddress, as: UInt64.self)
+    case .bits32:
+      info.storeBytes(
+        of: UInt32(truncatingIfNeeded: address), toByteOffset: layout.faultAddress, as: UInt32.self)
+    }
+  }
+
+  /// SYSCALL in user mode: the guest kernel's own system call. Without a callback for it the instruction is invalid.
+  func systemCall() {
+    guard systemCallCallback.address != 0 else {
+      registers.rip &-= 2
+      return raise(vector: ExceptionVector.invalidOpcode.rawValue, errorCode: nil)
+    }
+    do throws(XenError) {
+      try bounce(to: systemCallCallback, errorCode: nil)
+      registers.rflags &= ~Flags.direction
+    } catch {
+      domain.end(.crashed("a system call, and the guest has no stack for it at \(hexadecimal(kernelStack))"))
+    }
+  }
+
+  /// A system call of 32-bit code's kind whose place the host has lost: SYSENTER or SYSCALL, whichever this processor has.
+  /// Xen loses it after SYSENTER, too, and enters the callback for it, if there is one, with RIP and RSP 0; else it is a
+  /// general protection fault. SYSCALL of 32-bit code comes to its callback in the same way, with RIP 0; without one it is an
+  /// invalid instruction, as on Xen.
+  func callWithoutPlace(_ call: DomainTrap.LostSystemCall) {
+    count(call == .systemEntry ? .systemEntry : .systemCall32)
+    let callback = call == .systemEntry ? systemEntryCallback : systemCall32Callback
+    guard callback.address != 0 else {
+      guard call == .systemEntry else { return raiseWithoutPlace(.invalidOpcode, errorCode: nil) }
+      return raiseWithoutPlace(.generalProtection, errorCode: 0)
+    }
+    do throws(XenError) {
+      registers.rip = 0
+      try bounce(to: callback, errorCode: nil, selectors: selectorsWithoutPlace)
+    } catch {
+      let name = call == .systemEntry ? "SYSENTER" : "SYSCALL in 32-bit code"
+      domain.end(.crashed("\(name), and the guest has no stack for it at \(hexadecimal(registers.rsp))"))
+    }
+  }
+
+  /// An exception of code whose place is lost: RIP is 0, and so is the selector, with user mode's privilege level.
+  func raiseWithoutPlace(_ vector: ExceptionVector, errorCode: UInt64?) {
+    registers.rip = 0
+    raise(vector: vector.rawValue, errorCode: errorCode, selectors: selectorsWithoutPlace)
+  }
+
+  private var selectorsWithoutPlace: (code: UInt64, stack: UInt64) {
+    (code: 3, stack: layout == .bits64 ? Selectors.data64 : Selectors.userData32)
+  }
+
+  /// CALLBACKTYPE_nmi and HYPERVISOR_nmi_op: a handler like another, which masks upcalls.
+  func setInterruptHandler(_ address: UInt64) throws(XenError) {
+    guard LinearAddress.isCanonical(address) else { throw .invalid }
+    let code = layout == .bits64 ? Selectors.code64 : Selectors.kernelCode32
+    traps[Int(ExceptionVector.nonMaskableInterrupt.rawValue)] = .init(
+      flags: 4, codeSelector: UInt16(truncatingIfNeeded: code), address: address)
+  }
+
+  /// Delivers an NMI if one was sent; without a handler it is lost. The next one waits for iret.
+  func deliverInterrupt() {
+    guard hasPendingInterrupt, !isInInterrupt else { return }
+    hasPendingInterrupt = false
+    let entry = traps[Int(ExceptionVector.nonMaskableInterrupt.rawValue)]
+    guard entry.address != 0 else { return }
+    isInInterrupt = true
+    raise(vector: ExceptionVector.nonMaskableInterrupt.rawValue, errorCode: nil)
+  }
+
+  /// Delivers an upcall if one is due.
+  func deliverUpcall() {
+    guard hasPendingUpcall, !upcallsAreMasked, eventCallback.address != 0 else { return }
+    upcallCount &+= 1
+    let callback = DomainProcessor.Callback(address: eventCallback.address, masksUpcalls: true)
+    do throws(XenError) {
+      try bounce(to: callback, errorCode: nil)
+    } catch {
+      domain.end(.crashed("an event came, and the guest has no stack for it at \(hexadecimal(registers.rsp))"))
+    }
+  }
+}
