@@ -50,10 +50,16 @@ let package = Package(
       dependencies: ["CKVM", "TrivisorCLinux", "TrivisorDevices", "TrivisorVMM", system], swiftSettings: strict),
     .target(name: "TrivisorCWorldSwitch"),
     .target(
+      name: "TrivisorTranslation",
+      dependencies: [
+        "TrivisorCLinux", "TrivisorCWorldSwitch", "TrivisorInstructionSet", "TrivisorVMM", "TrivisorX86", system,
+      ],
+      swiftSettings: strict),
+    .target(
       name: "TrivisorRewritingTechnique",
       dependencies: [
-        "TrivisorCLinux", "TrivisorCWorldSwitch", "TrivisorDevices", "TrivisorInstructionSet", "TrivisorVMM",
-        "TrivisorX86", system,
+        "TrivisorCWorldSwitch", "TrivisorDevices", "TrivisorInstructionSet", "TrivisorTranslation", "TrivisorVMM",
+        "TrivisorX86",
       ],
       swiftSettings: strict),
     .systemLibrary(name: "TrivisorCSharedWords"),
@@ -92,7 +98,8 @@ let package = Package(
         "TrivisorHardwareTechnique", "TrivisorInspection", "TrivisorInstructionSet", "TrivisorKernelModules",
         "TrivisorParavirtTechnique", "TrivisorPlatform",
         "TrivisorProcessStart",
-        "TrivisorRewritingTechnique", "TrivisorTestRunner", "TrivisorVMM", argumentParser, system,
+        "TrivisorRewritingTechnique", "TrivisorTestRunner", "TrivisorTranslation", "TrivisorVMM", argumentParser,
+        system,
       ],
       swiftSettings: strict),
     .target(name: "TrivisorCAllocationCounter", path: "Tests/CAllocationCounter"),
@@ -198,8 +205,8 @@ let package = Package(
       dependencies: [
         "TrivisorCLinux", "TrivisorCTracedProcess", "TrivisorCWorldSwitch", "TrivisorConformance",
         "TrivisorDifferential", "TrivisorDifferentialRunner",
-        "TrivisorInstructionSet", "TrivisorRewritingTechnique", "TrivisorSignalRunner", "TrivisorSteady", "TrivisorVMM",
-        "TrivisorX86",
+        "TrivisorInstructionSet", "TrivisorRewritingTechnique", "TrivisorSignalRunner", "TrivisorSteady",
+        "TrivisorTranslation", "TrivisorVMM", "TrivisorX86",
       ],
       swiftSettings: strict),
     .testTarget(

@@ -7,6 +7,7 @@ import TrivisorFileServer
 import Glibc
 import TrivisorPlatform
 import TrivisorRewritingTechnique
+import TrivisorTranslation
 import SystemPackage
 import TrivisorVMM
 

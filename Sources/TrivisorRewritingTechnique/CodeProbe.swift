@@ -1,9 +1,8 @@
 // Translated code without a machine around it, for tests that compare it with the host's processor.
 
-import TrivisorCWorldSwitch
 import TrivisorDevices
-import Glibc
 import TrivisorInstructionSet
+import TrivisorTranslation
 import TrivisorVMM
 import TrivisorX86
 
@@ -22,7 +21,8 @@ package final class CodeProbe {
   }
 
   private let partition: RewritingPartition
-  private let processor: RewritingProcessor
+  private let owner: RewritingProcessor
+  private let processor: TranslatedProcessor
 
   /// - Throws: `TechniqueFailure` when the host refuses memory or handlers.
   package init(_ configuration: MachineConfiguration, memory: GuestMemory, bus: Bus) throws(TechniqueFailure) {
@@ -31,41 +31,36 @@ package final class CodeProbe {
       throw TechniqueFailure(call: "making a partition", reason: "it is another technique's")
     }
     self.partition = partition
-    processor = try RewritingProcessor(partition: partition)
-    let error = cws_prepare_thread(processor.block.state)
-    guard error == 0 else {
-      throw TechniqueFailure(call: "sigaltstack or arch_prctl", reason: String(cString: strerror(error)))
-    }
-    processor.stop.adoptThread()
+    owner = try RewritingProcessor(partition: partition)
+    processor = owner.engine
+    try processor.enterThread()
   }
 
-  deinit { cws_release_thread() }
+  deinit { processor.leaveThread() }
 
   /// Sets everything: done once, after which the members below are changed from run to run.
   package func begin(_ change: (inout MachineState) -> Void) throws(TechniqueFailure) {
-    var state = try processor.readState()
+    var state = processor.readState()
     change(&state)
     try processor.writeState(state)
   }
 
   /// Whether the guest's CPUID announces what the instruction needs.
-  package func announces(_ instruction: Instruction) -> Bool {
-    processor.store.translator.announced.contains(instruction)
-  }
+  package func announces(_ instruction: Instruction) -> Bool { processor.announces(instruction) }
 
   /// Stops a run from another thread.
-  package var stopHandle: any StopHandle { processor.stopHandle }
+  package var stopHandle: any StopHandle { processor.stop }
 
   /// The 16 general registers by number.
-  package var general: UnsafeMutablePointer<UInt64> { processor.block.general }
+  package var general: UnsafeMutablePointer<UInt64> { processor.general }
   /// 16 registers of 32 bytes.
-  package var vectors: UnsafeMutablePointer<UInt8> { processor.block.vectors }
+  package var vectors: UnsafeMutablePointer<UInt8> { processor.vectors }
   /// In FXSAVE's format.
-  package var x87: UnsafeMutablePointer<UInt8> { processor.block.x87 }
+  package var x87: UnsafeMutablePointer<UInt8> { processor.x87 }
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   package var mxcsr: UInt32 {
-    get { processor.block.state.pointee.mxcsr }
-    set { processor.block.state.pointee.mxcsr = newValue }
+    get { processor.mxcsr }
+    set { processor.mxcsr = newValue }
   }
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   package var rip: UInt64 {
@@ -79,14 +74,12 @@ package final class CodeProbe {
   }
   /// Bases of FS and GS.
   package var bases: (fs: UInt64, gs: UInt64) {
-    get { (processor.system.fs.base, processor.system.gs.base) }
-    set {
-      (processor.control.fsBase, processor.control.gsBase) = newValue
-    }
+    get { (processor.fsBase, processor.gsBase) }
+    set { (processor.fsBase, processor.gsBase) = newValue }
   }
 
   /// Bytes at a physical address were changed from outside.
-  package func memoryChanged(at physical: UInt64, count: Int) { processor.store.invalidate(physical, count: count) }
+  package func memoryChanged(at physical: UInt64, count: Int) { processor.memoryChanged(at: physical, count: count) }
 
   private static func ending(_ exception: GuestException) -> Ending {
     .exception(vector: exception.vector, errorCode: exception.errorCode, address: exception.address)
@@ -101,11 +94,8 @@ package final class CodeProbe {
       announces(instruction)
     else { return nil }
     processor.shadow = .none
-    cws_load_x87(processor.block.state)
-    defer { cws_save_x87(processor.block.state) }
     do throws(Interruption) {
-      try processor.control.establish()
-      guard try SensitiveInstruction(instruction, in: processor).execute() else { return nil }
+      guard try processor.carryOut(instruction) else { return nil }
       return Self.ending(.invalidOpcode)
     } catch {
       return error.exception.map(Self.ending)
@@ -117,10 +107,7 @@ package final class CodeProbe {
     processor.shadow = .none
     while true {
       if processor.stop.settle() { return .stopped }
-      cws_load_x87(processor.block.state)
-      let interruption = processor.runUntilInterrupted()
-      cws_save_x87(processor.block.state)
-      switch interruption {
+      switch processor.run() {
       case .exception(let exception): return Self.ending(exception)
       case .stop(.stopRequested):
         if processor.activity != .running { return .stopped }

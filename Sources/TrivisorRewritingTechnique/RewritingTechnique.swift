@@ -1,11 +1,10 @@
 // The rewriting technique: guest code is translated, block by block, into code for the same processor that this process
 // can run, without any help of the host's kernel.
 //
-//     RewritingProcessor   the loop: find or make the block at RIP, run it, answer what it came back for
-//     Translator           guest instructions to host instructions
-//     GuestMMU             the guest's page tables; SoftwareTLB what translated code sees of them
-//     RewritingProcessor+… what Swift does itself: system instructions, segments, exceptions, string instructions
-//     CWorldSwitch         into translated code and back
+//     TrivisorTranslation   the engine: translator, code cache, page tables, what Swift carries out
+//     RewritingProcessor    the loop around it: interrupts, HLT, exceptions delivered
+//     PCSurroundings        buses, chips and clock as the engine meets them
+//     RewritingPartition    the machine
 //
 // docs/rewriting.md explains how they work together.
 
@@ -13,6 +12,7 @@ import TrivisorCWorldSwitch
 import TrivisorDevices
 import Glibc
 import Synchronization
+import TrivisorTranslation
 import TrivisorVMM
 
 /// Runs guests by translating their code.
@@ -136,8 +136,8 @@ final class RewritingPartition: Partition {
     self.memory = memory
     self.identification = identification
     self.trace = trace
-    translations = try TranslationCache(announced: AnnouncedFeatures(identification), memory: memory)
-    translations.translator.tracesSensitive = trace?.subject == .sensitive
+    translations = try TranslationCache(
+      announced: AnnouncedFeatures(identification), memory: PhysicalMemory(memory), trace: trace)
     clock = HostChipsetClock()
     startNanoseconds = Atomic(clock.nanoseconds)
     chipset = Chipset(processorCount: 1, clock: clock)

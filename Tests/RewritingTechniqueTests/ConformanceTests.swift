@@ -2,6 +2,7 @@ import TrivisorConformance
 import Testing
 
 @testable import TrivisorRewritingTechnique
+@testable import TrivisorTranslation
 
 /// The conformance suite, as far as the engine goes.
 struct RewritingConformanceTests {

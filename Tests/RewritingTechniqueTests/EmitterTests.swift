@@ -1,7 +1,7 @@
 import TrivisorInstructionSet
 import Testing
 
-@testable import TrivisorRewritingTechnique
+@testable import TrivisorTranslation
 
 /// What the emitter writes is read back by the decoder.
 struct EmitterTests {

@@ -2,20 +2,21 @@ import Testing
 import TrivisorVMM
 
 @testable import TrivisorRewritingTechnique
+@testable import TrivisorTranslation
 
 @Suite("registers of the processor's family")
 struct FamilyRegisterTests {
-  private let processor: RewritingProcessor
+  private let processor: TranslatedProcessor
 
   init() throws {
     let memory = try GuestMemory(size: 4 << 20)
     var configuration = MachineConfiguration()
     configuration.memorySize = memory.size
     let partition = try RewritingTechnique().makePartition(configuration, memory: memory, bus: try Bus(ports: []))
-    processor = try #require(try partition.makeProcessor(index: 0) as? RewritingProcessor)
+    processor = try #require(try partition.makeProcessor(index: 0) as? RewritingProcessor).engine
   }
 
-  private func registers(of processor: RewritingProcessor) -> ModelSpecificAccess<RewritingProcessor> {
+  private func registers(of processor: TranslatedProcessor) -> ModelSpecificAccess<TranslatedProcessor> {
     ModelSpecificAccess(context: processor)
   }
 

@@ -2,7 +2,7 @@ import Testing
 import TrivisorVMM
 import TrivisorX86
 
-@testable import TrivisorRewritingTechnique
+@testable import TrivisorTranslation
 
 /// Four levels at 0x1000 to 0x4000; the case sets the last one's entry for linear 0x5000.
 struct GuestMMUTests {
@@ -11,7 +11,7 @@ struct GuestMMUTests {
 
   init() throws {
     memory = try GuestMemory(size: 2 << 20)
-    mmu = GuestMMU(memory: memory)
+    mmu = GuestMMU(memory: PhysicalMemory(memory))
     for level in UInt64(1)...3 { try memory.write((level + 1) << 12 | 7, at: GuestPhysicalAddress(level << 12)) }
     mmu.registers = PagingRegisters(
       cr0: [.paging, .writeProtect, .protectedMode], cr3: 0x1000, cr4: .physicalAddressExtension,

@@ -1,6 +1,6 @@
 import Testing
 
-@testable import TrivisorRewritingTechnique
+@testable import TrivisorTranslation
 
 @Suite("large pages whose pieces a TLB holds")
 struct LargePagesTests {

@@ -2,6 +2,7 @@ import TrivisorInstructionSet
 import Testing
 
 @testable import TrivisorRewritingTechnique
+@testable import TrivisorTranslation
 @testable import TrivisorVMM
 
 /// Guests are told only what the host can execute.

@@ -3,20 +3,21 @@ import TrivisorVMM
 import TrivisorX86
 
 @testable import TrivisorRewritingTechnique
+@testable import TrivisorTranslation
 
 @Suite("a processor's state as a value")
 struct ProcessorStateTests {
-  private func makeProcessor() throws -> RewritingProcessor {
+  private func makeProcessor() throws -> TranslatedProcessor {
     let memory = try GuestMemory(size: 4 << 20)
     var configuration = MachineConfiguration()
     configuration.memorySize = memory.size
     let partition = try RewritingTechnique().makePartition(configuration, memory: memory, bus: try Bus(ports: []))
-    return try #require(try partition.makeProcessor(index: 0) as? RewritingProcessor)
+    return try #require(try partition.makeProcessor(index: 0) as? RewritingProcessor).engine
   }
 
   /// All of it but the clock, which goes on.
-  private func state(of processor: RewritingProcessor) throws -> MachineState {
-    var state = try processor.readState()
+  private func state(of processor: TranslatedProcessor) throws -> MachineState {
+    var state = processor.readState()
     state[modelSpecific: MSR.timeStampCounter] = nil
     return state
   }

@@ -4,6 +4,7 @@ import Testing
 import TrivisorVMM
 
 @testable import TrivisorRewritingTechnique
+@testable import TrivisorTranslation
 
 /// Random bytes as kernels, in each mode: whatever they do, the process goes on and the machine stops when told to.
 ///

@@ -2,6 +2,7 @@ import Testing
 import TrivisorVMM
 
 @testable import TrivisorRewritingTechnique
+@testable import TrivisorTranslation
 
 /// What the engine does not do is refused by name: the run ends, and nothing is half done.
 struct RefusalTests {

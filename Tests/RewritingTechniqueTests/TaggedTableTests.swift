@@ -1,6 +1,6 @@
 import Testing
 
-@testable import TrivisorRewritingTechnique
+@testable import TrivisorTranslation
 
 @Suite("tables that translated code looks in")
 struct TaggedTableTests {

@@ -3,6 +3,7 @@ import TrivisorInstructionSet
 import TrivisorVMM
 
 @testable import TrivisorRewritingTechnique
+@testable import TrivisorTranslation
 
 /// A processor of the engine at CPL 3 under a kernel that only notes exceptions: each handler writes to a port.
 final class TranslatedMachine {
@@ -116,11 +117,11 @@ final class TranslatedMachine {
     }
   }
 
-  func announces(_ feature: Feature) -> Bool { processor.store.translator.announced.contains(feature) }
+  func announces(_ feature: Feature) -> Bool { processor.engine.store.translator.announced.contains(feature) }
 
   /// To be called when the area's bytes were changed from outside.
   func forgetCode() {
-    processor.store.invalidate(Place.area, count: Int(LegacyCodeLayout.codeSize))
+    processor.engine.store.invalidate(Place.area, count: Int(LegacyCodeLayout.codeSize))
   }
 
   /// - Returns: the end, or what the engine refused.

@@ -5,6 +5,7 @@ import TrivisorVMM
 import TrivisorX86
 
 @testable import TrivisorRewritingTechnique
+@testable import TrivisorTranslation
 
 /// SYSCALL, SYSRET, IRET, POPF, STAC and CLAC are defined once, in Swift. The helpers in C do the usual case faster: over
 /// random states each must come to the same, or leave the instruction to Swift and everything as it was.
@@ -43,14 +44,14 @@ struct HelperTests {
   }
 
   private let memory: GuestMemory
-  private let processor: RewritingProcessor
+  private let processor: TranslatedProcessor
 
   init() throws {
     memory = try GuestMemory(size: 4 << 20)
     var configuration = MachineConfiguration()
     configuration.memorySize = memory.size
     let partition = try RewritingTechnique().makePartition(configuration, memory: memory, bus: try Bus(ports: []))
-    processor = try #require(try partition.makeProcessor(index: 0) as? RewritingProcessor)
+    processor = try #require(try partition.makeProcessor(index: 0) as? RewritingProcessor).engine
     // 2 MiB for the kernel and 2 MiB for its user.
     for (index, entry) in [Place.tables + 0x1007, Place.tables + 0x2007].enumerated() {
       try write(entry, Place.tables + 0x1000 * UInt64(index))

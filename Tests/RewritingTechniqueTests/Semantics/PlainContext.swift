@@ -2,7 +2,7 @@ import TrivisorInstructionSet
 import TrivisorVMM
 import TrivisorX86
 
-@testable import TrivisorRewritingTechnique
+@testable import TrivisorTranslation
 
 /// Both modules of the manuals' names have one.
 typealias Segment = TrivisorVMM.Segment

@@ -3,7 +3,7 @@ import Testing
 import TrivisorVMM
 import TrivisorX86
 
-@testable import TrivisorRewritingTechnique
+@testable import TrivisorTranslation
 
 @Suite("semantics: strings and ports")
 struct StringSemanticsTests {

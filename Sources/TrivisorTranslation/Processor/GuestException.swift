@@ -2,11 +2,13 @@ import TrivisorVMM
 import TrivisorX86
 
 /// An exception that the guest is to receive (AMD64 APM vol. 2, 8.2).
-struct GuestException: Error, Equatable {
-  let vector: UInt8
-  var errorCode: UInt32?
+package struct GuestException: Error, Equatable {
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  package let vector: UInt8
+  /// Where the vector has one.
+  package var errorCode: UInt32?
   /// Linear address of a page fault, for CR2.
-  var address: UInt64?
+  package var address: UInt64?
   /// A #DB that comes before its instruction by DR7.GD.
   var isDebugGuard = false
 
@@ -28,7 +30,8 @@ struct GuestException: Error, Equatable {
   static let breakpoint = GuestException(.breakpoint)
   static let overflow = GuestException(.overflow)
   static let boundRange = GuestException(.boundRange)
-  static let invalidOpcode = GuestException(.invalidOpcode)
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  package static let invalidOpcode = GuestException(.invalidOpcode)
   static let deviceNotAvailable = GuestException(.deviceNotAvailable)
   static let doubleFault = GuestException(.doubleFault, errorCode: 0)
   static func pageFault(_ code: PageFaultError, at address: UInt64) -> GuestException {
@@ -67,7 +70,7 @@ struct GuestException: Error, Equatable {
 }
 
 /// Why an instruction did not complete.
-enum Interruption: Error {
+package enum Interruption: Error {
   case exception(GuestException)
   /// The machine ends or pauses; RIP is where it would go on.
   case stop(StopReason)
@@ -75,7 +78,7 @@ enum Interruption: Error {
   case unsupported(String)
 
   /// What the guest gets of it.
-  var exception: GuestException? {
+  package var exception: GuestException? {
     if case .exception(let exception) = self { exception } else { nil }
   }
 }

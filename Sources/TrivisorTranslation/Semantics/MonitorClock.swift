@@ -8,12 +8,12 @@ import TrivisorVMM
 import TrivisorX86
 
 /// How CPUID shows the clock.
-enum MonitorSignature {
+package enum MonitorSignature {
   /// CPUID leaf with the name of what the guest runs on.
   static let signatureLeaf: UInt32 = 0x4000_0000
   /// CPUID leaves 0x4000_0000 and 0x4000_0001: KVM's signature, the clock's newer MSRs (bit 3), one time base for all
   /// processors (24), and nothing else.
-  static let leaves = [
+  package static let leaves = [
     CPUIDLeaf(signatureLeaf, eax: 0x4000_0001, ebx: 0x4b4d_564b, ecx: 0x564b_4d56, edx: 0x4d),
     CPUIDLeaf(0x4000_0001, eax: 0x0100_0008),
   ]

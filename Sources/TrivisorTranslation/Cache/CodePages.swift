@@ -18,9 +18,8 @@ final class CodePages: @unchecked Sendable {
   private let count: Int
   private var records: [Record] = []
 
-  init(memory: GuestMemory) throws(TechniqueFailure) {
-    let end = memory.regions.map(\.end).max() ?? 0
-    count = Int(end >> 12)
+  init(memory: PhysicalMemory) throws(TechniqueFailure) {
+    count = Int(memory.end >> 12)
     let size = max(count, 1) * MemoryLayout<UInt32>.size
     let mapping = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
     guard let mapping, mapping != MAP_FAILED else {

@@ -4,7 +4,7 @@ import TrivisorCWorldSwitch
 import TrivisorInstructionSet
 import TrivisorVMM
 
-extension RewritingProcessor {
+extension TranslatedProcessor {
   /// Takes over what translated code has noted.
   func settleX87Pointers() {
     let state = block.state

@@ -1,14 +1,15 @@
 // What translated code leaves to Swift: the processor counts it, and has it carried out.
 
+import TrivisorCWorldSwitch
 import TrivisorInstructionSet
 import TrivisorVMM
 
-extension RewritingProcessor {
+extension TranslatedProcessor {
   /// Carries out the instruction at RIP.
   func emulate(_ instruction: Instruction) throws(Interruption) {
     counters.count(.exitOther)
     ledger.count(instruction)
-    if let trace = partition.trace, trace.subject == .sensitive {
+    if let trace, trace.subject == .sensitive {
       trace.note("\(hexadecimal(linearRIP)) \(instruction.mnemonic)")
     }
     guard let change = ModeChange(instruction.operation) else {
@@ -16,6 +17,15 @@ extension RewritingProcessor {
       return
     }
     try control.noting(change) { () throws(Interruption) in try execute(instruction) }
+  }
+
+  /// Carries out an instruction without translating it.
+  /// - Returns: `false` if it is none of those that Swift carries out.
+  package func carryOut(_ instruction: Instruction) throws(Interruption) -> Bool {
+    cws_load_x87(block.state)
+    defer { cws_save_x87(block.state) }
+    try control.establish()
+    return try SensitiveInstruction(instruction, in: self).execute()
   }
 
   private func execute(_ instruction: Instruction) throws(Interruption) {

@@ -3,7 +3,7 @@
 //
 // The registers that live elsewhere are brought home for the one instruction. Host R10, R11 and R15 then hold the guest's,
 // RAX the guest's RAX, and a register that the instruction does not use holds the address. If the instruction faults, its
-// range says so, and Swift sorts the registers out (`RewritingProcessor.takeSignal`).
+// range says so, and Swift sorts the registers out (`TranslatedProcessor.takeSignal`).
 
 import TrivisorInstructionSet
 

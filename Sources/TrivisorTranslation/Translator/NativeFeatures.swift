@@ -6,20 +6,22 @@ import TrivisorVMM
 ///
 /// What is not here is software: the local APIC, paging and its protections, XSAVE and its areas, RDRAND, RDTSCP, system
 /// calls. The features of the x86-64 baseline are no matter of a host that runs this program.
-enum NativeFeatures {
+package enum NativeFeatures {
   /// Guests have them only where the host has them. An invariant time stamp counter is one of them, since RDTSC gives the
   /// host's counter.
-  static let all: Set<ProcessorFeature> = [
+  package static let all: Set<ProcessorFeature> = [
     .pni, .pclmulqdq, .ssse3, .fma, .cx16, .sse4_1, .sse4_2, .movbe, .popcnt, .aes, .avx, .f16c, .bmi1, .avx2, .bmi2,
     .adx, .clflushopt, .lahf_lm, .abm, .nonstop_tsc,
   ]
 
   /// Virtual-8086 mode is not translated.
-  static let untranslated: Set<ProcessorFeature> = [.vme]
+  package static let untranslated: Set<ProcessorFeature> = [.vme]
 
   /// Translated code keeps flags by LAHF and compares tags by RORX; its vector registers are stored and loaded by AVX.
   private static let neededByEngine: [ProcessorFeature] = [.avx2, .bmi2, .lahf_lm]
 
   /// What the engine can't do without and this host doesn't have.
-  static func lackingForEngine(of host: HostProcessor) -> [ProcessorFeature] { neededByEngine.filter { !host.has($0) } }
+  package static func lackingForEngine(of host: HostProcessor) -> [ProcessorFeature] {
+    neededByEngine.filter { !host.has($0) }
+  }
 }

@@ -10,7 +10,7 @@ import Synchronization
 import TrivisorVMM
 
 /// Stops translated code.
-final class RewritingStopHandle: StopHandle {
+package final class TranslationStopHandle: StopHandle {
   private struct State {
     var block: StateBlock?
     var isRequested = false
@@ -20,7 +20,7 @@ final class RewritingStopHandle: StopHandle {
   }
 
   /// Why a processor that slept is awake.
-  enum Awakening {
+  package enum Awakening {
     case request, kick, time
   }
 
@@ -36,7 +36,8 @@ final class RewritingStopHandle: StopHandle {
   /// Must be called on the thread that runs the processor, before it does.
   func adoptThread() { owner.store(UInt(pthread_self()), ordering: .relaxed) }
 
-  func requestStop() {
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  package func requestStop() {
     state.with { state in
       guard let block = state.block else { return }
       Self.arm(&state, block)
@@ -46,13 +47,13 @@ final class RewritingStopHandle: StopHandle {
   }
 
   /// Something waits for the processor: it is to look between two instructions.
-  func kick() {
+  package func kick() {
     guard owner.load(ordering: .relaxed) != UInt(pthread_self()) else { return }
     kickFromOutside()
   }
 
   /// As `kick`, from whatever thread.
-  func kickFromOutside() {
+  package func kickFromOutside() {
     state.with { state in
       guard let block = state.block else { return }
       Self.arm(&state, block)
@@ -75,7 +76,7 @@ final class RewritingStopHandle: StopHandle {
 
   /// Before translated code runs: gives it its page back.
   /// - Returns: whether there was a request to stop, which is thereby answered.
-  func settle() -> Bool {
+  package func settle() -> Bool {
     state.with { state in
       disarm(&state)
       defer { state.isRequested = false }
@@ -84,7 +85,8 @@ final class RewritingStopHandle: StopHandle {
     }
   }
 
-  var isRequested: Bool { request.load(ordering: .acquiring) }
+  /// Whether somebody wants it to stop.
+  package var isRequested: Bool { request.load(ordering: .acquiring) }
 
   /// Somebody wants the processor, to stop or to look at what its chips have.
   var isWanted: Bool { isRequested || attention.load(ordering: .acquiring) }

@@ -5,7 +5,7 @@ import TrivisorInstructionSet
 import TrivisorVMM
 import TrivisorX86
 
-extension RewritingProcessor: InstructionContext {
+extension TranslatedProcessor: InstructionContext {
   subscript(register: GeneralRegister) -> UInt64 {
     get { block.general[Int(register.rawValue)] }
     set { block.general[Int(register.rawValue)] = newValue }
@@ -25,7 +25,8 @@ extension RewritingProcessor: InstructionContext {
     }
   }
 
-  var flags: RFLAGS {
+  /// All of RFLAGS.
+  package var flags: RFLAGS {
     get { control.flags.union(arithmeticFlags).union(.alwaysOne) }
     set {
       arithmeticFlags = newValue
@@ -37,7 +38,8 @@ extension RewritingProcessor: InstructionContext {
 
   var vectorRegisters: UnsafeMutableRawPointer { UnsafeMutableRawPointer(block.vectors) }
 
-  var mxcsr: UInt32 {
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  package var mxcsr: UInt32 {
     get { block.state.pointee.mxcsr }
     set { block.state.pointee.mxcsr = newValue }
   }
@@ -86,6 +88,64 @@ extension RewritingProcessor: InstructionContext {
 
   func segment(_ register: SegmentRegister) -> Segment { control.segment(register) }
   func setSegment(_ register: SegmentRegister, _ value: Segment) { control.setSegment(register, value) }
+
+  // MARK: Memory and ports
+
+  @inline(__always)
+  func loadBytes(
+    _ linear: UInt64, into bytes: UnsafeMutableRawBufferPointer, isStack: Bool, asSupervisor: Bool
+  ) throws(Interruption) {
+    try self.linear.loadBytes(linear, into: bytes, isStack: isStack, asSupervisor: asSupervisor)
+  }
+
+  @inline(__always)
+  func saveBytes(
+    _ linear: UInt64, from bytes: UnsafeRawBufferPointer, isStack: Bool, asSupervisor: Bool
+  ) throws(Interruption) {
+    try self.linear.saveBytes(linear, from: bytes, isStack: isStack, asSupervisor: asSupervisor)
+  }
+
+  @inline(__always)
+  func check(
+    _ linear: UInt64, count: Int, _ access: MemoryAccess, isStack: Bool, asSupervisor: Bool
+  ) throws(Interruption) {
+    _ = try self.linear.locate(linear, count: count, access, isStack: isStack, asSupervisor: asSupervisor)
+  }
+
+  @inline(__always)
+  func residentByte(_ linear: UInt64, _ access: MemoryAccess) throws(Interruption) -> UnsafeMutableRawPointer? {
+    try self.linear.residentByte(linear, access)
+  }
+
+  @inline(__always)
+  func didStore(to place: UnsafeMutableRawPointer, count: Int) { linear.didStore(to: place, count: count) }
+
+  @inline(__always)
+  func withBytes(
+    _ linear: UInt64, count: Int, _ access: MemoryAccess,
+    _ body: (UnsafeMutableRawPointer) throws(Interruption) -> Void
+  ) throws(Interruption) {
+    try self.linear.withBytes(linear, count: count, access, body)
+  }
+
+  var selectsElements: Bool {
+    get { linear.selectsElements }
+    set { linear.selectsElements = newValue }
+  }
+
+  var accessHits: DR6 {
+    get { linear.accessHits }
+    set { linear.accessHits = newValue }
+  }
+
+  @inline(__always)
+  func readPort(_ port: UInt16, width: AccessWidth) -> UInt64 { linear.readPort(port, width: width) }
+
+  @inline(__always)
+  func writePort(_ port: UInt16, _ value: UInt64, width: AccessWidth) -> StopReason? {
+    linear.writePort(port, value, width: width)
+  }
+
   // MARK: Between instructions
 
   func notePortAccess(_ port: UInt16, width: AccessWidth) {

@@ -2,16 +2,16 @@ import TrivisorInstructionSet
 import TrivisorVMM
 
 /// Where a processor's time went, in ticks of the host's time stamp counter, and what it had Swift do.
-struct Ledger {
+package struct Ledger {
   /// In translated code, the way there and back included.
   var guest: UInt64 = 0
   var translator: UInt64 = 0
   /// In the machine's devices and interrupt chips.
   var devices: UInt64 = 0
   /// Asleep because the guest was: HLT.
-  var asleep: UInt64 = 0
+  package var asleep: UInt64 = 0
   /// In `run()`.
-  var total: UInt64 = 0
+  package var total: UInt64 = 0
   /// What is left: instructions that Swift carries out, TLB misses, exceptions, looking for blocks.
   var callOuts: UInt64 { total &- min(total, guest &+ translator &+ devices &+ asleep) }
 
@@ -29,9 +29,9 @@ struct Ledger {
   func count(of sample: Instruction) -> UInt64 { counts[Int(sample.form)] }
 }
 
-extension RewritingProcessor {
-  /// What only this technique counts.
-  var details: [String: UInt64] {
+extension TranslatedProcessor {
+  /// What only translation counts.
+  package var details: [String: UInt64] {
     // A guest that ends at once does not wait for an exact measurement.
     let frequency = Double(HostTimestamp.estimatedFrequency)
     func microseconds(_ ticks: UInt64) -> UInt64 { UInt64(min(Double(ticks) / frequency * 1e6, 1e18).rounded()) }

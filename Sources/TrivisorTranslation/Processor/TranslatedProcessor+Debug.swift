@@ -11,10 +11,8 @@ import TrivisorInstructionSet
 import TrivisorVMM
 import TrivisorX86
 
-extension RewritingProcessor {
+extension TranslatedProcessor {
   var hasBreakpoints: Bool { control.hasBreakpoints }
-
-  var checksAlignment: Bool { control.checksAlignment }
 
   /// Before an instruction.
   func beginStep() throws(Interruption) {
@@ -51,26 +49,5 @@ extension RewritingProcessor {
   func noteBranch(from source: UInt64, to target: UInt64) {
     branchRecord.hasBranched = true
     branchRecord.noteBranch(from: source, to: target)
-  }
-
-  /// What an operand of `count` bytes is aligned to where that is checked: at most 16.
-  private static func alignment(_ count: Int) -> UInt64 {
-    switch count {
-    case 1, 2, 4, 8, 16: UInt64(count)
-    case 32: 16
-    case 10: 8
-    // The x87 environment and state, of 16- and 32-bit form.
-    case 14, 94: 2
-    case 28, 108: 4
-    default: 1
-    }
-  }
-
-  /// To be told of each access of the guest to memory while `mode.checksAccesses`.
-  func checkAccess(_ linear: UInt64, count: Int, _ access: MemoryAccess) throws(Interruption) {
-    if checksAlignment, !selectsElements, linear & (Self.alignment(count) - 1) != 0 {
-      throw .exception(.alignmentCheck)
-    }
-    if hasBreakpoints { accessHits.formUnion(debug.hits(linear, count: count, access == .write ? .write : .read)) }
   }
 }

@@ -8,23 +8,20 @@ import TrivisorVMM
 /// the same time: the device stores first and then asks whether it is code, the processor marks it first and then reads.
 final class DeviceStores: MemoryWatcher {
   private let codePages: CodePages
-  private let stop: RewritingStopHandle
-  private let regions: [GuestMemory.Region]
+  private let stop: TranslationStopHandle
+  private let memory: PhysicalMemory
   private let pages = Mutex<[UInt64]>([])
   private let hasPages = Atomic<Bool>(false)
 
-  init(_ codePages: CodePages, _ stop: RewritingStopHandle, _ memory: GuestMemory) {
+  init(_ codePages: CodePages, _ stop: TranslationStopHandle, _ memory: PhysicalMemory) {
     self.codePages = codePages
     self.stop = stop
-    regions = memory.regions
+    self.memory = memory
   }
 
   func deviceStored(at host: UnsafeMutableRawPointer, count: Int) {
-    guard count > 0, let region = regions.first(where: { host >= $0.host && host < $0.host + Int($0.size) }) else {
-      return
-    }
+    guard count > 0, let first = memory.physical(host) else { return }
     atomicMemoryFence(ordering: .sequentiallyConsistent)
-    let first = region.base.rawValue &+ UInt64(host - region.host)
     let stored = (first >> 12...(first &+ UInt64(count - 1)) >> 12).filter { codePages.isCode($0) }
     guard !stored.isEmpty else { return }
     pages.withLock { $0 += stored }

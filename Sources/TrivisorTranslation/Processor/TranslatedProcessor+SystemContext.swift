@@ -1,14 +1,11 @@
 // The processor as privileged instructions see it (`Semantics`).
 
 import TrivisorCWorldSwitch
-import TrivisorDevices
 import TrivisorInstructionSet
 import TrivisorVMM
 import TrivisorX86
 
-extension RewritingProcessor: SystemContext {
-  var identification: CPUIDTable { partition.identification }
-
+extension TranslatedProcessor: SystemContext {
   // MARK: Control registers
 
   var cr2: UInt64 {
@@ -31,12 +28,14 @@ extension RewritingProcessor: SystemContext {
   func loadPointerTable(from root: UInt64) throws(GuestException) { try mmu.loadPointerTable(from: root) }
   func invalidatePage(_ linear: UInt64) { translations.flush(page: linear) }
 
-  var fsBase: UInt64 {
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  package var fsBase: UInt64 {
     get { control.fsBase }
     set { control.fsBase = newValue }
   }
 
-  var gsBase: UInt64 {
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  package var gsBase: UInt64 {
     get { control.gsBase }
     set { control.gsBase = newValue }
   }
@@ -58,32 +57,29 @@ extension RewritingProcessor: SystemContext {
     set { timestampOffset = newValue &- cws_timestamp() }
   }
 
-  var systemTime: UInt64 { partition.clock.nanoseconds &- partition.startTime }
-  var timestampFrequency: UInt64 { partition.clock.timestampFrequency }
+  var systemTime: UInt64 { surroundings.systemTime }
+  var timestampFrequency: UInt64 { surroundings.timestampFrequency }
 
   var taskPriority: UInt8 {
-    get { interrupts.taskPriority }
-    set { interrupts.taskPriority = newValue }
+    get { surroundings.taskPriority }
+    set { surroundings.taskPriority = newValue }
   }
 
-  var hasLocalAPIC: Bool { interrupts.isEnabled }
+  var hasLocalAPIC: Bool { surroundings.hasLocalAPIC }
 
   func readLocalAPIC(_ index: UInt32) -> UInt64? {
-    index == MSR.apicBase ? interrupts.base : interrupts.readModelSpecific(index)
+    index == MSR.apicBase ? surroundings.localBase : surroundings.readLocal(index)
   }
 
   func writeLocalAPIC(_ index: UInt32, _ value: UInt64) -> Bool {
-    guard index == MSR.apicBase else { return interrupts.writeModelSpecific(index, value) }
-    guard interrupts.setBase(value) else { return false }
-    localPageChanged()
+    guard index == MSR.apicBase else { return surroundings.writeLocal(index, value) }
+    guard surroundings.setLocalBase(value) else { return false }
+    linear.localPageChanged()
     translations.flush()
     return true
   }
 
-  var memoryEnds: (low: UInt64, high: UInt64) {
-    let regions = partition.memory.regions
-    return (regions.first?.end ?? 0, regions.count > 1 ? regions.last?.end ?? 0 : 0)
-  }
+  var memoryEnds: (low: UInt64, high: UInt64) { (memory.pieces.0.end, memory.pieces.1.end) }
 
   // MARK: Physical memory
 

@@ -6,7 +6,7 @@ import TrivisorVMM
 import TrivisorX86
 
 /// What an instruction holds back until the next one is complete (AMD64 APM vol. 2, 8.2.2 and vol. 3, "STI").
-enum Shadow {
+package enum Shadow {
   case none
   /// STI that sets IF: interrupts, but not single steps.
   case interrupts

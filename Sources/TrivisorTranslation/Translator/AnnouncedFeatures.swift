@@ -2,12 +2,13 @@ import TrivisorInstructionSet
 import TrivisorVMM
 
 /// Which encodings exist for the guest: those of the features that its CPUID announces.
-struct AnnouncedFeatures {
+package struct AnnouncedFeatures {
   private let bits: UInt64
   /// CPUID shows KVM's signature, so that VMMCALL and VMCALL do something.
   private let hasHypercalls: Bool
 
-  init(_ table: CPUIDTable) {
+  /// - Parameter table: what CPUID says.
+  package init(_ table: CPUIDTable) {
     var bits: UInt64 = 0
     for feature in Feature.allCases where Self.isAnnounced(feature, table) { bits |= 1 << UInt64(feature.rawValue) }
     self.bits = bits

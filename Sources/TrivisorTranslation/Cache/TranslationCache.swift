@@ -8,7 +8,7 @@ import TrivisorInstructionSet
 import TrivisorVMM
 
 /// The blocks of a machine.
-final class TranslationCache: @unchecked Sendable {
+package final class TranslationCache: @unchecked Sendable {
   // Unchecked: only the thread of the machine's processor touches it; `codePages` says itself what others may read.
   let translator: Translator
   let codePages: CodePages
@@ -29,8 +29,16 @@ final class TranslationCache: @unchecked Sendable {
   /// Told when everything is thrown away.
   private var emptied: [() -> Void] = []
 
-  init(announced: AnnouncedFeatures, memory: GuestMemory) throws(TechniqueFailure) {
+  /// - Parameters:
+  ///   - announced: which instructions there are.
+  ///   - memory: of the machine.
+  ///   - trace: where to write what its code does.
+  /// - Throws: `TechniqueFailure` when the host refuses memory.
+  package init(
+    announced: AnnouncedFeatures, memory: PhysicalMemory, trace: CodeTrace? = nil
+  ) throws(TechniqueFailure) {
     translator = Translator(cache: try CodeCache(), announced: announced)
+    translator.tracesSensitive = trace?.subject == .sensitive
     linker = Linker(translator)
     codePages = try CodePages(memory: memory)
   }

@@ -37,15 +37,9 @@ final class GuestMMU {
   /// The page of the local APIC's registers: it hides RAM at the same place. `.max` if there is none.
   @exclusivity(unchecked) var localPage: UInt64 = 0xfee0_0000
 
-  private let memory: GuestMemory
-  private let lowHost: UnsafeMutableRawPointer
-  private let lowSize: UInt64
+  private let memory: PhysicalMemory
 
-  init(memory: GuestMemory) {
-    self.memory = memory
-    lowHost = memory.regions[0].host
-    lowSize = memory.regions[0].size
-  }
+  init(memory: PhysicalMemory) { self.memory = memory }
 
   /// Address bits above the 40 bits of physical addresses that the processor model announces.
   private static let beyondPhysical = PageTableEntry(rawValue: 0x000f_ff00_0000_0000)
@@ -56,16 +50,12 @@ final class GuestMMU {
   @inline(__always)
   func host(_ physical: UInt64, count: UInt64) -> UnsafeMutableRawPointer? {
     if physical &+ count > localPage, physical <= localPage | 4095 { return nil }
-    if physical < lowSize, count <= lowSize &- physical { return lowHost + Int(physical) }
-    return memory.host(GuestPhysicalAddress(physical), count: count)
+    return memory.host(physical, count: count)
   }
 
   /// The guest physical address of a byte of RAM, of which all regions lie in one mapping.
   @inline(__always)
-  func physical(_ host: UInt64) -> UInt64 {
-    let offset = host &- UInt64(UInt(bitPattern: lowHost))
-    return offset < lowSize ? offset : GuestMemory.highBase &+ (offset &- lowSize)
-  }
+  func physical(_ host: UInt64) -> UInt64 { memory.physical(host) }
 
   /// - Parameters:
   ///   - isUser: the access has the rights of CPL 3.

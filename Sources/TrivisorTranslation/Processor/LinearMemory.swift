@@ -1,14 +1,44 @@
 // Memory as the slow path and the call-outs see it: linear addresses through the guest's page tables, RAM or devices
-// behind them.
+// behind them. Every access of the guest to a device goes through here, counted and timed.
 
 import TrivisorCWorldSwitch
-import TrivisorDevices
 import TrivisorInstructionSet
 import TrivisorVMM
 import TrivisorX86
 
-extension RewritingProcessor {
-  var overridesSMAP: Bool { control.overridesSMAP }
+/// A processor's way to memory and ports.
+final class LinearMemory {
+  private let block: StateBlock
+  private let mmu: GuestMMU
+  private let store: TranslationCache
+  private let translations: AddressTranslations
+  private let control: ControlState
+  private let surroundings: any ProcessorSurroundings
+  private let tally: ProcessorTally
+
+  /// The instruction in work reaches memory by elements that a mask selects.
+  var selectsElements = false
+  /// The breakpoints that accesses of the instruction in work have hit.
+  @exclusivity(unchecked) var accessHits: DR6 = []
+  /// The physical pieces of the access that is on the bounce buffer.
+  @exclusivity(unchecked) private var pending: (first: UInt64, firstCount: Int, second: UInt64, secondCount: Int) = (
+    0, 0, 0, 0
+  )
+  /// FSW.ES.
+  private static let errorSummary: UInt16 = 0x80
+
+  init(
+    _ block: StateBlock, _ mmu: GuestMMU, _ store: TranslationCache, _ translations: AddressTranslations,
+    _ control: ControlState, _ surroundings: any ProcessorSurroundings, _ tally: ProcessorTally
+  ) {
+    self.block = block
+    self.mmu = mmu
+    self.store = store
+    self.translations = translations
+    self.control = control
+    self.surroundings = surroundings
+    self.tally = tally
+  }
 
   /// Answers a TLB miss.
   /// - Returns: where translated code goes on: at the check once more, or at its copy for the bounce buffer; `nil` if the
@@ -16,12 +46,12 @@ extension RewritingProcessor {
   func resolve(_ access: AccessSite) throws(Interruption) -> UInt64? {
     let state = block.state
     let linear = state.pointee.address
-    if access.waitsForX87, hasPendingX87Error {
-      guard cr0.contains(.numericError) else { throw .unsupported("an x87 error reported by IRQ 13") }
+    if access.waitsForX87, cws_x87_status() & Self.errorSummary != 0 {
+      guard control.cr0.contains(.numericError) else { throw .unsupported("an x87 error reported by IRQ 13") }
       throw .exception(.x87)
     }
     if access.mustBeAligned, linear % UInt64(access.size) != 0 { throw .exception(.general) }
-    if mode.isFlat, mode.bits != .bits64, linear + UInt64(access.size) > 0x1_0000_0000 {
+    if control.mode.isFlat, control.mode.bits != .bits64, linear + UInt64(access.size) > 0x1_0000_0000 {
       throw .exception(access.isStack ? .stack(0) : .general)
     }
     let kind: MemoryAccess = access.isWrite ? .write : .read
@@ -29,7 +59,9 @@ extension RewritingProcessor {
     let first = pieces.first
     if pieces.secondCount == 0 {
       let page = first & ~4095
-      if !mode.checksAccesses, let host = mmu.host(page, count: 4096), !(access.isWrite && store.isCode(first >> 12)) {
+      if !control.mode.checksAccesses, let host = mmu.host(page, count: 4096),
+        !(access.isWrite && store.isCode(first >> 12))
+      {
         if access.isWrite { store.codePages.noteWritable(first >> 12) }
         translations.data.insert(
           linear, host: host, view: Int(access.view), isWrite: access.isWrite, isGlobal: mmu.isGlobal,
@@ -74,17 +106,17 @@ extension RewritingProcessor {
   func locate(
     _ linear: UInt64, count: Int, _ access: MemoryAccess, isStack: Bool = false, asSupervisor: Bool = false
   ) throws(Interruption) -> (first: UInt64, firstCount: Int, second: UInt64, secondCount: Int) {
-    let is64 = self.is64 || (asSupervisor && isLongMode)
+    let is64 = control.is64 || (asSupervisor && control.isLongMode)
     let linear = is64 ? linear : linear & 0xffff_ffff
     let last = linear &+ UInt64(count - 1)
     if is64, !LinearAddress.isCanonical(linear) || !LinearAddress.isCanonical(last) {
       throw .exception(isStack ? .stack(0) : .general)
     }
-    let isUser = cpl == 3 && !asSupervisor
-    let overrides = overridesSMAP && !asSupervisor
+    let isUser = control.privilege == 3 && !asSupervisor
+    let overrides = control.overridesSMAP && !asSupervisor
     let isWrite = access == .write
-    let view = isUser ? 0 : overrides && cr4.contains(.supervisorAccessPrevention) ? 2 : 1
-    if mode.checksAccesses {
+    let view = isUser ? 0 : overrides && control.cr4.contains(.supervisorAccessPrevention) ? 2 : 1
+    if control.mode.checksAccesses {
       if !asSupervisor { try checkAccess(linear, count: count, access) }
     } else if let host = translations.data.find(linear, view: view, isWrite: isWrite),
       Int(linear & 4095) + count <= 4096
@@ -93,7 +125,8 @@ extension RewritingProcessor {
     }
     do throws(GuestException) {
       let first = try mmu.translate(linear, access, isUser: isUser, overridesSMAP: overrides)
-      if !mode.checksAccesses, let host = mmu.host(first & ~4095, count: 4096), !(isWrite && store.isCode(first >> 12))
+      if !control.mode.checksAccesses, let host = mmu.host(first & ~4095, count: 4096),
+        !(isWrite && store.isCode(first >> 12))
       {
         if isWrite { store.codePages.noteWritable(first >> 12) }
         translations.data.insert(
@@ -180,12 +213,6 @@ extension RewritingProcessor {
     if let reason = first ?? second { throw .stop(reason) }
   }
 
-  func check(
-    _ linear: UInt64, count: Int, _ access: MemoryAccess, isStack: Bool, asSupervisor: Bool
-  ) throws(Interruption) {
-    _ = try locate(linear, count: count, access, isStack: isStack, asSupervisor: asSupervisor)
-  }
-
   func residentByte(_ linear: UInt64, _ access: MemoryAccess) throws(Interruption) -> UnsafeMutableRawPointer? {
     let physical = try locate(linear, count: 1, access).first
     guard let page = mmu.host(physical & ~4095, count: 4096) else { return nil }
@@ -214,5 +241,75 @@ extension RewritingProcessor {
     let first = writePhysical(pieces.first, from: copy, count: pieces.firstCount)
     let second = writePhysical(pieces.second, from: copy + pieces.firstCount, count: pieces.secondCount)
     if let reason = first ?? second { throw .stop(reason) }
+  }
+
+  // MARK: Devices
+
+  private func timed<Result>(_ body: () -> Result) -> Result {
+    let began = cws_timestamp()
+    defer { tally.ledger.devices &+= cws_timestamp() &- began }
+    return body()
+  }
+
+  func readPort(_ port: UInt16, width: AccessWidth) -> UInt64 {
+    tally.counters.count(.portRead)
+    return timed { surroundings.readPort(port, width: width) }
+  }
+
+  /// - Returns: why the machine ends, if it does.
+  func writePort(_ port: UInt16, _ value: UInt64, width: AccessWidth) -> StopReason? {
+    tally.counters.count(.portWrite)
+    return timed { surroundings.writePort(port, value, width: width) }
+  }
+
+  func readDevice(_ physical: UInt64, width: AccessWidth) -> UInt64 {
+    tally.counters.count(.memoryRead)
+    return timed {
+      isLocalPage(physical)
+        ? surroundings.readLocalPage(physical & 4095, width: width) : surroundings.readMemory(physical, width: width)
+    }
+  }
+
+  /// - Returns: why the machine ends, if it does.
+  func writeDevice(_ physical: UInt64, _ value: UInt64, width: AccessWidth) -> StopReason? {
+    tally.counters.count(.memoryWrite)
+    return timed {
+      guard isLocalPage(physical) else { return surroundings.writeMemory(physical, value, width: width) }
+      surroundings.writeLocalPage(value, physical & 4095, width: width)
+      return nil
+    }
+  }
+
+  // MARK: The local APIC
+
+  /// The local APIC's page, where the guest has put it.
+  private func isLocalPage(_ physical: UInt64) -> Bool { physical & ~4095 == mmu.localPage }
+
+  /// APIC_BASE changed.
+  func localPageChanged() { mmu.localPage = surroundings.localPage ?? .max }
+
+  // MARK: Breakpoints and alignment
+
+  /// What an operand of `count` bytes is aligned to where that is checked: at most 16.
+  private static func alignment(_ count: Int) -> UInt64 {
+    switch count {
+    case 1, 2, 4, 8, 16: UInt64(count)
+    case 32: 16
+    case 10: 8
+    // The x87 environment and state, of 16- and 32-bit form.
+    case 14, 94: 2
+    case 28, 108: 4
+    default: 1
+    }
+  }
+
+  /// To be told of each access of the guest to memory while `control.mode.checksAccesses`.
+  func checkAccess(_ linear: UInt64, count: Int, _ access: MemoryAccess) throws(Interruption) {
+    if control.checksAlignment, !selectsElements, linear & (Self.alignment(count) - 1) != 0 {
+      throw .exception(.alignmentCheck)
+    }
+    if control.hasBreakpoints {
+      accessHits.formUnion(control.debug.hits(linear, count: count, access == .write ? .write : .read))
+    }
   }
 }

@@ -2,14 +2,13 @@
 // whether the engine can give it at all, the clock in guest memory, PAE's top table.
 
 import TrivisorCWorldSwitch
-import TrivisorDevices
 import TrivisorInstructionSet
 import TrivisorVMM
 import TrivisorX86
 
 /// Reads and writes all of a processor's architectural state between two instructions.
 struct StateTransfer {
-  let processor: RewritingProcessor
+  let processor: TranslatedProcessor
   private var control: ControlState { processor.control }
   private var block: StateBlock { processor.block }
 
@@ -17,8 +16,8 @@ struct StateTransfer {
     var state = MachineState()
     state.general = general
     state.system = processor.system
-    state.system.apicBase = processor.interrupts.base
-    state.system.cr8 = UInt64(processor.interrupts.taskPriority)
+    state.system.apicBase = processor.surroundings.localBase
+    state.system.cr8 = UInt64(processor.surroundings.taskPriority)
     state.system.pointerTable = pointerTable
     state.debug = control.debug
     state.modelSpecific = control.modelSpecific.map { ModelSpecificRegister(index: $0.key, value: $0.value) }
@@ -62,9 +61,11 @@ struct StateTransfer {
     }
     control.xcr0 = XCR0(rawValue: state.extended.xcr0)
     setExtendedArea(state.extended.area)
-    processor.restoreLocal(base: state.system.apicBase, taskPriority: state.system.cr8)
+    processor.surroundings.restoreLocalBase(state.system.apicBase)
+    processor.linear.localPageChanged()
+    processor.surroundings.restoreTaskPriority(UInt8(truncatingIfNeeded: state.system.cr8 & 15))
     processor.activity = state.activity
-    if case .startupReceived(let vector) = state.activity { processor.begin(at: vector) }
+    if case .startupReceived(let vector) = state.activity { ProcessorEvents(processor).begin(at: vector) }
     processor.pendingEvents = state.events
     processor.shadow = state.events.movSSShadow ? .everything : state.events.stiShadow ? .interrupts : .none
     processor.accessHits = DR6(rawValue: UInt64(state.events.heldBreakpoints))

@@ -1,0 +1,362 @@
+// The loop around translated code of one processor.
+//
+//     find the block at RIP ─▶ cws_enter ─▶ (guest code, block after block) ─▶ a site ─▶ answer it ─▶ …
+//
+// All of the guest's state is in the state block and in the processor whenever Swift runs, between instructions or at the
+// memory access of one, so an exception can be delivered from any site.
+
+import Synchronization
+import TrivisorCWorldSwitch
+import TrivisorInstructionSet
+import TrivisorVMM
+import TrivisorX86
+
+/// Runs blocks, one after another, until there is something that they can't go on with.
+struct BlockLoop {
+  private let processor: TranslatedProcessor
+  private let block: StateBlock
+  private let control: ControlState
+  private let store: TranslationCache
+  private let translations: AddressTranslations
+  /// Of the page that `fetch` found.
+  private var fetchedIsGlobal = false
+  /// How much of the second page a block may have that begins with an instruction that straddles.
+  private static let bytesBehindPage = 256
+
+  init(_ processor: TranslatedProcessor) {
+    self.processor = processor
+    block = processor.block
+    control = processor.control
+    store = processor.store
+    translations = processor.translations
+  }
+
+  /// Runs until something interrupts it.
+  mutating func run() -> Interruption {
+    do throws(Interruption) {
+      try runBlocks()
+    } catch {
+      return error
+    }
+  }
+
+  private mutating func runBlocks() throws(Interruption) -> Never {
+    var target = try findBlock().host
+    while true {
+      block.state.pointee.target = target
+      block.system.pointee.event_pending = processor.surroundings.waiting.isEmpty ? 0 : 1
+      block.system.pointee.return_is_special =
+        processor.pendingEvents.nonMaskableBlocked || control.hasInnerDataSegments ? 1 : 0
+      let began = cws_timestamp()
+      cws_enter(block.state)
+      processor.ledger.guest &+= cws_timestamp() &- began
+      control.adopt()
+      processor.counters.count(.exit)
+      if block.state.pointee.x87_instruction_note | block.state.pointee.x87_operand_note != 0 {
+        processor.settleX87Pointers()
+      }
+      if block.state.pointee.signal_vector != CWS_NO_SIGNAL { throw takeSignal() }
+      if block.state.pointee.site == CWS_SITE_COMPLETE {
+        processor.counters.count(.exitJump)
+        processor.rip = block.state.pointee.rip
+        processor.shadow = .none
+        let next = try findBlock()
+        if processor.trace == nil { translations.remember(next, at: processor.rip, isGlobal: fetchedIsGlobal) }
+        target = next.host
+        continue
+      }
+      let number = Int(block.state.pointee.site)
+      let site = store.translator.sites[number]
+      // Where code for any linear address counts from.
+      let page = block.state.pointee.page
+      if let recipe = site.recipe { processor.arithmeticFlags = recipe.flags(block.general) }
+      let isStepping = processor.mode.isSingleStepping
+      processor.isTrapping = processor.systemFlags & RFLAGS.trap.rawValue != 0
+      switch site.kind {
+      case .miss(let access):
+        processor.counters.count(.exitMemory)
+        processor.rip = page &+ site.rip
+        if let place = try processor.linear.resolve(access) {
+          target = place
+        } else {
+          target = try findBlock(separately: true).host
+        }
+        // A device that was read may have interrupted; this thread does not kick itself.
+        if processor.hasEvent { processor.stop.kickFromOutside() }
+        continue
+      case .segment(let check):
+        processor.rip = page &+ site.rip
+        let offset = block.state.pointee.address
+        if check.mustBeAligned, (offset &+ processor.segment(check.register).base) % UInt64(check.size) != 0 {
+          throw .exception(.general)
+        }
+        try processor.checkSegment(check.register, offset, size: Int(check.size), isWrite: check.isWrite)
+        block.state.pointee.t1 = offset
+        target = store.translator.cache.base &+ UInt64(check.resume)
+        continue
+      case .stored(let access):
+        processor.rip = page &+ site.rip
+        processor.shadow = .none
+        let isIntact = try processor.linear.storePending(access, site.block)
+        if access.isCall || (isIntact && !processor.mustReturn) {
+          target = store.translator.cache.base &+ UInt64(access.next)
+          continue
+        }
+      case .chain(let place, _):
+        processor.counters.count(.exitJump)
+        processor.rip = page &+ site.rip
+        processor.shadow = .none
+        let generation = store.generation
+        let next = try findBlock()
+        if generation == store.generation, processor.trace == nil {
+          store.linker.link(number, place, from: site.block, to: next)
+        }
+        target = next.host
+        continue
+      case .separate(let place, _):
+        processor.counters.count(.exitJump)
+        processor.rip = page &+ site.rip
+        let generation = store.generation
+        let next = try findBlock(separately: true)
+        if generation == store.generation, processor.trace == nil {
+          store.linker.link(number, place, from: site.block, to: next)
+        }
+        target = next.host
+        continue
+      case .across(let place, let unlinked):
+        processor.counters.count(.exitJump)
+        processor.rip = page &+ site.rip
+        processor.shadow = .none
+        let generation = store.generation
+        let next = try findBlock()
+        if generation == store.generation, processor.trace == nil {
+          store.linker.linkAcross(
+            number, place, unlinked: unlinked, from: site.block, to: next, isGlobal: fetchedIsGlobal)
+        }
+        target = next.host
+        continue
+      case .cross(let word, let jump, let branch, let released):
+        processor.counters.count(.exitJump)
+        processor.rip = page &+ site.rip
+        processor.shadow = .none
+        if branch >= 0, !LinearAddress.isCanonical(processor.rip) {
+          processor.rip = page &+ UInt64(branch)
+          takeBack(released)
+          throw .exception(.general)
+        }
+        let generation = store.generation
+        let next = try findBlock()
+        if generation == store.generation, processor.trace == nil {
+          store.linker.linkCross(number, word: word, jump: jump, from: site.block, to: next)
+        }
+        target = next.host
+        continue
+      case .refetch:
+        processor.counters.count(.exitJump)
+        processor.rip = page &+ site.rip
+        let next = try findBlock()
+        if processor.trace == nil { translations.remember(next, at: processor.rip, isGlobal: fetchedIsGlobal) }
+        target = next.host
+        continue
+      case .indirect(let released, let isBranch):
+        processor.counters.count(.exitJump)
+        if isStepping, isBranch { processor.noteBranch(from: page &+ site.rip, to: block.state.pointee.rip) }
+        processor.rip = block.state.pointee.rip
+        processor.shadow = .none
+        if processor.mode.bits == .bits64
+          ? !LinearAddress.isCanonical(processor.rip) : processor.rip > UInt64(processor.system.cs.limit)
+        {
+          // The fault is the branch's, and RSP is as it was before it.
+          processor.rip = page &+ site.rip
+          takeBack(released)
+          throw .exception(.general)
+        }
+        if !isStepping {
+          let next = try findBlock()
+          if processor.trace == nil { translations.remember(next, at: processor.rip, isGlobal: fetchedIsGlobal) }
+          target = next.host
+          continue
+        }
+      case .shadow:
+        processor.rip = page &+ site.rip
+        processor.shadow = .interrupts
+      case .callOut(let place):
+        let instruction = store.translator.instructions[Int(place)]
+        processor.rip = page &+ site.rip
+        let held = processor.shadow
+        processor.shadow = .none
+        do throws(Interruption) {
+          try processor.emulate(instruction)
+        } catch {
+          // What has not completed ends no shadow: a repeated instruction that makes way for an event, for instance.
+          if case .stop(.stopRequested) = error, processor.rip == page &+ site.rip { processor.shadow = held }
+          throw error
+        }
+        if isStepping || processor.branchRecord.isOn, instruction.transfersByCallOut {
+          processor.noteBranch(from: page &+ site.rip, to: processor.rip)
+        }
+      case .raise(let fault):
+        processor.rip = page &+ site.rip
+        throw .exception(fault.exception)
+      case .unsupported(let reason):
+        processor.rip = page &+ site.rip
+        throw .unsupported(store.translator.reasons[Int(reason)])
+      }
+      if isStepping || processor.isTrapping { try processor.finishStep() }
+      if processor.mustReturn || processor.stepsOnce { throw .stop(.stopRequested) }
+      target = try findBlock().host
+    }
+  }
+
+  /// RSP is as it was before a branch that faults.
+  private func takeBack(_ released: Int32) {
+    let stack = processor.general(.rsp) &- UInt64(bitPattern: Int64(released))
+    processor.setGeneral(.rsp, stack, size: processor.stackSize)
+  }
+
+  /// What the host's processor raised in translated code, in the guest's terms.
+  private func takeSignal() -> Interruption {
+    let state = block.state
+    let vector = state.pointee.signal_vector
+    state.pointee.signal_vector = CWS_NO_SIGNAL
+    guard let (owner, fault) = store.fault(at: state.pointee.signal_rip) else {
+      return .unsupported("a fault of the host (vector \(vector)) outside of every guest instruction")
+    }
+    let page = state.pointee.page
+    processor.rip = page &+ fault.rip
+    if fault.hasOwnRegisters {
+      // The exit took host RAX for flags, and R11 for RAX.
+      processor.setGeneral(.r11, processor.general(.rax))
+      processor.setGeneral(.rax, state.pointee.flags)
+    }
+    if let spare = fault.spare { block.general[Int(spare)] = state.pointee.scratch.1 }
+    if let recipe = fault.recipe {
+      processor.arithmeticFlags = recipe.flags(block.general)
+    } else if !fault.flagsAreInRAX {
+      processor.arithmeticFlags = RFLAGS(rawValue: state.pointee.signal_flags)
+    }
+    if fault.x87Notes.instruction != 0 { processor.settleX87Pointers(fault.x87Notes) }
+    let poll = block.pollAddress
+    if vector == 14, (poll..<poll + 4096).contains(state.pointee.signal_address) {
+      processor.rip = page &+ owner.key.rip
+      // The instruction has not begun.
+      if processor.mode.isSingleStepping, processor.isResuming { processor.systemFlags |= RFLAGS.resume.rawValue }
+      return .stop(.stopRequested)
+    }
+    switch vector {
+    case 0: return .exception(.divide)
+    case 6: return .exception(.invalidOpcode)
+    case 13: return .exception(.general)
+    case 16:
+      guard control.cr0.contains(.numericError) else { return .unsupported("an x87 error reported by IRQ 13") }
+      return .exception(.x87)
+    case 19:
+      return .exception(control.cr4.contains(.osXMMExceptions) ? .simd : .invalidOpcode)
+    default:
+      return .unsupported("a fault of the host (vector \(vector)) in a guest instruction")
+    }
+  }
+
+  // MARK: Blocks
+
+  /// The block at RIP, translated if need be.
+  /// - Parameter separately: each of its accesses is to check for itself.
+  private mutating func findBlock(separately: Bool = false) throws(Interruption) -> Block {
+    try control.establish()
+    if processor.mode.isSingleStepping {
+      try processor.beginStep()
+    } else {
+      processor.systemFlags &= ~RFLAGS.resume.rawValue
+    }
+    if processor.mode.bits == .bits64, !LinearAddress.isCanonical(processor.rip) { throw .exception(.general) }
+    let (modeNumber, codeSegment) = (control.modeNumber, control.codeSegment)
+    // How many bytes CS has from here on.
+    var room = Int.max
+    var linear = processor.rip
+    if codeSegment != BlockKey.flat {
+      guard processor.rip <= codeSegment >> 32 else { throw .exception(.general) }
+      room = Int(codeSegment >> 32 - processor.rip) + 1
+      linear = (processor.rip &+ codeSegment) & 0xffff_ffff
+    }
+    let physical = try fetch(linear)
+    let isRelative = processor.mode.isRelative
+    block.state.pointee.page = isRelative ? linear & ~4095 : 0
+    let place = isRelative ? linear & 4095 : processor.rip
+    let number = separately ? modeNumber | BlockKey.separate : modeNumber
+    let key = BlockKey(
+      page: physical >> 12, secondPage: .max, rip: place, mode: number, codeSegment: codeSegment)
+    if let found = store.find(key) { return entered(found) }
+    if store.translator.cache.isFull {
+      store.removeAll()
+    }
+    let began = cws_timestamp()
+    defer { processor.ledger.translator &+= cws_timestamp() &- began }
+    let offset = Int(linear & 4095)
+    guard let host = processor.mmu.host(physical & ~4095, count: 4096) else {
+      throw .unsupported("code in device memory")
+    }
+    let rest = UnsafeRawBufferPointer(start: host + offset, count: min(4096 - offset, room))
+    watchStores(to: physical, host)
+    let isCut = rest.count < 15 && store.translator.needsMore(rest, mode: processor.mode)
+    if !isCut, let made = store.make(rest, key: key, mode: processor.mode) { return counted(made) }
+    // The first instruction goes on in the next page, or beyond CS.
+    if room == rest.count { throw .exception(.general) }
+    let nextPage = ((linear | 4095) &+ 1) & (processor.mode.bits == .bits64 ? .max : 0xffff_ffff)
+    if processor.mode.bits == .bits64, !LinearAddress.isCanonical(nextPage) { throw .exception(.general) }
+    let firstIsGlobal = fetchedIsGlobal
+    let second = try fetch(nextPage)
+    if isRelative, !PageCode.exists(for: second >> 12) { throw .unsupported("code beyond 512 GiB of memory") }
+    fetchedIsGlobal = fetchedIsGlobal && firstIsGlobal
+    let straddling = BlockKey(
+      page: physical >> 12, secondPage: second >> 12, rip: place, mode: number,
+      codeSegment: codeSegment)
+    if let found = store.find(straddling) { return entered(found) }
+    guard let secondHost = processor.mmu.host(second & ~4095, count: 4096) else {
+      throw .unsupported("code in device memory")
+    }
+    watchStores(to: second, secondHost)
+    let more = UnsafeRawBufferPointer(start: secondHost, count: min(Self.bytesBehindPage, room - rest.count))
+    let bytes = Array(rest) + Array(more)
+    let made = bytes.withUnsafeBytes { store.make($0, key: straddling, mode: processor.mode) }
+    guard let made else { throw .exception(.general) }
+    return counted(made)
+  }
+
+  private func counted(_ made: Block) -> Block {
+    processor.counters.count(.blockTranslated)
+    processor.counters.count(.byteTranslated, UInt64(made.length))
+    return entered(made)
+  }
+
+  private func entered(_ next: Block) -> Block {
+    if let trace = processor.trace, trace.subject == .blocks {
+      trace.note("\(hexadecimal(processor.linearRIP)) CPL \(processor.cpl), \(processor.mode.bits)")
+    }
+    return next
+  }
+
+  /// From now on stores to the page are seen, before its bytes are read.
+  private func watchStores(to physical: UInt64, _ host: UnsafeMutableRawPointer) {
+    guard store.markAsCode(physical >> 12) else { return }
+    if store.codePages.takeWritable(physical >> 12) { translations.data.removeWritable(host) }
+    atomicMemoryFence(ordering: .sequentiallyConsistent)
+  }
+
+  /// Physical address of code.
+  private mutating func fetch(_ linear: UInt64) throws(Interruption) -> UInt64 {
+    if let found = translations.code.find(linear, isUser: processor.cpl == 3) {
+      fetchedIsGlobal = found.isGlobal
+      return found.physical
+    }
+    let physical: UInt64
+    do throws(GuestException) {
+      physical = try processor.mmu.translate(linear, .execute, isUser: processor.cpl == 3, overridesSMAP: false)
+    } catch {
+      throw .exception(error)
+    }
+    fetchedIsGlobal = processor.mmu.isGlobal
+    translations.code.insert(
+      linear, physical: physical, isUser: processor.cpl == 3, isGlobal: fetchedIsGlobal, shift: processor.mmu.pageShift)
+    return physical
+  }
+}

@@ -1,0 +1,67 @@
+import TrivisorVMM
+
+/// What waits for a processor between two instructions.
+package struct WaitingEvents: OptionSet, Sendable {
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  package let rawValue: UInt8
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  package init(rawValue: UInt8) { self.rawValue = rawValue }
+
+  /// What RFLAGS.IF masks.
+  package static let interrupt = WaitingEvents(rawValue: 1)
+  /// What the handler of an NMI masks.
+  package static let nonMaskable = WaitingEvents(rawValue: 2)
+  /// What nothing masks.
+  package static let other = WaitingEvents(rawValue: 4)
+}
+
+/// What a translated processor is part of: buses, interrupt chips, clocks. Everything is asked on the processor's thread.
+package protocol ProcessorSurroundings: AnyObject {
+  /// Whether there is something for the processor, masked or not: costs one load.
+  var waiting: WaitingEvents { get }
+
+  // MARK: Buses
+
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  func readPort(_ port: UInt16, width: AccessWidth) -> UInt64
+  /// - Returns: why the machine ends, if it does.
+  func writePort(_ port: UInt16, _ value: UInt64, width: AccessWidth) -> StopReason?
+  /// What is not RAM.
+  func readMemory(_ physical: UInt64, width: AccessWidth) -> UInt64
+  /// - Returns: why the machine ends, if it does.
+  func writeMemory(_ physical: UInt64, _ value: UInt64, width: AccessWidth) -> StopReason?
+
+  // MARK: The local APIC
+
+  /// Whether it is switched on.
+  var hasLocalAPIC: Bool { get }
+  /// MSR APIC_BASE.
+  var localBase: UInt64 { get }
+  /// - Returns: whether it can have this value.
+  func setLocalBase(_ value: UInt64) -> Bool
+  /// Whatever it was.
+  func restoreLocalBase(_ value: UInt64)
+  /// Where the page of its registers is, if it is to be seen.
+  var localPage: UInt64? { get }
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  func readLocalPage(_ offset: UInt64, width: AccessWidth) -> UInt64
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  func writeLocalPage(_ value: UInt64, _ offset: UInt64, width: AccessWidth)
+  /// One of its model-specific registers, if there is such a one.
+  func readLocal(_ index: UInt32) -> UInt64?
+  /// - Returns: whether it can be written so.
+  func writeLocal(_ index: UInt32, _ value: UInt64) -> Bool
+  /// CR8.
+  var taskPriority: UInt8 { get set }
+  /// The same where it is not the guest that sets it.
+  func restoreTaskPriority(_ value: UInt8)
+
+  // MARK: Time
+
+  /// What the guest's time stamp counter is ahead of the host's.
+  func timestampOffsetChanged(to offset: UInt64)
+  /// Nanoseconds since the machine began.
+  var systemTime: UInt64 { get }
+  /// Of the time stamp counter, in hertz.
+  var timestampFrequency: UInt64 { get }
+}
