@@ -18,7 +18,7 @@ let package = Package(
   name: "trivisor",
   products: [
     .executable(name: "trivisor", targets: ["TrivisorCommand"]),
-    .library(name: "TrivisorPlatform", targets: ["TrivisorPlatform", "TrivisorHardwareTechnique", "TrivisorVMM"]),
+    .library(name: "Trivisor", targets: ["Trivisor"]),
     .executable(name: "trivisor-conformance", targets: ["TrivisorConformanceRunner"]),
     .executable(name: "trivisor-differential", targets: ["TrivisorDifferentialRunner"]),
   ],
@@ -83,6 +83,25 @@ let package = Package(
       ],
       swiftSettings: strict),
     .target(
+      name: "TrivisorLinuxCommands",
+      dependencies: [
+        "TrivisorBoot", "TrivisorCLinux", "TrivisorCommandChannel", "TrivisorEmbeddedGuests", "TrivisorFileServer",
+        "TrivisorKernelModules", "TrivisorPlatform", "TrivisorVMM", system,
+      ],
+      swiftSettings: strict),
+    .target(
+      name: "Trivisor",
+      dependencies: [
+        "TrivisorBoot", "TrivisorCommandChannel", "TrivisorDevices", "TrivisorEmbeddedGuests", "TrivisorFileServer",
+        "TrivisorHardwareTechnique", "TrivisorLinuxCommands", "TrivisorParavirtTechnique", "TrivisorPlatform",
+        "TrivisorRewritingTechnique", "TrivisorVMM", system,
+      ],
+      swiftSettings: strict + [.enableUpcomingFeature("InternalImportsByDefault")]),
+    .executableTarget(name: "HelloExample", dependencies: ["Trivisor"], path: "Examples/Hello", swiftSettings: strict),
+    .executableTarget(name: "LinuxExample", dependencies: ["Trivisor"], path: "Examples/Linux", swiftSettings: strict),
+    .executableTarget(
+      name: "CompareExample", dependencies: ["Trivisor"], path: "Examples/Compare", swiftSettings: strict),
+    .target(
       name: "TrivisorGuestProcess", dependencies: ["TrivisorCLinux", "TrivisorVMM", system], swiftSettings: strict),
     .target(name: "TrivisorTestRunner", dependencies: ["TrivisorGuestProcess", system], swiftSettings: strict),
     .target(name: "TrivisorCChartLibrary", exclude: ["library"], cSettings: [.headerSearchPath("library")]),
@@ -95,7 +114,7 @@ let package = Package(
       dependencies: [
         "TrivisorBoot", "TrivisorCLinux", "TrivisorCommandChannel", "TrivisorComparison", "TrivisorDevices",
         "TrivisorEmbeddedGuests", "TrivisorFileServer", "TrivisorGuestProcess",
-        "TrivisorHardwareTechnique", "TrivisorInspection", "TrivisorInstructionSet", "TrivisorKernelModules",
+        "TrivisorHardwareTechnique", "TrivisorInspection", "TrivisorInstructionSet", "TrivisorLinuxCommands",
         "TrivisorParavirtTechnique", "TrivisorPlatform",
         "TrivisorProcessStart",
         "TrivisorRewritingTechnique", "TrivisorTestRunner", "TrivisorTranslation", "TrivisorVMM", argumentParser,
@@ -163,8 +182,14 @@ let package = Package(
       swiftSettings: strict),
     .target(name: "TrivisorCPseudoTerminal", path: "Tests/CPseudoTerminal"),
     .testTarget(
+      name: "LibraryTests",
+      dependencies: ["CompareExample", "HelloExample", "LinuxExample", "Trivisor"],
+      swiftSettings: strict),
+    .testTarget(
       name: "TrivisorTests",
-      dependencies: ["TrivisorCPseudoTerminal", "TrivisorEmbeddedGuests", "TrivisorCommand", system],
+      dependencies: [
+        "TrivisorCPseudoTerminal", "TrivisorEmbeddedGuests", "TrivisorCommand", "TrivisorLinuxCommands", system,
+      ],
       swiftSettings: strict),
     .target(name: "TrivisorConformanceGuests", path: "Tests/ConformanceGuests"),
     .target(

@@ -35,6 +35,12 @@ enum Diagnostics {
   /// Text for the terminal on standard error as it is.
   static func draw(_ text: String) { _ = OutputDescriptor.write(text.utf8, to: STDERR_FILENO) }
 
+  /// How far a root folder is packed; the line goes when all is.
+  static func showPacking(_ done: UInt64, _ total: UInt64) {
+    draw("\rtrivisor: packing \(done >> 20) of \(total >> 20) MiB\u{1b}[K")
+    if done >= total { draw("\r\u{1b}[K") }
+  }
+
   /// Ends the process: with `status` if all output is where it was to be, else as a failure of the host's, or as a
   /// program whose reader is gone.
   static func end(_ status: Int32) -> Never {

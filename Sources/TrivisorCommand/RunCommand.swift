@@ -4,6 +4,7 @@ import TrivisorCLinux
 import TrivisorCommandChannel
 import TrivisorDevices
 import TrivisorFileServer
+import TrivisorLinuxCommands
 import Glibc
 import TrivisorPlatform
 import TrivisorRewritingTechnique
@@ -258,12 +259,12 @@ struct RunCommand: ParsableCommand {
     if let first = unusable.first(where: \.1) {
       throw Refusal(status: .usage, message: "\(first.0) is for guests that run a command (--exec, or behind --)")
     }
-    if let root = workplace.root, root.way == .writable || !root.writable.isEmpty {
+    if let root = workplace.root?.root, root.way == .writable || !root.writable.isEmpty {
       throw Refusal(
         status: .usage,
         message: "--root: only with a command (--exec, or behind --) can the root be written through: leave ,rw out")
     }
-    return workplace.share.map { share in
+    return workplace.share.map(\.share).map { share in
       SharedFolderConfiguration(
         SharedFolder(
           path: share.path, isReadOnly: share.isReadOnly, hidden: workplace.hide.map { FilePath($0) }),
@@ -284,14 +285,17 @@ struct RunCommand: ParsableCommand {
     let linuxCommand = try linuxCommand
     if linuxCommand == nil { shares = try sharesWithoutCommand() }
     if linuxCommand != nil || workplace.root != nil {
-      var host = LinuxCommandHost(command: linuxCommand, options: workplace)
+      var host = LinuxCommandHost(command: linuxCommand, options: workplace.workplace)
+      host.option = linuxCommand == nil ? "--root" : exec == nil ? "a command behind --" : "--exec"
+      host.say = { Diagnostics.say($0) }
+      if isatty(STDERR_FILENO) != 0 { host.showProgress = Diagnostics.showPacking }
       host.memory = memory?.bytes
       host.wantsKernelLog = verbose || kernelLog != nil
       host.hasDisks = !disk.isEmpty
       host.hasVirtioConsole = console == .virtio
       host.imagePath = image.hasPrefix("guest:") ? nil : FilePath(image)
       let result = try host.prepare(&request)
-      (memoryNeeded, order) = (result.memory, result.order)
+      (memoryNeeded, order) = (MemorySize(bytes: result.memory), result.order)
       shares += result.shares
     }
     request.modules = try module.map { argument in

@@ -23,6 +23,11 @@ extension Setting {
     case .timeLimit: "--timeout"
     case .resetPolicy: "--on-reset"
     case .command: "--exec (or a command behind --)"
+    case .rootSize: "--root-size"
+    case .modulesFolder: "--modules"
+    case .workingFolder: "--cwd"
+    case .environment: "--env"
+    case .user: "--user"
     case .serialPorts: title
     }
   }

@@ -1,15 +1,11 @@
 import ArgumentParser
 import Glibc
 import SystemPackage
+import TrivisorLinuxCommands
 
 /// `--share DIR[,at=PATH][,tag=T][,ro]`.
 struct ShareArgument: ExpressibleByArgument, Equatable {
-  let path: FilePath
-  /// Where the guest's first process mounts it.
-  let place: String
-  /// By which name a guest mounts it.
-  let tag: String
-  let isReadOnly: Bool
+  let share: WorkplaceShare
 
   init?(argument: String) {
     var options = TrailingOptions(argument)
@@ -24,13 +20,13 @@ struct ShareArgument: ExpressibleByArgument, Equatable {
       }
     }
     guard !options.rest.isEmpty else { return nil }
-    path = FilePath(options.rest)
-    self.isReadOnly = isReadOnly
+    let path = FilePath(options.rest)
     let name = Self.name(of: path)
-    self.tag = tag ?? String(decoding: Array(name.utf8.prefix(36)), as: UTF8.self)
-    self.place = place ?? "/mnt/\(name)"
+    share = WorkplaceShare(
+      path: path, place: place ?? "/mnt/\(name)",
+      tag: tag ?? String(decoding: Array(name.utf8.prefix(36)), as: UTF8.self), isReadOnly: isReadOnly)
     // A colon would end it where the guest's first process is told of it.
-    guard !self.tag.isEmpty, self.tag.utf8.count <= 36, !self.tag.contains(":"), self.place.hasPrefix("/") else {
+    guard !share.tag.isEmpty, share.tag.utf8.count <= 36, !share.tag.contains(":"), share.place.hasPrefix("/") else {
       return nil
     }
   }
@@ -48,23 +44,11 @@ struct ShareArgument: ExpressibleByArgument, Equatable {
 
 /// `--root DIR[,rw|,copy|,rw=PATH]`, or an archive.
 struct RootArgument: ExpressibleByArgument, Equatable {
-  enum Way: Equatable {
-    /// The folder itself; what the guest writes goes to its memory.
-    case overlay
-    /// The folder itself, written through.
-    case writable
-    /// A copy in the guest's memory.
-    case copy
-  }
-
-  let path: FilePath
-  let way: Way
-  /// Folders of it that are written through.
-  let writable: [FilePath]
+  let root: WorkplaceRoot
 
   init?(argument: String) {
     var options = TrailingOptions(argument)
-    var way = Way.overlay
+    var way = WorkplaceRoot.Way.overlay
     var writable: [FilePath] = []
     while let option = options.takeLast({ ["rw", "copy"].contains($0) || $0.hasPrefix("rw=") }) {
       switch option {
@@ -74,9 +58,7 @@ struct RootArgument: ExpressibleByArgument, Equatable {
       }
     }
     guard !options.rest.isEmpty else { return nil }
-    path = FilePath(options.rest)
-    self.way = way
-    self.writable = writable.reversed()
+    root = WorkplaceRoot(path: FilePath(options.rest), way: way, writable: writable.reversed())
   }
 }
 

@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import TrivisorBoot
+import TrivisorLinuxCommands
 import Glibc
 import TrivisorPlatform
 import TrivisorProcessStart
@@ -48,6 +49,9 @@ struct Trivisor: ParsableCommand {
     } catch let refusal as Refusal {
       Diagnostics.say(refusal.message)
       Diagnostics.end(refusal.status.rawValue)
+    } catch let refusal as WorkplaceRefusal {
+      Diagnostics.say(refusal.sentence)
+      Diagnostics.end((refusal.cause == .usage ? ExitStatus.usage : .commandLost).rawValue)
     } catch let failure as BootFailure {
       Diagnostics.say(failure.sentence)
       Diagnostics.end((failure.isHosts ? ExitStatus.failed : .notLoaded).rawValue)

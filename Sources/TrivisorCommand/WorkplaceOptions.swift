@@ -1,5 +1,6 @@
 import ArgumentParser
 import SystemPackage
+import TrivisorLinuxCommands
 
 /// Options of `trivisor run` for Linux guests that somebody works in: the host's folders, the kernel's modules, and what
 /// surrounds a command.
@@ -56,4 +57,18 @@ struct WorkplaceOptions: ParsableArguments {
     help: ArgumentHelp(
       "Who runs the command, by the root's etc/passwd or by number: root unless said.", valueName: "user[:group]"))
   var user: String?
+
+  /// As the library takes them.
+  var workplace: Workplace {
+    var workplace = Workplace()
+    workplace.root = root?.root
+    workplace.rootSize = rootSize?.bytes
+    workplace.shares = share.map(\.share)
+    workplace.hidden = hide.map { FilePath($0) }
+    workplace.modules = modules.map { FilePath($0) }
+    workplace.folder = cwd
+    workplace.environment = env
+    workplace.user = user
+    return workplace
+  }
 }

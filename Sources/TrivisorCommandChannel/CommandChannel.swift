@@ -316,4 +316,9 @@ public final class CommandChannel: SerialSink, ConsoleInput {
   public func abandon() {
     for pump in pumps.all { pump.abandon() }
   }
+
+  /// Lets the sinks go.
+  public func close() {
+    for pump in pumps.all { pump.close() }
+  }
 }

@@ -65,6 +65,9 @@ final class OutputPump: Sendable {
     sink.abandon()
   }
 
+  /// Lets the sink go.
+  func close() { sink.close() }
+
   /// - Parameter untilEmpty: the host has no thread for it: carries what there is.
   private func run(untilEmpty: Bool = false) {
     if !untilEmpty {

@@ -75,9 +75,7 @@ final class HostLoop {
     self.deadline = deadline
     let virtioConsole = configuration.virtioConsole
     let command = configuration.command
-    sinks =
-      (command.map { [$0.channel] } ?? []) + configuration.serialPorts.map(\.output)
-      + (virtioConsole.map { [$0.output] } ?? [])
+    sinks = configuration.sinks
     if let command {
       input = command.input
     } else {

@@ -98,6 +98,7 @@ public final class VirtualMachine: Sendable {
   /// Runs the machine to its end; blocks the calling thread, which also serves input, signals and the time limit.
   /// - Throws: `MachineFailure` when there is nothing to run: the image, the memory or the technique.
   public func runOnThisThread(_ options: RunOptions = RunOptions()) throws(MachineFailure) -> RunResult {
+    defer { for sink in configuration.sinks { sink.close() } }
     var times = RunResult.Times()
     var counters = Counters()
     var details: [String: UInt64] = [:]

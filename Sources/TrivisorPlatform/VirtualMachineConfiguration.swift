@@ -40,6 +40,11 @@ public struct VirtualMachineConfiguration: Sendable {
     serialPorts = []
   }
 
+  /// Where all that the guest writes goes.
+  var sinks: [any SerialSink] {
+    (command.map { [$0.channel] } ?? []) + serialPorts.map(\.output) + (virtioConsole.map { [$0.output] } ?? [])
+  }
+
   /// Their names are xvda to xvdp.
   private static let mostDomainDisks = 16
 

@@ -11,4 +11,13 @@ public protocol SerialSink: AnyObject, Sendable {
 
   /// Gives up: what is blocked returns at once, everything not delivered is dropped. From any thread.
   func abandon()
+
+  /// Nothing more comes, in no further life of the machine either: whatever of the host's was opened for this is closed, so
+  /// that a reader finds the end. After `finish()` or `abandon()`.
+  func close()
+}
+
+extension SerialSink {
+  /// Nothing was opened.
+  public func close() {}
 }

@@ -17,6 +17,8 @@ public enum Setting: Sendable, Hashable, CaseIterable {
   case resetPolicy
   /// What a Linux guest is to run.
   case command
+  /// What surrounds that.
+  case rootSize, modulesFolder, workingFolder, environment, user
 
   /// In words, with an article.
   public var title: String {
@@ -41,6 +43,11 @@ public enum Setting: Sendable, Hashable, CaseIterable {
     case .timeLimit: "the time limit"
     case .resetPolicy: "what a reset means"
     case .command: "the command"
+    case .rootSize: "how much can be written to the root"
+    case .modulesFolder: "the modules' folder"
+    case .workingFolder: "the command's folder"
+    case .environment: "the environment"
+    case .user: "the user"
     }
   }
 }

@@ -142,8 +142,8 @@ private final class Typist: SerialSink {
   }
 
   deinit {
-    close(keyboard)
-    close(hand)
+    Glibc.close(keyboard)
+    Glibc.close(hand)
   }
 
   func write(_ bytes: UnsafeRawBufferPointer) {

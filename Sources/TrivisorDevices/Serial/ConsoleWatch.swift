@@ -95,6 +95,8 @@ public final class ConsoleWatch: SerialSink {
   public func finish() { sink.finish() }
   /// As the sink.
   public func abandon() { sink.abandon() }
+  /// As the sink.
+  public func close() { sink.close() }
 
   private static func look(at byte: UInt8, _ state: inout State) {
     lookForEnd(at: byte, &state)

@@ -44,6 +44,9 @@ public final class FileDescriptorSink: SerialSink {
 
   /// Ends every wait; nothing is written any more.
   public func abandon() { stream.abandon() }
+
+  /// Closes what was opened a second time: a pipe's reader waits for the end of every one that writes.
+  public func close() { stream.close() }
 }
 
 /// What the sink and its thread share.
@@ -118,6 +121,16 @@ private final class OutputStream: Sendable {
       pending.writer = .unwanted
     }
     channel.cancel()
+  }
+
+  func close() {
+    pending.with { pending in
+      pending.isClosed = true
+      pending.count = 0
+      pending.writer = .unwanted
+    }
+    // Behind whoever writes.
+    output.with { _ in channel.close() }
   }
 
   /// Writes what the ring held when this began, and what came meanwhile, up to an empty ring.

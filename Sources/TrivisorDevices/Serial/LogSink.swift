@@ -43,4 +43,9 @@ public final class LogSink: SerialSink {
   public func abandon() {
     for sink in sinks { sink.abandon() }
   }
+
+  /// As the sinks.
+  public func close() {
+    for sink in sinks { sink.close() }
+  }
 }

@@ -1,5 +1,6 @@
 import TrivisorCLinux
 import Glibc
+import Synchronization
 import SystemPackage
 
 /// A descriptor to write to, where waiting can be cancelled from another thread.
@@ -23,6 +24,7 @@ final class OutputChannel: Sendable {
   private let atom: Int
   /// An eventfd; negative if the host gave none, then waits can't be cancelled but are short.
   private let cancellation: Int32
+  private let isClosed = Atomic(false)
 
   init(_ descriptor: Int32) {
     cancellation = eventfd(0, Int32(EFD_CLOEXEC) | Int32(EFD_NONBLOCK))
@@ -42,8 +44,14 @@ final class OutputChannel: Sendable {
   }
 
   deinit {
-    if case .nonBlocking(let descriptor) = way { close(descriptor) }
-    if cancellation >= 0 { close(cancellation) }
+    close()
+    if cancellation >= 0 { Glibc.close(cancellation) }
+  }
+
+  /// Lets go of what was opened a second time. While nobody writes; what is written afterwards is refused.
+  func close() {
+    guard !isClosed.exchange(true, ordering: .relaxed), case .nonBlocking(let descriptor) = way else { return }
+    Glibc.close(descriptor)
   }
 
   /// Ends every wait, now and later.
@@ -55,6 +63,7 @@ final class OutputChannel: Sendable {
   /// Writes all of `bytes`, waiting for room.
   /// - Returns: why it could not; ECANCELED when cancelled.
   func write(_ bytes: UnsafeRawBufferPointer) -> Errno? {
+    guard !isClosed.load(ordering: .relaxed) else { return .badFileDescriptor }
     var rest = bytes
     while !rest.isEmpty {
       let written: Int

@@ -1,6 +1,6 @@
-// Linux as a host for one command: `trivisor run KERNEL --exec COMMAND [--root FOLDER] [--share FOLDER]`.
+// Linux as a host for one command, as `trivisor run KERNEL --exec COMMAND [--root FOLDER] [--share FOLDER]` has it.
 //
-// The kernel gets its first root from archives, one over the other: those of --initrd, the folder of --root where it is to be
+// The kernel gets its first root from archives, one over the other: those that are given, the root folder where it is to be
 // a copy, and a small one of ours, with the modules that are needed and a first process that gets the command over the second
 // serial port and hands its status on (guests/linux/init.swift). A root that is no copy is a folder by virtio-fs, which that
 // process mounts. Without a root it is the host's busybox, which must be static: then nothing else is needed.
@@ -16,14 +16,14 @@ import SystemPackage
 import TrivisorVMM
 
 /// Makes a boot request run a command.
-struct LinuxCommandHost {
+package struct LinuxCommandHost {
   /// What comes of it besides the request's changes.
-  struct Result {
-    /// How much the guest needs.
-    var memory: MemorySize
+  package struct Result {
+    /// How much the guest needs, in bytes.
+    package var memory: UInt64
     /// What it is to run, if anything.
-    var order: CommandOrder?
-    var shares: [SharedFolderConfiguration] = []
+    package var order: CommandOrder?
+    package var shares: [SharedFolderConfiguration] = []
   }
 
   /// No guest gets less, unless its user says so.
@@ -33,45 +33,45 @@ struct LinuxCommandHost {
 
   /// Run instead of the root's own first process, if there is one.
   let command: CommandOrder.Command?
-  let options: WorkplaceOptions
+  let options: Workplace
+  /// Told what a person should know of what was chosen, a sentence each.
+  package var say: (Sentence) -> Void = { _ in }
+  /// Told how many bytes of a large root are packed, and of how many; if somebody wants to know.
+  package var showProgress: (@Sendable (_ done: UInt64, _ total: UInt64) -> Void)?
   /// Guest memory, if the user said how much.
-  var memory: UInt64?
+  package var memory: UInt64?
   /// Whether somebody wants all that the kernel says.
-  var wantsKernelLog = false
+  package var wantsKernelLog = false
   /// Whether there are disks, or a virtio console: their drivers may be modules.
-  var hasDisks = false
-  var hasVirtioConsole = false
+  package var hasDisks = false
+  package var hasVirtioConsole = false
   /// The image's file, if it is one.
-  var imagePath: FilePath?
+  package var imagePath: FilePath?
 
-  init(command: CommandOrder.Command?, options: WorkplaceOptions) {
+  package init(command: CommandOrder.Command?, options: Workplace) {
     self.command = command
     self.options = options
+    option = command == nil ? "\(Setting.root)" : "\(Setting.command)"
   }
 
-  /// What the user's options are called that make no sense without a command or a root.
-  private var option: String {
-    switch command {
-    case .shell: "--exec"
-    case .words: "a command behind --"
-    case nil: "--root"
-    }
-  }
+  /// What the caller's users call that which makes no sense without a command or a root.
+  package var option: Sentence
 
   /// Adds archives and words for the kernel.
-  /// - Throws: `Refusal`, `BootFailure`.
-  func prepare(_ request: inout BootRequest) throws -> Result {
+  /// - Throws: `WorkplaceRefusal`, `BootFailure`.
+  package func prepare(_ request: inout BootRequest) throws -> Result {
     let kernel = try refuseUnfit(request)
     guard let command else { return try prepareRoot(&request, kernel) }
     let user = try options.user.map { try GuestUser($0, root: options.root?.path) } ?? GuestUser()
     var workplace = GuestWorkplace(options: options, user: user, request: request, imagePath: imagePath)
     workplace.hasDisks = hasDisks
     workplace.hasVirtioConsole = hasVirtioConsole
+    workplace.say = say
     try workplace.prepare()
     var result: Result
     if workplace.hasLiveRoot {
       try refuseMissingShell()
-      result = Result(memory: MemorySize(bytes: memory ?? Self.liveMemory))
+      result = Result(memory: memory ?? Self.liveMemory)
     } else {
       result = try prepareRoot(&request, kernel)
     }
@@ -82,7 +82,7 @@ struct LinuxCommandHost {
     do throws(CommandOrder.Refusal) {
       _ = try order.bytes()
     } catch {
-      throw Refusal(status: .usage, message: "\(option): \(error)")
+      throw WorkplaceRefusal(status: .usage, message: "\(option): \(error)")
     }
     request.initialRamdisks.append(try ownArchive(withBusybox: needsBusybox, modules: workplace.modules))
     // Nobody waits for what the kernel says, and saying it takes time. The user's words come behind, and prevail.
@@ -99,22 +99,22 @@ struct LinuxCommandHost {
     for image in request.initialRamdisks { try demand.add(image) }
     var folder: RootFolder?
     if let root = options.root {
-      let made = try RootFolder(root.path, beside: demand, memory: memory, kernel: kernel)
+      let made = try RootFolder(root.path, beside: demand, memory: memory, kernel: kernel, showProgress: showProgress)
       if request.initialRamdisks.isEmpty { try refuseMissingShell() }
       request.initialRamdisks.append(made.archive)
       demand = demand + made.summary.demand
       folder = made
     }
     let chosen = max(Self.baseMemory, demand.comfortableMemory)
-    folder?.announce(memory: memory ?? chosen, isChosen: memory == nil)
-    return Result(memory: MemorySize(bytes: chosen))
+    folder?.announce(memory: memory ?? chosen, isChosen: memory == nil, say: say)
+    return Result(memory: chosen)
   }
 
   private func refuseMissingShell() throws {
     guard case .shell = command, let root = options.root, !RootFolder.hasShell(root.path) else { return }
-    throw Refusal(
+    throw WorkplaceRefusal(
       status: .usage,
-      message: "--exec: \(root.path) has no shell, bin/sh: give a program and its arguments behind --, or put a shell"
+      message: "\(option): \(root.path) has no shell, bin/sh: give a program and its arguments, or put a shell"
         + " there"
     )
   }
@@ -122,17 +122,17 @@ struct LinuxCommandHost {
   /// What can't work is told before anything is packed.
   private func refuseUnfit(_ request: BootRequest) throws -> LinuxIdentity {
     guard let kernel = try request.linuxIdentity() else {
-      throw Refusal(
+      throw WorkplaceRefusal(
         status: .usage,
         message: "\(option) is for Linux kernels, and \(request.image.name) is an image of the kind"
           + " \(try request.imageKind().rawValue): leave it out")
     }
     if command != nil, !kernel.is64Bit {
-      throw Refusal(
+      throw WorkplaceRefusal(
         status: .usage,
         message:
           "\(option): \(request.image.name) is a 32-bit kernel, and Trivisor's first process is a 64-bit program:"
-          + " give a 64-bit kernel, or an archive with a first process of its own (--initrd)")
+          + " give a 64-bit kernel, or an archive with a first process of its own (\(Setting.initialRamdisk))")
     }
     return kernel
   }
@@ -143,10 +143,11 @@ struct LinuxCommandHost {
       "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=\(user.home)", "USER=\(user.name)",
       "LOGNAME=\(user.name)", "TERM=\(terminal)",
     ]
-    for argument in options.env {
+    for argument in options.environment {
       let name = argument.prefix { $0 != "=" }
       guard !name.isEmpty else {
-        throw Refusal(status: .usage, message: "--env: '\(argument)' names no variable: give NAME=VALUE, or NAME")
+        throw WorkplaceRefusal(
+          status: .usage, message: "\(Setting.environment): '\(argument)' names no variable: give NAME=VALUE, or NAME")
       }
       variables.removeAll { $0.hasPrefix(name + "=") }
       if name.endIndex < argument.endIndex {
@@ -165,7 +166,7 @@ struct LinuxCommandHost {
     builder.addCharacterDevice("dev/console", major: 5, minor: 1)
     if withBusybox {
       builder.addDirectory("bin")
-      try builder.addHostFile("bin/busybox", at: try Self.busybox(), mode: 0o755)
+      try builder.addHostFile("bin/busybox", at: try busybox(), mode: 0o755)
     }
     builder.addDirectory(".trivisor", mode: 0o700)
     builder.addFile(".trivisor/init", Array(EmbeddedGuest.linuxInit), mode: 0o700)
@@ -175,20 +176,21 @@ struct LinuxCommandHost {
       builder.addDirectory(".trivisor/modules", mode: 0o700)
       for module in modules { builder.addFile(".trivisor/modules/\(module.name)", try module.contents(), mode: 0o600) }
     }
-    return BootImage(name: option, archive: builder.finish())
+    return BootImage(name: option.description, archive: builder.finish())
   }
 
   /// A static busybox of the host's.
-  private static func busybox() throws -> FilePath {
+  private func busybox() throws -> FilePath {
     let folders = getenv("PATH").map { String(cString: $0) } ?? ""
     for folder in folders.split(separator: ":").map(String.init) + ["/bin", "/usr/bin"] {
       let path = FilePath(folder).appending("busybox")
       guard path.withPlatformString({ access($0, X_OK) }) == 0, let image = try? BootImage(path: path) else { continue }
       if (try? image.needsInterpreter()) == false { return path }
     }
-    throw Refusal(
+    throw WorkplaceRefusal(
       status: .usage,
-      message: "--exec: there is no root: name a folder with --root or an archive with --initrd, or install a static"
+      message:
+        "\(option): there is no root: name a folder (\(Setting.root)) or an archive (\(Setting.initialRamdisk)), or install a static"
         + " busybox (Debian: busybox-static)")
   }
 }

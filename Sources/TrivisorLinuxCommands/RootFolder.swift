@@ -21,18 +21,22 @@ struct RootFolder {
   /// - Parameters:
   ///   - others: what else is to be unpacked.
   ///   - memory: what the guest is to have, if the user said it.
-  /// - Throws: `Refusal`, `BootFailure`.
-  init(_ path: FilePath, beside others: RootDemand, memory: UInt64?, kernel: LinuxIdentity) throws {
+  ///   - showProgress: told how many bytes of a large folder are packed, and of how many.
+  /// - Throws: `WorkplaceRefusal`, `BootFailure`.
+  init(
+    _ path: FilePath, beside others: RootDemand, memory: UInt64?, kernel: LinuxIdentity,
+    showProgress: (@Sendable (_ done: UInt64, _ total: UInt64) -> Void)?
+  ) throws {
     self.path = path
     let archiveLimit = min(kernel.ramdiskLimit, Self.lowMemory) - Self.kernelRoom
     let hostMemory = HostMemory.available
-    var problem: String?
+    var problem: Sentence?
     var builder = InitialArchiveBuilder()
     summary = try builder.addFolder(path) { demand in
       let all = demand + others
       let least = all.leastMemory
       if let memory, least > memory {
-        problem = "--memory gives \(memory >> 20) MiB, where a copy in memory needs \(least >> 20) or more"
+        problem = "\(Setting.memory) gives \(memory >> 20) MiB, where a copy in memory needs \(least >> 20) or more"
       } else if all.archives > archiveLimit {
         problem = "a kernel takes archives of \(archiveLimit >> 20) MiB at most"
       } else if let hostMemory, all.touched > hostMemory {
@@ -42,15 +46,15 @@ struct RootFolder {
       return problem == nil
     }
     guard let problem else {
-      archive = Self.archive(of: path, builder, summary.contents)
+      archive = Self.archive(of: path, builder, summary.contents, showProgress)
       return
     }
     // It was not read further than to here.
-    throw Refusal(
+    throw WorkplaceRefusal(
       status: .usage,
       message:
-        "--root: \(path) holds \(summary.contents >> 20) MiB in \(summary.entries) entries or more, and \(problem);"
-        + " name a smaller folder, give more memory, or give the root as a disk (--disk)")
+        "\(Setting.root): \(path) holds \(summary.contents >> 20) MiB in \(summary.entries) entries or more, and \(problem);"
+        + " name a smaller folder, give more memory, or give the root as a disk (\(Setting.disk))")
   }
 
   /// Whether a folder's own shell can be found in it: what its links say is taken from the folder on, as the guest will.
@@ -65,26 +69,28 @@ struct RootFolder {
   }
 
   /// What is said of it.
-  func announce(memory: UInt64, isChosen: Bool) {
+  func announce(memory: UInt64, isChosen: Bool, say: (Sentence) -> Void) {
     if let first = summary.omissions.first {
       let others = summary.omissions.count > 1 ? ", and \(summary.omissions.count - 1) more" : ""
-      Diagnostics.say("--root: left out: \(first.path) (\(first.reason))\(others)")
+      say("\(Setting.root): left out: \(first.path) (\(first.reason))\(others)")
     }
     let found = "\(summary.entries) entries, \(summary.contents >> 20) MiB of files"
-    Diagnostics.say("--root: \(found); the guest gets \(memory >> 20) MiB of memory" + (isChosen ? "" : " (--memory)"))
+    say(
+      "\(Setting.root): \(found); the guest gets \(memory >> 20) MiB of memory"
+        + (isChosen ? "" : " (\(Setting.memory))"))
   }
 
   private static func archive(
-    of path: FilePath, _ builder: consuming InitialArchiveBuilder, _ total: UInt64
+    of path: FilePath, _ builder: consuming InitialArchiveBuilder, _ total: UInt64,
+    _ showProgress: (@Sendable (_ done: UInt64, _ total: UInt64) -> Void)?
   ) -> BootImage {
-    guard total >= largeSize, isatty(STDERR_FILENO) != 0 else {
+    guard total >= largeSize, let showProgress else {
       return BootImage(name: path.string, archive: builder.finish())
     }
     let archive = builder.finish { read in
       // Every 16 MiB or so: each call has read a quarter of one.
       guard read & 0xff_ffff < 256 << 10 || read >= total else { return }
-      Diagnostics.draw("\rtrivisor: packing \(min(read, total) >> 20) of \(total >> 20) MiB\u{1b}[K")
-      if read >= total { Diagnostics.draw("\r\u{1b}[K") }
+      showProgress(min(read, total), total)
     }
     return BootImage(name: path.string, archive: archive)
   }

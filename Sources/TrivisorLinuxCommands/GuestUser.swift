@@ -2,6 +2,7 @@ import TrivisorCLinux
 import TrivisorFileServer
 import Glibc
 import SystemPackage
+import TrivisorVMM
 
 /// Who the command runs as in the guest.
 struct GuestUser: Equatable {
@@ -18,7 +19,7 @@ struct GuestUser: Equatable {
   /// - Parameters:
   ///   - text: a name or a number, perhaps with a colon and a group's.
   ///   - root: where /etc/passwd and /etc/group are looked for.
-  /// - Throws: `Refusal`.
+  /// - Throws: `WorkplaceRefusal`.
   init(_ text: String, root: FilePath?) throws {
     let words = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
     let users = root.map { Self.table("etc/passwd", in: $0) } ?? []
@@ -31,16 +32,18 @@ struct GuestUser: Equatable {
       owner = OwnerMap.Owner(user: user, group: user)
       (name, home) = (words[0], "/")
     } else {
-      throw Refusal(
-        status: .usage, message: "--user: there is no user '\(words[0])' in the root's etc/passwd: give a number")
+      throw WorkplaceRefusal(
+        status: .usage,
+        message: "\(Setting.user): there is no user '\(words[0])' in the root's etc/passwd: give a number")
     }
     let table = root.map { Self.table("etc/group", in: $0) } ?? []
     if words.count > 1 {
       if let group = UInt32(words[1]) ?? table.first(where: { $0.first == words[1] }).flatMap({ UInt32($0[2]) }) {
         owner.group = group
       } else {
-        throw Refusal(
-          status: .usage, message: "--user: there is no group '\(words[1])' in the root's etc/group: give a number")
+        throw WorkplaceRefusal(
+          status: .usage,
+          message: "\(Setting.user): there is no group '\(words[1])' in the root's etc/group: give a number")
       }
     }
     let name = name

@@ -15,7 +15,9 @@ struct GuestWorkplace {
   private static let rootTag = "trivisor-root"
   private static let modulesTag = "trivisor-modules"
 
-  let options: WorkplaceOptions
+  let options: Workplace
+  /// Told what a person should know of what was chosen, a sentence each.
+  var say: (Sentence) -> Void = { _ in }
   let user: GuestUser
   var hasDisks = false
   var hasVirtioConsole = false
@@ -32,7 +34,7 @@ struct GuestWorkplace {
   /// For the guest's first process (guests/linux/setup.swift).
   private(set) var steps: [String] = []
 
-  init(options: WorkplaceOptions, user: GuestUser, request: BootRequest, imagePath: FilePath?) {
+  init(options: Workplace, user: GuestUser, request: BootRequest, imagePath: FilePath?) {
     self.options = options
     self.user = user
     image = request.image
@@ -41,27 +43,29 @@ struct GuestWorkplace {
     self.release = release
     let folder = release.flatMap { release in
       ModuleFolder(
-        release: release, image: imagePath, explicit: options.modules.map { FilePath($0) },
+        release: release, image: imagePath, explicit: options.modules,
         roots: options.root.map { [$0.path] } ?? [])
     }
     abilities = KernelAbilities(request.image, path: imagePath, release: release, modules: folder)
   }
 
   /// Decides all of it.
-  /// - Throws: `Refusal` for what can't be had.
+  /// - Throws: `WorkplaceRefusal` for what can't be had.
   mutating func prepare() throws {
     if let folder = options.modules, abilities.modules == nil {
-      throw Refusal(
+      throw WorkplaceRefusal(
         status: .usage,
-        message: "--modules: \(folder) holds no modules of this kernel, \(release ?? "which does not say its release")")
+        message:
+          "\(Setting.modulesFolder): \(folder) holds no modules of this kernel, \(release ?? "which does not say its release")"
+      )
     }
     try refuseUnusable()
     var needed: [KernelAbilities.Ability] = []
     if let root = options.root, root.way != .copy { needed += chooseRoot(root) }
-    if !options.share.isEmpty {
+    if !options.shares.isEmpty {
       needed += [.memoryMappedVirtio, .virtioFileSystem]
-      try require(.memoryMappedVirtio, for: "--share")
-      try require(.virtioFileSystem, for: "--share")
+      try require(.memoryMappedVirtio, for: .share)
+      try require(.virtioFileSystem, for: .share)
     }
     if hasDisks { needed += [.memoryMappedVirtio, .virtioBlock] }
     if hasVirtioConsole { needed += [.memoryMappedVirtio, .virtioConsole] }
@@ -70,63 +74,66 @@ struct GuestWorkplace {
     }
     steps = modules.map { "module=\($0.name)" }
     if hasLiveRoot, let root = options.root { try addRoot(root) }
-    for share in options.share { try add(share) }
+    for share in options.shares { try add(share) }
     addModules()
     steps.append("host=trivisor")
-    if let folder = options.cwd ?? callersFolder { steps.append("folder=\(folder)") }
+    if let folder = options.folder ?? callersFolder { steps.append("folder=\(folder)") }
     if options.user != nil { steps.append(user.step) }
   }
 
   private func refuseUnusable() throws {
     if options.rootSize != nil, options.root?.way != .overlay {
-      throw Refusal(
-        status: .usage, message: "--root-size is for a root whose changes stay in the guest's memory (--root DIR)")
+      throw WorkplaceRefusal(
+        status: .usage, message: "\(Setting.rootSize) is for a root whose changes stay in the guest's memory")
     }
-    if let folder = options.cwd, !folder.hasPrefix("/") {
-      throw Refusal(status: .usage, message: "--cwd: '\(folder)' is no path from the root on: begin it with a slash")
+    if let folder = options.folder, !folder.hasPrefix("/") {
+      throw WorkplaceRefusal(
+        status: .usage,
+        message: "\(Setting.workingFolder): '\(folder)' is no path from the root on: begin it with a slash")
     }
-    let tags = options.share.map(\.tag) + [Self.rootTag, Self.modulesTag]
+    let tags = options.shares.map(\.tag) + [Self.rootTag, Self.modulesTag]
     for (index, tag) in tags.enumerated() where tags[..<index].contains(tag) {
-      throw Refusal(status: .usage, message: "--share: two folders have the tag '\(tag)': give one another with ,tag=")
+      throw WorkplaceRefusal(
+        status: .usage, message: "\(Setting.share): two folders have the tag '\(tag)': give one another")
     }
   }
 
   // MARK: The root
 
   /// Whether the root can be the folder itself; where not, that is said, and it will be a copy.
-  private mutating func chooseRoot(_ root: RootArgument) -> [KernelAbilities.Ability] {
+  private mutating func chooseRoot(_ root: WorkplaceRoot) -> [KernelAbilities.Ability] {
     var needed: [KernelAbilities.Ability] = [.memoryMappedVirtio, .virtioFileSystem]
     if root.way == .overlay { needed.append(.overlay) }
-    var reason: String?
-    if hasArchives { reason = "with --initrd the root is in memory" }
+    var reason: Sentence?
+    if hasArchives { reason = "with \(Setting.initialRamdisk) the root is in memory" }
     for ability in needed where reason == nil { reason = lack(of: ability) }
     guard let reason else {
       hasLiveRoot = true
       return needed
     }
-    Diagnostics.say("--root: \(reason): the guest gets a copy, as with --root \(root.path),copy")
+    say("\(Setting.root): \(reason): the guest gets a copy of \(root.path)")
     return []
   }
 
   /// What the kernel lacks, if that is known.
-  private func lack(of ability: KernelAbilities.Ability) -> String? {
+  private func lack(of ability: KernelAbilities.Ability) -> Sentence? {
     switch abilities.state(of: ability) {
     case .builtIn, .module, .unknown: nil
     case .missingModule:
-      "the kernel has \(ability.title) as a module, and its modules were not found (--modules)"
+      "the kernel has \(ability.title) as a module, and its modules were not found (\(Setting.modulesFolder))"
     case .absent: "the kernel has no \(ability.title) (CONFIG_\(ability.option))"
     }
   }
 
   /// Refuses what the kernel lacks, with the status that its own first process would end with.
-  private func require(_ ability: KernelAbilities.Ability, for option: String) throws {
+  private func require(_ ability: KernelAbilities.Ability, for setting: Setting) throws {
     guard let reason = lack(of: ability) else { return }
-    throw Refusal(
+    throw WorkplaceRefusal(
       status: .commandLost,
-      message: "\(option): \(reason): 'trivisor kernel-config' prints the options that a kernel needs")
+      message: "\(setting): \(reason): 'trivisor kernel-config' prints the options that a kernel needs")
   }
 
-  private mutating func addRoot(_ root: RootArgument) throws {
+  private mutating func addRoot(_ root: WorkplaceRoot) throws {
     let isWritable = root.way == .writable
     shares.append(
       SharedFolderConfiguration(
@@ -135,14 +142,15 @@ struct GuestWorkplace {
     if isWritable {
       steps.append("root=share")
     } else {
-      steps.append("root=overlay:\(options.rootSize.map { "\($0.bytes)" } ?? "50%")")
+      steps.append("root=overlay:\(options.rootSize.map { "\($0)" } ?? "50%")")
     }
     guard !root.writable.isEmpty else { return }
     let top = Self.real(root.path)
     for (index, path) in root.writable.enumerated() {
       let inside = Self.real(path)
       guard inside.starts(with: top) else {
-        throw Refusal(status: .usage, message: "--root: \(path) is not in \(root.path): give it with --share")
+        throw WorkplaceRefusal(
+          status: .usage, message: "\(Setting.root): \(path) is not in \(root.path): give it by \(Setting.share)")
       }
       let names = inside.components.dropFirst(top.components.count).map(\.string)
       let place = "/" + names.joined(separator: "/")
@@ -171,10 +179,10 @@ struct GuestWorkplace {
   ) -> SharedFolder {
     SharedFolder(
       path: path, isReadOnly: isReadOnly, freshness: freshness, owners: OwnerMap(guest: user.owner),
-      hidden: options.hide.map { FilePath($0) })
+      hidden: options.hidden)
   }
 
-  private mutating func add(_ share: ShareArgument) throws {
+  private mutating func add(_ share: WorkplaceShare) throws {
     add(
       folder(share.path, isReadOnly: share.isReadOnly), tag: share.tag, at: share.place, isReadOnly: share.isReadOnly,
       setting: .share)

@@ -1,0 +1,38 @@
+import TrivisorPlatform
+import TrivisorVMM
+
+/// What a run came to.
+public struct RunResult: Sendable, CustomStringConvertible {
+  /// How it ended.
+  public let outcome: Outcome
+  /// What ran it, and why.
+  public let choice: TechniqueChoice
+  /// Features of the processor model that were left out because this host lacks them.
+  public let missingFeatures: [String]
+  /// From the image to processors that are ready.
+  public let setUpTime: Duration
+  /// From the first instruction until the last processor was gone and the output delivered.
+  public let guestTime: Duration
+  /// Events that all techniques count, by name: what docs/result.md lists.
+  public let counters: [String: UInt64]
+  /// What only the technique counts, by name.
+  public let details: [String: UInt64]
+  /// What the boot loader has to say, a sentence each.
+  public let notes: [String]
+
+  init(_ result: TrivisorPlatform.RunResult, choice: TechniqueChoice, missingFeatures: [String]) {
+    outcome = Outcome(result.outcome)
+    self.choice = choice
+    self.missingFeatures = missingFeatures
+    setUpTime = .nanoseconds(Int64(clamping: result.times.setUp))
+    guestTime = .nanoseconds(Int64(clamping: result.times.guest))
+    counters = Dictionary(uniqueKeysWithValues: CountedEvent.allCases.map { ($0.name, result.counters[$0]) })
+    details = result.details
+    notes = result.notes
+  }
+
+  /// How it ended, under what, and how long that took.
+  public var description: String {
+    "\(outcome), after \(setUpTime) of set-up and \(guestTime) under \(choice)"
+  }
+}

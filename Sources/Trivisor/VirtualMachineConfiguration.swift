@@ -1,0 +1,175 @@
+import TrivisorBoot
+import TrivisorDevices
+import TrivisorFileServer
+import TrivisorPlatform
+import TrivisorVMM
+
+/// Everything that makes a machine, as a value: it can be made, copied and checked without touching the host.
+public struct VirtualMachineConfiguration: Sendable {
+  /// What becomes of a guest that resets its machine without having given an exit code.
+  public enum ResetPolicy: Sendable {
+    /// The run ends with `Outcome.reset`.
+    case end
+    /// The machine starts anew from its image, unless its kernel panicked.
+    case restart
+  }
+
+  /// Where interrupt controllers and timers are under the hardware technique.
+  public enum InterruptChips: Sendable {
+    /// KVM's own, where it has them.
+    case automatic
+    /// KVM's own.
+    case kernel
+    /// Trivisor's, as under the rewriting technique.
+    case software
+  }
+
+  /// What it runs.
+  public var bootLoader: any BootLoader
+  /// By which technique.
+  public var technique = TechniqueRequest.automatic
+  /// 1 to 255; what a technique allows is in `validate()`.
+  public var processorCount = 1
+  /// What the guest is told that it runs on.
+  public var processorModel = ProcessorModel.default
+  /// The guest's memory; 128 MiB, or what a `LinuxCommand` needs, when `nil`.
+  public var memorySize: ByteCount?
+  /// Local APICs, I/O APIC, 8259s and 8254.
+  public var interruptChips = InterruptChips.automatic
+  /// COM1 to COM4, as many as there are.
+  public var serialPorts: [SerialPortConfiguration] = []
+  /// Linux' hvc0, if there is one: then it has the machine's input.
+  public var virtioConsole: VirtioConsoleConfiguration?
+  /// Disks, in the order in which the guest finds them.
+  public var storageDevices: [StorageDeviceConfiguration] = []
+  /// Folders of the host's, in the order in which the guest finds them.
+  public var directorySharingDevices: [DirectorySharingDeviceConfiguration] = []
+  /// Sources of random numbers; at most one.
+  public var entropyDevices = [EntropyDeviceConfiguration()]
+  /// What a Linux guest is to run in the place of its own first process.
+  public var linuxCommand: LinuxCommand?
+  /// How long all lives of the machine may take together.
+  public var timeLimit: Duration?
+  /// What becomes of a guest that resets its machine.
+  public var resetPolicy = ResetPolicy.end
+
+  /// One processor, and nothing at its ports.
+  public init(bootLoader: any BootLoader) { self.bootLoader = bootLoader }
+
+  /// Every request that can't be honoured, for each technique. Looks at the image and the host, and changes nothing; what is
+  /// not found here, only the host or the image's insides can still refuse. Folders that a `LinuxCommand` packs are looked
+  /// at when it is run.
+  public func validate() -> ValidationReport {
+    var findings: [Technique: [ConfigurationError]] = [:]
+    for technique in Technique.allCases { findings[technique] = self.findings(for: technique) }
+    return ValidationReport(findings: findings)
+  }
+
+  private func findings(for technique: Technique) -> [ConfigurationError] {
+    guard let engine = Technique.all.techniques.first(where: { $0.name == technique.name }) else { return [] }
+    var found: [ConfigurationError] = []
+    if case .unavailable(let reason) = technique.availability {
+      found.append(ConfigurationError(Sentence(reason), about: "technique"))
+    }
+    if case .named(let other) = self.technique, other != technique {
+      found.append(ConfigurationError("\(other.rawValue) is asked for", about: "technique"))
+    }
+    found += ownFindings()
+    do throws(ConfigurationError) {
+      let request = try bootLoader.plan.request(technique == .paravirtual)
+      if request.isParavirtualKernel != (technique == .paravirtual) {
+        found.append(
+          ConfigurationError(
+            technique == .paravirtual
+              ? "the image is no kernel for Xen's paravirtual interface"
+              : "the image is a kernel for Xen's paravirtual interface", about: "bootLoader"))
+      }
+      let plan = platformConfiguration(request, memory: memorySize ?? Self.defaultMemory, whenBroken: nil)
+      found += plan.validate(for: engine).map { ConfigurationError($0) }
+      if linuxCommand != nil, technique == .paravirtual {
+        found.append(
+          ConfigurationError("a paravirtual domain has no serial port for it", about: "linuxCommand"))
+      }
+    } catch {
+      found.append(error)
+    }
+    return found
+  }
+
+  static let defaultMemory = ByteCount.mebibytes(128)
+
+  /// What the types allow and no machine has.
+  func ownFindings() -> [ConfigurationError] {
+    var found: [ConfigurationError] = []
+    if entropyDevices.count > 1 {
+      found.append(
+        ConfigurationError("\(entropyDevices.count) can't be had: ask for one", about: "entropyDevices"))
+    }
+    let firstTaker = virtioConsole == nil && linuxCommand == nil ? 1 : 0
+    for (index, port) in serialPorts.enumerated() where index >= firstTaker && port.input != nil {
+      found.append(
+        ConfigurationError(
+          "number \(index + 1) can't have an input: a machine has one console that reads, its command, its virtio console"
+            + " or its first serial port", about: "serialPorts"))
+    }
+    if virtioConsole?.input != nil, linuxCommand != nil {
+      found.append(ConfigurationError("its input is the command's: leave it out", about: "virtioConsole"))
+    }
+    for device in directorySharingDevices
+    where device.tag.isEmpty || device.tag.utf8.count > 36 || device.tag.contains(":") {
+      found.append(
+        ConfigurationError(
+          "the tag '\(device.tag)' can't be had: give 1 to 36 bytes without a colon", about: "directorySharingDevices"))
+    }
+    if let timeLimit, timeLimit <= .zero {
+      found.append(ConfigurationError("\(timeLimit) is no time: give more, or none", about: "timeLimit"))
+    }
+    return found
+  }
+
+  /// As the platform takes it, without the command.
+  /// - Parameter whenBroken: somebody does not read any more what the guest writes; `nil` where nothing will be written.
+  func platformConfiguration(
+    _ request: BootRequest, memory: ByteCount, whenBroken: (@Sendable (Errno) -> Void)?
+  ) -> TrivisorPlatform.VirtualMachineConfiguration {
+    var plan = TrivisorPlatform.VirtualMachineConfiguration(boot: request)
+    plan.machine.processorCount = processorCount
+    plan.machine.memorySize = memory.bytes
+    plan.machine.processorModel = processorModel.model
+    plan.machine.interruptChips =
+      switch interruptChips {
+      case .automatic: .automatic
+      case .kernel: .kernel
+      case .software: .software
+      }
+    plan.serialPorts = serialPorts.map { port in
+      TrivisorPlatform.SerialPortConfiguration(
+        output: port.output.sink(whenBroken: whenBroken), input: port.input?.input)
+    }
+    plan.virtioConsole = virtioConsole.map { console in
+      TrivisorPlatform.VirtioConsoleConfiguration(
+        output: console.output.sink(whenBroken: whenBroken), input: console.input?.input,
+        size: console.size.map { VirtioConsole.Size(columns: $0.columns, rows: $0.rows) })
+    }
+    plan.storageDevices = storageDevices.map { disk in
+      TrivisorPlatform.StorageDeviceConfiguration(path: disk.path, isReadOnly: disk.isReadOnly)
+    }
+    if linuxCommand == nil {
+      plan.sharedFolders = directorySharingDevices.map { device in
+        SharedFolderConfiguration(SharedFolder(path: device.path, isReadOnly: device.isReadOnly), tag: device.tag)
+      }
+    }
+    plan.hasEntropyDevice = !entropyDevices.isEmpty
+    plan.resetPolicy = resetPolicy == .restart ? .restart : .failure
+    return plan
+  }
+
+  var outputs: [OutputAttachment] {
+    serialPorts.map(\.output)
+      + [virtioConsole?.output, linuxCommand?.standardOutput, linuxCommand?.standardError].compactMap { $0 }
+  }
+
+  var inputs: [InputAttachment] {
+    serialPorts.compactMap(\.input) + [virtioConsole?.input, linuxCommand?.standardInput].compactMap { $0 }
+  }
+}
