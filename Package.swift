@@ -101,12 +101,17 @@ let package = Package(
     .executableTarget(name: "LinuxExample", dependencies: ["Trivisor"], path: "Examples/Linux", swiftSettings: strict),
     .executableTarget(
       name: "CompareExample", dependencies: ["Trivisor"], path: "Examples/Compare", swiftSettings: strict),
+    .target(name: "TrivisorCBuildStamp"),
+    .target(name: "TrivisorVersion", dependencies: ["TrivisorCBuildStamp"], swiftSettings: strict),
+    .target(name: "TrivisorPage", dependencies: ["TrivisorVersion"], swiftSettings: strict),
     .target(
       name: "TrivisorGuestProcess", dependencies: ["TrivisorCLinux", "TrivisorVMM", system], swiftSettings: strict),
-    .target(name: "TrivisorTestRunner", dependencies: ["TrivisorGuestProcess", system], swiftSettings: strict),
-    .target(name: "TrivisorCChartLibrary", exclude: ["library"], cSettings: [.headerSearchPath("library")]),
     .target(
-      name: "TrivisorComparison", dependencies: ["TrivisorCChartLibrary", "TrivisorGuestProcess", "TrivisorVMM"],
+      name: "TrivisorTestRunner", dependencies: ["TrivisorGuestProcess", "TrivisorPage", "TrivisorVersion", system],
+      swiftSettings: strict),
+    .target(
+      name: "TrivisorComparison",
+      dependencies: ["TrivisorGuestProcess", "TrivisorPage", "TrivisorVMM", "TrivisorVersion"],
       swiftSettings: strict),
     .target(name: "TrivisorInspection", dependencies: ["TrivisorInstructionSet"], swiftSettings: strict),
     .executableTarget(
@@ -117,7 +122,8 @@ let package = Package(
         "TrivisorHardwareTechnique", "TrivisorInspection", "TrivisorInstructionSet", "TrivisorLinuxCommands",
         "TrivisorParavirtTechnique", "TrivisorPlatform",
         "TrivisorProcessStart",
-        "TrivisorRewritingTechnique", "TrivisorTestRunner", "TrivisorTranslation", "TrivisorVMM", argumentParser,
+        "TrivisorRewritingTechnique", "TrivisorTestRunner", "TrivisorTranslation", "TrivisorVMM",
+        "TrivisorVersion", argumentParser,
         system,
       ],
       swiftSettings: strict),

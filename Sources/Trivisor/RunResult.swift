@@ -31,8 +31,11 @@ public struct RunResult: Sendable, CustomStringConvertible {
     notes = result.notes
   }
 
-  /// How it ended, under what, and how long that took.
+  /// How it ended, under what, and how long that took; of a crash, the processor's registers below that.
   public var description: String {
-    "\(outcome), after \(setUpTime) of set-up and \(guestTime) under \(choice)"
+    var lines = outcome.description.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+    let milliseconds = [setUpTime, guestTime].map { "\($0 / .milliseconds(1))".prefix { $0 != "." } }
+    lines[0] += ", after \(milliseconds[0]) ms of set-up and \(milliseconds[1]) ms under \(choice)"
+    return lines.joined(separator: "\n")
   }
 }

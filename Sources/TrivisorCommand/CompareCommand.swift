@@ -88,15 +88,15 @@ struct CompareCommand: ParsableCommand {
     var status: Int32 = 0
     for (index, image) in images.enumerated() {
       let (comparison, signal) = try compare(image)
-      let host = HostDescription.this
+      let (host, date) = (HostDescription.this, Moment.now)
       if json != "-" { Diagnostics.print((index > 0 ? "\n" : "") + text(comparison, host)) }
       if let json {
         try ResultFile.write(
-          try ComparisonReport(comparison, host: host).text(), to: numbered(json, index), option: "--json")
+          try ComparisonReport(comparison, host: host, date: date).text(), to: numbered(json, index), option: "--json")
       }
       if let html {
         try ResultFile.write(
-          try ComparisonPage.text(comparison, host: host), to: numbered(html, index), option: "--html")
+          try ComparisonPage.text(comparison, host: host, date: date), to: numbered(html, index), option: "--html")
       }
       if let signal { Diagnostics.end(128 + signal) }
       for difference in comparison.differences { Diagnostics.say("\(image): \(difference)") }
@@ -184,6 +184,7 @@ struct CompareCommand: ParsableCommand {
     }
     if comparison.ran.count > 1, comparison.differences.isEmpty {
       lines.append("the same result under all that ran")
+      lines.append(comparison.headline)
     }
     return lines.joined(separator: "\n")
   }

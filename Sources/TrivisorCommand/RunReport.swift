@@ -2,6 +2,7 @@ import TrivisorCommandChannel
 import TrivisorDevices
 import TrivisorPlatform
 import TrivisorVMM
+import TrivisorVersion
 
 /// What `--json` writes: docs/result.md describes each member.
 struct RunReport: Encodable {
@@ -46,6 +47,9 @@ struct RunReport: Encodable {
 
   /// Raised when a member changes its meaning or goes.
   let schemaVersion = 1
+  let version = TrivisorVersion.number
+  /// What the executable was built from, if that is known.
+  let commit = TrivisorVersion.commit
   let image: String
   let technique: String
   let techniqueReason: String

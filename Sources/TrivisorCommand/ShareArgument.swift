@@ -45,6 +45,8 @@ struct ShareArgument: ExpressibleByArgument, Equatable {
 /// `--root DIR[,rw|,copy|,rw=PATH]`, or an archive.
 struct RootArgument: ExpressibleByArgument, Equatable {
   let root: WorkplaceRoot
+  /// As it was given.
+  let text: String
 
   init?(argument: String) {
     var options = TrailingOptions(argument)
@@ -58,6 +60,7 @@ struct RootArgument: ExpressibleByArgument, Equatable {
       }
     }
     guard !options.rest.isEmpty else { return nil }
+    text = argument
     root = WorkplaceRoot(path: FilePath(options.rest), way: way, writable: writable.reversed())
   }
 }

@@ -21,10 +21,12 @@ struct TestCommand: ParsableCommand {
         trivisor test build/*.elf --timeout 10s --jobs 2 --junit results.xml
         trivisor test kernel.elf --expect "^all [0-9]+ tests passed" --technique rewriting --technique hardware
         trivisor test kernel.elf --tap --memory 512M --cpus 2
+        trivisor test vmlinuz --root / --exec "make check"
         trivisor test                              the tests that ./\(standardManifest) lists
 
       Ends with 0 if all passed or were skipped, else with the worst of 1 failed, 124 timed out, 126 crashed, 127 could
-      not be loaded, 125 Trivisor failed. TEST_TOTAL_SHARDS and TEST_SHARD_INDEX select a part of the tests.
+      not be loaded, 125 Trivisor failed. TEST_TOTAL_SHARDS and TEST_SHARD_INDEX select a part of the tests,
+      TESTBRIDGE_TEST_ONLY those that --filter would.
       """)
 
   @Argument(help: "Guests: files, or guest:NAME.", completion: .file())
@@ -35,6 +37,28 @@ struct TestCommand: ParsableCommand {
 
   @Option(help: "A list of tests as JSON (docs/testing.md).", completion: .file(extensions: ["json"]))
   var manifest: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Only tests in whose name this matches, an extended regular expression; given several times, one of them.",
+      valueName: "pattern"))
+  var filter: [String] = []
+
+  @Flag(help: "Print the names of the tests, one a line, and run none.")
+  var list = false
+
+  @Option(
+    help: ArgumentHelp(
+      "Run this text by the shell of Linux guests; its status is the guest's exit code.", valueName: "text"))
+  var exec: String?
+
+  @Option(
+    help: ArgumentHelp("A folder of the host's as Linux's first root.", valueName: "folder[,rw|,copy|,rw=path]"),
+    completion: .directory)
+  var root: RootArgument?
+
+  @Option(help: "The guests' console: serial or virtio.")
+  var console: ConsoleArgument?
 
   @Option(help: "How to run them: hardware, rewriting, paravirtual or auto; given several times, under each.")
   var technique: [TechniqueArgument] = []
@@ -75,8 +99,21 @@ struct TestCommand: ParsableCommand {
   @Option(help: "Write the results as JUnit's XML.", completion: .file(extensions: ["xml"]))
   var junit: String?
 
-  @Option(help: "Write the results as JSON.", completion: .file(extensions: ["json"]))
+  @Option(help: "Write the results as JSON; - is standard output.", completion: .file(extensions: ["json"]))
   var json: String?
+
+  @Option(help: "Write the results as one page for a browser.", completion: .file(extensions: ["html"]))
+  var html: String?
+
+  @Flag(
+    help: """
+      End with what 'git bisect run' takes: 0 good, 1 if a guest failed, crashed or took too long, 125 (skip) if nothing is known \
+      because one could not be loaded or Trivisor failed.
+      """)
+  var bisectCodes = false
+
+  @Flag(name: .shortAndLong, help: "Say only what did not pass, and the last line.")
+  var quiet = false
 
   func validate() throws {
     if let jobs, jobs < 1 { throw ValidationError("--jobs: at least one guest must run") }
@@ -94,23 +131,29 @@ struct TestCommand: ParsableCommand {
       throw Refusal(status: .usage, message: error.description)
     }
     Shard.acknowledge(environment: environment)
-    let all = TestCase.withUniqueNames(try allTests())
+    let all = try chosen(
+      TestCase.withUniqueNames(try allTests()), bazelFilter: environment("TESTBRIDGE_TEST_ONLY"))
     // A shard may be empty where there are more shards than tests.
     guard allowEmpty || !all.isEmpty else {
       throw Refusal(
         status: .usage,
-        message: "there is nothing to test: \(manifest ?? Self.standardManifest) lists no tests; "
-          + "--allow-empty lets it pass")
+        message: "there is nothing to test: "
+          + (filter.isEmpty ? "\(manifest ?? Self.standardManifest) lists no tests" : "--filter matches no test's name")
+          + "; --allow-empty lets it pass")
     }
     let tests = shard.part(of: all)
+    if list {
+      for test in tests { Diagnostics.print(test.name) }
+      return
+    }
     try makeArtifactsFolder()
-    for (option, file) in [("--junit", junit), ("--json", json)] {
+    for (option, file) in [("--junit", junit), ("--json", json), ("--html", html)] {
       try ResultFile.refuseUnwritable(file, option: option)
     }
     let session = TestSession(tests, jobs: jobs ?? max(sysconf(Int32(_SC_NPROCESSORS_ONLN)), 1))
     session.retries = retries
     session.artifacts = artifacts.map { FilePath($0) }
-    let progress = TestProgress(count: tests.count)
+    let progress = TestProgress(count: tests.count, isQuiet: quiet, isOnErrors: json == "-" || junit == "-")
     session.observer = { progress.observe($0) }
     let signal: Int32?
     do {
@@ -123,7 +166,7 @@ struct TestCommand: ParsableCommand {
     }
     let wallTime = monotonicNanoseconds() - began
     let verdict = session.results.map(\.verdict).max() ?? .passed
-    let status = signal.map { 128 + $0 } ?? verdict.status
+    let status = signal.map { 128 + $0 } ?? (bisectCodes ? Verdict.bisectStatus(session.results) : verdict.status)
     progress.finish(session.results, wallTime: wallTime, shard: shard, signal: signal)
     if let junit {
       try ResultFile.write(JUnitReport.text(session.results, wallTime: wallTime), to: junit, option: "--junit")
@@ -134,7 +177,32 @@ struct TestCommand: ParsableCommand {
         shard: shard)
       try ResultFile.write(try report.text(), to: json, option: "--json")
     }
+    if let html {
+      let report = TestReport(
+        session.results, verdict: signal == nil ? verdict : .interrupted, status: status, wallTime: wallTime,
+        shard: shard, showsConsoles: true)
+      try ResultFile.write(try TestPage.text(report, date: Moment.now), to: html, option: "--html")
+    }
     Diagnostics.end(status)
+  }
+
+  /// Those that --filter and Bazel's `--test_filter` leave.
+  private func chosen(_ tests: [TestCase], bazelFilter: String?) throws -> [TestCase] {
+    let patterns = filter + (bazelFilter.flatMap { $0.isEmpty ? nil : [$0] } ?? [])
+    guard !patterns.isEmpty else { return tests }
+    do throws(LinePattern.Failure) {
+      var compiled: [LinePattern] = []
+      for pattern in patterns { compiled.append(try LinePattern(pattern)) }
+      return tests.filter { test in compiled.contains { $0.matches(Array(test.name.utf8)[...]) } }
+    } catch {
+      throw Refusal(status: .usage, message: "--filter: \(error)")
+    }
+  }
+
+  /// Options of `trivisor run` for each guest.
+  private var guestOptions: [String] {
+    options.words + (exec.map { ["--exec=\($0)"] } ?? []) + (root.map { ["--root=\($0.text)"] } ?? [])
+      + (console.map { ["--console=\($0.rawValue)"] } ?? [])
   }
 
   /// From the command line and the manifest.
@@ -153,7 +221,7 @@ struct TestCommand: ParsableCommand {
         tests.append(
           TestCase(
             name: techniques.count > 1 ? "\(image) [\(technique ?? "")]" : image,
-            runArguments: [image] + (technique.map { ["--technique=\($0)"] } ?? []) + options.words, timeLimit: limit,
+            runArguments: [image] + (technique.map { ["--technique=\($0)"] } ?? []) + guestOptions, timeLimit: limit,
             expectation: expectation))
       }
     }
@@ -166,7 +234,7 @@ struct TestCommand: ParsableCommand {
       var listed = try TestCase.ofManifest(
         at: FilePath(path), techniques: techniques, timeLimit: limit,
         parseTime: { TimeLimit(argument: $0)?.nanoseconds })
-      for index in listed.indices { listed[index].addOptions(options.words) }
+      for index in listed.indices { listed[index].addOptions(guestOptions) }
       return tests + listed
     } catch {
       throw Refusal(status: .usage, message: error.description)

@@ -11,14 +11,21 @@ import TrivisorVMM
 final class TestProgress {
   private let count: Int
   private let terminalWidth: Int?
+  private let isQuiet: Bool
+  private let isOnErrors: Bool
   private var running: [(name: String, began: UInt64)] = []
   private var ended = 0
   private var bad = 0
   private var hasStatus = false
 
-  /// - Parameter count: of the tests.
-  init(count: Int) {
+  /// - Parameters:
+  ///   - count: of the tests.
+  ///   - isQuiet: what passed is not told.
+  ///   - isOnErrors: standard output has the result, and lines for a person go to standard error.
+  init(count: Int, isQuiet: Bool = false, isOnErrors: Bool = false) {
     self.count = count
+    self.isQuiet = isQuiet
+    self.isOnErrors = isOnErrors
     var size = winsize()
     if isatty(STDERR_FILENO) != 0 {
       let isKnown = ioctl(STDERR_FILENO, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0
@@ -39,7 +46,7 @@ final class TestProgress {
       leave(result)
       ended += 1
       if !result.verdict.isGood { bad += 1 }
-      say(Self.lines(of: result))
+      if !isQuiet || !result.verdict.isGood { say(Self.lines(of: result)) }
     case .timePassed: break
     }
     showStatus()
@@ -78,7 +85,7 @@ final class TestProgress {
 
   private func say(_ text: String) {
     clear()
-    Diagnostics.print(text)
+    if isOnErrors { Diagnostics.draw(text + "\n") } else { Diagnostics.print(text) }
   }
 
   private func showStatus() {

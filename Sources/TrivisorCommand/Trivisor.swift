@@ -7,6 +7,7 @@ import Glibc
 import TrivisorPlatform
 import TrivisorProcessStart
 import TrivisorVMM
+import TrivisorVersion
 
 /// `trivisor`.
 @main
@@ -31,14 +32,11 @@ struct Trivisor: ParsableCommand {
       120 the guest ended without its command's status, 121 its first process ended, 122 it reset, 123 its kernel
       panicked, 124 timed out, 125 Trivisor or the host failed, 126 the guest crashed, 127 the image can't be loaded.
       """,
-    version: version,
+    version: "trivisor \(TrivisorVersion.text)",
     subcommands: [
       RunCommand.self, TestCommand.self, CompareCommand.self, InspectCommand.self, DoctorCommand.self,
       GuestsCommand.self, KernelConfigCommand.self,
     ])
-
-  /// Of the program.
-  static let version = "0.1.0"
 
   static func main() {
     // Before any thread: signals that end a run are taken by the one that waits for them.

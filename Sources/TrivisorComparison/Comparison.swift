@@ -48,6 +48,9 @@ public struct Comparison: Sendable {
     return found
   }
 
+  /// The answer in one sentence, without a full stop.
+  public var headline: String { Headline.of(self) }
+
   /// Times and memory.
   public var costs: [Row] {
     let milliseconds: [(String, (RunSample) -> Double?)] = [
@@ -93,7 +96,11 @@ public struct Comparison: Sendable {
       let event = CountedEvent(name: name)
       return Row(
         title: event?.title ?? name, unit: "",
-        values: ran.map { $0.spread { $0.counters[name].map { Double($0) } } }, counter: event?.name)
+        values: ran.map { technique in
+          let spread = technique.spread { $0.counters[name].map { Double($0) } }
+          // What a technique has no eye for is not zero.
+          return spread?.maximum == 0 && event?.isUncounted(by: technique.name) ?? false ? nil : spread
+        }, counter: event?.name)
     }
   }
 
@@ -103,6 +110,17 @@ public struct Comparison: Sendable {
     for name in ran.flatMap(\.measurementNames) where !names.contains(name) { names.append(name) }
     return names.map { name in
       Row(title: name, unit: "cycles", values: ran.map { $0.spread { $0.measurements[name] } })
+    }
+  }
+}
+
+extension CountedEvent {
+  /// Whether a technique can't count it: nothing is translated, or KVM does it by itself.
+  fileprivate func isUncounted(by technique: String) -> Bool {
+    switch self {
+    case .blockTranslated, .byteTranslated, .exitJump, .exitMemory: technique != TechniqueName.rewriting.rawValue
+    case .exceptionDelivered, .interruptDelivered: technique == TechniqueName.hardware.rawValue
+    default: false
     }
   }
 }

@@ -1,4 +1,6 @@
 import FoundationEssentials
+import TrivisorPage
+import TrivisorVersion
 
 /// What `trivisor compare --json` writes, and what the page is drawn from: docs/compare.md describes each member.
 public struct ComparisonReport: Encodable {
@@ -27,6 +29,10 @@ public struct ComparisonReport: Encodable {
   }
 
   private let schemaVersion = 1
+  private let version = TrivisorVersion.number
+  private let commit = TrivisorVersion.commit
+  private let date: String
+  private let headline: String
   private let guest: String
   private let arguments: [String]
   private let repetitions: Int
@@ -40,8 +46,12 @@ public struct ComparisonReport: Encodable {
   private let counters: Table
   private let measurements: Table
 
-  /// - Parameter host: what it ran on.
-  public init(_ comparison: Comparison, host: HostDescription) {
+  /// - Parameters:
+  ///   - host: what it ran on.
+  ///   - date: when, as 2026-11-28T12:00:00Z.
+  public init(_ comparison: Comparison, host: HostDescription, date: String) {
+    self.date = date
+    headline = comparison.headline
     guest = comparison.plan.image
     arguments = Array(comparison.plan.runArguments.dropFirst())
     repetitions = comparison.plan.repetitions
@@ -79,8 +89,6 @@ public struct ComparisonReport: Encodable {
   func scriptText() throws -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys]
-    let text = String(decoding: try encoder.encode(self), as: UTF8.self)
-    return text.replacing("<", with: "\\u003c").replacing("\u{2028}", with: "\\u2028").replacing(
-      "\u{2029}", with: "\\u2029")
+    return ReportPage.scriptText(String(decoding: try encoder.encode(self), as: UTF8.self))
   }
 }

@@ -1,4 +1,5 @@
 import FoundationEssentials
+import TrivisorVersion
 
 /// What `trivisor test --json` writes: docs/testing.md describes each member.
 public struct TestReport: Encodable {
@@ -14,9 +15,13 @@ public struct TestReport: Encodable {
     let artifact: String?
     let points: [TAPPoint]?
     let pointsLeftOut: Int?
+    let console: String?
+    let errors: String?
   }
 
   private let schemaVersion = 1
+  private let version = TrivisorVersion.number
+  private let commit = TrivisorVersion.commit
   private let verdict: Verdict
   private let status: Int32
   private let milliseconds: Double
@@ -29,7 +34,11 @@ public struct TestReport: Encodable {
   ///   - verdict: of the whole.
   ///   - status: what the process ends with.
   ///   - wallTime: nanoseconds of the whole.
-  public init(_ results: [TestResult], verdict: Verdict, status: Int32, wallTime: UInt64, shard: Shard) {
+  ///   - showsConsoles: whether the end of what a guest wrote that did not pass is part of it: for the page.
+  public init(
+    _ results: [TestResult], verdict: Verdict, status: Int32, wallTime: UInt64, shard: Shard,
+    showsConsoles: Bool = false
+  ) {
     self.verdict = verdict
     self.status = status
     milliseconds = Double(wallTime) / 1e6
@@ -44,8 +53,19 @@ public struct TestReport: Encodable {
         technique: result.technique, outcome: result.outcome, guestCode: result.guestCode,
         milliseconds: Double(result.wallTime) / 1e6, attempts: result.attempts, artifact: result.artifact,
         points: result.points.isEmpty ? nil : result.points,
-        pointsLeftOut: result.pointsLeftOut == 0 ? nil : result.pointsLeftOut)
+        pointsLeftOut: result.pointsLeftOut == 0 ? nil : result.pointsLeftOut,
+        console: showsConsoles && !result.verdict.isGood && !result.consoleTail.isEmpty
+          ? Self.printable(String(decoding: result.consoleTail, as: UTF8.self)) : nil,
+        errors: showsConsoles && !result.verdict.isGood && !result.errors.isEmpty ? Self.printable(result.errors) : nil)
     }
+  }
+
+  /// Without what would move a terminal's cursor, but for ends of lines: the last forty of them.
+  private static func printable(_ text: String) -> String {
+    let lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).suffix(40)
+    return lines.map { line in
+      String(String.UnicodeScalarView(line.unicodeScalars.filter { $0.properties.generalCategory != .control }))
+    }.joined(separator: "\n")
   }
 
   /// As text, keys in order.

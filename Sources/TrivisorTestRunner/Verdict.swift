@@ -32,6 +32,12 @@ public enum Verdict: String, Sendable, CaseIterable, Encodable {
     }
   }
 
+  /// What `git bisect run` takes for a whole run: good, bad, or a commit that nothing is known of.
+  public static func bisectStatus(_ results: [TestResult]) -> Int32 {
+    if results.contains(where: { [.failed, .crashed, .timedOut].contains($0.verdict) }) { return 1 }
+    return results.allSatisfy(\.verdict.isGood) ? 0 : 125
+  }
+
   /// In words.
   public var title: String {
     switch self {

@@ -112,11 +112,32 @@ struct ComparisonTests {
   func page() throws {
     let comparison = Comparison(plan, [try runs("hardware", guests: [1, 2], result: good)])
     let host = HostDescription(processor: "p", processors: 2, kernel: "k")
-    let page = try ComparisonPage.text(comparison, host: host)
-    #expect(page.contains("Chart.js v3"))
+    let page = try ComparisonPage.text(comparison, host: host, date: "2026-11-28T12:00:00Z")
+    #expect(page.contains("<time datetime=\"2026-11-28T12:00:00Z\">2026-11-28 12:00 UTC</time>"))
     #expect(!page.contains("</script><b>"))
-    #expect(page.components(separatedBy: "</script>").count == 4)
+    #expect(page.components(separatedBy: "</script>").count == 3)
     #expect(!page.contains("src=\"http"))
+  }
+
+  @Test("the headline is the answer")
+  func headline() throws {
+    func comparison(_ times: [(String, Double, String?)]) throws -> String {
+      let all = try times.map { name, time, caution in
+        var runs = try runs(name, guests: [time], result: good)
+        runs.caution = caution
+        return runs
+      }
+      return Comparison(plan, all).headline
+    }
+    // Beside the guest's time, a run here has 10 ms of others.
+    #expect(try comparison([("hardware", 10, nil)]).hasPrefix("hardware ran "))
+    #expect(
+      try comparison([("hardware", 70, "its KVM emulates"), ("rewriting", 30, nil), ("paravirtual", 31, nil)])
+        == "rewriting and paravirtual ran guest:</script><b> 2.0 times as fast as hardware, because its KVM emulates")
+    #expect(
+      try comparison([("hardware", 30, nil), ("rewriting", 30, nil)])
+        == "hardware and rewriting ran guest:</script><b> in the same time")
+    #expect(Comparison(plan, []).headline == "guest:</script><b>: no technique could run it")
   }
 
   @Test("JSON has every run")
@@ -127,7 +148,7 @@ struct ComparisonTests {
     emulated.caution = "KVM emulates"
     let comparison = Comparison(plan, [emulated, skipped])
     let host = HostDescription(processor: "p", processors: 2, kernel: "k")
-    let text = try ComparisonReport(comparison, host: host).text()
+    let text = try ComparisonReport(comparison, host: host, date: "2026-11-28T12:00:00Z").text()
     let object = try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
     #expect(object["schemaVersion"] as? Int == 1)
     #expect(object["isSame"] as? Bool == true)
@@ -135,6 +156,6 @@ struct ComparisonTests {
     #expect((techniques[0]["runs"] as? [Any])?.count == 3)
     #expect(techniques[0]["caution"] as? String == "KVM emulates")
     #expect(techniques[1]["obstacle"] as? String == "there is no build")
-    #expect(try ComparisonPage.text(comparison, host: host).contains("KVM emulates"))
+    #expect(try ComparisonPage.text(comparison, host: host, date: "").contains("KVM emulates"))
   }
 }

@@ -163,4 +163,35 @@ struct TestCommandTests {
     let consoles = try FileManager.default.contentsOfDirectory(atPath: folder.path + "/consoles")
     #expect(consoles == ["0001-guest_hello.console"])
   }
+
+  @Test("--list names what --filter leaves, and runs nothing")
+  func list() throws {
+    let both = try Command.run("test", "guest:hello", "guest:crash", "--list")
+    #expect((both.output, both.status) == ("guest:hello\nguest:crash\n", 0))
+    let one = try Command.run("test", "guest:hello", "guest:crash", "--list", "--filter", "h[ea]l")
+    #expect((one.output, one.status) == ("guest:hello\n", 0))
+    let none = try Command.run("test", "guest:hello", "--filter", "nothing")
+    #expect(none.status == 64)
+    #expect(none.errors.contains("--filter matches no test's name"))
+    #expect(try Command.run("test", "guest:hello", "--filter", "(").status == 64)
+  }
+
+  @Test("for git bisect, a guest that fails is bad, and one that can't be loaded is skipped")
+  func bisect() throws {
+    let bad = try Command.run("test", "guest:crash", "--technique", "rewriting", "--bisect-codes", "-q")
+    #expect(bad.status == 1)
+    #expect(try Command.run("test", "/no/such/image", "--bisect-codes").status == 125)
+    let good = try Command.run("test", "guest:hello", "--technique", "rewriting", "--bisect-codes", "-q")
+    #expect(good.status == 0)
+    #expect(good.output.hasPrefix("1 passed in "))
+  }
+
+  @Test("JSON on standard output stands there alone")
+  func standardOutput() throws {
+    let result = try Command.run("test", "guest:hello", "--technique", "rewriting", "--json", "-")
+    #expect(result.status == 0)
+    let object = try JSONSerialization.jsonObject(with: Data(result.output.utf8)) as? [String: Any]
+    #expect(object?["verdict"] as? String == "passed")
+    #expect(result.errors.contains("1 passed"))
+  }
 }
