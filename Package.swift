@@ -219,6 +219,10 @@ let package = Package(
       path: "Tests/DifferentialRunner",
       swiftSettings: strict),
     .executableTarget(
+      name: "TrivisorTranslatorRunner",
+      dependencies: ["TrivisorProcessStart", "TrivisorTranslation", "TrivisorVMM"],
+      path: "Tests/TranslatorRunner", swiftSettings: strict),
+    .executableTarget(
       name: "TrivisorSignalRunner", dependencies: ["TrivisorRewritingTechnique", "TrivisorVMM"],
       path: "Tests/SignalRunner",
       swiftSettings: strict),

@@ -131,10 +131,13 @@ extension Instruction {
     switch specification.size {
     case .address: return UInt16(addressSize)
     case .stack: return UInt16(mode.defaultAddressSize)
-    default:
-      let context = WidthContext(
-        operandSize: operandSize, isLong: encoding == .vex && vectorLength == 1, is64Bit: mode == .bits64, hasW: rexW)
-      return OpcodeTables.shared.widths[specification.size.rawValue, context]
+    default: return OpcodeTables.shared.widths[specification.size.rawValue, widthContext]
     }
+  }
+
+  @inline(__always)
+  var widthContext: WidthContext {
+    WidthContext(
+      operandSize: operandSize, isLong: encoding == .vex && vectorLength == 1, is64Bit: mode == .bits64, hasW: rexW)
   }
 }

@@ -60,7 +60,7 @@ final class Linker {
   /// Takes back all links to a block that is dropped.
   func unlink(_ dead: Block) {
     for site in dead.incoming {
-      switch translator.sites[site].kind {
+      switch translator.site(site).kind {
       case .chain(let place, let unlinked), .separate(let place, let unlinked):
         translator.cache.patch(place, to: translator.cache.base + UInt64(unlinked))
       case .across(let place, let unlinked):

@@ -98,8 +98,9 @@ package final class TranslationCache: @unchecked Sendable {
     guard low > 0 else { return nil }
     let owner = inOrder[low - 1]
     let offset = UInt32(truncatingIfNeeded: address &- translator.cache.base)
-    for fault in translator.faults[owner.faults] where fault.start <= offset && offset < fault.end {
-      return (owner, fault)
+    for number in owner.faults {
+      let fault = translator.fault(number)
+      if fault.start <= offset && offset < fault.end { return (owner, fault) }
     }
     return nil
   }

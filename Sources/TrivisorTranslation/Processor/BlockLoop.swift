@@ -66,7 +66,7 @@ struct BlockLoop {
         continue
       }
       let number = Int(block.state.pointee.site)
-      let site = store.translator.sites[number]
+      let site = store.translator.site(number)
       // Where code for any linear address counts from.
       let page = block.state.pointee.page
       if let recipe = site.recipe { processor.arithmeticFlags = recipe.flags(block.general) }
@@ -181,7 +181,7 @@ struct BlockLoop {
         processor.rip = page &+ site.rip
         processor.shadow = .interrupts
       case .callOut(let place):
-        let instruction = store.translator.instructions[Int(place)]
+        let instruction = store.translator.instruction(Int(place))
         processor.rip = page &+ site.rip
         let held = processor.shadow
         processor.shadow = .none

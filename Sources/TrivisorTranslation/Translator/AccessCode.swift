@@ -71,7 +71,7 @@ enum AccessCode {
       resume: block.cache.offset(block.code.address))
     block.code.arithmetic(.add, Host.t1, .state(StateLayout.segmentBase(segment)))
     block.flags = .rax
-    block.cold.append(.segment(beyond, check, rip: block.rip))
+    block.postpone(.segment(beyond, check, rip: block.rip))
   }
 
   /// Leaves the offset in the segment in T1, in the address's width; clobbers T2 and no flags.
@@ -136,7 +136,7 @@ enum AccessCode {
     let (flagsBefore, recipe, x87Notes) = (block.flags, block.recipe, block.elidedX87Notes)
     body.emit(on: .memory(base: Host.t2, index: Host.t1), &block)
     access.next = block.cache.offset(block.code.address)
-    block.cold.append(
+    block.postpone(
       .access(
         ColdAccess(
           access: access, miss: miss, rip: block.rip, nextRIP: block.nextRIP, flagsBefore: flagsBefore, recipe: recipe,
@@ -198,7 +198,7 @@ enum AccessCode {
     block.code.store(Host.t1, .state(StateLayout.shared(slot)))
     block.flags.remove(.host)
     let low = Int32(truncatingIfNeeded: group.low)
-    block.cold.append(
+    block.postpone(
       .anchor(
         ColdAnchor(
           access: access, groupWrites: group.writes, low: low, start: start, miss: miss, rip: block.rip,

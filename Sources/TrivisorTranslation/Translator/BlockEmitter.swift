@@ -32,8 +32,11 @@ struct FlagsHome: OptionSet {
 }
 
 /// The code of one block in the making.
-struct BlockEmitter {
-  let plan: BlockPlan
+struct BlockEmitter: ~Copyable {
+  /// The plan, and what is still to be written behind the main line: lent, as the records are.
+  var work = BlockWorkspace()
+  let key: BlockKey
+  let mode: CodeMode
   let cache: CodeCache
   let announced: AnnouncedFeatures
   /// Every sensitive instruction is to be carried out by Swift.
@@ -43,8 +46,6 @@ struct BlockEmitter {
   var code: Emitter
   /// Sites, faults, and what they name: lent for as long as the block is written.
   var records = TranslationRecords()
-  /// What is still to be written behind the main line.
-  var cold: [ColdPart] = []
 
   var flags: FlagsHome = .host
   /// How the guest's flags can be made again, wherever they are now.
@@ -66,21 +67,26 @@ struct BlockEmitter {
   var isCalling = false
 
   init(
-    _ plan: BlockPlan, _ block: Block, into cache: CodeCache, announced: AnnouncedFeatures, tracesSensitive: Bool
+    _ key: BlockKey, _ mode: CodeMode, _ block: Block, into cache: CodeCache, announced: AnnouncedFeatures,
+    tracesSensitive: Bool
   ) {
-    self.plan = plan
+    self.key = key
+    self.mode = mode
     self.block = block
     self.cache = cache
     self.announced = announced
     self.tracesSensitive = tracesSensitive
     code = cache.emitter()
-    rip = plan.key.rip
+    rip = key.rip
     nextRIP = rip
   }
 
-  var mode: CodeMode { plan.mode }
-  var key: BlockKey { plan.key }
-  var is64: Bool { plan.is64 }
+  var plan: BlockPlan { _read { yield work.plan } }
+  var is64: Bool { mode.bits == .bits64 }
+
+  /// Puts off what is written behind the main line.
+  @inline(__always)
+  mutating func postpone(_ part: ColdPart) { work.cold.append(part) }
 
   /// Writes the block.
   mutating func emit() {
@@ -113,10 +119,12 @@ struct BlockEmitter {
     position = plan.instructions.count
     resident = nil
     var part = 0
-    while part < cold.count {
-      cold[part].emit(&self)
+    while part < work.cold.count {
+      let next = work.cold[part]
+      next.emit(&self)
       part += 1
     }
+    work.cold.removeAll()
     block.finish(hostEnd: code.address, length: length, faults: firstFault..<records.faults.count)
     cache.commit(code)
   }

@@ -19,15 +19,16 @@ extension BlockPlan {
     let next = key.rip &+ UInt64(last.end)
     let target = next &+ UInt64(bitPattern: last.instruction.immediate)
     guard last.instruction.operandSize == 8, isLinked(to: next), isLinked(to: target), target < next,
-      let head = instructions.firstIndex(where: { key.rip &+ UInt64($0.offset) == target })
+      let head = instructions.indices.first(where: { key.rip &+ UInt64(instructions[$0].offset) == target })
     else { return }
-    let body = instructions[head..<instructions.count]
-    guard body.dropLast().allSatisfy({ $0.instruction.isPlain }),
-      body.contains(where: { $0.instruction.hasModRMMemory && !$0.instruction.isHint })
+    let body = head..<instructions.count
+    guard body.dropLast().allSatisfy({ instructions[$0].instruction.isPlain }),
+      body.contains(where: {
+        instructions[$0].instruction.hasModRMMemory && !instructions[$0].instruction.isHint
+      })
     else { return }
     let rounds = min(Self.roundLimit, (Self.unrolledLimit - head) / body.count)
     guard rounds > 1 else { return }
-    let round = Array(body)
-    for _ in 1..<rounds { append(round: round) }
+    for _ in 1..<rounds { append(round: body) }
   }
 }

@@ -38,7 +38,7 @@ struct Share {
 
 extension BlockPlan {
   /// What the addresses of a group have in common.
-  private struct Stream: Equatable {
+  struct Stream: Equatable {
     var base: GeneralRegister?
     var index: GeneralRegister?
     var scale: UInt8 = 1
@@ -53,7 +53,7 @@ extension BlockPlan {
     var writes: Bool
   }
 
-  private struct ActiveStream {
+  struct ActiveStream {
     let stream: Stream
     var group: Int
     /// What the registers have added since the anchor, less what the anchor's displacement was.
@@ -68,24 +68,21 @@ extension BlockPlan {
     guard is64, !key.isStraddling, !mode.isSingleStepping, !mode.checksAccesses, key.sharesChecks,
       instructions.count > 1
     else { return }
-    var active: [ActiveStream] = []
+    active.removeAll()
     for position in instructions.indices {
       let element = instructions[position]
       shares.append(nil)
       if element.goesRound { continue }
       let instruction = element.instruction
       guard instruction.isPlain || isStackTransfer(instruction) else {
-        active.removeAll(keepingCapacity: true)
+        active.removeAll()
         continue
       }
       if let access = access(of: instruction, behind: key.rip &+ UInt64(element.end)) {
-        join(access, position, &active)
+        join(access, position)
       }
       let written = element.effects.general.written
-      active.removeAll { move(of: $0.stream, by: instruction, written) == nil }
-      for number in active.indices {
-        active[number].moved &+= move(of: active[number].stream, by: instruction, written) ?? 0
-      }
+      if !active.isEmpty, !written.isEmpty { moveStreams(by: instruction, written) }
     }
     var slot = 0
     for number in groups.indices where groups[number].count > 1 && slot < StateLayout.sharedSlots {
@@ -94,8 +91,21 @@ extension BlockPlan {
     }
   }
 
-  private mutating func join(_ access: Access, _ position: Int, _ active: inout [ActiveStream]) {
-    if let number = active.firstIndex(where: { $0.stream == access.stream }) {
+  /// Forgets the streams whose registers an instruction changes by who knows what.
+  private mutating func moveStreams(by instruction: Instruction, _ written: RegisterSet) {
+    var kept = 0
+    for number in active.indices {
+      guard let distance = move(of: active[number].stream, by: instruction, written) else { continue }
+      var stream = active[number]
+      stream.moved &+= distance
+      active[kept] = stream
+      kept += 1
+    }
+    active.removeLast(active.count - kept)
+  }
+
+  private mutating func join(_ access: Access, _ position: Int) {
+    if let number = active.indices.first(where: { active[$0].stream == access.stream }) {
       let distance = active[number].moved &+ access.displacement
       var group = groups[active[number].group]
       group.low = min(group.low, distance)

@@ -11,7 +11,7 @@ import TrivisorX86
 /// An instruction of a block, and what it does.
 struct PlannedInstruction {
   let instruction: Instruction
-  let effects: Effects
+  let effects: InstructionUse
   /// From the block's first byte.
   let offset: Int
   /// A jump to the loop's head, whose next round follows (`BlockPlan+Loops`).
@@ -21,30 +21,38 @@ struct PlannedInstruction {
 }
 
 /// The instructions of a block and what they have in common.
-struct BlockPlan {
+///
+/// One value serves for block after block, because its lists keep their memory; it is never copied.
+struct BlockPlan: ~Copyable {
   /// What follows the last instruction if it does not end the block itself: more code, or an instruction that is too long.
   enum Ending { case cut, tooLong }
 
   static let instructionLimit = 32
 
-  let key: BlockKey
-  let mode: CodeMode
-  private(set) var instructions: [PlannedInstruction] = []
+  private(set) var key = BlockKey(page: 0, secondPage: .max, rip: 0, mode: 0)
+  private(set) var mode = CodeMode.reset
+  private(set) var instructions = ScratchList<PlannedInstruction>()
   private(set) var ending = Ending.cut
   /// Accesses that one check serves, and for each instruction which.
-  var groups: [SharedCheck] = []
-  var shares: [Share?] = []
+  var groups = ScratchList<SharedCheck>()
+  var shares = ScratchList<Share?>()
+  /// What `planSharing` works with.
+  var active = ScratchList<ActiveStream>()
 
   /// Plans what begins in `bytes`, which end at a page's end or, for a straddling instruction, behind it.
-  /// - Returns: `nil` if the first instruction needs more bytes.
-  init?(_ bytes: UnsafeRawBufferPointer, key: BlockKey, mode: CodeMode, decoder: Decoder) {
+  /// - Returns: `false` if the first instruction needs more bytes.
+  mutating func prepare(_ bytes: UnsafeRawBufferPointer, key: BlockKey, mode: CodeMode, decoder: Decoder) -> Bool {
     self.key = key
     self.mode = mode
+    instructions.removeAll()
+    groups.removeAll()
+    shares.removeAll()
     guard let ending = decode(bytes, decoder, limit: mode.isSingleStepping ? 1 : Self.instructionLimit) else {
-      return nil
+      return false
     }
     self.ending = ending
     planSharing()
+    return true
   }
 
   var is64: Bool { mode.bits == .bits64 }
@@ -65,9 +73,14 @@ struct BlockPlan {
       && linear & 4095 <= 4096 - UInt64(Decoder.maximumLength) && !key.isStraddling
   }
 
-  mutating func append(round: [PlannedInstruction]) {
+  /// Appends one more round of the loop that `body` is.
+  mutating func append(round body: Range<Int>) {
     instructions[instructions.count - 1].goesRound = true
-    instructions.append(contentsOf: round)
+    for index in body {
+      var element = instructions[index]
+      element.goesRound = false
+      instructions.append(element)
+    }
   }
 
   private mutating func decode(_ bytes: UnsafeRawBufferPointer, _ decoder: Decoder, limit: Int) -> Ending? {
@@ -80,7 +93,7 @@ struct BlockPlan {
       case .tooLong: return .tooLong
       case .decoded:
         instructions.append(
-          PlannedInstruction(instruction: instruction, effects: instruction.effects, offset: offset))
+          PlannedInstruction(instruction: instruction, effects: instruction.use, offset: offset))
         offset += Int(instruction.length)
         if instruction.classification == .conditionalJump { planRounds() }
         if instruction.classification.isControlTransfer || instruction.classification == .undefined { return .cut }

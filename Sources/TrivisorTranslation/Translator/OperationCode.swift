@@ -130,7 +130,7 @@ enum OperationCode {
     block.faulting { $0.code.load(Host.t2, place, w: false) }
     block.code.test(.register(Host.t2), immediate: Int32(bitPattern: ~ExtendedArea.definedControlBits))
     block.flags = .rax
-    block.cold.append(.raise(block.code.jump32(condition: Emitter.Condition.notEqual), .general, rip: block.rip))
+    block.postpone(.raise(block.code.jump32(condition: Emitter.Condition.notEqual), .general, rip: block.rip))
     block.code.store(Host.t2, .state(StateLayout.scratch))
     block.code.loadControl(.state(StateLayout.scratch))
   }

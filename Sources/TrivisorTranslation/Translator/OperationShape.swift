@@ -76,7 +76,7 @@ struct OperationShape {
 
   /// The shape of an instruction in a code of this width.
   /// - Throws: `Refusal`, naming what has no place in an encoding.
-  init(_ instruction: Instruction, _ effects: Effects, is64: Bool) throws(Refusal) {
+  init(_ instruction: Instruction, _ effects: InstructionUse, is64: Bool) throws(Refusal) {
     let rexR = instruction.rex << 1 & 8
     let rexB = instruction.rex << 3 & 8
     opcode = instruction.opcode

@@ -76,7 +76,7 @@ enum SensitiveCode {
       block.code.store(Host.t1, base)
     }
     block.flags = .rax
-    block.cold.append(.callOut(undefined, notCanonical, instruction, rip: block.rip))
+    block.postpone(.callOut(undefined, notCanonical, instruction, rip: block.rip))
   }
 
   /// STI. If the chips have something, Swift does it; and if something comes now, the poll of the next block finds it, which
@@ -85,7 +85,7 @@ enum SensitiveCode {
     block.requireSavedFlags()
     block.code.arithmetic(.cmp, .state(StateLayout.eventPending), short: 0, w: true)
     let pending = block.code.jump32(condition: Emitter.Condition.notEqual)
-    block.cold.append(.callOut(pending, nil, instruction, rip: block.rip))
+    block.postpone(.callOut(pending, nil, instruction, rip: block.rip))
     block.code.storeConstant64(Int32(RFLAGS.interrupt.rawValue), .state(StateLayout.interruptFlag))
     block.flags = .rax
     block.isInShadow = true

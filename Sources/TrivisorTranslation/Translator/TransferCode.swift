@@ -65,7 +65,7 @@ enum TransferCode {
     let isShort = isShort(instruction, block)
     let taken = block.code.jump32(condition: instruction.condition)
     if !isShort, block.plan.isLinked(to: target) {
-      block.cold.append(.chain(taken, target: target))
+      block.postpone(.chain(taken, target: target))
       jump(to: block.nextRIP, &block)
       return
     }
@@ -79,7 +79,7 @@ enum TransferCode {
   static func loopExit(_ instruction: Instruction, _ block: inout BlockEmitter) {
     block.requireHostFlags()
     let past = block.code.jump32(condition: Emitter.Condition.opposite(of: instruction.condition))
-    block.cold.append(.chain(past, target: block.nextRIP))
+    block.postpone(.chain(past, target: block.nextRIP))
     block.flags = .host
   }
 
@@ -150,7 +150,7 @@ enum TransferCode {
     block.code.arithmetic(.cmp, .register(Host.t2), short: 1)
     block.flags = .rax
     let beyond = block.code.jump32(condition: Emitter.Condition.above)
-    block.cold.append(.raise(beyond, .general, rip: block.rip))
+    block.postpone(.raise(beyond, .general, rip: block.rip))
   }
 
   /// A call beyond CS must not push: compares `size` bytes in the scratch with the limit. The flags are in RAX.
@@ -159,7 +159,7 @@ enum TransferCode {
     block.code.arithmetic(.cmp, .register(Host.t2), immediate: Int32(truncatingIfNeeded: block.key.limit))
     let beyond = block.code.jump32(condition: Emitter.Condition.above)
     block.flags = .rax
-    block.cold.append(.raise(beyond, .general, rip: block.rip))
+    block.postpone(.raise(beyond, .general, rip: block.rip))
   }
 
   // MARK: Ends of blocks
@@ -196,13 +196,13 @@ enum TransferCode {
     }
     if block.plan.isLinked(to: target) {
       block.requireHostFlags()
-      block.cold.append(.chain(block.code.jump32(), target: target))
+      block.postpone(.chain(block.code.jump32(), target: target))
     } else if block.mode.isRelative, let distance {
       let branch = isBranch ? Int32(truncatingIfNeeded: block.rip) : -1
       cross(to: target, pages: distance & ~4095, branch: branch, released: released, &block)
     } else {
       block.requireHostFlags()
-      block.cold.append(.across(block.code.jumpThroughWord(), target: target))
+      block.postpone(.across(block.code.jumpThroughWord(), target: target))
     }
   }
 
@@ -214,7 +214,7 @@ enum TransferCode {
     let (miss, word) = comparePage(at: pages, &block)
     block.code.store(Host.t1, .state(StateLayout.page))
     block.code.restoreFlags()
-    block.cold.append(
+    block.postpone(
       .cross(
         miss, word: word, jump: block.code.jump32(), target: target, branch: branch, released: released))
   }
@@ -238,7 +238,7 @@ enum TransferCode {
     block.requireSavedFlags()
     let (miss, word) = comparePage(at: 4096, &block)
     block.flags = .rax
-    block.cold.append(.refetch(miss, word: word, rip: block.rip, page: block.key.secondPage))
+    block.postpone(.refetch(miss, word: word, rip: block.rip, page: block.key.secondPage))
   }
 
   private static func indirect(_ instruction: Instruction, size: Int, _ block: inout BlockEmitter) throws(Refusal) {
@@ -278,7 +278,7 @@ enum TransferCode {
     block.code.arithmetic(.and, .register(Host.t2), immediate: Int32(StateLayout.jumpCacheEntries - 1))
     block.code.shift(.shl, Host.t2, by: 4)
     let miss = enterByCache(isSecond: false, &block)
-    block.cold.append(.indirect(miss, released: released, rip: block.rip))
+    block.postpone(.indirect(miss, released: released, rip: block.rip))
   }
 
   /// Goes to the RIP in T1 if it is at one of the two places for it in the jump cache, which T2 names.

@@ -3,15 +3,15 @@
 import TrivisorInstructionSet
 
 /// The notes of all blocks.
-struct TranslationRecords {
-  private(set) var sites: [Site] = []
-  var faults: [FaultRange] = []
+struct TranslationRecords: ~Copyable {
+  private(set) var sites = RecordList<Site>()
+  var faults = RecordList<FaultRange>()
   /// What `callOut` sites name.
-  private(set) var instructions: [Instruction] = []
+  private(set) var instructions = RecordList<Instruction>()
   /// What `unsupported` sites name.
   private(set) var reasons: [String] = []
   /// What numbers in the state block name, from `X87Note.first` on.
-  private(set) var x87Notes: [X87Note] = []
+  private(set) var x87Notes = RecordList<X87Note>()
 
   mutating func add(_ site: Site) -> Int {
     sites.append(site)
@@ -27,10 +27,14 @@ struct TranslationRecords {
   /// What a number in the state block names, unless it is below `X87Note.first`.
   func x87Note(_ number: UInt32) -> X87Note? {
     let index = Int(number) - Int(X87Note.first)
-    return x87Notes.indices.contains(index) ? x87Notes[index] : nil
+    return index >= 0 && index < x87Notes.count ? x87Notes[index] : nil
   }
 
-  mutating func replace(_ site: Int, _ kind: Site.Kind) { sites[site].kind = kind }
+  mutating func replace(_ site: Int, _ kind: Site.Kind) {
+    var changed = sites[site]
+    changed.kind = kind
+    sites[site] = changed
+  }
 
   /// An instruction that Swift carries out.
   mutating func callOut(_ instruction: Instruction) -> Site.Kind {
@@ -46,10 +50,10 @@ struct TranslationRecords {
 
   /// The cache is empty again.
   mutating func removeAll() {
-    sites.removeAll(keepingCapacity: true)
-    faults.removeAll(keepingCapacity: true)
-    instructions.removeAll(keepingCapacity: true)
+    sites.removeAll()
+    faults.removeAll()
+    instructions.removeAll()
     reasons.removeAll()
-    x87Notes.removeAll(keepingCapacity: true)
+    x87Notes.removeAll()
   }
 }

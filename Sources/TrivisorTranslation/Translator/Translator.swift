@@ -9,18 +9,22 @@ final class Translator {
   /// Every sensitive instruction is to be carried out by Swift.
   var tracesSensitive = false
   @exclusivity(unchecked) private var records = TranslationRecords()
-  private let decoders: (Decoder, Decoder, Decoder)
+  @exclusivity(unchecked) private var workspace = BlockWorkspace()
+  private let decoder16 = Decoder(mode: .bits16)
+  private let decoder32 = Decoder(mode: .bits32)
+  private let decoder64 = Decoder(mode: .bits64)
 
   init(cache: CodeCache, announced: AnnouncedFeatures) {
     self.cache = cache
     self.announced = announced
-    decoders = (Decoder(mode: .bits16), Decoder(mode: .bits32), Decoder(mode: .bits64))
   }
 
-  var sites: [Site] { _read { yield records.sites } }
-  var faults: [FaultRange] { _read { yield records.faults } }
+  @inline(__always)
+  func site(_ number: Int) -> Site { records.sites[number] }
+  @inline(__always)
+  func fault(_ number: Int) -> FaultRange { records.faults[number] }
   /// What `callOut` sites name.
-  var instructions: [Instruction] { _read { yield records.instructions } }
+  func instruction(_ number: Int) -> Instruction { records.instructions[number] }
   /// What `unsupported` sites name.
   var reasons: [String] { records.reasons }
 
@@ -35,21 +39,24 @@ final class Translator {
 
   private func decoder(_ mode: CodeMode) -> Decoder {
     switch mode.bits {
-    case .bits16: decoders.0
-    case .bits32: decoders.1
-    case .bits64: decoders.2
+    case .bits16: decoder16
+    case .bits32: decoder32
+    case .bits64: decoder64
     }
   }
 
   /// Translates what begins in `bytes`, which end at a page's end or, for a straddling instruction, behind it.
   /// - Returns: `nil` if the first instruction needs more bytes.
   func translate(_ bytes: UnsafeRawBufferPointer, key: BlockKey, mode: CodeMode) -> Block? {
-    guard let plan = BlockPlan(bytes, key: key, mode: mode, decoder: decoder(mode)) else { return nil }
+    guard workspace.plan.prepare(bytes, key: key, mode: mode, decoder: decoder(mode)) else { return nil }
     let block = Block(key: key, host: cache.emitter().address)
-    var emitter = BlockEmitter(plan, block, into: cache, announced: announced, tracesSensitive: tracesSensitive)
-    // The records move into the emitter and back: there is one owner at a time, and nothing is copied.
+    // Workspace and records move into the emitter and back: there is one owner at a time, and nothing is copied.
+    var emitter = BlockEmitter(
+      workspace.plan.key, mode, block, into: cache, announced: announced, tracesSensitive: tracesSensitive)
+    swap(&emitter.work, &workspace)
     swap(&emitter.records, &records)
     emitter.emit()
+    swap(&emitter.work, &workspace)
     swap(&emitter.records, &records)
     return block
   }

@@ -1,0 +1,53 @@
+/// A list that is filled and emptied again and again: it has one owner, so that nothing is counted or copied when it changes.
+struct ScratchList<Element: BitwiseCopyable>: ~Copyable {
+  private var elements: UnsafeMutablePointer<Element>?
+  private var capacity = 0
+  private(set) var count = 0
+
+  /// Empty, and without memory until something is in it.
+  init() {}
+
+  deinit { elements?.deallocate() }
+
+  @inline(__always)
+  private func place(_ index: Int) -> UnsafeMutablePointer<Element> {
+    guard let elements, index >= 0, index < count else { preconditionFailure("past the end of a list") }
+    return elements + index
+  }
+
+  var indices: Range<Int> { 0..<count }
+  var isEmpty: Bool { count == 0 }
+  var last: Element? { count == 0 ? nil : self[count - 1] }
+
+  subscript(_ index: Int) -> Element {
+    @inline(__always) _read { yield place(index).pointee }
+    @inline(__always) _modify { yield &place(index).pointee }
+  }
+
+  @inline(__always)
+  mutating func append(_ element: Element) {
+    if count == capacity { grow() }
+    count += 1
+    place(count - 1).initialize(to: element)
+  }
+
+  mutating func remove(at index: Int) {
+    for later in index..<count - 1 { self[later] = self[later + 1] }
+    count -= 1
+  }
+
+  mutating func removeLast(_ number: Int) { count = max(0, count - number) }
+
+  mutating func removeAll() { count = 0 }
+
+  private mutating func grow() {
+    let larger = max(64, capacity * 2)
+    let memory = UnsafeMutablePointer<Element>.allocate(capacity: larger)
+    if let elements {
+      memory.initialize(from: elements, count: count)
+      elements.deallocate()
+    }
+    elements = memory
+    capacity = larger
+  }
+}
