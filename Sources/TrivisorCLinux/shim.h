@@ -60,9 +60,11 @@ enum : int {
   CLINUX_MAP_ANONYMOUS_NORESERVE = 0x02 | 0x20 | 0x4000,
 };
 
-/// For `madvise`: pages of 2 MiB, where the host can.
+/// For `madvise`: pages of 2 MiB, where the host can; pages that are there before they are touched (Linux 5.14).
 enum : int {
   CLINUX_MADV_HUGEPAGE = 14,
+  CLINUX_MADV_POPULATE_READ = 22,
+  CLINUX_MADV_POPULATE_WRITE = 23,
 };
 
 /// Whether CPUID says that there is a hypervisor below this process's processor (Intel SDM vol. 2A, CPUID; AMD APM

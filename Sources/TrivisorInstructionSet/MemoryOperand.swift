@@ -48,7 +48,7 @@ public struct MemoryOperand: Sendable, Hashable, BitwiseCopyable {
   /// 16 bytes (AMD64 APM vol. 1, 4.3.2, "Data Alignment"; MXCSR.MM lifts it for some), aligned moves, CMPXCHG16B.
   public internal(set) var mustBeAligned = false
   /// Sign-extended.
-  public internal(set) var displacement: Int64 = 0
+  public package(set) var displacement: Int64 = 0
 
   init(_ source: Source, _ access: Access, segment: SegmentRegister, addressSize: UInt8, size: UInt16) {
     self.source = source

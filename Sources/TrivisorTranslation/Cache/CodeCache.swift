@@ -15,6 +15,10 @@ final class CodeCache: @unchecked Sendable {
   private let writable: UnsafeMutablePointer<UInt8>
   let executable: UnsafeMutablePointer<UInt8>
   private var used = 0
+  /// How far the host has been asked for memory. It is asked for many pages at once: each page that is touched fresh, and
+  /// here that is once for writing and once for running, costs a fault, which takes longer than the page's block to translate.
+  private var provided = 0
+  private static let provision = 256 << 10
   private var staleEntrySize = 0
 
   init() throws(TechniqueFailure) {
@@ -86,7 +90,20 @@ final class CodeCache: @unchecked Sendable {
   }
 
   /// Keeps what was written.
-  func commit(_ emitter: Emitter) { used = (emitter.cursor - writable + 15) & ~15 }
+  func commit(_ emitter: Emitter) {
+    used = (emitter.cursor - writable + 15) & ~15
+    if used + Self.reserve > provided { provide() }
+  }
+
+  private func provide() {
+    // A small guest shall not wait for what it will not use.
+    let count = min(provided == 0 ? 2 * Self.reserve : Self.provision, Self.capacity - provided)
+    guard count > 0 else { return }
+    // A kernel that doesn't know this, or has nothing left, lets pages come one by one.
+    madvise(writable + provided, count, CLINUX_MADV_POPULATE_WRITE)
+    madvise(executable + provided, count, CLINUX_MADV_POPULATE_READ)
+    provided += count
+  }
 
   func removeAll() { used = staleEntrySize }
 

@@ -37,6 +37,13 @@ struct RecordList<Element: BitwiseCopyable>: ~Copyable {
     }
   }
 
+  /// Good until the list is emptied.
+  @inline(__always)
+  func address(of index: Int) -> UnsafePointer<Element> {
+    precondition(index >= 0 && index < count, "no such record")
+    return UnsafePointer(place(index))
+  }
+
   mutating func append(_ element: Element) {
     if count >> shift == chunks.count { grow() }
     place(count).initialize(to: element)

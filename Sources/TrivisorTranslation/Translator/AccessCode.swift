@@ -237,9 +237,7 @@ enum AccessCode {
     if instruction.hasModRMMemory, !isSharing { return false }
     // What has RAX as an operand may need registers of its own (`OwnRegistersCode`), and high bytes need a temporary.
     if instruction.feature == .base, instruction.operation == .lea || used.contains(.rax) { return false }
-    for index in 0..<instruction.operandCount {
-      if case .highByte? = instruction.operand(at: index)?.kind { return false }
-    }
+    for index in 0..<instruction.operandCount where instruction.field(at: index).kind == .highByte { return false }
     return true
   }
 }

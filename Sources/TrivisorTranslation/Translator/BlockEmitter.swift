@@ -230,6 +230,11 @@ struct BlockEmitter: ~Copyable {
   mutating func faulting(ownRegisters: Bool = false, spare: UInt8? = nil, _ body: (inout BlockEmitter) -> Void) {
     let start = code.address
     body(&self)
+    noteFault(from: start, ownRegisters: ownRegisters, spare: spare)
+  }
+
+  /// What was written since `start` may fault, and belongs to the instruction in work.
+  mutating func noteFault(from start: UInt64, ownRegisters: Bool = false, spare: UInt8? = nil) {
     records.faults.append(
       FaultRange(
         start: cache.offset(start), end: cache.offset(code.address), rip: rip, flagsAreInRAX: !flags.contains(.host),
@@ -288,6 +293,14 @@ struct BlockEmitter: ~Copyable {
       keepsRepeat: announced.contains(instruction.feature), into: &code)
   }
 
+  /// Writes an operation all of whose registers are at home.
+  mutating func encode(_ operation: PlannedOperation, _ shape: OperationShape, on place: Place?) {
+    let keepsRepeat = announced.contains(plan.instructions[operation.index].instruction.feature)
+    shape.encode(
+      work.plan.instructions[operation.index].instruction, reg: shape.reg.home, vvvv: shape.vvvv.home,
+      place ?? .register(shape.rm.home), is64: is64, is16: mode.bits == .bits16, keepsRepeat: keepsRepeat, into: &code)
+  }
+
   // MARK: Flags
 
   /// Brings the flags to the host's.
@@ -318,9 +331,9 @@ struct BlockEmitter: ~Copyable {
   }
 
   /// Whether the instruction in work, whose effects these are, must find the flags in the host's.
-  func needsHostFlags(_ use: FlagUse, overwrites: Bool) -> Bool {
+  func needsHostFlags(_ use: FlagUse, at index: Int) -> Bool {
     if !use.tested.isDisjoint(with: .arithmetic) { return true }
-    if use.changed.isDisjoint(with: .arithmetic) || overwrites { return false }
+    if use.changed.isDisjoint(with: .arithmetic) || plan.overwritesFlags(index) { return false }
     // What it leaves as it is matters, unless nobody can see it.
     return flags.contains(.host) || !plan.flagsDie(behind: position)
   }
@@ -338,13 +351,14 @@ struct BlockEmitter: ~Copyable {
 
   /// Behind an instruction: what is known of its flags, or still known of older ones.
   private mutating func renewRecipe() {
-    let element = plan.instructions[position]
-    if element.goesRound { return }
-    if !element.instruction.isPlain {
+    if plan.instructions[position].goesRound { return }
+    let template = plan.instructions[position].template
+    if !plan.instructions[position].instruction.isPlain {
       recipe = nil
-    } else if !element.effects.flags.changed.isDisjoint(with: .arithmetic) {
-      recipe = plan.overwritesFlags(position) ? FlagRecipe(element.instruction) : nil
-    } else if let known = recipe, !element.effects.general.written.isDisjoint(with: known.registers) {
+    } else if !template.pointee.effects.flags.changed.isDisjoint(with: .arithmetic) {
+      recipe =
+        plan.overwritesFlags(position) ? template.pointee.recipe(for: plan.instructions[position].instruction) : nil
+    } else if let known = recipe, !template.pointee.effects.general.written.isDisjoint(with: known.registers) {
       recipe = nil
     }
   }

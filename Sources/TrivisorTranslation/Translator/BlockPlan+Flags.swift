@@ -5,8 +5,7 @@ import TrivisorInstructionSet
 extension BlockPlan {
   /// Whether nothing is left of the arithmetic flags behind an instruction.
   func overwritesFlags(_ position: Int) -> Bool {
-    let (instruction, use) = (instructions[position].instruction, instructions[position].effects.flags)
-    return use.changed.isSuperset(of: .arithmetic) && !use.isConditional && !instruction.shiftsByNothing
+    instructions[position].template.pointee.overwritesFlags && !instructions[position].instruction.shiftsByNothing
   }
 
   /// Whether the instruction at `position` or one soon behind it overwrites the flags of the recipe, and none before it reads

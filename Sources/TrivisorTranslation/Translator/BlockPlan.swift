@@ -11,13 +11,15 @@ import TrivisorX86
 /// An instruction of a block, and what it does.
 struct PlannedInstruction {
   let instruction: Instruction
-  let effects: InstructionUse
+  /// Lives as long as the block is in the making.
+  let template: UnsafePointer<InstructionTemplate>
   /// From the block's first byte.
   let offset: Int
   /// A jump to the loop's head, whose next round follows (`BlockPlan+Loops`).
   var goesRound = false
 
   var end: Int { offset + Int(instruction.length) }
+  @inline(__always) var effects: InstructionUse { template.pointee.effects }
 }
 
 /// The instructions of a block and what they have in common.
@@ -41,13 +43,18 @@ struct BlockPlan: ~Copyable {
 
   /// Plans what begins in `bytes`, which end at a page's end or, for a straddling instruction, behind it.
   /// - Returns: `false` if the first instruction needs more bytes.
-  mutating func prepare(_ bytes: UnsafeRawBufferPointer, key: BlockKey, mode: CodeMode, decoder: Decoder) -> Bool {
+  mutating func prepare(
+    _ bytes: UnsafeRawBufferPointer, key: BlockKey, mode: CodeMode, decoder: Decoder,
+    templates: inout TemplateTable
+  ) -> Bool {
+    templates.makeRoom()
     self.key = key
     self.mode = mode
     instructions.removeAll()
     groups.removeAll()
     shares.removeAll()
-    guard let ending = decode(bytes, decoder, limit: mode.isSingleStepping ? 1 : Self.instructionLimit) else {
+    let limit = mode.isSingleStepping ? 1 : Self.instructionLimit
+    guard let ending = decode(bytes, decoder, limit: limit, &templates) else {
       return false
     }
     self.ending = ending
@@ -83,7 +90,9 @@ struct BlockPlan: ~Copyable {
     }
   }
 
-  private mutating func decode(_ bytes: UnsafeRawBufferPointer, _ decoder: Decoder, limit: Int) -> Ending? {
+  private mutating func decode(
+    _ bytes: UnsafeRawBufferPointer, _ decoder: Decoder, limit: Int, _ templates: inout TemplateTable
+  ) -> Ending? {
     var instruction = Instruction(mode: mode.bits)
     var offset = 0
     while instructions.count < limit {
@@ -93,7 +102,8 @@ struct BlockPlan: ~Copyable {
       case .tooLong: return .tooLong
       case .decoded:
         instructions.append(
-          PlannedInstruction(instruction: instruction, effects: instruction.use, offset: offset))
+          PlannedInstruction(
+            instruction: instruction, template: templates.template(of: instruction), offset: offset))
         offset += Int(instruction.length)
         if instruction.classification == .conditionalJump { planRounds() }
         if instruction.classification.isControlTransfer || instruction.classification == .undefined { return .cut }

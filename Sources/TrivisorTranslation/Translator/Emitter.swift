@@ -90,9 +90,21 @@ struct Emitter {
     while address & (alignment - 1) != 0, !isFull { byte(0xcc) }
   }
 
+  /// The low bytes of a value; a longest instruction's room is needed.
+  @inline(__always)
   mutating func immediate(_ value: Int64, size: UInt8) {
-    for index in 0..<Int64(size) { byte(UInt8(truncatingIfNeeded: value >> (8 * index))) }
+    if size == 0 { return }
+    guard hasRoom else {
+      isFull = true
+      return
+    }
+    UnsafeMutableRawPointer(cursor).storeBytes(of: value.littleEndian, as: Int64.self)
+    cursor += Int(size)
   }
+
+  /// For what is written at once, which is no more than an instruction and eight bytes.
+  @inline(__always)
+  private var hasRoom: Bool { end - cursor >= 32 }
 
   // MARK: Encoders
 
@@ -103,20 +115,30 @@ struct Emitter {
     _ prefixes: PrefixBits = [], w: Bool = false, map: UInt8 = 0, _ opcode: UInt8, reg: UInt8, _ place: Place?,
     needsREX: Bool = false
   ) {
-    if place?.isState ?? false { byte(Self.segmentGS) }
-    if prefixes.contains(.addressSize) { byte(0x67) }
-    if prefixes.contains(.lock) { byte(0xf0) }
-    if prefixes.contains(.operandSize) { byte(0x66) }
-    if prefixes.contains(.repeatZero) { byte(0xf3) }
-    if prefixes.contains(.repeatNotZero) { byte(0xf2) }
+    guard hasRoom else {
+      isFull = true
+      return
+    }
+    var bytes = cursor
+    if place?.isState ?? false { bytes.put(Self.segmentGS) }
+    if !prefixes.isEmpty {
+      if prefixes.contains(.addressSize) { bytes.put(0x67) }
+      if prefixes.contains(.lock) { bytes.put(0xf0) }
+      if prefixes.contains(.operandSize) { bytes.put(0x66) }
+      if prefixes.contains(.repeatZero) { bytes.put(0xf3) }
+      if prefixes.contains(.repeatNotZero) { bytes.put(0xf2) }
+    }
     let extensions = place?.extensions ?? (x: 0, b: 0)
     let rex = (w ? 8 : 0) | reg >> 1 & 4 | extensions.x << 1 | extensions.b
-    if rex != 0 || needsREX { byte(0x40 | rex) }
-    if map > 0 { byte(0x0f) }
-    if map == 2 { byte(0x38) }
-    if map == 3 { byte(0x3a) }
-    byte(opcode)
-    if let place { modRM(reg & 7, place) }
+    if rex != 0 || needsREX { bytes.put(0x40 | rex) }
+    if map > 0 {
+      bytes.put(0x0f)
+      if map == 2 { bytes.put(0x38) }
+      if map == 3 { bytes.put(0x3a) }
+    }
+    bytes.put(opcode)
+    if let place { Self.modRM(reg & 7, place, &bytes) }
+    cursor = bytes
   }
 
   /// A 32-bit instruction of the one-byte map.
@@ -128,35 +150,42 @@ struct Emitter {
   mutating func vex(
     pp: UInt8, map: UInt8, w: Bool, length: UInt8, vvvv: UInt8, _ opcode: UInt8, reg: UInt8, _ place: Place?
   ) {
-    if place?.isState ?? false { byte(Self.segmentGS) }
+    guard hasRoom else {
+      isFull = true
+      return
+    }
+    var bytes = cursor
+    if place?.isState ?? false { bytes.put(Self.segmentGS) }
     let extensions = place?.extensions ?? (x: 0, b: 0)
-    byte(0xc4)
-    byte((~(reg >> 3) & 1) << 7 | (~extensions.x & 1) << 6 | (~extensions.b & 1) << 5 | map)
-    byte((w ? 0x80 : 0) | (~vvvv & 15) << 3 | length << 2 | pp)
-    byte(opcode)
-    if let place { modRM(reg & 7, place) }
+    bytes.put(0xc4)
+    bytes.put((~(reg >> 3) & 1) << 7 | (~extensions.x & 1) << 6 | (~extensions.b & 1) << 5 | map)
+    bytes.put((w ? 0x80 : 0) | (~vvvv & 15) << 3 | length << 2 | pp)
+    bytes.put(opcode)
+    if let place { Self.modRM(reg & 7, place, &bytes) }
+    cursor = bytes
   }
 
-  private mutating func modRM(_ reg: UInt8, _ place: Place) {
+  @inline(__always)
+  private static func modRM(_ reg: UInt8, _ place: Place, _ bytes: inout UnsafeMutablePointer<UInt8>) {
     switch place {
     case .register(let number):
-      byte(0xc0 | reg << 3 | number & 7)
+      bytes.put(0xc0 | reg << 3 | number & 7)
     case .memory(let base, let index, let scale, let displacement):
       let needsSIB = index != 4 || base & 7 == 4
       let mod: UInt8 =
         displacement == 0 && base & 7 != 5 ? 0 : Int32(Int8(truncatingIfNeeded: displacement)) == displacement ? 1 : 2
-      byte(mod << 6 | reg << 3 | (needsSIB ? 4 : base & 7))
-      if needsSIB { byte(scale << 6 | (index & 7) << 3 | base & 7) }
-      if mod == 1 { byte(UInt8(truncatingIfNeeded: displacement)) }
-      if mod == 2 { word32(displacement) }
+      bytes.put(mod << 6 | reg << 3 | (needsSIB ? 4 : base & 7))
+      if needsSIB { bytes.put(scale << 6 | (index & 7) << 3 | base & 7) }
+      if mod == 1 { bytes.put(UInt8(truncatingIfNeeded: displacement)) }
+      if mod == 2 { bytes.put(word: displacement) }
     case .indexed(let index, let scale, let displacement), .stateIndexed(let index, let scale, let displacement):
-      byte(reg << 3 | 4)
-      byte(scale << 6 | (index & 7) << 3 | 5)
-      word32(displacement)
+      bytes.put(reg << 3 | 4)
+      bytes.put(scale << 6 | (index & 7) << 3 | 5)
+      bytes.put(word: displacement)
     case .state(let offset):
-      byte(reg << 3 | 4)
-      byte(0x25)
-      word32(offset)
+      bytes.put(reg << 3 | 4)
+      bytes.put(0x25)
+      bytes.put(word: offset)
     }
   }
 
@@ -393,6 +422,20 @@ struct Emitter {
     let place = cursor
     word32(0)
     return PatchPoint(place: place, next: address)
+  }
+}
+
+extension UnsafeMutablePointer<UInt8> {
+  @inline(__always)
+  fileprivate mutating func put(_ value: UInt8) {
+    pointee = value
+    self += 1
+  }
+
+  @inline(__always)
+  fileprivate mutating func put(word value: Int32) {
+    UnsafeMutableRawPointer(self).storeBytes(of: value.littleEndian, as: Int32.self)
+    self += 4
   }
 }
 

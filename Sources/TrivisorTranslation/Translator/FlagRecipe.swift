@@ -27,14 +27,12 @@ struct FlagRecipe {
   let left: GeneralRegister
   /// `nil` for an immediate, and where there is no right operand.
   let right: GeneralRegister?
-  let immediate: Int32
+  var immediate: Int32
+  /// `immediate` is the instruction's.
+  let usesImmediate: Bool
 
   /// - Returns: `nil` if the instruction's flags can't be made again from registers.
   init?(_ instruction: Instruction) {
-    guard instruction.encoding == .legacy, instruction.classification == .innocuous, !instruction.hasModRMMemory,
-      let first = instruction.operand(at: 0), first.size == 8 || first.size == 4,
-      case .general(let left) = first.kind, let second = instruction.operand(at: 1)
-    else { return nil }
     switch instruction.operation {
     case .add: operation = .sum
     case .sub: operation = .difference
@@ -43,17 +41,23 @@ struct FlagRecipe {
     case .or, .and, .xor: operation = .result
     default: return nil
     }
+    guard instruction.encoding == .legacy, instruction.classification == .innocuous, !instruction.hasModRMMemory,
+      let first = instruction.operand(at: 0), first.size == 8 || first.size == 4,
+      case .general(let left) = first.kind, let second = instruction.operand(at: 1)
+    else { return nil }
     self.left = left
     isWide = first.size == 8
     switch second.kind {
     case .general(let register):
       right = operation == .result ? nil : register
       immediate = 0
+      usesImmediate = false
       // What was there before is lost.
       if register == left, operation == .sum || operation == .difference { return nil }
     case .immediate(let value):
       right = nil
       immediate = Int32(truncatingIfNeeded: value)
+      usesImmediate = true
     default: return nil
     }
   }

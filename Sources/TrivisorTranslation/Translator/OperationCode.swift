@@ -6,7 +6,8 @@ import TrivisorInstructionSet
 struct PlannedOperation {
   /// In the plan.
   let index: Int
-  let shape: OperationShape
+  /// Of the instruction there.
+  let template: UnsafePointer<InstructionTemplate>
 }
 
 enum OperationCode {
@@ -27,10 +28,14 @@ enum OperationCode {
       return try bitString(instruction, offset: register, &block)
     }
     if instruction.operation == .ldmxcsr { return try loadControl(instruction, &block) }
-    let element = block.plan.instructions[block.position]
-    let operation = PlannedOperation(
-      index: block.position, shape: try OperationShape(instruction, element.effects, is64: block.is64))
-    guard let memory = operation.shape.memory else {
+    let template = block.plan.instructions[block.position].template
+    let operation = PlannedOperation(index: block.position, template: template)
+    guard template.pointee.shape != nil else {
+      // Again, for its reason.
+      _ = try OperationShape(instruction, template.pointee.effects, is64: block.is64)
+      throw Refusal(reason: "class")
+    }
+    guard var memory = template.pointee.shape?.memory else {
       emit(operation, on: nil, &block)
       return
     }
@@ -38,6 +43,7 @@ enum OperationCode {
       AccessCode.emitSharing(share, .operation(operation), &block)
       return
     }
+    memory.displacement = instruction.displacement
     block.giveUpHostFlags()
     try AccessCode.address(memory, displacement: AccessCode.shareBelow(block), &block)
     AccessCode.emit(
@@ -57,7 +63,11 @@ enum OperationCode {
 
   /// Writes the operation itself; on memory, `place` is (T2,T1), or something off T1 alone.
   static func emit(_ operation: PlannedOperation, on place: Place?, _ block: inout BlockEmitter) {
-    let shape = operation.shape
+    guard let shape = operation.template.pointee.shape else { return }
+    if shape.isAtHome {
+      emitAtHome(operation, shape, on: place, &block)
+      return
+    }
     let instruction = block.plan.instructions[operation.index].instruction
     if shape.needsOwnRegisters {
       OwnRegistersCode.emit(instruction, shape, place, &block)
@@ -71,8 +81,8 @@ enum OperationCode {
       if case .fixed(let number) = slot { return number }
       return temporaries.host(slot) ?? slot.register.flatMap(Host.home) ?? 0
     }
-    let use = block.plan.instructions[operation.index].effects.flags
-    if block.needsHostFlags(use, overwrites: block.plan.overwritesFlags(operation.index))
+    let use = operation.template.pointee.effects.flags
+    if block.needsHostFlags(use, at: operation.index)
       || (block.flags != .recipe && (shape.usesRAX || temporaries.borrowRAX))
     {
       block.requireHostFlags()
@@ -108,6 +118,21 @@ enum OperationCode {
     }
     if !use.changed.isDisjoint(with: .arithmetic) { block.flags = .host }
     X87Code.note(instruction, index: operation.index, &block)
+  }
+
+  /// The usual case: no register has to be brought.
+  private static func emitAtHome(
+    _ operation: PlannedOperation, _ shape: OperationShape, on place: Place?, _ block: inout BlockEmitter
+  ) {
+    let use = operation.template.pointee.effects.flags
+    if block.needsHostFlags(use, at: operation.index) { block.requireHostFlags() }
+    let start = block.code.address
+    block.encode(operation, shape, on: place)
+    block.noteFault(from: start)
+    if !use.changed.isDisjoint(with: .arithmetic) { block.flags = .host }
+    if block.plan.instructions[operation.index].instruction.feature == .x87 {
+      X87Code.note(block.plan.instructions[operation.index].instruction, index: operation.index, &block)
+    }
   }
 
   /// LDMXCSR. Which bits are reserved is the model's affair: AMD's processors with MISALIGNSSE, which is not announced, have one

@@ -35,6 +35,23 @@ enum RegisterSlot: Equatable {
     }
   }
 
+  /// Needs no temporary.
+  var isAtHome: Bool {
+    switch self {
+    case .fixed: true
+    case .general(let register, _): Host.home(register) != nil
+    case .highByte: false
+    }
+  }
+
+  /// The number of the host's register, where it is at home.
+  var home: UInt8 {
+    switch self {
+    case .fixed(let number): number
+    case .general(let register, _), .highByte(let register, _): Host.home(register) ?? 0
+    }
+  }
+
   /// The register's number in an encoding of the guest's.
   var number: UInt8 {
     switch self {
@@ -63,6 +80,9 @@ struct OperationShape {
   var needsOwnRegisters = false
   /// General registers that it names or uses, those of the address apart.
   var registers: RegisterSet = []
+
+  /// All register fields are in registers of the host by the same or another number: nothing has to be brought.
+  private(set) var isAtHome = false
 
   var hasHighByte: Bool { reg.isHighByte || rm.isHighByte || vvvv.isHighByte }
 
@@ -111,6 +131,7 @@ struct OperationShape {
     registers = fields.named.union(implicit)
     if usesRAX, reg.register == .rax || rm.register == .rax || vvvv.register == .rax { needsOwnRegisters = true }
     if hasBothHalves { needsOwnRegisters = true }
+    isAtHome = !needsOwnRegisters && !usesRAX && reg.isAtHome && vvvv.isAtHome && (memory != nil || rm.isAtHome)
     if let memory, !(1...64).contains(memory.size), memory.size != 94, memory.size != 108 {
       throw Refusal(reason: "access of \(memory.size) bytes")
     }
@@ -125,33 +146,33 @@ struct OperationShape {
 
   private mutating func readOperands(of instruction: Instruction, into fields: inout Fields) throws(Refusal) {
     for index in 0..<instruction.operandCount {
-      guard let operand = instruction.operand(at: index) else { continue }
+      let field = instruction.field(at: index)
       let slot: RegisterSlot
-      switch operand.kind {
-      case .general(let register): slot = .general(register, operand.access)
-      case .highByte(let register): slot = .highByte(register, operand.access)
-      case .memory(let memory):
-        if operand.place != .modRMRm { throw Refusal(reason: "implicit memory") }
-        self.memory = memory
+      switch field.kind {
+      case .general: slot = .general(field.register, field.access)
+      case .highByte: slot = .highByte(field.register, field.access)
+      case .memory:
+        memory = instruction.memoryOperand
         continue
-      case .vector, .mmx, .x87, .immediate: continue
-      default: throw Refusal(reason: "operand")
+      case .implicitMemory: throw Refusal(reason: "implicit memory")
+      case .other: continue
+      case .system: throw Refusal(reason: "operand")
       }
-      if let register = slot.register { fields.named.insert(RegisterSet(number: register.rawValue)) }
-      if operand.size == 1 { hasByteRegister = true }
-      switch operand.place {
+      fields.named.insert(RegisterSet(number: field.register.rawValue))
+      if field.isByte { hasByteRegister = true }
+      switch field.place {
       case .modRMReg: reg = slot
       case .modRMRm: rm = slot
       case .vvvv: vvvv = slot
       case .opcode: fields.inOpcode = slot
       case .none:
         // A shift's CL is where it was; what has no home of its own is not.
-        guard let register = slot.register, case .general = slot else {
+        guard field.kind == .general else {
           needsOwnRegisters = true
           continue
         }
-        if Host.home(register) == nil { needsOwnRegisters = true }
-        if register == .rax { fields.fixedRAX = slot }
+        if Host.home(field.register) == nil { needsOwnRegisters = true }
+        if field.register == .rax { fields.fixedRAX = slot }
       case .immediate: throw Refusal(reason: "register in an immediate")
       }
     }

@@ -20,8 +20,8 @@ struct ScratchList<Element: BitwiseCopyable>: ~Copyable {
   var last: Element? { count == 0 ? nil : self[count - 1] }
 
   subscript(_ index: Int) -> Element {
-    @inline(__always) _read { yield place(index).pointee }
-    @inline(__always) _modify { yield &place(index).pointee }
+    @inline(__always) unsafeAddress { UnsafePointer(place(index)) }
+    @inline(__always) unsafeMutableAddress { place(index) }
   }
 
   @inline(__always)

@@ -10,6 +10,7 @@ final class Translator {
   var tracesSensitive = false
   @exclusivity(unchecked) private var records = TranslationRecords()
   @exclusivity(unchecked) private var workspace = BlockWorkspace()
+  @exclusivity(unchecked) private var templates = TemplateTable()
   private let decoder16 = Decoder(mode: .bits16)
   private let decoder32 = Decoder(mode: .bits32)
   private let decoder64 = Decoder(mode: .bits64)
@@ -48,7 +49,9 @@ final class Translator {
   /// Translates what begins in `bytes`, which end at a page's end or, for a straddling instruction, behind it.
   /// - Returns: `nil` if the first instruction needs more bytes.
   func translate(_ bytes: UnsafeRawBufferPointer, key: BlockKey, mode: CodeMode) -> Block? {
-    guard workspace.plan.prepare(bytes, key: key, mode: mode, decoder: decoder(mode)) else { return nil }
+    guard workspace.plan.prepare(bytes, key: key, mode: mode, decoder: decoder(mode), templates: &templates) else {
+      return nil
+    }
     let block = Block(key: key, host: cache.emitter().address)
     // Workspace and records move into the emitter and back: there is one owner at a time, and nothing is copied.
     var emitter = BlockEmitter(

@@ -1,0 +1,40 @@
+import TrivisorInstructionSet
+
+/// Finds the template of an instruction, or makes it. Programs use few thousand encodings over and over.
+///
+/// Templates stay where they are while a block is made; between blocks a table that is full begins anew.
+struct TemplateTable: ~Copyable {
+  private static let capacity = 1 << 14
+  private static let limit = capacity / 2
+
+  /// Numbers of templates, plus 1; 0 where nothing is.
+  private let slots: UnsafeMutablePointer<UInt16>
+  private var templates = RecordList<InstructionTemplate>()
+
+  init() {
+    slots = .allocate(capacity: Self.capacity)
+    slots.initialize(repeating: 0, count: Self.capacity)
+  }
+
+  deinit { slots.deallocate() }
+
+  /// Before a block, which has fewer instructions than there is room for.
+  mutating func makeRoom() {
+    guard templates.count + 64 > Self.limit else { return }
+    templates.removeAll()
+    slots.update(repeating: 0, count: Self.capacity)
+  }
+
+  mutating func template(of instruction: Instruction) -> UnsafePointer<InstructionTemplate> {
+    let key = InstructionTemplate.Key(instruction)
+    var index = key.hash & (Self.capacity - 1)
+    while slots[index] != 0 {
+      let found = templates.address(of: Int(slots[index]) - 1)
+      if found.pointee.key == key { return found }
+      index = (index + 1) & (Self.capacity - 1)
+    }
+    templates.append(InstructionTemplate(instruction, key))
+    slots[index] = UInt16(truncatingIfNeeded: templates.count)
+    return templates.address(of: templates.count - 1)
+  }
+}
