@@ -46,6 +46,10 @@ let package = Package(
     .target(name: "TrivisorKernelModules", dependencies: ["TrivisorBoot", system], swiftSettings: strict),
     .target(name: "TrivisorCommandChannel", dependencies: ["TrivisorVMM"], swiftSettings: strict),
     .target(
+      name: "TrivisorNamedGuests",
+      dependencies: ["TrivisorCLinux", "TrivisorCommandChannel", "TrivisorDevices", "TrivisorVMM", system],
+      swiftSettings: strict),
+    .target(
       name: "TrivisorHardwareTechnique",
       dependencies: ["CKVM", "TrivisorCLinux", "TrivisorDevices", "TrivisorVMM", system], swiftSettings: strict),
     .target(name: "TrivisorCWorldSwitch"),
@@ -120,11 +124,9 @@ let package = Package(
         "TrivisorBoot", "TrivisorCLinux", "TrivisorCommandChannel", "TrivisorComparison", "TrivisorDevices",
         "TrivisorEmbeddedGuests", "TrivisorFileServer", "TrivisorGuestProcess",
         "TrivisorHardwareTechnique", "TrivisorInspection", "TrivisorInstructionSet", "TrivisorLinuxCommands",
-        "TrivisorParavirtTechnique", "TrivisorPlatform",
-        "TrivisorProcessStart",
-        "TrivisorRewritingTechnique", "TrivisorTestRunner", "TrivisorTranslation", "TrivisorVMM",
-        "TrivisorVersion", argumentParser,
-        system,
+        "TrivisorNamedGuests", "TrivisorParavirtTechnique", "TrivisorPlatform", "TrivisorProcessStart",
+        "TrivisorRewritingTechnique", "TrivisorTestRunner", "TrivisorTranslation", "TrivisorVMM", "TrivisorVersion",
+        argumentParser, system,
       ],
       swiftSettings: strict),
     .target(name: "TrivisorCAllocationCounter", path: "Tests/CAllocationCounter"),
@@ -163,6 +165,12 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "CommandChannelTests", dependencies: ["TrivisorCommandChannel", "TrivisorDevices", "TrivisorVMM"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "NamedGuestsTests",
+      dependencies: [
+        "TrivisorCLinux", "TrivisorCommandChannel", "TrivisorDevices", "TrivisorNamedGuests", "TrivisorVMM", system,
+      ],
       swiftSettings: strict),
     .testTarget(
       name: "HardwareTechniqueTests",

@@ -18,12 +18,14 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/timerfd.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -174,3 +176,16 @@ static inline long clinux_file_system_type(int fd) {
   struct statfs status;
   return fstatfs(fd, &status) == 0 ? (long)(status.f_type & 0xffffffff) : -1;
 }
+
+/// Who is at the other end of a Unix socket (unix(7), SO_PEERCRED; struct ucred).
+struct CLinuxPeer {
+  int process;
+  unsigned int user, group;
+};
+
+static inline int clinux_peer(int fd, struct CLinuxPeer *peer) {
+  socklen_t size = sizeof *peer;
+  return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, peer, &size);
+}
+
+extern int accept4(int fd, struct sockaddr *address, socklen_t *size, int flags);

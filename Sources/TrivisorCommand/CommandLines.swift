@@ -25,7 +25,7 @@ struct CommandLines {
     whenBroken: @escaping @Sendable (Errno) -> Void
   ) throws {
     var order = order
-    order.terminal = terminal ? Self.terminalSize : nil
+    order.terminal = terminal ? HostTerminal.size : nil
     let errors = FileDescriptorSink(STDERR_FILENO, whenBroken: whenBroken)
     do throws(CommandOrder.Refusal) {
       channel = try CommandChannel(order, output: output, errorOutput: errors)
@@ -52,7 +52,7 @@ struct CommandLines {
   }
 
   /// Tells the command of a change.
-  func resize() { channel.resize(Self.terminalSize) }
+  func resize() { channel.resize(HostTerminal.size) }
 
   /// What the kernel said last, where the command's end is not what ended the guest.
   func explain(_ outcome: Outcome) {
@@ -67,10 +67,5 @@ struct CommandLines {
     let lines = log.lastLines(Self.linesShown)
     guard !lines.isEmpty else { return }
     Diagnostics.say("the guest's kernel said last:\n" + lines.map { "  " + $0 }.joined(separator: "\n"))
-  }
-
-  private static var terminalSize: CommandOrder.Size {
-    let size = Terminal.size(of: STDOUT_FILENO) ?? (80, 24)
-    return CommandOrder.Size(columns: size.columns, rows: size.rows)
   }
 }

@@ -94,6 +94,14 @@ struct RunCommand: ParsableCommand {
   var exec: String?
 
   @Option(
+    help: ArgumentHelp(
+      """
+      With a command: a name by which further commands reach the guest while it runs ('trivisor exec --into', 'trivisor \
+      shell').
+      """, valueName: "name"))
+  var name: String?
+
+  @Option(
     help: ArgumentHelp("With a command: the kernel's log goes to this file.", valueName: "file"), completion: .file())
   var kernelLog: String?
 
@@ -173,7 +181,7 @@ struct RunCommand: ParsableCommand {
       }
     }
     let guest = try GuestImage(image, isParavirtual: technique == .paravirtual)
-    let (configuration, order) = try configuration(guest)
+    let (configuration, order, further) = try configuration(guest)
     try RunSession.refuse(configuration.machine.findings())
     var choice: TechniqueChoice
     do throws(NoTechnique) {
@@ -196,6 +204,8 @@ struct RunCommand: ParsableCommand {
     session.usesVirtioConsole = console == .virtio
     session.command = order
     session.kernelLog = kernelLog
+    session.name = name
+    session.furtherCommands = further
     session.timeLimit = timeout?.nanoseconds
     session.showsStatistics = stats
     session.isVerbose = verbose
@@ -230,6 +240,12 @@ struct RunCommand: ParsableCommand {
       }
       if let exec { return .shell(exec) }
       guard !command.isEmpty else {
+        guard name == nil else {
+          throw Refusal(
+            status: .usage,
+            message:
+              "--name is for guests that run a command (--exec, or behind --): other guests take no further commands")
+        }
         guard kernelLog == nil else {
           throw Refusal(
             status: .usage,
@@ -238,15 +254,7 @@ struct RunCommand: ParsableCommand {
         }
         return nil
       }
-      // As they were given: words need not be text.
-      let given = CommandLine.argc - Int32(clamping: command.count)
-      return .words(
-        command.enumerated().map { index, word in
-          guard given > 0, let raw = CommandLine.unsafeArgv[Int(given) + index], String(cString: raw) == word else {
-            return Array(word.utf8)
-          }
-          return UnsafeBufferPointer(start: raw, count: strlen(raw)).map { UInt8(bitPattern: $0) }
-        })
+      return .words(RawWords.last(command))
     }
   }
 
@@ -272,7 +280,9 @@ struct RunCommand: ParsableCommand {
     }
   }
 
-  private func configuration(_ guest: GuestImage) throws -> (VirtualMachineConfiguration, CommandOrder?) {
+  private func configuration(
+    _ guest: GuestImage
+  ) throws -> (VirtualMachineConfiguration, CommandOrder?, FurtherCommands?) {
     var request = BootRequest(image: guest.image, kind: kind)
     request.commandLine = append.joined(separator: " ")
     request.addsDefaultCommandLine = defaultAppend
@@ -281,6 +291,7 @@ struct RunCommand: ParsableCommand {
     request.initialRamdisks = try initrd.map { try BootImage(path: FilePath($0)) }
     var memoryNeeded = MemorySize(bytes: 128 << 20)
     var order: CommandOrder?
+    var further: FurtherCommands?
     var shares: [SharedFolderConfiguration] = []
     let linuxCommand = try linuxCommand
     if linuxCommand == nil { shares = try sharesWithoutCommand() }
@@ -295,7 +306,7 @@ struct RunCommand: ParsableCommand {
       host.hasVirtioConsole = console == .virtio
       host.imagePath = image.hasPrefix("guest:") ? nil : FilePath(image)
       let result = try host.prepare(&request)
-      (memoryNeeded, order) = (MemorySize(bytes: result.memory), result.order)
+      (memoryNeeded, order, further) = (MemorySize(bytes: result.memory), result.order, result.further)
       shares += result.shares
     }
     request.modules = try module.map { argument in
@@ -324,7 +335,7 @@ struct RunCommand: ParsableCommand {
     configuration.sharedFolders = shares
     configuration.resetPolicy = onReset
     configuration.usesQEMUExitCodes = qemuExitCodes
-    return (configuration, order)
+    return (configuration, order, further)
   }
 }
 

@@ -1,7 +1,9 @@
 import TrivisorCommandChannel
+import TrivisorLinuxCommands
 import TrivisorDevices
 import Glibc
 import TrivisorGuestProcess
+import TrivisorNamedGuests
 import TrivisorPlatform
 import SystemPackage
 import TrivisorVMM
@@ -21,6 +23,10 @@ struct RunSession {
   var command: CommandOrder?
   /// Where the kernel's log goes besides, if there is a command.
   var kernelLog: String?
+  /// By which further commands reach the guest.
+  var name: String?
+  /// How those are made like the first one.
+  var furtherCommands: FurtherCommands?
   var timeLimit: UInt64?
   var showsStatistics = false
   var isVerbose = false
@@ -30,20 +36,23 @@ struct RunSession {
   /// - Returns: the process's exit status.
   /// - Throws: `Refusal`, `BootFailure`: nothing ran.
   func run() throws -> Int32 {
-    let foreground = foregroundTerminal()
+    let foreground = HostTerminal.foreground()
     let hasInput = foreground != nil || isatty(STDIN_FILENO) == 0
     // A command whose output goes elsewhere is no dialogue: it gets pipes, and our terminal stays as it is.
     let terminal = command == nil || isatty(STDOUT_FILENO) != 0 ? foreground : nil
     let (machine, lines) = try makeMachine(input: hasInput, isTerminal: terminal != nil)
     // Opened before the guest runs: a result that can't be written is told before the work, not after it.
+    let server = try makeServer()
+    defer { server?.close() }
     let resultDescriptor = try resultFile.map { try ResultFile.open($0, option: Self.resultOption) }
-    blockSignals()
+    HostTerminal.block(EndingSignals.all + [SIGCONT, SIGWINCH])
     var options = RunOptions()
     options.timeLimit = timeLimit
     options.endingSignals = EndingSignals.all
+    if let lines, let server { try start(server, lines.channel) }
     announce()
     if let terminal {
-      makeRaw(terminal)
+      HostTerminal.makeRaw(terminal)
       options.whenContinued = { try? terminal.makeRaw() }
       options.whenHelpWanted = { Diagnostics.say("\n" + EscapeFilter.help) }
       if let lines { options.whenResized = { lines.resize() } }
@@ -77,6 +86,28 @@ struct RunSession {
         JSONText.of(report) + "\n", to: resultDescriptor, named: resultFile ?? "", option: Self.resultOption)
     }
     return status
+  }
+
+  /// Takes the guest's name, before there is a guest.
+  private func makeServer() throws -> GuestServer? {
+    try name.map { name in
+      try Self.named { () throws(NamedGuestFailure) in try GuestServer(name, in: try RuntimeFolder()) }
+    }
+  }
+
+  private func start(_ server: GuestServer, _ channel: CommandChannel) throws {
+    guard let furtherCommands else { return }
+    try Self.named { () throws(NamedGuestFailure) in
+      try server.start(channel) { (order) throws(CommandOrder.Refusal) in try furtherCommands.complete(order) }
+    }
+  }
+
+  private static func named<Result>(_ body: () throws(NamedGuestFailure) -> Result) throws -> Result {
+    do throws(NamedGuestFailure) {
+      return try body()
+    } catch {
+      throw Refusal(status: error.kind == .usage ? .usage : .failed, message: "--name: \(error)")
+    }
   }
 
   private static let resultOption = "--json"
@@ -139,30 +170,6 @@ struct RunSession {
     let machine = VirtualMachine(configuration, technique: choice.technique)
     broken.connect { machine.stop(.outputClosed) }
     return (machine, lines)
-  }
-
-  /// The terminal on standard input, if this process may read it now: a background job must not. On a terminal that is
-  /// not this session's, there are no jobs.
-  private func foregroundTerminal() -> Terminal? {
-    let foreground = tcgetpgrp(STDIN_FILENO)
-    guard isatty(STDIN_FILENO) != 0, foreground < 0 || foreground == getpgrp() else { return nil }
-    return Terminal(fileDescriptor: STDIN_FILENO)
-  }
-
-  private func makeRaw(_ terminal: Terminal) {
-    do throws(Errno) {
-      try terminal.makeRaw()
-    } catch {
-      Diagnostics.say("the terminal can't be made raw (\(error)): keys reach the guest line by line")
-    }
-  }
-
-  /// In the first thread, before all others: they inherit it, and the signals wait for the one that reads them.
-  private func blockSignals() {
-    var set = sigset_t()
-    sigemptyset(&set)
-    for signal in EndingSignals.all + [SIGCONT, SIGWINCH] { sigaddset(&set, signal) }
-    pthread_sigmask(SIG_BLOCK, &set, nil)
   }
 
   /// One line on why the run ended, unless it ended well or the guest said its own code.

@@ -22,6 +22,7 @@ struct Trivisor: ParsableCommand {
         trivisor run guest:hello                 a guest that is part of this program
         trivisor run kernel.elf --cpus 2         an image of yours
         trivisor run vmlinuz --root / -- make    a command in a Linux guest, with your files
+        trivisor shell NAME                      a shell in a guest that runs under a name
         trivisor test build/*.elf --jobs 2       guests as tests, with verdicts for CI
         trivisor compare guest:compute           the same guest under each technique
         trivisor inspect vmlinuz                 what of it virtualization has to deal with
@@ -34,8 +35,8 @@ struct Trivisor: ParsableCommand {
       """,
     version: "trivisor \(TrivisorVersion.text)",
     subcommands: [
-      RunCommand.self, TestCommand.self, CompareCommand.self, InspectCommand.self, DoctorCommand.self,
-      GuestsCommand.self, KernelConfigCommand.self,
+      RunCommand.self, ExecCommand.self, ShellCommand.self, TestCommand.self, CompareCommand.self,
+      InspectCommand.self, DoctorCommand.self, GuestsCommand.self, KernelConfigCommand.self,
     ])
 
   static func main() {

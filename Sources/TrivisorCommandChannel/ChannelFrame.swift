@@ -2,6 +2,9 @@
 //
 //     kind (1 byte) | stream (1) | length of the contents (2, little-endian) | contents (up to 4096)
 //
+// The stream byte's low two bits are the stream, the others the command's number: number 0 is the one for which the machine is
+// there, the others come and go while it runs, each with an order of its own. Orders come one after the other, never mixed.
+//
 //     guest                                 host
 //       │ hello: "TRIVISOR", version, window  │   whatever came before it on the line is skipped
 //       │ ───────────────────────────────────▶│
@@ -10,7 +13,7 @@
 //       │◀──────────────────── data, end: input│   as much as the guest's credit for stream `input` allows
 //       │ data: output, error; credit ────────▶│   as much as the host's credit allows
 //       │ end: input: nobody reads it any more ▶│
-//       │ status, or refusal ─────────────────▶│   the last frame
+//       │ status, or refusal ─────────────────▶│   the last frame of this command: its number can be given to another
 //
 // Each stream has a window of its own: who receives grants credit in bytes, and who sends never sends more than that. So
 // every frame can be taken off the line at once, and a stream that is blocked holds up no other one.
@@ -27,7 +30,7 @@ public enum ChannelFrameKind: UInt8, Sendable, CaseIterable {
   case start = 3
   /// A part of a stream.
   case data = 4
-  /// To the guest: the input ends here. From the guest: nobody reads the input.
+  /// To the guest: the input ends here, or nobody takes the output. From the guest: nobody reads the input.
   case end = 5
   /// The receiver of a stream takes so many bytes more (4 bytes).
   case credit = 6
@@ -37,9 +40,11 @@ public enum ChannelFrameKind: UInt8, Sendable, CaseIterable {
   case status = 8
   /// From the guest: why the command can't be run, a sentence.
   case refusal = 9
+  /// To the guest: the command gets this signal (1 byte, Linux' number).
+  case signal = 10
 }
 
-/// Streams of the command channel. The raw value is a frame's second byte.
+/// Streams of the command channel. The raw value is in a frame's second byte.
 public enum ChannelStream: UInt8, Sendable, CaseIterable {
   /// The command's standard input.
   case input = 0
@@ -49,6 +54,9 @@ public enum ChannelStream: UInt8, Sendable, CaseIterable {
   case error = 2
   /// The order.
   case order = 3
+
+  /// Bits of a frame's second byte.
+  static let width = 2
 }
 
 /// One frame.
@@ -61,17 +69,26 @@ public struct ChannelFrame: Sendable, Equatable {
   public static let greeting = Array("TRIVISOR".utf8)
   /// Of this protocol; raised when a guest of the old one can't be served any more.
   public static let version: UInt32 = 1
+  /// So many commands at a time, the first one included.
+  public static let sessionLimit = 32
 
   /// What it is for.
   public var kind: ChannelFrameKind
+  /// The number of the command that it belongs to.
+  public var session = 0
   /// The stream that it belongs to; `input` where there is none.
   public var stream: ChannelStream
   /// At most `contentLimit` bytes.
   public var contents: [UInt8]
 
-  /// - Parameter contents: at most `contentLimit` bytes.
-  public init(_ kind: ChannelFrameKind, _ stream: ChannelStream = .input, _ contents: [UInt8] = []) {
+  /// - Parameters:
+  ///   - contents: at most `contentLimit` bytes.
+  ///   - session: below `sessionLimit`.
+  public init(
+    _ kind: ChannelFrameKind, _ stream: ChannelStream = .input, _ contents: [UInt8] = [], session: Int = 0
+  ) {
     self.kind = kind
+    self.session = session
     self.stream = stream
     self.contents = contents
   }
@@ -82,19 +99,20 @@ public struct ChannelFrame: Sendable, Equatable {
   }
 
   /// So many bytes more.
-  public static func credit(_ stream: ChannelStream, _ count: UInt32) -> ChannelFrame {
-    ChannelFrame(.credit, stream, littleEndian(count))
+  public static func credit(_ stream: ChannelStream, _ count: UInt32, session: Int = 0) -> ChannelFrame {
+    ChannelFrame(.credit, stream, littleEndian(count), session: session)
   }
 
   /// As it goes over the line.
   public var bytes: [UInt8] {
     let count = UInt16(clamping: contents.count)
-    return [kind.rawValue, stream.rawValue, UInt8(truncatingIfNeeded: count), UInt8(truncatingIfNeeded: count >> 8)]
+    let place = stream.rawValue | UInt8(truncatingIfNeeded: session << ChannelStream.width)
+    return [kind.rawValue, place, UInt8(truncatingIfNeeded: count), UInt8(truncatingIfNeeded: count >> 8)]
       + contents.prefix(Int(count))
   }
 
   /// Four bytes of the contents as a number; `nil` where there are none.
-  func number(at offset: Int) -> UInt32? {
+  public func number(at offset: Int) -> UInt32? {
     guard offset >= 0, offset + 4 <= contents.count else { return nil }
     return (0..<4).reduce(0) { $0 | UInt32(contents[offset + $1]) << UInt32(8 * $1) }
   }

@@ -5,6 +5,9 @@ public struct ChannelFrameReader: Sendable {
   public struct Fault: Error, Sendable, Equatable, CustomStringConvertible {
     /// One sentence.
     public let description: String
+
+    /// - Parameter description: one sentence.
+    public init(description: String) { self.description = description }
   }
 
   /// What a hello begins with, head included.
@@ -17,8 +20,11 @@ public struct ChannelFrameReader: Sendable {
   /// From then on nothing is understood, nor kept.
   private var fault: Fault?
 
-  /// Waits for the hello.
-  public init() { bytes.reserveCapacity(ChannelFrame.headSize + ChannelFrame.contentLimit) }
+  /// - Parameter waitsForHello: whether what comes before a hello is skipped, as on the guest's line. Who is greeted does not greet.
+  public init(waitsForHello: Bool = true) {
+    isOpen = !waitsForHello
+    bytes.reserveCapacity(ChannelFrame.headSize + ChannelFrame.contentLimit)
+  }
 
   /// Takes the next byte of the line.
   /// - Returns: the frame that it completes, if it does.
@@ -48,10 +54,11 @@ public struct ChannelFrameReader: Sendable {
       }
     }
     guard bytes.count == ChannelFrame.headSize + contentCount else { return nil }
-    guard let kind = ChannelFrameKind(rawValue: bytes[0]), let stream = ChannelStream(rawValue: bytes[1]) else {
-      throw Fault(description: "a frame of kind \(bytes[0]) for stream \(bytes[1]) came")
-    }
-    let frame = ChannelFrame(kind, stream, Array(bytes[ChannelFrame.headSize...]))
+    let session = Int(bytes[1] >> ChannelStream.width)
+    guard let kind = ChannelFrameKind(rawValue: bytes[0]), session < ChannelFrame.sessionLimit,
+      let stream = ChannelStream(rawValue: bytes[1] & (1 << ChannelStream.width - 1))
+    else { throw Fault(description: "a frame of kind \(bytes[0]) for stream \(bytes[1]) came") }
+    let frame = ChannelFrame(kind, stream, Array(bytes[ChannelFrame.headSize...]), session: session)
     bytes.removeAll(keepingCapacity: true)
     return frame
   }

@@ -24,6 +24,13 @@ public struct CommandOrder: Sendable, Equatable {
       self.rows = rows
     }
 
+    /// From a frame's contents; `nil` if they are none.
+    public init?(_ bytes: [UInt8]) {
+      guard bytes.count == 4 else { return nil }
+      columns = UInt16(bytes[0]) | UInt16(bytes[1]) << 8
+      rows = UInt16(bytes[2]) | UInt16(bytes[3]) << 8
+    }
+
     var bytes: [UInt8] {
       [columns, rows].flatMap { [UInt8(truncatingIfNeeded: $0), UInt8(truncatingIfNeeded: $0 >> 8)] }
     }
@@ -33,9 +40,12 @@ public struct CommandOrder: Sendable, Equatable {
   public struct Refusal: Error, Sendable, Equatable, CustomStringConvertible {
     /// One sentence.
     public let description: String
+
+    /// - Parameter description: one sentence.
+    public init(description: String) { self.description = description }
   }
 
-  private enum Flag {
+  enum Flag {
     static let terminal: UInt8 = 1
     static let installsBusybox: UInt8 = 2
     static let words: UInt8 = 4
@@ -44,8 +54,10 @@ public struct CommandOrder: Sendable, Equatable {
   /// Linux takes no longer word, its closing zero included (MAX_ARG_STRLEN in include/uapi/linux/binfmts.h).
   private static let wordLimit = 128 << 10
   /// What the guest's first process has room for.
-  private static let sizeLimit = 512 << 10
-  private static let countLimit = 8000
+  public static let sizeLimit = 512 << 10
+  static let countLimit = 8000
+  /// Bytes before the words.
+  static let headSize = 7
 
   /// What is run.
   public var command: Command

@@ -13,6 +13,14 @@ public enum CommandStatus: Sendable, Equatable {
     }
   }
 
+  /// A status frame's contents.
+  public var contents: [UInt8] {
+    switch self {
+    case .exited(let code): [0, code]
+    case .killed(let signal): [1, signal]
+    }
+  }
+
   /// - Parameter contents: a status frame's, how and with which number.
   init?(_ contents: [UInt8]) {
     guard contents.count == 2 else { return nil }

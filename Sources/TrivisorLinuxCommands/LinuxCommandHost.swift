@@ -23,6 +23,8 @@ package struct LinuxCommandHost {
     package var memory: UInt64
     /// What it is to run, if anything.
     package var order: CommandOrder?
+    /// How further commands are made like it.
+    package var further: FurtherCommands?
     package var shares: [SharedFolderConfiguration] = []
   }
 
@@ -76,8 +78,9 @@ package struct LinuxCommandHost {
       result = try prepareRoot(&request, kernel)
     }
     let needsBusybox = options.root == nil && request.initialRamdisks.isEmpty
+    let environment = try CommandEnvironment(options.environment)
     var order = CommandOrder(
-      command, environment: try environment(user), installsBusybox: needsBusybox)
+      command, environment: environment.variables(of: user), installsBusybox: needsBusybox)
     order.steps = workplace.steps
     do throws(CommandOrder.Refusal) {
       _ = try order.bytes()
@@ -89,6 +92,9 @@ package struct LinuxCommandHost {
     let words = (wantsKernelLog ? "loglevel=7" : "quiet loglevel=3") + " rdinit=/.trivisor/init"
     request.commandLine = request.commandLine.isEmpty ? words : words + " " + request.commandLine
     result.order = order
+    result.further = FurtherCommands(
+      root: options.root?.path, user: user, environment: environment,
+      folder: workplace.steps.last { $0.hasPrefix(FurtherCommands.folderStep) })
     result.shares = workplace.shares
     return result
   }
@@ -135,28 +141,6 @@ package struct LinuxCommandHost {
           + " give a 64-bit kernel, or an archive with a first process of its own (\(Setting.initialRamdisk))")
     }
     return kernel
-  }
-
-  private func environment(_ user: GuestUser) throws -> [String] {
-    let terminal = getenv("TERM").map { String(cString: $0) } ?? "dumb"
-    var variables = [
-      "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=\(user.home)", "USER=\(user.name)",
-      "LOGNAME=\(user.name)", "TERM=\(terminal)",
-    ]
-    for argument in options.environment {
-      let name = argument.prefix { $0 != "=" }
-      guard !name.isEmpty else {
-        throw WorkplaceRefusal(
-          status: .usage, message: "\(Setting.environment): '\(argument)' names no variable: give NAME=VALUE, or NAME")
-      }
-      variables.removeAll { $0.hasPrefix(name + "=") }
-      if name.endIndex < argument.endIndex {
-        variables.append(argument)
-      } else if let value = getenv(argument) {
-        variables.append("\(argument)=\(String(cString: value))")
-      }
-    }
-    return variables
   }
 
   private func ownArchive(withBusybox: Bool, modules: [ModuleFile]) throws -> BootImage {

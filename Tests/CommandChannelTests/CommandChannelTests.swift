@@ -105,8 +105,12 @@ struct CommandChannelTests {
     let channel = try channel()
     let calls = Mutex(0)
     channel.whenRoomForInput { calls.withLock { $0 += 1 } }
+    // Refused before there is anybody: to be offered again.
+    #expect(channel.receive([1]) == 0)
     send(.hello(window: 5000), to: channel)
     _ = try line.frames()
+    #expect(calls.withLock { $0 } == 1)
+    calls.withLock { $0 = 0 }
     let bytes = (0..<8000).map { UInt8(truncatingIfNeeded: $0 &* 7) }
     #expect(channel.receive(bytes) == 5000)
     #expect(try line.frames().flatMap(\.contents) == Array(bytes[..<5000]))

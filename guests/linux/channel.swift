@@ -12,6 +12,7 @@ struct Channel {
     static let size: UInt8 = 7
     static let status: UInt8 = 8
     static let refusal: UInt8 = 9
+    static let signal: UInt8 = 10
   }
 
   enum Stream {
@@ -24,6 +25,8 @@ struct Channel {
   /// A frame that lies in the receive buffer until the next one is asked for.
   struct Frame {
     let kind: UInt8
+    /// The command that it belongs to.
+    let session: Int
     let stream: UInt8
     let contents: UnsafePointer<UInt8>
     let count: Int
@@ -38,8 +41,15 @@ struct Channel {
 
   static let headSize = 4
   static let contentLimit = 4096
+
+  /// How a command ended: 0 and its status, or 1 and the signal that killed it.
+  struct Status {
+    let how: UInt8
+    let number: UInt8
+  }
+
   /// Always kept free for frames other than data.
-  private static let reserve = 64
+  private static let reserve = 256
 
   let descriptor: Int
   private var received = 0
@@ -93,7 +103,9 @@ struct Channel {
     }
     guard count >= Self.headSize + contents else { return nil }
     parsed += Self.headSize + contents
-    return Frame(kind: buffer[0], stream: buffer[1], contents: buffer + Self.headSize, count: contents)
+    return Frame(
+      kind: buffer[0], session: Int(buffer[1] >> 2), stream: buffer[1] & 3, contents: buffer + Self.headSize,
+      count: contents)
   }
 
   // MARK: To the host
@@ -107,58 +119,58 @@ struct Channel {
 
   /// Sends what a descriptor gives, at most `limit` bytes.
   /// - Returns: what read(2) returned.
-  mutating func send(_ stream: UInt8, from source: Int, limit: Int) -> Int {
+  mutating func send(_ stream: UInt8, of session: Int, from source: Int, limit: Int) -> Int {
     let count = min(roomForData, limit)
     guard count > 0 else { return Linux.Failure.tryAgain }
     makeRoom()
     let place = transmitBuffer() + transmitEnd
     let read = Linux.call(.read, source, Linux.address(place + Self.headSize), count)
     guard read > 0 else { return read }
-    putHead(Kind.data, stream, read)
+    putHead(Kind.data, stream, session, read)
     transmitEnd += read
     return read
   }
 
   /// Sends bytes, for which there must be room.
-  mutating func sendData(_ stream: UInt8, _ bytes: UnsafePointer<UInt8>, _ count: Int) {
+  mutating func sendData(_ stream: UInt8, of session: Int, _ bytes: UnsafePointer<UInt8>, _ count: Int) {
     makeRoom()
-    putHead(Kind.data, stream, count)
+    putHead(Kind.data, stream, session, count)
     for index in 0..<count { put(bytes[index]) }
   }
 
-  mutating func sendCredit(_ stream: UInt8, _ count: Int) {
+  mutating func sendCredit(_ stream: UInt8, of session: Int, _ count: Int) {
     makeRoom()
-    putHead(Kind.credit, stream, 4)
+    putHead(Kind.credit, stream, session, 4)
     put(number: count)
   }
 
   mutating func sendHello(window: Int) {
     makeRoom()
-    putHead(Kind.hello, Stream.input, 16)
+    putHead(Kind.hello, Stream.input, 0, 16)
     let greeting: StaticString = "TRIVISOR"
     for index in 0..<8 { put(greeting.utf8Start[index]) }
     put(number: 1)
     put(number: window)
   }
 
-  mutating func sendEnd(_ stream: UInt8) {
+  mutating func sendEnd(_ stream: UInt8, of session: Int) {
     makeRoom()
-    putHead(Kind.end, stream, 0)
+    putHead(Kind.end, stream, session, 0)
   }
 
-  mutating func sendStatus(_ how: UInt8, _ number: UInt8) {
+  mutating func sendStatus(_ status: Status, of session: Int) {
     makeRoom()
-    putHead(Kind.status, Stream.input, 2)
-    put(how)
-    put(number)
+    putHead(Kind.status, Stream.input, session, 2)
+    put(status.how)
+    put(status.number)
   }
 
   /// Says why the command can't be run; there is no status then.
-  mutating func sendRefusal(_ text: UnsafePointer<UInt8>, _ count: Int) {
+  mutating func sendRefusal(of session: Int, _ text: UnsafePointer<UInt8>, _ count: Int) {
     makeRoom()
-    let count = min(count, roomForData)
+    let count = min(count, Int(TRANSMIT_CAPACITY) - transmitEnd - Self.headSize)
     guard count > 0 else { return }
-    putHead(Kind.refusal, Stream.input, count)
+    putHead(Kind.refusal, Stream.input, session, count)
     for index in 0..<count { put(text[index]) }
   }
 
@@ -173,7 +185,7 @@ struct Channel {
     (transmitStart, transmitEnd) = (0, 0)
   }
 
-  /// Whether a frame other than data can be sent: whoever sends few of them need not ask.
+  /// Whether a frame other than data can be sent: for a single short one there is always room.
   var hasReserve: Bool { Int(TRANSMIT_CAPACITY) - (transmitEnd - transmitStart) >= Self.reserve / 2 }
 
   private mutating func makeRoom() {
@@ -184,9 +196,9 @@ struct Channel {
     transmitStart = 0
   }
 
-  private mutating func putHead(_ kind: UInt8, _ stream: UInt8, _ count: Int) {
+  private mutating func putHead(_ kind: UInt8, _ stream: UInt8, _ session: Int, _ count: Int) {
     put(kind)
-    put(stream)
+    put(stream | UInt8(truncatingIfNeeded: session << 2))
     put(UInt8(truncatingIfNeeded: count))
     put(UInt8(truncatingIfNeeded: count >> 8))
   }

@@ -10,7 +10,7 @@ struct Command {
   let hasTerminal: Bool
 
   /// Starts it.
-  init?(_ order: Order, _ setup: Setup) {
+  init?(_ order: Order, _ place: CommandPlace) {
     hasTerminal = order.hasTerminal
     var ends = (input: PipeEnds(), output: PipeEnds(), error: PipeEnds())
     var terminal = -1
@@ -36,7 +36,7 @@ struct Command {
         Linux.call(.dup2, Int(ends.output.writeEnd), 1)
         Linux.call(.dup2, Int(ends.error.writeEnd), 2)
       }
-      become(order, setup)
+      become(order, place)
     }
     guard process > 0 else {
       complain("no process can be made")
@@ -120,6 +120,38 @@ struct Command {
     }
   }
 
+  /// Sends a signal to the command and to what it started, as far as that is in its process group.
+  func signal(_ number: UInt8) {
+    Linux.call(.kill, -process, Int(number))
+  }
+
+  /// Nobody takes what it says: its terminal hangs up, its pipes break.
+  mutating func hangUp() {
+    closeOutput()
+    if error >= 0 { Linux.call(.close, error) }
+    error = -1
+    signal(Self.hangUpSignal)
+  }
+
+  /// SIGHUP.
+  private static let hangUpSignal: UInt8 = 1
+
+  /// Nothing more comes from its standard output, or from its terminal.
+  mutating func closeOutput() {
+    guard output >= 0 else { return }
+    Linux.call(.close, output)
+    output = -1
+    if hasTerminal { input = -1 }
+  }
+
+  /// Lets go of everything when it has ended.
+  mutating func close() {
+    closeOutput()
+    if input >= 0 { Linux.call(.close, input) }
+    if error >= 0 { Linux.call(.close, error) }
+    (input, error) = (-1, -1)
+  }
+
   /// The input is over.
   mutating func closeInput() {
     guard input >= 0 else { return }
@@ -147,9 +179,9 @@ private struct PipeEnds {
 }
 
 /// The rest of the command's process.
-private func become(_ order: Order, _ setup: Setup) -> Never {
+private func become(_ order: Order, _ place: CommandPlace) -> Never {
   blockSignals(.none)
-  guard setup.enter() else { leave(Linux.Failure.notPermitted) }
+  guard place.enter() else { leave(Linux.Failure.notPermitted) }
   var words = order.words
   if order.isForShell {
     // sh -c -- TEXT: a text may begin with a hyphen.

@@ -2,8 +2,8 @@
 //
 // Its archive is the last of those that the kernel unpacks into its first root, and holds this program and a device file for
 // the second serial port, on which the host speaks (channel.swift). Over that comes what there is to do (order.swift); the
-// command's input, output and status go there, too (session.swift). The kernel's console, on the first port, gets only what
-// goes wrong here.
+// command's input, output and status go there, too (session.swift), and those of further commands that the host begins
+// meanwhile (sessions.swift). The kernel's console, on the first port, gets only what goes wrong here.
 //
 // When the status has gone out, the host ends the machine. So what was written must be out before: the disks are
 // synchronized first.
@@ -19,8 +19,10 @@ func linuxMain() -> Never {
   // Nobody else has a use for them.
   Linux.call(.unlink, Linux.address("/.trivisor/channel"))
   Linux.call(.unlink, Linux.address("/.trivisor/init"))
-  var credit = (output: 0, error: 0)
-  guard let order = receiveOrder(&channel, &credit) else {
+  var assembly = OrderAssembly()
+  guard receiveOrder(&channel, &assembly) else { giveUp() }
+  let credit = assembly.credit
+  guard let order = assembly.order() else {
     complain("the order makes no sense")
     giveUp()
   }
@@ -33,25 +35,21 @@ func linuxMain() -> Never {
   blockSignals(.childAndPipe)
   let signals = makeSignalDescriptor()
   if order.installsBusybox { installBusybox() }
-  guard let command = Command(order, setup), signals >= 0 else { giveUp() }
-  command.makeNonBlocking()
-  var session = Session(
-    channel, command, signals: signals, outputCredit: credit.output, errorCredit: credit.error)
-  let status = session.run()
+  guard let command = Command(order, CommandPlace(order.steps)), signals >= 0 else { giveUp() }
+  var sessions = Sessions(channel, Session(0, command, credit), signals: signals)
+  let status = sessions.run()
   if setup.isFull {
-    session.say(
+    sessions.say(
       """
       trivisor-init: the memory for what is written to the root is full: give more with --root-size, and --memory\n
       """)
   }
   Linux.call(.sync)
-  session.report(status)
+  sessions.report(status)
 }
 
 /// Opens the channel and waits for the whole order.
-func receiveOrder(_ channel: inout Channel, _ credit: inout (output: Int, error: Int)) -> Order? {
-  var count = 0
-  var size: Int?
+func receiveOrder(_ channel: inout Channel, _ assembly: inout OrderAssembly) -> Bool {
   channel.sendHello(window: Int(INPUT_CAPACITY))
   while true {
     channel.flush()
@@ -61,23 +59,10 @@ func receiveOrder(_ channel: inout Channel, _ credit: inout (output: Int, error:
     withUnsafeMutablePointer(to: &descriptor) { _ = Linux.call(.poll, Linux.address($0), 1, -1) }
     channel.receive()
     while channel.hasReserve, let frame = channel.nextFrame() {
-      switch frame.kind {
-      case Channel.Kind.order:
-        guard count + frame.count < Int(ORDER_CAPACITY) else { return nil }
-        for index in 0..<frame.count { orderBuffer()[count + index] = frame.contents[index] }
-        count += frame.count
-        channel.sendCredit(Channel.Stream.order, frame.count)
-      case Channel.Kind.credit where frame.stream == Channel.Stream.output: credit.output += frame.number(at: 0)
-      case Channel.Kind.credit where frame.stream == Channel.Stream.error: credit.error += frame.number(at: 0)
-      case Channel.Kind.size: size = frame.number(at: 0)
-      case Channel.Kind.start:
-        var order = Order(count: count)
-        if let size {
-          order?.size.columns = UInt16(truncatingIfNeeded: size)
-          order?.size.rows = UInt16(truncatingIfNeeded: size >> 16)
-        }
-        return order
-      default: return nil
+      switch assembly.take(frame, &channel) {
+      case .incomplete: continue
+      case .complete: return true
+      case .nonsense: return false
       }
     }
   }

@@ -16,6 +16,10 @@ enum {
   // What the host may send of the input before the command has read any of it. The kernel's line discipline and its
   // buffers before that hold more, so nothing is lost while this process has no turn.
   INPUT_CAPACITY = 0x4000,
+  // Commands at a time, the first one included (ChannelFrame.sessionLimit).
+  SESSION_CAPACITY = 32,
+  // What is waited for: the channel, ended children, three streams of each command.
+  POLL_CAPACITY = 2 + 3 * SESSION_CAPACITY,
   // A path, and what a folder holds.
   SCRATCH_CAPACITY = 0x2000,
   // Paths and sentences.
@@ -26,7 +30,7 @@ extern uint8_t linux_order_buffer[ORDER_CAPACITY];
 extern const char *_Nullable linux_pointer_buffer[POINTER_CAPACITY];
 extern uint8_t linux_receive_buffer[RECEIVE_CAPACITY];
 extern uint8_t linux_transmit_buffer[TRANSMIT_CAPACITY];
-extern uint8_t linux_input_buffer[INPUT_CAPACITY];
+extern uint8_t linux_input_buffers[SESSION_CAPACITY][INPUT_CAPACITY];
 extern uint8_t linux_scratch_buffer[SCRATCH_CAPACITY];
 extern uint8_t linux_text_buffers[2][TEXT_CAPACITY];
 
@@ -34,7 +38,7 @@ static inline uint8_t *_Nonnull orderBuffer(void) { return linux_order_buffer; }
 static inline const char *_Nullable *_Nonnull pointerBuffer(void) { return linux_pointer_buffer; }
 static inline uint8_t *_Nonnull receiveBuffer(void) { return linux_receive_buffer; }
 static inline uint8_t *_Nonnull transmitBuffer(void) { return linux_transmit_buffer; }
-static inline uint8_t *_Nonnull inputBuffer(void) { return linux_input_buffer; }
+static inline uint8_t *_Nonnull inputBuffer(long session) { return linux_input_buffers[session]; }
 static inline uint8_t *_Nonnull scratchBuffer(void) { return linux_scratch_buffer; }
 // Two, in turn: a tag and a path are needed at the same time.
 static inline uint8_t *_Nonnull textBuffer(void) {
@@ -59,6 +63,9 @@ struct PollDescriptor {
   int32_t descriptor;
   int16_t events, found;
 };
+
+extern struct PollDescriptor linux_poll_buffer[POLL_CAPACITY];
+static inline struct PollDescriptor *_Nonnull pollBuffer(void) { return linux_poll_buffer; }
 
 // struct ifreq, as far as the flags (linux/if.h).
 struct InterfaceFlags {

@@ -7,7 +7,8 @@ enum Linux {
     case read = 0, write = 1, open = 2, close = 3, poll = 7, rt_sigprocmask = 14, ioctl = 16, dup2 = 33, pause = 34
     case chdir = 80, umask = 95, setuid = 105, setgid = 106, setgroups = 116, fstatfs = 138, setrlimit = 160
     case chroot = 161, sethostname = 170, finit_module = 313
-    case socket = 41, fork = 57, execve = 59, exit = 60, wait4 = 61, fcntl = 72, mkdir = 83, rmdir = 84, unlink = 87
+    case socket = 41, fork = 57, execve = 59, exit = 60, wait4 = 61, kill = 62, fcntl = 72, mkdir = 83, rmdir = 84,
+      unlink = 87
     case symlink = 88, setsid = 112, sync = 162, mount = 165, reboot = 169, getdents64 = 217, clock_gettime = 228
     case signalfd4 = 289, pipe2 = 293
   }

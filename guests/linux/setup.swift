@@ -5,8 +5,7 @@
 //     root=share             the root is the host's folder, and what is written goes there
 //     share=ro:TAG:PATH      a folder of the host's at a place, or rw
 //     host=NAME              what the machine calls itself
-//     folder=PATH            where the command begins
-//     user=UID:GID:GID,GID   who it runs as: user, group, further groups
+//     folder=PATH, user=…    see place.swift
 //
 // What can't be done is told to the host, which ends the run with that sentence.
 
@@ -14,8 +13,6 @@ import CLinuxGuest
 
 struct Setup {
   private(set) var hasLiveRoot = false
-  private var folder: UnsafePointer<CChar>?
-  private var user: UnsafePointer<CChar>?
   /// The tmpfs that takes what is written to the root.
   private var upper = -1
 
@@ -42,10 +39,6 @@ struct Setup {
         mountShare(share, &channel)
       } else if let name = value(step, "host=") {
         Linux.call(.sethostname, Linux.address(name), length(name))
-      } else if let path = value(step, "folder=") {
-        folder = path
-      } else if let numbers = value(step, "user=") {
-        user = numbers
       }
     }
     // Open files: 1024, and a million for who asks (RLIMIT_NOFILE).
@@ -189,48 +182,10 @@ struct Setup {
     }
     Linux.call(.mkdir, part.address, 0o755)
   }
-
-  // MARK: The command's process
-
-  /// Makes this process, which is to become the command, its user's, in its folder.
-  func enter() -> Bool {
-    if let user, !become(user) {
-      complain("the command's user can't be had")
-      return false
-    }
-    guard let folder else { return true }
-    guard Linux.call(.chdir, Linux.address(folder)) == 0 else {
-      complain("the command's folder can't be entered", folder)
-      return false
-    }
-    return true
-  }
-
-  private func become(_ numbers: UnsafePointer<CChar>) -> Bool {
-    var position = 0
-    func next() -> UInt32 {
-      var number: UInt32 = 0
-      while numbers[position] >= 0x30, numbers[position] <= 0x39 {
-        number = number &* 10 &+ UInt32(numbers[position] - 0x30)
-        position += 1
-      }
-      if numbers[position] != 0 { position += 1 }
-      return number
-    }
-    let (user, group) = (next(), next())
-    let groups = UnsafeMutableRawPointer(scratchBuffer()).assumingMemoryBound(to: UInt32.self)
-    var count = 0
-    while numbers[position] != 0, count < Int(SCRATCH_CAPACITY) / 4 {
-      groups[count] = next()
-      count += 1
-    }
-    return Linux.call(.setgroups, count, Linux.address(groups)) == 0 && Linux.call(.setgid, Int(group)) == 0
-      && Linux.call(.setuid, Int(user)) == 0
-  }
 }
 
 /// What follows a word.
-private func value(_ text: UnsafePointer<CChar>, _ word: StaticString) -> UnsafePointer<CChar>? {
+func value(_ text: UnsafePointer<CChar>, _ word: StaticString) -> UnsafePointer<CChar>? {
   var position = 0
   while position < word.utf8CodeUnitCount {
     guard UInt8(bitPattern: text[position]) == word.utf8Start[position] else { return nil }
@@ -249,7 +204,7 @@ private func length(_ text: UnsafePointer<CChar>) -> Int {
 private func refuse(_ text: StaticString, _ detail: UnsafePointer<CChar>?, _ channel: inout Channel) -> Never {
   var sentence = Path(text)
   if let detail { sentence.append(detail) }
-  channel.sendRefusal(sentence.bytes, sentence.count)
+  channel.sendRefusal(of: 0, sentence.bytes, sentence.count)
   while !channel.isFlushed {
     channel.flush()
     var descriptor = PollDescriptor(descriptor: Int32(channel.descriptor), events: Linux.Poll.output, found: 0)

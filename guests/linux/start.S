@@ -44,7 +44,8 @@ strlen:  // what compilers make of a loop that looks for a zero
   buffer linux_pointer_buffer, 0x20000
   buffer linux_receive_buffer, 0x4000
   buffer linux_transmit_buffer, 0x4000
-  buffer linux_input_buffer, 0x4000
+  buffer linux_input_buffers, 0x80000
+  buffer linux_poll_buffer, 0x400
   buffer linux_scratch_buffer, 0x2000
   buffer linux_text_buffers, 0x3000
 
