@@ -50,8 +50,12 @@ let package = Package(
       dependencies: ["TrivisorCLinux", "TrivisorCommandChannel", "TrivisorDevices", "TrivisorVMM", system],
       swiftSettings: strict),
     .target(
+      name: "TrivisorDebugger", dependencies: ["TrivisorCLinux", "TrivisorVMM", "TrivisorX86", system],
+      swiftSettings: strict),
+    .target(
       name: "TrivisorHardwareTechnique",
-      dependencies: ["CKVM", "TrivisorCLinux", "TrivisorDevices", "TrivisorVMM", system], swiftSettings: strict),
+      dependencies: ["CKVM", "TrivisorCLinux", "TrivisorDevices", "TrivisorVMM", "TrivisorX86", system],
+      swiftSettings: strict),
     .target(name: "TrivisorCWorldSwitch"),
     .target(
       name: "TrivisorTranslation",
@@ -82,8 +86,8 @@ let package = Package(
     .target(
       name: "TrivisorPlatform",
       dependencies: [
-        "TrivisorBoot", "TrivisorCLinux", "TrivisorCommandChannel", "TrivisorDevices", "TrivisorFileServer",
-        "TrivisorVMM", system,
+        "TrivisorBoot", "TrivisorCLinux", "TrivisorCommandChannel", "TrivisorDebugger", "TrivisorDevices",
+        "TrivisorFileServer", "TrivisorVMM", system,
       ],
       swiftSettings: strict),
     .target(
@@ -122,7 +126,7 @@ let package = Package(
       name: "TrivisorCommand",
       dependencies: [
         "TrivisorBoot", "TrivisorCLinux", "TrivisorCommandChannel", "TrivisorComparison", "TrivisorDevices",
-        "TrivisorEmbeddedGuests", "TrivisorFileServer", "TrivisorGuestProcess",
+        "TrivisorDebugger", "TrivisorEmbeddedGuests", "TrivisorFileServer", "TrivisorGuestProcess",
         "TrivisorHardwareTechnique", "TrivisorInspection", "TrivisorInstructionSet", "TrivisorLinuxCommands",
         "TrivisorNamedGuests", "TrivisorParavirtTechnique", "TrivisorPlatform", "TrivisorProcessStart",
         "TrivisorRewritingTechnique", "TrivisorTestRunner", "TrivisorTranslation", "TrivisorVMM", "TrivisorVersion",
@@ -132,6 +136,7 @@ let package = Package(
     .target(name: "TrivisorCAllocationCounter", path: "Tests/CAllocationCounter"),
     .target(
       name: "TrivisorSpoiledStates", dependencies: ["TrivisorVMM"], path: "Tests/SpoiledStates", swiftSettings: strict),
+    .testTarget(name: "DebuggerTests", dependencies: ["TrivisorDebugger", "TrivisorVMM"], swiftSettings: strict),
     .testTarget(name: "X86Tests", dependencies: ["TrivisorX86"], swiftSettings: strict),
     .testTarget(name: "EmbeddedGuestsTests", dependencies: ["TrivisorEmbeddedGuests"], swiftSettings: strict),
     .testTarget(

@@ -135,6 +135,16 @@ static inline int kvm_interrupt(int fd, const struct kvm_interrupt *argument) {
 // The guest is told that it was stopped; refused (EINVAL) while it has no clock of KVM's.
 static inline int kvm_clock_control(int fd) { return ckvm_result(ioctl(fd, KVM_KVMCLOCK_CTRL, 0)); }
 static inline int kvm_nmi(int fd) { return ckvm_result(ioctl(fd, KVM_NMI, 0)); }
+// From Linux 5.15 on; refused (EINVAL) by older ones.
+#ifndef KVM_GUESTDBG_BLOCKIRQ
+#define KVM_GUESTDBG_BLOCKIRQ 0x00100000
+#endif
+#ifndef KVM_CAP_SET_GUEST_DEBUG2
+#define KVM_CAP_SET_GUEST_DEBUG2 195
+#endif
+static inline int kvm_set_guest_debug(int fd, const struct kvm_guest_debug *argument) {
+  return ckvm_result(ioctl(fd, KVM_SET_GUEST_DEBUG, argument));
+}
 static inline int kvm_translate(int fd, struct kvm_translation *argument) {
   return ckvm_result(ioctl(fd, KVM_TRANSLATE, argument));
 }

@@ -2,6 +2,7 @@ import ArgumentParser
 import TrivisorBoot
 import TrivisorCLinux
 import TrivisorCommandChannel
+import TrivisorDebugger
 import TrivisorDevices
 import TrivisorFileServer
 import TrivisorLinuxCommands
@@ -150,6 +151,15 @@ struct RunCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
+      """
+      Let GDB at the guest ('target remote'): PORT on this host's loopback address, 0 for any, or unix:PATH. With ,wait the \
+      guest's first instruction waits for it. ,i386 or ,x86-64 says for which processor the guest is, where its image \
+      doesn't.
+      """, valueName: "PORT|unix:PATH[,wait]"))
+  var gdb: String?
+
+  @Option(
+    help: ArgumentHelp(
       "Under the rewriting technique: write a line for each block entered or each sensitive instruction met.",
       valueName: "file"), completion: .file())
   var trace: String?
@@ -199,6 +209,13 @@ struct RunCommand: ParsableCommand {
     if let codeTrace {
       choice = TechniqueChoice(technique: RewritingTechnique(trace: codeTrace), reason: choice.reason)
     }
+    let debugger = try gdb.map { text throws(Refusal) in
+      do throws(DebuggerFailure) {
+        return try DebuggerServer(try DebuggerAddress(text))
+      } catch {
+        throw Refusal(status: .usage, message: "--gdb: \(error)")
+      }
+    }
     var session = RunSession(
       guest: guest, choice: choice, began: began, execution: execution, configuration: configuration)
     session.usesVirtioConsole = console == .virtio
@@ -210,6 +227,7 @@ struct RunCommand: ParsableCommand {
     session.showsStatistics = stats
     session.isVerbose = verbose
     session.resultFile = json
+    session.debugger = debugger
     let status = try session.run()
     if let trace, let failure = codeTrace?.failure {
       throw Refusal(status: .failed, message: "--trace: \(trace) could not be written: \(failure)")

@@ -1,4 +1,5 @@
 import TrivisorCommandChannel
+import TrivisorDebugger
 import TrivisorLinuxCommands
 import TrivisorDevices
 import Glibc
@@ -31,6 +32,7 @@ struct RunSession {
   var showsStatistics = false
   var isVerbose = false
   var resultFile: String?
+  var debugger: DebuggerServer?
 
   /// Runs the guest.
   /// - Returns: the process's exit status.
@@ -51,6 +53,12 @@ struct RunSession {
     options.endingSignals = EndingSignals.all
     if let lines, let server { try start(server, lines.channel) }
     announce()
+    if let debugger {
+      options.debugger = debugger
+      let waiting = debugger.waits ? "the guest waits for the debugger" : "a debugger may come"
+      Diagnostics.say("\(waiting): target remote \(debugger.name)")
+    }
+    defer { debugger?.close() }
     if let terminal {
       HostTerminal.makeRaw(terminal)
       options.whenContinued = { try? terminal.makeRaw() }

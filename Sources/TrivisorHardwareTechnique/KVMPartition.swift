@@ -22,6 +22,10 @@ final class KVMPartition: Partition {
   let memory: GuestMemory
   /// MSRs that `MachineState` carries and this KVM has.
   let modelSpecificRegisters: [UInt32]
+  /// INT3 in guest memory, for a debugger from outside.
+  let planted: PlantedBreakpoints
+  /// KVM can hold interrupts back while a debugger steps.
+  let holdsInterruptsBack: Bool
   /// Bytes of the XSAVE area.
   let extendedStateSize: Int
 
@@ -41,6 +45,8 @@ final class KVMPartition: Partition {
     self.system = system
     self.announcement = announcement
     self.memory = memory
+    planted = PlantedBreakpoints(memory)
+    holdsInterruptsBack = system.check(KVM_CAP_SET_GUEST_DEBUG2) & Int(KVM_GUESTDBG_BLOCKIRQ) != 0
     processorCount = configuration.processorCount
     let offered = try system.modelSpecificRegisterIndices()
     modelSpecificRegisters = KVMProcessor.carriedModelSpecificRegisters.filter(offered.contains)
@@ -86,10 +92,13 @@ final class KVMPartition: Partition {
       MemoryLayout<kvm_xsave>.size, Int(kvm_check_extension(machine.raw, UInt(KVM_CAP_XSAVE2))))
   }
 
+  /// What CPUID says on a processor.
+  func announced(index: Int) -> CPUIDTable { announcement.table(processor: index, of: processorCount) }
+
   func makeProcessor(index: Int) throws(TechniqueFailure) -> any Processor {
     let descriptor = OwnedDescriptor(
       try kvm("KVM_CREATE_VCPU", retryingInterrupts { kvm_create_vcpu(machine.raw, UInt(index)) }))
-    let list = CPUIDList(announcement.table(processor: index, of: processorCount))
+    let list = CPUIDList(announced(index: index))
     _ = try kvm("KVM_SET_CPUID2", kvm_set_cpuid2(descriptor.raw, list.pointer))
     return try KVMProcessor(descriptor: descriptor, runSize: system.runSize, partition: self)
   }

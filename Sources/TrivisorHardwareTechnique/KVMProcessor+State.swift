@@ -156,8 +156,13 @@ extension KVMProcessor {
   }
 
   private func readModelSpecificRegisters() throws(TechniqueFailure) -> [ModelSpecificRegister] {
+    try modelSpecific(partition.modelSpecificRegisters)
+  }
+
+  /// What this processor has of them.
+  func modelSpecific(_ indices: [UInt32]) throws(TechniqueFailure) -> [ModelSpecificRegister] {
     var values: [ModelSpecificRegister] = []
-    var remaining = partition.modelSpecificRegisters[...]
+    var remaining = indices[...]
     while !remaining.isEmpty {
       let list = MSRList(remaining.map { ModelSpecificRegister(index: $0, value: 0) })
       let count = Int(try kvm("KVM_GET_MSRS", kvm_get_msrs(descriptor.raw, list.pointer)))

@@ -32,6 +32,8 @@ final class KVMProcessor: Processor {
   var chips: SoftwareChips?
   private let bus: Bus
   var lostTime = LostTime()
+  /// What a debugger from outside wants (`KVMProcessor+Debugger`).
+  var debugger = KVMDebugger()
 
   /// Must be made on the thread that runs it.
   init(descriptor: OwnedDescriptor, runSize: Int, partition: KVMPartition) throws(TechniqueFailure) {
@@ -49,6 +51,7 @@ final class KVMProcessor: Processor {
   }
 
   deinit {
+    partition.planted.remove(debugger.places)
     chips?.interrupts.connect(nil)
     stop.invalidate()
     munmap(shared, runSize)
@@ -59,8 +62,13 @@ final class KVMProcessor: Processor {
   func run() throws(TechniqueFailure) -> StopReason {
     lastRead = nil
     lostTime.enter(now: monotonicNanoseconds())
+    return debugger.orders == .none ? try runGuest() : try runForDebugger()
+  }
+
+  /// Until there is a reason to stop.
+  func runGuest() throws(TechniqueFailure) -> StopReason {
     while true {
-      if chips != nil, let reason = serveChips() { return reason }
+      if chips != nil, !debugger.holdsInterrupts, let reason = serveChips() { return reason }
       let entered = monotonicNanoseconds()
       let result = kvm_run(descriptor.raw)
       counters.count(.nanosecondsInGuest, monotonicNanoseconds() &- entered)
@@ -120,6 +128,9 @@ final class KVMProcessor: Processor {
     case KVM_EXIT_INTR, KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_SET_TPR, KVM_EXIT_IOAPIC_EOI:
       counters.count(.exitInterrupted)
       return stop.takeRequest() ? .stopRequested : nil
+    case KVM_EXIT_DEBUG:
+      counters.count(.exitOther)
+      return handleDebugExit()
     case KVM_EXIT_HLT:
       counters.count(.exitHalt)
       guard chips != nil else { return .halted }

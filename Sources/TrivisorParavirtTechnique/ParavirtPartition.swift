@@ -47,6 +47,11 @@ final class ParavirtPartition: Partition {
 
   func connectDisks(_ disks: [any BlockStorage]) { state.with { $0.disks = disks } }
 
+  /// Not page tables and descriptors, which were checked.
+  func mayBeWritten(_ address: GuestPhysicalAddress, count: UInt64) -> Bool {
+    contents?.domain.mayBeWritten(address, count: count) ?? true
+  }
+
   var contents: (domain: Domain, cache: AddressSpaceCache)? {
     state.with { contents in
       guard let domain = contents.domain, let cache = contents.cache else { return nil }

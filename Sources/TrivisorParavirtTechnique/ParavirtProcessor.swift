@@ -56,6 +56,18 @@ final class ParavirtProcessor: Processor {
 
   var details: [String: UInt64] { loop?.details ?? [:] }
 
+  func follow(_ orders: DebuggerOrders) throws(TechniqueFailure) {
+    guard let loop = domainLoop() else {
+      guard orders == .none else { throw TechniqueFailure(call: "debugging", reason: "there is no domain yet") }
+      return
+    }
+    try loop.follow(orders)
+  }
+
+  func walk(_ linear: UInt64) throws(TechniqueFailure) -> PageWalk {
+    domainLoop()?.walk(linear) ?? PageWalk(linear: linear)
+  }
+
   func readState() throws(TechniqueFailure) -> MachineState {
     var state = machine
     domainLoop()?.copyState(to: &state)

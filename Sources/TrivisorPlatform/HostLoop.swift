@@ -255,11 +255,11 @@ final class HostLoop {
     nextLook = now + Self.lookNanoseconds
     // Once found otherwise, it lives, and goes on to live.
     guard let confirmations = obituary?.confirmations, confirmations >= 0 else { return }
-    guard !instance.isPaused else { return }
+    guard !instance.isPaused, !instance.threads.isHeld else { return }
     guard instance.threads.pause(milliseconds: 20, looksForKernel: true) else { return instance.resumeUnlessPaused() }
     let isConfirmed = instance.threads.areAllInKernelOrGone
     if isConfirmed, confirmations + 1 == Self.looks {
-      return instance.threads.stop(.stopped(.crashed(CrashReport(summary: PVPanic.panicSummary))))
+      return end(.crashed(CrashReport(summary: PVPanic.panicSummary)))
     }
     instance.resumeUnlessPaused()
     obituary = (time, isConfirmed ? confirmations + 1 : -1)
@@ -272,9 +272,9 @@ final class HostLoop {
     let spent = UInt64(usage.tv_sec) * 1_000_000_000 + UInt64(usage.tv_nsec)
     let isIdle = spent - processorTime < idleInterval / 20
     processorTime = spent
-    if isIdle {
+    if isIdle, !instance.threads.isHeld {
       if instance.threads.pause(milliseconds: 20), instance.threads.isHaltedForGood {
-        instance.threads.stop(.stopped(.halted))
+        end(.halted)
       } else {
         instance.resumeUnlessPaused()
       }
@@ -283,5 +283,14 @@ final class HostLoop {
       idleInterval = Self.idleCheckRange.lowerBound
     }
     nextIdleCheck = now + idleInterval
+  }
+
+  /// The guest, whose processors stand, is found to do nothing any more; a debugger may look at it first.
+  private func end(_ reason: StopReason) {
+    if instance.threads.holdEnding(0, reason) {
+      instance.resumeUnlessPaused()
+    } else {
+      instance.threads.stop(.stopped(reason))
+    }
   }
 }

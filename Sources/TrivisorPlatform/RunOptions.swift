@@ -1,4 +1,6 @@
-/// What can end a run from outside.
+import TrivisorDebugger
+
+/// What can end a run from outside, or look into it.
 public struct RunOptions: Sendable {
   /// Nanoseconds of wall time for all lives of the machine together, if limited.
   public var timeLimit: UInt64?
@@ -10,6 +12,9 @@ public struct RunOptions: Sendable {
   public var whenResized: (@Sendable () -> Void)?
   /// Called when the user asks for help at the terminal.
   public var whenHelpWanted: (@Sendable () -> Void)?
+
+  /// Who lets a debugger at the machine.
+  public var debugger: DebuggerServer?
 
   /// Nothing ends the run but the guest and `VirtualMachine.stop()`.
   public init() {}

@@ -8,6 +8,7 @@
 
 import TrivisorBoot
 import TrivisorCommandChannel
+import TrivisorDebugger
 import TrivisorDevices
 import Glibc
 import Synchronization
@@ -121,8 +122,12 @@ public final class VirtualMachine: Sendable {
       let started = monotonicNanoseconds()
       times.setUp += started - began
       if times.firstInstruction == 0 { times.firstInstruction = started }
+      options.debugger?.attach(
+        DebuggedInstance(
+          instance, technique: technique.name, is32Bit: configuration.boot.isFor32BitProcessors))
       adopt(instance)
       let (cause, isOutputLost) = loop.waitForEnd()
+      options.debugger?.machineEnded(status: Self.exitCode(instance))
       instance.stopDevices()
       timeline = timeline ?? instance.timeline(firstInstruction: started)
       let ended = monotonicNanoseconds()
@@ -143,6 +148,15 @@ public final class VirtualMachine: Sendable {
       return RunResult(
         outcome: outcome, counters: counters, details: details, times: times, timeline: timeline ?? Timeline(),
         notes: instance.notes + instance.deviceFaults)
+    }
+  }
+
+  /// What the guest gave, or what its owner makes of one that switched off.
+  private static func exitCode(_ instance: MachineInstance) -> UInt8? {
+    switch instance.threads.result?.ending {
+    case .stopped(.exited(let code)): code
+    case .stopped(.shutdown): 0
+    default: nil
     }
   }
 
@@ -241,7 +255,7 @@ public final class VirtualMachine: Sendable {
     case .stopped(.tripleFault): .tripleFault
     case .stopped(.halted): .halted
     case .stopped(.crashed(let report)): .crashed(report)
-    case .stopped(.stopRequested), .cancelled: .stopped(cause ?? .request)
+    case .stopped(.stopRequested), .stopped(.debugger), .cancelled: .stopped(cause ?? .request)
     case .failed(let failure): .failed(failure)
     }
   }

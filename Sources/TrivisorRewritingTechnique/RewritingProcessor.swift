@@ -42,6 +42,9 @@ final class RewritingProcessor: Processor {
 
   func readState() throws(TechniqueFailure) -> MachineState { engine.readState() }
   func writeState(_ state: MachineState) throws(TechniqueFailure) { try engine.writeState(state) }
+  func follow(_ orders: DebuggerOrders) { engine.follow(orders) }
+  func walk(_ linear: UInt64) -> PageWalk { engine.walk(linear) }
+  func cpuidLeaf(_ function: UInt32, _ index: UInt32) -> CPUIDLeaf? { engine.cpuidLeaf(function, index) }
 
   func run() throws(TechniqueFailure) -> StopReason {
     try engine.enterThread()
@@ -50,16 +53,26 @@ final class RewritingProcessor: Processor {
       engine.leaveThread()
       engine.ledger.total &+= cws_timestamp() &- began
     }
+    engine.adoptOrders()
     lostTime.enter(now: monotonicNanoseconds())
     while true {
       if engine.settle() { return .stopRequested }
-      if engine.activity != .running, !waitForEvent() { continue }
+      let wasWaiting = engine.activity != .running
+      if wasWaiting, !waitForEvent() { continue }
       if let reason = events.deliverPendingEvent() { return reason }
-      if let reason = takeEvents() { return reason }
+      if engine.isSteppedByDebugger, !wasWaiting {
+        // What comes meanwhile waits, or steps would lead through the timer's interrupts.
+        engine.stepsOnce = false
+      } else {
+        if let reason = takeEvents() { return reason }
+        if engine.isSteppedByDebugger, engine.activity == .running { return .debugger(.step) }
+      }
       guard engine.activity == .running else { continue }
       switch engine.run() {
       case .exception(let exception):
+        engine.beginException()
         if let reason = events.raise(exception) { return reason }
+        if let reason = engine.stopBehindException() { return .debugger(reason) }
       case .stop(.stopRequested):
         // Answered at the top, where a request cannot be lost.
         continue

@@ -9,6 +9,9 @@
 // the phase is changed first and each processor is then asked to stop; because a request that comes between two runs
 // ends the next one at once, none is lost. The first reason to end wins; the last thread to leave reports it.
 //
+// Two want the processors to stand or to run: the machine's owner (`pause`, `resume`), and a debugger from outside
+// (`ProcessorThreads+Debugger`). They run when neither wants them to stand.
+//
 // Lock order: the monitor is the only lock here; no call into a processor or a device is made with it held.
 
 import Glibc
@@ -25,12 +28,16 @@ public final class ProcessorThreads: Sendable {
     case cancelled
   }
 
-  private enum Phase {
+  enum Phase {
     case paused, running, ending
   }
 
-  private struct State {
+  struct State {
     var phase = Phase.paused
+    /// The owner wants the processors to run.
+    var isWanted = false
+    /// What a debugger wants, and what is to be told to it.
+    var debugger: DebuggerHold
     var ending: Ending?
     /// By processor; `nil` before it is made and after it is gone.
     var handles: [(any StopHandle)?]
@@ -43,9 +50,9 @@ public final class ProcessorThreads: Sendable {
     /// Whether it is looked for, and then, of these, processors that execute the guest's kernel.
     var looksForKernel = false
     var busyInKernel = 0
-    /// By processor: whether its state was asked for and not yet told, and what was told.
-    var isAsked: [Bool]
-    var told: [Result<MachineState, TechniqueFailure>?]
+    /// By processor: what is to be done on its thread while it stands, and whether the thread is at it.
+    var jobs: [(@Sendable (any Processor) -> Void)?]
+    var isWorking: [Bool]
     /// Threads that have not ended.
     var live: Int
     var counters = Counters()
@@ -53,8 +60,8 @@ public final class ProcessorThreads: Sendable {
   }
 
   private let partition: any Partition
-  private let count: Int
-  private let state: Monitor<State>
+  let count: Int
+  let state: Monitor<State>
   private let begin: @Sendable (_ index: Int, any Processor) throws(TechniqueFailure) -> Void
   private let whenEnded: @Sendable () -> Void
 
@@ -113,8 +120,8 @@ public final class ProcessorThreads: Sendable {
     self.whenEnded = whenEnded
     state = Monitor(
       State(
-        handles: Array(repeating: nil, count: count), isAsked: Array(repeating: false, count: count),
-        told: Array(repeating: nil, count: count), live: count))
+        debugger: DebuggerHold(processorCount: count), handles: Array(repeating: nil, count: count),
+        jobs: Array(repeating: nil, count: count), isWorking: Array(repeating: false, count: count), live: count))
   }
 
   /// Makes threads and processors, paused. An error in making one ends them all and is told by `ending`.
@@ -138,10 +145,11 @@ public final class ProcessorThreads: Sendable {
     }
   }
 
-  /// Lets the processors run.
+  /// Lets the processors run, as far as their owner is concerned.
   public func resume() {
     state.with { state in
-      if state.phase == .paused { state.phase = .running }
+      state.isWanted = true
+      if state.phase == .paused, !state.debugger.isHolding { state.phase = .running }
     }
   }
 
@@ -159,8 +167,14 @@ public final class ProcessorThreads: Sendable {
   public func pause(milliseconds: Int, looksForKernel: Bool = false) -> Bool {
     state.with { state in
       state.looksForKernel = looksForKernel
+      state.isWanted = false
       if state.phase == .running { state.phase = .paused }
     }
+    return waitUntilTheyStand(milliseconds: milliseconds)
+  }
+
+  /// Whether every processor stands within the time, or it has ended.
+  func waitUntilTheyStand(milliseconds: Int) -> Bool {
     let deadline = monotonicNanoseconds() + UInt64(milliseconds) * 1_000_000
     repeat {
       // A request is not lost, but a thread may have spent it in a host call: ask again.
@@ -171,23 +185,45 @@ public final class ProcessorThreads: Sendable {
     return false
   }
 
-  /// The state of each processor, read on its own thread. Only while paused, and by one caller at a time.
+  /// The state of each processor, read on its own thread. Only while paused.
   /// - Throws: `TechniqueFailure` when the host refuses to tell, or the processors don't stand.
   public func readStates() throws(TechniqueFailure) -> [MachineState] {
-    state.with { state in
-      for index in 0..<count { (state.isAsked[index], state.told[index]) = (true, nil) }
-    }
-    let told = state.wait { state -> [Result<MachineState, TechniqueFailure>]? in
-      guard state.phase == .paused else { return [] }
-      return state.isAsked.contains(true) ? nil : state.told.compactMap(\.self)
-    }
-    guard told.count == count else {
-      state.with { $0.isAsked = Array(repeating: false, count: count) }
-      throw TechniqueFailure(call: "reading the processors' state", reason: "they don't stand", remedy: "pause first")
-    }
     var states: [MachineState] = []
-    for result in told { states.append(try result.get()) }
+    for index in 0..<count {
+      states.append(try perform(on: index) { (processor) throws(TechniqueFailure) in try processor.readState() })
+    }
     return states
+  }
+
+  /// Does something with a processor, on its own thread, while it stands; returns when it is done.
+  /// - Throws: what `body` throws, or a `TechniqueFailure` of its own when the processor doesn't stand.
+  public func perform<Answer: Sendable>(
+    on index: Int, _ body: @escaping @Sendable (any Processor) throws(TechniqueFailure) -> Answer
+  ) throws(TechniqueFailure) -> Answer {
+    let answer = Monitor<Result<Answer, TechniqueFailure>?>(nil)
+    let isAccepted = state.wait { state -> Bool? in
+      guard state.stands(index) else { return false }
+      // One at a time.
+      guard state.jobs[index] == nil, !state.isWorking[index] else { return nil }
+      state.jobs[index] = { processor in
+        let result = Result { () throws(TechniqueFailure) in try body(processor) }
+        answer.with { $0 = result }
+      }
+      return true
+    }
+    if isAccepted {
+      // Whoever waits is woken by changes only.
+      state.with { _ in }
+      state.wait { state -> Void? in
+        if state.jobs[index] != nil, state.stands(index) { return nil }
+        state.jobs[index] = nil
+        return state.isWorking[index] ? nil : ()
+      }
+    }
+    guard let result = answer.with({ $0 }) else {
+      throw TechniqueFailure(call: "asking a processor", reason: "it doesn't stand", remedy: "pause first")
+    }
+    return try result.get()
   }
 
   /// Ends the machine; returns at once. The first ending wins.
@@ -270,19 +306,25 @@ public final class ProcessorThreads: Sendable {
   private func run(_ processor: any Processor, _ index: Int) throws(TechniqueFailure) -> Ending? {
     while true {
       if park(processor, index) { return nil }
+      if let ending = state.with({ $0.dueEnding }) { return ending }
       let reason = try processor.run()
-      if reason != .stopRequested { return .stopped(reason) }
+      switch reason {
+      case .stopRequested: break
+      case .debugger(let stop): stopForDebugger(index, stop)
+      default:
+        if !holdEnding(index, reason) { return .stopped(reason) }
+      }
     }
   }
 
   /// What a parked thread does next.
   private enum Call {
-    case tell, run, end
+    case work(@Sendable (any Processor) -> Void), run, end
   }
 
-  /// Waits while paused, and tells the processor's state if asked. Whether the end has come.
+  /// Waits while the processor is to stand, and does with it what it is asked for. Whether the end has come.
   private func park(_ processor: any Processor, _ index: Int) -> Bool {
-    let (isPaused, looksForKernel) = state.with { ($0.phase == .paused, $0.looksForKernel) }
+    let (isPaused, looksForKernel) = state.with { ($0.stands(index), $0.looksForKernel) }
     let halted = isPaused && processor.isHaltedForGood
     let busy = isPaused && looksForKernel && !halted && processor.isBusyInKernel
     var counted = false
@@ -296,7 +338,12 @@ public final class ProcessorThreads: Sendable {
     }
     while true {
       let call: Call = state.wait { state in
-        if state.phase == .paused, counted { return state.isAsked[index] ? .tell : nil }
+        if state.stands(index), counted {
+          guard let job = state.jobs[index] else { return nil }
+          state.jobs[index] = nil
+          state.isWorking[index] = true
+          return .work(job)
+        }
         // With the decision to go on, or the next pause would take this thread for one that stands.
         if counted {
           state.parked -= 1
@@ -306,11 +353,12 @@ public final class ProcessorThreads: Sendable {
         // Paused between the two looks: run once more; the request to stop is already there.
         return state.phase == .ending ? .end : .run
       }
-      guard call == .tell else { return call == .end }
-      let told = Result { () throws(TechniqueFailure) in try processor.readState() }
-      state.with { state in
-        state.told[index] = told
-        state.isAsked[index] = false
+      switch call {
+      case .work(let job):
+        job(processor)
+        state.with { $0.isWorking[index] = false }
+      case .run: return false
+      case .end: return true
       }
     }
   }

@@ -14,6 +14,8 @@ public enum StopReason: Sendable, Equatable {
   indirect case crashed(CrashReport)
   /// `requestStop()` was called.
   case stopRequested
+  /// What a debugger from outside has waited for (`Processor.follow`).
+  case debugger(DebuggerStop)
 }
 
 /// What is known of a guest that a technique could not go on with.

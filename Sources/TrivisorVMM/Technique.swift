@@ -104,6 +104,15 @@ public protocol Partition: AnyObject, Sendable {
 
   /// The partition itself, if it can be saved and restored between two instructions.
   var restorable: (any RestorablePartition)? { get }
+
+  /// Whether somebody who debugs the guest may write to its memory there, while its processors stand: not where the technique
+  /// has checked what is there and relies on it.
+  func mayBeWritten(_ address: GuestPhysicalAddress, count: UInt64) -> Bool
+}
+
+extension Partition {
+  /// Everywhere.
+  public func mayBeWritten(_ address: GuestPhysicalAddress, count: UInt64) -> Bool { true }
 }
 
 extension Partition {
@@ -152,6 +161,17 @@ public protocol Processor: AnyObject {
 
   /// What only this technique counts, by name: `hypercall: mmu_update`. Only between two runs.
   var details: [String: UInt64] { get }
+
+  /// What a debugger from outside wants from the next run on; it replaces what it wanted before. Only between two runs.
+  /// - Throws: `TechniqueFailure` naming what of it can't be had; nothing of it is then in force.
+  func follow(_ orders: DebuggerOrders) throws(TechniqueFailure)
+
+  /// The way of a linear address through the guest's page tables, without any effect on them. Only between two runs.
+  /// - Throws: `TechniqueFailure` when the host refuses to tell.
+  func walk(_ linear: UInt64) throws(TechniqueFailure) -> PageWalk
+
+  /// What CPUID answers; `nil` where the technique can't say.
+  func cpuidLeaf(_ function: UInt32, _ index: UInt32) -> CPUIDLeaf?
 }
 
 extension Processor {
@@ -181,6 +201,19 @@ extension Processor {
 
   /// Nothing beyond the common counters.
   public var details: [String: UInt64] { [:] }
+
+  /// There is no way to follow a debugger.
+  public func follow(_ orders: DebuggerOrders) throws(TechniqueFailure) {
+    guard orders == .none else {
+      throw TechniqueFailure(call: "debugging", reason: "this technique follows no debugger")
+    }
+  }
+
+  /// No address leads anywhere.
+  public func walk(_ linear: UInt64) throws(TechniqueFailure) -> PageWalk { PageWalk(linear: linear) }
+
+  /// It can't say.
+  public func cpuidLeaf(_ function: UInt32, _ index: UInt32) -> CPUIDLeaf? { nil }
 }
 
 /// Stops one processor from any thread.

@@ -43,6 +43,8 @@ public final class Domain: @unchecked Sendable {
   /// Once the domain has asked for that interface of event channels.
   var eventQueues: EventQueues?
   let time: SystemTime
+  /// INT3 for a debugger from outside.
+  let planted: PlantedBreakpoints
   /// The machine-to-physical table, by frame from `XenMachine.firstFrame` on.
   private(set) var pseudoPhysical: [UInt64]
   var grants = GrantTable()
@@ -138,6 +140,7 @@ public final class Domain: @unchecked Sendable {
       let consolePage = frames.bytes(rings.console)
     else { throw .invalid }
     self.memory = memory
+    planted = PlantedBreakpoints(memory)
     self.layout = layout
     self.tables = tables
     self.rings = rings

@@ -12,9 +12,11 @@ import TrivisorX86
 
 /// The run loop of one virtual processor. Used on one thread.
 public final class DomainRunLoop {
-  private let domain: Domain
-  private let processor: DomainProcessor
-  private let executor: any DomainExecutor
+  let domain: Domain
+  let processor: DomainProcessor
+  let executor: any DomainExecutor
+  /// What a debugger from outside wants (`DomainRunLoop+Debugger`).
+  var debugger = DomainDebugger()
   /// Exits, and the time in guest code.
   public private(set) var counters = Counters()
 
@@ -56,7 +58,7 @@ public final class DomainRunLoop {
   }
 
   /// What to do next.
-  private enum Plan {
+  enum Plan {
     case stop(StopReason)
     case rest(until: UInt64)
     case run(until: UInt64, serving: Bool)
@@ -65,6 +67,11 @@ public final class DomainRunLoop {
   /// Runs guest code until there is a reason to stop.
   /// - Throws: `TechniqueFailure` when the host refuses what an executor needs.
   public func run() throws(TechniqueFailure) -> StopReason {
+    debugger.orders == .none ? try runGuest() : try runForDebugger()
+  }
+
+  /// Until there is a reason to stop.
+  func runGuest() throws(TechniqueFailure) -> StopReason {
     while true {
       if processor.doorbell.takeStopRequest() { return .stopRequested }
       processor.doorbell.silence()
@@ -77,7 +84,8 @@ public final class DomainRunLoop {
     }
   }
 
-  private func prepare() throws(TechniqueFailure) -> Plan {
+  /// - Parameter holdsBack: interrupts and upcalls wait, because a debugger steps.
+  func prepare(holdsBack: Bool = false) throws(TechniqueFailure) -> Plan {
     if let reason = endingReason { return .stop(reason) }
     domain.lookAround(processor)
     if let reason = endingReason { return .stop(reason) }
@@ -92,8 +100,10 @@ public final class DomainRunLoop {
       processor.isYielding = false
       sched_yield()
     }
-    processor.deliverInterrupt()
-    processor.deliverUpcall()
+    if !holdsBack {
+      processor.deliverInterrupt()
+      processor.deliverUpcall()
+    }
     domain.removeStaleTranslations()
     if let reason = endingReason { return .stop(reason) }
     try executor.enter(processor.view)
@@ -111,8 +121,10 @@ public final class DomainRunLoop {
   private static let glance: UInt64 = 10_000_000
 
   /// Runs guest code up to its next trap and answers it.
-  private func step(until deadline: UInt64, serving: Bool) -> StopReason? {
+  /// - Returns: why the run ends, if it does.
+  func step(until deadline: UInt64, serving: Bool) -> StopReason? {
     let entered = monotonicNanoseconds()
+    var stop: StopReason?
     do {
       let trap = try executor.run(&processor.registers, servesSegmentBases: serving, until: deadline)
       counters.count(.nanosecondsInGuest, monotonicNanoseconds() &- entered)
@@ -120,9 +132,9 @@ public final class DomainRunLoop {
       try domain.lock.withLock { _ in
         Hypercall.countServed(executor.takeServedCount(), processor)
         guard domain.ending == nil else { return }
-        try answer(trap)
+        if debugger.orders == .none { try answer(trap) } else { stop = try answerForDebugger(trap) }
       }
-      return nil
+      return stop
     } catch {
       let reason: String
       switch error {
@@ -150,7 +162,7 @@ public final class DomainRunLoop {
     return true
   }
 
-  private func answer(_ trap: DomainTrap) throws(MappingRefusal) {
+  func answer(_ trap: DomainTrap) throws(MappingRefusal) {
     switch trap {
     case .interrupted:
       counters.count(.exitInterrupted)
@@ -219,7 +231,7 @@ public final class DomainRunLoop {
 
   // MARK: Ends
 
-  private var endingReason: StopReason? {
+  var endingReason: StopReason? {
     guard let ending = domain.ending else { return nil }
     switch ending {
     case .crashed(let summary): return .crashed(crashReport(summary))

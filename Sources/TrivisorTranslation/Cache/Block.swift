@@ -19,9 +19,9 @@ struct CodeMode: Hashable {
   var taskSwitched: Bool
   var hasSSE: Bool
   var hasAVX: Bool
-  /// RFLAGS.TF or breakpoints are on: one instruction a block.
+  /// RFLAGS.TF or breakpoints are on, or a debugger from outside steps: one instruction a block.
   var isSingleStepping: Bool
-  /// Breakpoints on data, or alignment checks: Swift looks at every access.
+  /// Breakpoints on data, a debugger's among them, or alignment checks: Swift looks at every access.
   var checksAccesses = false
   /// CS, DS, ES and SS reach all of the address space, so that only FS and GS need a look. Always so in 64-bit mode.
   var isFlat = true
@@ -201,6 +201,8 @@ struct Site {
     case shadow
     /// An instruction that Swift carries out, by its place in the translator's list.
     case callOut(Int32)
+    /// A debugger from outside may have a breakpoint at the instruction.
+    case breakpoint
     case raise(TranslationFault)
     /// By its place in the translator's list of reasons.
     case unsupported(Int32)

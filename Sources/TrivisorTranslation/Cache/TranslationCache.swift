@@ -77,6 +77,13 @@ package final class TranslationCache: @unchecked Sendable {
   @inline(__always)
   func isCode(_ page: UInt64) -> Bool { codePages.isCode(page) }
 
+  /// Blocks are to end before a debugger's breakpoints from now on.
+  func plan(around breakpoints: PlannedBreakpoints) {
+    guard breakpoints != translator.breakpoints else { return }
+    translator.breakpoints = breakpoints
+    removeAll()
+  }
+
   /// - Returns: `nil` if the first instruction needs more bytes.
   func make(_ bytes: UnsafeRawBufferPointer, key: BlockKey, mode: CodeMode) -> Block? {
     guard let made = translator.translate(bytes, key: key, mode: mode) else { return nil }

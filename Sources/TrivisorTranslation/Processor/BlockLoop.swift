@@ -78,6 +78,9 @@ struct BlockLoop {
         processor.rip = page &+ site.rip
         if let place = try processor.linear.resolve(access) {
           target = place
+        } else if control.isWatched {
+          if isStepping, processor.isResuming { processor.systemFlags |= RFLAGS.resume.rawValue }
+          target = try findBlock().host
         } else {
           target = try findBlock(separately: true).host
         }
@@ -189,12 +192,22 @@ struct BlockLoop {
           try processor.emulate(instruction)
         } catch {
           // What has not completed ends no shadow: a repeated instruction that makes way for an event, for instance.
-          if case .stop(.stopRequested) = error, processor.rip == page &+ site.rip { processor.shadow = held }
+          guard case .stop(.stopRequested) = error else { throw error }
+          if processor.rip == page &+ site.rip {
+            processor.shadow = held
+          } else if isStepping {
+            try processor.endStepForDebugger()
+          }
           throw error
         }
         if isStepping || processor.branchRecord.isOn, instruction.transfersByCallOut {
           processor.noteBranch(from: page &+ site.rip, to: processor.rip)
         }
+      case .breakpoint:
+        processor.rip = page &+ site.rip
+        try processor.meetBreakpoint()
+        target = try findBlock().host
+        continue
       case .raise(let fault):
         processor.rip = page &+ site.rip
         throw .exception(fault.exception)
@@ -202,7 +215,9 @@ struct BlockLoop {
         processor.rip = page &+ site.rip
         throw .unsupported(store.translator.reasons[Int(reason)])
       }
+      if isStepping || processor.follower.hit != nil { processor.noteStepForDebugger() }
       if isStepping || processor.isTrapping { try processor.finishStep() }
+      if let reason = processor.follower.takePending() { throw .stop(.debugger(reason)) }
       if processor.mustReturn || processor.stepsOnce { throw .stop(.stopRequested) }
       target = try findBlock().host
     }
@@ -264,6 +279,7 @@ struct BlockLoop {
   private mutating func findBlock(separately: Bool = false) throws(Interruption) -> Block {
     try control.establish()
     if processor.mode.isSingleStepping {
+      if !separately { try processor.stopBeforeStep() }
       try processor.beginStep()
     } else {
       processor.systemFlags &= ~RFLAGS.resume.rawValue

@@ -50,6 +50,21 @@ final class ControlState {
   @exclusivity(unchecked) var stepsOnce = false {
     didSet { if stepsOnce != oldValue { isEstablished = false } }
   }
+  /// Why instructions are run by themselves, though nothing of the guest asks for it.
+  enum Solitude {
+    case no
+    /// One is, for a debugger from outside that has not asked for it.
+    case once
+    /// A debugger from outside steps.
+    case forDebugger
+  }
+  @exclusivity(unchecked) var isAlone = Solitude.no {
+    didSet { if isAlone != oldValue { isEstablished = false } }
+  }
+  /// A debugger from outside looks at every access.
+  @exclusivity(unchecked) var isWatched = false {
+    didSet { if isWatched != oldValue { isEstablished = false } }
+  }
   @exclusivity(unchecked) var xcr0: XCR0 = .x87 {
     didSet { isEstablished = false }
   }
@@ -309,8 +324,8 @@ final class ControlState {
       monitorsCoprocessor: cr0.contains(.monitorCoprocessor), emulatesCoprocessor: cr0.contains(.emulation),
       taskSwitched: cr0.contains(.taskSwitched), hasSSE: cr4.contains(.osFXSR),
       hasAVX: cr4.contains(.osXSAVE) && xcr0.contains([.sse, .avx]),
-      isSingleStepping: flags.contains(.trap) || hasBreakpoints || stepsOnce || branchRecord.isOn,
-      checksAccesses: hasBreakpoints || checksAlignment, isFlat: bits == .bits64 || hasFlatSegments,
+      isSingleStepping: flags.contains(.trap) || hasBreakpoints || stepsOnce || branchRecord.isOn || isAlone != .no,
+      checksAccesses: hasBreakpoints || checksAlignment || isWatched, isFlat: bits == .bits64 || hasFlatSegments,
       stackSize: UInt8(stackSize), isProtected: cr0.contains(.protectedMode))
     modeNumber = store.number(of: mode, probably: modeNumber)
     isEstablished = true

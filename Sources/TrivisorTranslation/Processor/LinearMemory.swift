@@ -15,6 +15,7 @@ final class LinearMemory {
   private let control: ControlState
   private let surroundings: any ProcessorSurroundings
   private let tally: ProcessorTally
+  private let follower: DebuggerFollower
 
   /// The instruction in work reaches memory by elements that a mask selects.
   var selectsElements = false
@@ -29,7 +30,8 @@ final class LinearMemory {
 
   init(
     _ block: StateBlock, _ mmu: GuestMMU, _ store: TranslationCache, _ translations: AddressTranslations,
-    _ control: ControlState, _ surroundings: any ProcessorSurroundings, _ tally: ProcessorTally
+    _ control: ControlState, _ surroundings: any ProcessorSurroundings, _ tally: ProcessorTally,
+    _ follower: DebuggerFollower
   ) {
     self.block = block
     self.mmu = mmu
@@ -38,11 +40,13 @@ final class LinearMemory {
     self.control = control
     self.surroundings = surroundings
     self.tally = tally
+    self.follower = follower
   }
 
   /// Answers a TLB miss.
   /// - Returns: where translated code goes on: at the check once more, or at its copy for the bounce buffer; `nil` if the
-  ///   check is one for several accesses, and this one can't use RAM in one page.
+  ///   check is one for several accesses, and this one can't use RAM in one page, or if a debugger watches the bytes: then
+  ///   the instruction begins anew.
   func resolve(_ access: AccessSite) throws(Interruption) -> UInt64? {
     let state = block.state
     let linear = state.pointee.address
@@ -55,12 +59,13 @@ final class LinearMemory {
       throw .exception(access.isStack ? .stack(0) : .general)
     }
     let kind: MemoryAccess = access.isWrite ? .write : .read
+    if follower.isWatching, !access.isShared, isolates(access, at: linear) { return nil }
     let pieces = try locate(linear, count: Int(access.size), kind, isStack: access.isStack)
     let first = pieces.first
     if pieces.secondCount == 0 {
       let page = first & ~4095
       if !control.mode.checksAccesses, let host = mmu.host(page, count: 4096),
-        !(access.isWrite && store.isCode(first >> 12))
+        !(access.isWrite && store.isCode(first >> 12)), !follower.watches(page: linear)
       {
         if access.isWrite { store.codePages.noteWritable(first >> 12) }
         translations.data.insert(
@@ -116,6 +121,7 @@ final class LinearMemory {
     let overrides = control.overridesSMAP && !asSupervisor
     let isWrite = access == .write
     let view = isUser ? 0 : overrides && control.cr4.contains(.supervisorAccessPrevention) ? 2 : 1
+    if follower.isWatching, !asSupervisor { follower.note(linear, count: count, isWrite: isWrite) }
     if control.mode.checksAccesses {
       if !asSupervisor { try checkAccess(linear, count: count, access) }
     } else if let host = translations.data.find(linear, view: view, isWrite: isWrite),
@@ -126,7 +132,7 @@ final class LinearMemory {
     do throws(GuestException) {
       let first = try mmu.translate(linear, access, isUser: isUser, overridesSMAP: overrides)
       if !control.mode.checksAccesses, let host = mmu.host(first & ~4095, count: 4096),
-        !(isWrite && store.isCode(first >> 12))
+        !(isWrite && store.isCode(first >> 12)), !follower.watches(page: linear)
       {
         if isWrite { store.codePages.noteWritable(first >> 12) }
         translations.data.insert(
@@ -140,6 +146,23 @@ final class LinearMemory {
     } catch {
       throw .exception(error)
     }
+  }
+
+  /// Looks at an access of translated code, of which the page is not in the TLB.
+  /// - Returns: whether it is to bytes that are watched, and its instruction must begin anew, by itself.
+  private func isolates(_ access: AccessSite, at linear: UInt64) -> Bool {
+    let count = Int(access.size)
+    let used =
+      follower.watchpoint(linear, count: count, isWrite: access.isWrite)
+      ?? (access.isRead ? follower.watchpoint(linear, count: count, isWrite: false) : nil)
+    guard let used else { return false }
+    if control.isWatched {
+      follower.hit = follower.hit ?? used
+      return false
+    }
+    if control.isAlone == .no { control.isAlone = .once }
+    control.isWatched = true
+    return true
   }
 
   // MARK: Physical memory
@@ -214,6 +237,8 @@ final class LinearMemory {
   }
 
   func residentByte(_ linear: UInt64, _ access: MemoryAccess) throws(Interruption) -> UnsafeMutableRawPointer? {
+    // A debugger wants to see each access.
+    if follower.watches(page: linear) { return nil }
     let physical = try locate(linear, count: 1, access).first
     guard let page = mmu.host(physical & ~4095, count: 4096) else { return nil }
     return page + Int(physical & 4095)

@@ -46,6 +46,8 @@ package final class TranslatedProcessor {
   @exclusivity(unchecked) var isTrapping = false
   /// RFLAGS.RF was set when the instruction in work began.
   @exclusivity(unchecked) var isResuming = false
+  /// What a debugger from outside wants.
+  let follower = DebuggerFollower()
   /// What FNSTENV stores, but for what translated code has noted since it was entered.
   @exclusivity(unchecked) var x87Pointers = X87Pointers()
 
@@ -111,7 +113,7 @@ package final class TranslatedProcessor {
     translations = AddressTranslations(block, store)
     control = ControlState(block, mmu, translations, store)
     linear = LinearMemory(
-      block, mmu, store, translations, control, surroundings, tally)
+      block, mmu, store, translations, control, surroundings, tally, follower)
     stop = TranslationStopHandle(block)
     deviceStores = DeviceStores(store.codePages, stop, memory)
     let cache = store.translator.cache

@@ -113,6 +113,7 @@ struct BlockEmitter: ~Copyable {
       switch plan.ending {
       case .cut: if isInShadow { exit(.shadow) } else { TransferCode.jump(to: rip, &self) }
       case .tooLong: exit(.raise(.general))
+      case .breakpoint: exit(.breakpoint)
       }
     }
     // What follows an instruction is not known in its cold part. Cold parts may ask for more of them.

@@ -27,7 +27,8 @@ struct PlannedInstruction {
 /// One value serves for block after block, because its lists keep their memory; it is never copied.
 struct BlockPlan: ~Copyable {
   /// What follows the last instruction if it does not end the block itself: more code, or an instruction that is too long.
-  enum Ending { case cut, tooLong }
+  /// `breakpoint` is where a block has no instruction, since a debugger's breakpoint is at its first one.
+  enum Ending { case cut, tooLong, breakpoint }
 
   static let instructionLimit = 32
 
@@ -42,10 +43,11 @@ struct BlockPlan: ~Copyable {
   var active = ScratchList<ActiveStream>()
 
   /// Plans what begins in `bytes`, which end at a page's end or, for a straddling instruction, behind it.
+  /// - Parameter breakpoints: what is run by itself is not planned around them.
   /// - Returns: `false` if the first instruction needs more bytes.
   mutating func prepare(
     _ bytes: UnsafeRawBufferPointer, key: BlockKey, mode: CodeMode, decoder: Decoder,
-    templates: inout TemplateTable
+    templates: inout TemplateTable, breakpoints: PlannedBreakpoints = .none
   ) -> Bool {
     templates.makeRoom()
     self.key = key
@@ -54,7 +56,8 @@ struct BlockPlan: ~Copyable {
     groups.removeAll()
     shares.removeAll()
     let limit = mode.isSingleStepping ? 1 : Self.instructionLimit
-    guard let ending = decode(bytes, decoder, limit: limit, &templates) else {
+    let breakpoints = mode.isSingleStepping ? .none : breakpoints
+    guard let ending = decode(bytes, decoder, limit: limit, &templates, breakpoints) else {
       return false
     }
     self.ending = ending
@@ -91,11 +94,15 @@ struct BlockPlan: ~Copyable {
   }
 
   private mutating func decode(
-    _ bytes: UnsafeRawBufferPointer, _ decoder: Decoder, limit: Int, _ templates: inout TemplateTable
+    _ bytes: UnsafeRawBufferPointer, _ decoder: Decoder, limit: Int, _ templates: inout TemplateTable,
+    _ breakpoints: PlannedBreakpoints
   ) -> Ending? {
     var instruction = Instruction(mode: mode.bits)
     var offset = 0
     while instructions.count < limit {
+      if !breakpoints.isEmpty, breakpoints.holds(key, mode, offset: offset) {
+        return instructions.isEmpty ? .breakpoint : .cut
+      }
       let rest = UnsafeRawBufferPointer(rebasing: bytes[offset...])
       switch rest.isEmpty ? .needsMoreBytes : decoder.decode(rest, into: &instruction) {
       case .needsMoreBytes: return instructions.isEmpty ? nil : .cut

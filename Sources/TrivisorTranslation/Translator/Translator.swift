@@ -8,6 +8,8 @@ final class Translator {
   let announced: AnnouncedFeatures
   /// Every sensitive instruction is to be carried out by Swift.
   var tracesSensitive = false
+  /// Where blocks end for a debugger's sake.
+  var breakpoints = PlannedBreakpoints.none
   @exclusivity(unchecked) private var records = TranslationRecords()
   @exclusivity(unchecked) private var workspace = BlockWorkspace()
   @exclusivity(unchecked) private var templates = TemplateTable()
@@ -49,9 +51,9 @@ final class Translator {
   /// Translates what begins in `bytes`, which end at a page's end or, for a straddling instruction, behind it.
   /// - Returns: `nil` if the first instruction needs more bytes.
   func translate(_ bytes: UnsafeRawBufferPointer, key: BlockKey, mode: CodeMode) -> Block? {
-    guard workspace.plan.prepare(bytes, key: key, mode: mode, decoder: decoder(mode), templates: &templates) else {
-      return nil
-    }
+    let isPlanned = workspace.plan.prepare(
+      bytes, key: key, mode: mode, decoder: decoder(mode), templates: &templates, breakpoints: breakpoints)
+    guard isPlanned else { return nil }
     let block = Block(key: key, host: cache.emitter().address)
     // Workspace and records move into the emitter and back: there is one owner at a time, and nothing is copied.
     var emitter = BlockEmitter(

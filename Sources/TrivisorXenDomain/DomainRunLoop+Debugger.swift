@@ -1,0 +1,197 @@
+// A debugger from outside. Guest code runs natively and deprivileged, so breakpoints are INT3 in the domain's memory while it
+// runs, and steps are the trap flag in the process that runs it. The flag is taken out of what the guest sees: PUSHF's image,
+// R11 of SYSCALL, the frames of its traps. Its own trap flag stays its own: what that asks for is delivered besides.
+
+import Synchronization
+import TrivisorVMM
+import TrivisorX86
+
+/// What a debugger from outside wants of a virtual processor.
+struct DomainDebugger {
+  /// One instruction, as it was before it was run.
+  struct Step {
+    let before: DomainRegisters
+    let instruction: SteppedInstruction
+    /// The flags that POPF or IRET will load.
+    let loadedFlags: UInt64?
+
+    var hasOwnTrap: Bool { before.rflags & Flags.trap != 0 }
+  }
+
+  var orders = DebuggerOrders.none
+  /// Guest physical addresses of INT3 for them.
+  var places: Set<UInt64> = []
+  /// The one that is being made.
+  var step: Step?
+}
+
+extension Domain {
+  /// Whether what is there may be changed behind the domain's back: not what was checked when it became a page table or
+  /// descriptors.
+  public func mayBeWritten(_ address: GuestPhysicalAddress, count: UInt64) -> Bool {
+    lock.withLock { _ in
+      guard count > 0, let host = memory.host(address, count: count) else { return count == 0 }
+      let (first, last) = (frames.frame(of: host), frames.frame(of: host + Int(count - 1)))
+      return (first...last).allSatisfy { tables.isWritable($0) || frames.isHypervisors($0) }
+    }
+  }
+}
+
+extension DomainRunLoop {
+  /// - Throws: `TechniqueFailure` naming what of the orders can't be had.
+  public func follow(_ orders: DebuggerOrders) throws(TechniqueFailure) {
+    domain.planted.remove(debugger.places)
+    debugger = DomainDebugger()
+    guard orders != .none else { return }
+    guard orders.watchpoints.isEmpty else {
+      throw TechniqueFailure(
+        call: "watching memory", reason: "the paravirtual technique runs guest code natively, without breakpoint registers")
+    }
+    var places: Set<UInt64> = []
+    for address in orders.allBreakpoints {
+      guard let physical = codePlace(address), places.contains(physical) || domain.planted.plant(physical) else {
+        domain.planted.remove(places)
+        throw TechniqueFailure(
+          call: "setting a breakpoint", reason: "there is no memory of the guest's at \(hexadecimal(address))")
+      }
+      places.insert(physical)
+    }
+    debugger.orders = orders
+    debugger.places = places
+  }
+
+  /// The way of an address through the page tables that guest code is in.
+  public func walk(_ linear: UInt64) -> PageWalk {
+    domain.lock.withLock { _ in
+      PageWalk(linear, tables: processor.root, levels: domain.tables.levels) { frame, position in
+        domain.frames.entry(frame, position)?.pointee
+      } place: { frame in
+        guestPhysical(frame)
+      }
+    }
+  }
+
+  /// Where a frame is in guest memory, as that counts.
+  private func guestPhysical(_ frame: UInt64) -> UInt64? {
+    guard let offset = domain.frames.fileOffset(frame) else { return nil }
+    return domain.memory.regions.first { offset >= $0.fileOffset && offset - $0.fileOffset < $0.size }
+      .map { $0.base.rawValue + (offset - $0.fileOffset) }
+  }
+
+  /// Where an instruction is that may be replaced.
+  private func codePlace(_ linear: UInt64) -> UInt64? {
+    domain.lock.withLock { _ in
+      guard let leaf = domain.tables.leaf(linear, root: processor.root), leaf.isPresent else { return nil }
+      let frame = PageTables.frame(leaf.entry)
+      guard domain.tables.isWritable(frame) else { return nil }
+      return guestPhysical(frame).map { $0 | linear & 4095 }
+    }
+  }
+
+  // MARK: Runs
+
+  func runForDebugger() throws(TechniqueFailure) -> StopReason {
+    defer { debugger.step = nil }
+    if debugger.orders.steps { return try stepOnce() }
+    if debugger.orders.allBreakpoints.contains(processor.registers.rip) {
+      let reason = try stepOnce()
+      guard reason == .debugger(.step) else { return reason }
+      if let stop = stop(at: processor.registers.rip) { return stop }
+    }
+    return try runGuest()
+  }
+
+  private func stop(at address: UInt64) -> StopReason? {
+    guard debugger.orders.allBreakpoints.contains(address) else { return nil }
+    return .debugger(.breakpoint(isHardware: !debugger.orders.breakpoints.contains(address)))
+  }
+
+  private func stepOnce() throws(TechniqueFailure) -> StopReason {
+    while true {
+      if processor.doorbell.takeStopRequest() { return .stopRequested }
+      processor.doorbell.silence()
+      let rested = processor.rest != .none || !processor.isUp
+      switch try domain.lock.withLock({ _ throws(TechniqueFailure) in try prepare(holdsBack: !rested) }) {
+      case .stop(let reason): return reason
+      case .rest(let deadline): processor.doorbell.sleep(until: deadline)
+      case .run(let deadline, _):
+        // It was woken, and stands before its upcall's first instruction.
+        if rested { return .debugger(.step) }
+        domain.lock.withLock { _ in beginStep() }
+        let place = domain.lock.withLock { _ in physicalRIP }
+        let reason = try domain.planted.withOriginal(place) { step(until: deadline, serving: false) }
+        if let reason { return reason }
+      }
+    }
+  }
+
+  private var physicalRIP: UInt64? {
+    guard let leaf = domain.tables.leaf(processor.registers.rip, root: processor.root), leaf.isPresent else { return nil }
+    return guestPhysical(PageTables.frame(leaf.entry)).map { $0 | processor.registers.rip & 4095 }
+  }
+
+  private func beginStep() {
+    let registers = processor.registers
+    let is64Bit = domain.layout == .bits64
+    let instruction = SteppedInstruction(code: Selectors.code(registers.cs, domain.layout), is64Bit: is64Bit) { place in
+      try? domain.read(UInt8.self, registers.rip &+ UInt64(place), root: processor.root)
+    }
+    let image: UInt64? =
+      switch instruction.kind {
+      case .popFlags: registers.rsp
+      case .interruptReturn: registers.rsp &+ UInt64(2 * instruction.operandSize)
+      default: nil
+      }
+    let loaded = image.flatMap { try? domain.read(UInt16.self, $0, root: processor.root) }
+    debugger.step = DomainDebugger.Step(
+      before: registers, instruction: instruction, loadedFlags: loaded.map { UInt64($0) })
+    processor.registers.rflags |= Flags.trap
+  }
+
+  // MARK: Traps
+
+  /// Answers a trap of guest code that a debugger looks at.
+  /// - Returns: why the run ends, if it does.
+  func answerForDebugger(_ trap: DomainTrap) throws(MappingRefusal) -> StopReason? {
+    if let step = debugger.step {
+      debugger.step = nil
+      return try answerStep(trap, step)
+    }
+    if case .exception(ExceptionVector.breakpoint.rawValue, _, _) = trap, let stop = stop(at: processor.registers.rip &- 1) {
+      processor.registers.rip &-= 1
+      return stop
+    }
+    try answer(trap)
+    return nil
+  }
+
+  private func answerStep(_ trap: DomainTrap, _ step: DomainDebugger.Step) throws(MappingRefusal) -> StopReason? {
+    let isTrap = if case .exception(ExceptionVector.debug.rawValue, _, _) = trap { true } else { false }
+    var trapFlag = step.hasOwnTrap
+    if isTrap {
+      switch step.instruction.kind {
+      case .pushFlags: correctImage(trapFlag)
+      case .popFlags, .interruptReturn: trapFlag = (step.loadedFlags ?? 0) & Flags.trap != 0
+      default: break
+      }
+    }
+    if trap == .systemCall {
+      processor.registers.r11 = processor.registers.r11 & ~Flags.trap | (trapFlag ? Flags.trap : 0)
+    }
+    processor.registers.rflags = processor.registers.rflags & ~Flags.trap | (trapFlag ? Flags.trap : 0)
+    // The guest's own single step is answered by it besides.
+    if isTrap, !step.hasOwnTrap { return .debugger(.step) }
+    let before = processor.registers
+    try answer(trap)
+    // What the domain has answered without the guest, such as a page that was not mapped yet, is no step.
+    return processor.registers == before && !isTrap ? nil : .debugger(.step)
+  }
+
+  /// Of the flags that PUSHF has stored.
+  private func correctImage(_ trapFlag: Bool) {
+    let place = processor.registers.rsp
+    guard let image = try? domain.read(UInt16.self, place, root: processor.root) else { return }
+    let flag = UInt16(truncatingIfNeeded: Flags.trap)
+    try? domain.write(image & ~flag | (trapFlag ? flag : 0), to: place, root: processor.root)
+  }
+}
