@@ -182,11 +182,12 @@ let package = Package(
       dependencies: ["TrivisorCAllocationCounter", "TrivisorHardwareTechnique", "TrivisorVMM"],
       swiftSettings: strict),
     .target(name: "TrivisorCChannelGuest", path: "Tests/CChannelGuest"),
+    .target(name: "TrivisorCDebuggedGuest", path: "Tests/CDebuggedGuest"),
     .testTarget(
       name: "PlatformTests",
       dependencies: [
-        "TrivisorBoot", "TrivisorCChannelGuest", "TrivisorCommandChannel", "TrivisorDevices", "TrivisorEmbeddedGuests",
-        "TrivisorHardwareTechnique",
+        "TrivisorBoot", "TrivisorCChannelGuest", "TrivisorCDebuggedGuest", "TrivisorCommandChannel", "TrivisorDebugger",
+        "TrivisorDevices", "TrivisorEmbeddedGuests", "TrivisorHardwareTechnique",
         "TrivisorParavirtTechnique", "TrivisorPlatform", "TrivisorRewritingTechnique", "TrivisorVMM",
       ],
       swiftSettings: strict),

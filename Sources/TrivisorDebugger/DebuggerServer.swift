@@ -80,10 +80,12 @@ public final class DebuggerServer: Sendable {
 
   /// Tells the debugger that it is over, as long as that takes no longer than a second.
   public func close() {
-    guard state.with({ state in
-      state.isClosing = true
-      return state.hasThread
-    }) else { return }
+    guard
+      state.with({ state in
+        state.isClosing = true
+        return state.hasThread
+      })
+    else { return }
     notify()
     _ = state.wait(milliseconds: 1000) { $0.hasThread ? nil : true }
   }

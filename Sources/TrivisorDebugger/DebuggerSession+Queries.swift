@@ -35,7 +35,9 @@ extension DebuggerSession {
   }
 
   private static func features(_ text: ArraySlice<UInt8>) -> [String] {
-    text.drop { $0 == UInt8(ascii: ":") }.split(separator: UInt8(ascii: ";")).map { String(decoding: $0, as: UTF8.self) }
+    text.drop { $0 == UInt8(ascii: ":") }.split(separator: UInt8(ascii: ";")).map {
+      String(decoding: $0, as: UTF8.self)
+    }
   }
 
   private func sendDescription(_ text: inout PacketText) {

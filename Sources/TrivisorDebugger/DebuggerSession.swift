@@ -120,7 +120,8 @@ final class DebuggerSession {
     case .ending(let processor, let reason):
       say(Self.sentence(reason))
       stop(
-        stopText(signal: reason == .halted || reason == .reset ? Self.abortSignal : Self.faultSignal, processor: processor))
+        stopText(
+          signal: reason == .halted || reason == .reset ? Self.abortSignal : Self.faultSignal, processor: processor))
     }
     return true
   }
@@ -267,7 +268,8 @@ final class DebuggerSession {
 
   private func setProgramCounter(_ address: UInt64) -> Bool {
     guard var state = try? machine.state(of: selected),
-      let register = registers.registers.first(where: { if case .instructionPointer = $0.place { true } else { false } })
+      let register = registers.registers.first(where: { if case .instructionPointer = $0.place { true } else { false } }
+      )
     else { return false }
     let bytes = (0..<register.byteCount).map { UInt8(truncatingIfNeeded: address >> UInt64(8 * $0)) }
     return state.setValue(of: register, bytes) && (try? machine.setState(state, of: selected)) != nil

@@ -12,7 +12,8 @@ final class DebuggerSocket: Sendable {
   init(_ place: DebuggerAddress.Place) throws(DebuggerFailure) {
     switch place {
     case .port(let port):
-      raw = try Self.listening(AF_INET, name: "port \(port)", remedy: "choose another port, or 0 for any that is free") {
+      raw = try Self.listening(AF_INET, name: "port \(port)", remedy: "choose another port, or 0 for any that is free")
+      {
         descriptor in
         var reuse: Int32 = 1
         setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &reuse, socklen_t(MemoryLayout<Int32>.size))

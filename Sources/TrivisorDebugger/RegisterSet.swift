@@ -126,10 +126,13 @@ struct RegisterSet {
         TargetRegister(name: "\(part)", bits: 32, type: "int", place: .x87Control(part), group: "float"))
     }
     return TargetFeature(
-      name: "org.gnu.gdb.i386.core", types: flagTypes("i386_eflags", [
-        ("CF", 0), ("", 1), ("PF", 2), ("AF", 4), ("ZF", 6), ("SF", 7), ("TF", 8), ("IF", 9), ("DF", 10), ("OF", 11),
-        ("NT", 14), ("RF", 16), ("VM", 17), ("AC", 18), ("VIF", 19), ("VIP", 20), ("ID", 21),
-      ]), registers: registers)
+      name: "org.gnu.gdb.i386.core",
+      types: flagTypes(
+        "i386_eflags",
+        [
+          ("CF", 0), ("", 1), ("PF", 2), ("AF", 4), ("ZF", 6), ("SF", 7), ("TF", 8), ("IF", 9), ("DF", 10), ("OF", 11),
+          ("NT", 14), ("RF", 16), ("VM", 17), ("AC", 18), ("VIF", 19), ("VIP", 20), ("ID", 21),
+        ]), registers: registers)
   }
 
   private static func flagTypes(_ name: String, _ flags: [(name: String, bit: Int)]) -> String {
@@ -160,10 +163,13 @@ struct RegisterSet {
     return TargetFeature(
       name: "org.gnu.gdb.i386.sse",
       types: vectorTypes
-        + flagTypes("i386_mxcsr", [
-          ("IE", 0), ("DE", 1), ("ZE", 2), ("OE", 3), ("UE", 4), ("PE", 5), ("DAZ", 6), ("IM", 7), ("DM", 8), ("ZM", 9),
-          ("OM", 10), ("UM", 11), ("PM", 12), ("FZ", 15),
-        ]), registers: registers)
+        + flagTypes(
+          "i386_mxcsr",
+          [
+            ("IE", 0), ("DE", 1), ("ZE", 2), ("OE", 3), ("UE", 4), ("PE", 5), ("DAZ", 6), ("IM", 7), ("DM", 8),
+            ("ZM", 9),
+            ("OM", 10), ("UM", 11), ("PM", 12), ("FZ", 15),
+          ]), registers: registers)
   }
 
   private static func upperHalves(_ architecture: Architecture) -> TargetFeature {

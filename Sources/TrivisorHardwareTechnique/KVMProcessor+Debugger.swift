@@ -39,7 +39,8 @@ extension KVMProcessor {
       partition.planted.remove(next.places)
       throw TechniqueFailure(
         call: "KVM_SET_GUEST_DEBUG",
-        reason: "hardware breakpoints, watchpoints and breakpoints where there is no memory yet take \(next.slots.count)"
+        reason:
+          "hardware breakpoints, watchpoints and breakpoints where there is no memory yet take \(next.slots.count)"
           + " breakpoint registers, and a processor has \(KVMDebugger.registerCount)")
     }
     debugger = next
@@ -160,6 +161,16 @@ extension KVMProcessor {
     } catch {
       return .crashed(crashReport(error.description))
     }
+  }
+
+  /// A KVM that emulates guest kernel code does so with all instructions but INT3.
+  /// - Returns: why the run ends, if that is what it has met.
+  func handleRefusedInstruction() -> StopReason? {
+    guard let view = try? GuestView(self), let physical = view.physical(view.linearRIP),
+      partition.planted.contains(physical)
+    else { return nil }
+    if debugger.phase != .running, debugger.stepEnds.contains(view.linearRIP) { return .debugger(.step) }
+    return debugger.orders.breakpoints.contains(view.linearRIP) ? .debugger(.breakpoint(isHardware: false)) : nil
   }
 
   private func handleBreakpoint(_ linear: UInt64) throws(TechniqueFailure) -> StopReason? {

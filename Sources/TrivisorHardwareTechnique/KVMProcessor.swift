@@ -146,6 +146,9 @@ final class KVMProcessor: Processor {
       case KVM_SYSTEM_EVENT_RESET: return .reset
       default: return .crashed(crashReport("the guest told KVM that it crashed"))
       }
+    case KVM_EXIT_INTERNAL_ERROR where debugger.orders != .none:
+      counters.count(.exitOther)
+      return handleRefusedInstruction() ?? .crashed(crashReport(exitDescription()))
     default:
       counters.count(.exitOther)
       return .crashed(crashReport(exitDescription()))

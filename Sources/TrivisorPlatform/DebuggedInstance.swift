@@ -54,7 +54,8 @@ final class DebuggedInstance: DebuggedMachine {
   func read(at physical: UInt64, count: Int) -> [UInt8] {
     let address = GuestPhysicalAddress(physical)
     if let bytes = try? instance.memory.bytes(at: address, count: count) { return bytes }
-    guard let region = instance.memory.regions.first(where: { $0.base.rawValue <= physical && physical < $0.end }) else {
+    guard let region = instance.memory.regions.first(where: { $0.base.rawValue <= physical && physical < $0.end })
+    else {
       return []
     }
     return (try? instance.memory.bytes(at: address, count: min(count, Int(region.end - physical)))) ?? []

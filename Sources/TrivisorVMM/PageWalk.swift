@@ -44,7 +44,8 @@ public struct PageWalk: Sendable, Equatable {
     }
     if EFER(rawValue: registers.efer).contains(.longModeActive) {
       guard LinearAddress.isCanonical(linear) else { return }
-      follow(PageTableEntry(rawValue: registers.cr3).address, ["PML4E", "PDPE", "PDE", "PTE"], isWide: true, true, read)
+      follow(
+        PageTableEntry(rawValue: registers.cr3).address, ["PML4E", "PDPE", "PDE", "PTE"], isWide: true, true, read)
     } else if cr4.contains(.physicalAddressExtension) {
       let number = linear >> 30 & 3
       let place = (registers.cr3 & 0xffff_ffe0) &+ number * 8

@@ -45,7 +45,8 @@ extension DomainRunLoop {
     guard orders != .none else { return }
     guard orders.watchpoints.isEmpty else {
       throw TechniqueFailure(
-        call: "watching memory", reason: "the paravirtual technique runs guest code natively, without breakpoint registers")
+        call: "watching memory",
+        reason: "the paravirtual technique runs guest code natively, without breakpoint registers")
     }
     var places: Set<UInt64> = []
     for address in orders.allBreakpoints {
@@ -126,7 +127,9 @@ extension DomainRunLoop {
   }
 
   private var physicalRIP: UInt64? {
-    guard let leaf = domain.tables.leaf(processor.registers.rip, root: processor.root), leaf.isPresent else { return nil }
+    guard let leaf = domain.tables.leaf(processor.registers.rip, root: processor.root), leaf.isPresent else {
+      return nil
+    }
     return guestPhysical(PageTables.frame(leaf.entry)).map { $0 | processor.registers.rip & 4095 }
   }
 
@@ -157,7 +160,9 @@ extension DomainRunLoop {
       debugger.step = nil
       return try answerStep(trap, step)
     }
-    if case .exception(ExceptionVector.breakpoint.rawValue, _, _) = trap, let stop = stop(at: processor.registers.rip &- 1) {
+    if case .exception(ExceptionVector.breakpoint.rawValue, _, _) = trap,
+      let stop = stop(at: processor.registers.rip &- 1)
+    {
       processor.registers.rip &-= 1
       return stop
     }

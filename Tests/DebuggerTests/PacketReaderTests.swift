@@ -69,10 +69,12 @@ import Testing
     #expect(try DebuggerAddress("1,wait,x86-64").architecture == .x86_64)
   }
 
-  @Test("What is no place is refused", arguments: [
-    "", "wait", ",wait", "65536", "-1", "1234x", "0x10", "01234", "unix:", "unix:,wait", "localhost:1234", "1234,now",
-    "unix:" + String(repeating: "x", count: 108), "unix:a\0b", "１２",
-  ])
+  @Test(
+    "What is no place is refused",
+    arguments: [
+      "", "wait", ",wait", "65536", "-1", "1234x", "0x10", "01234", "unix:", "unix:,wait", "localhost:1234", "1234,now",
+      "unix:" + String(repeating: "x", count: 108), "unix:a\0b", "１２",
+    ])
   func refused(_ text: String) {
     #expect(throws: DebuggerFailure.self) { try DebuggerAddress(text) }
   }

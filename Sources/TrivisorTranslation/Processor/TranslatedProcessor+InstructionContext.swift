@@ -153,7 +153,8 @@ extension TranslatedProcessor: InstructionContext {
     accessHits.formUnion(debug.hits(UInt64(port), count: width.rawValue, .port))
   }
 
-  var isSingleStepping: Bool { mode.isSingleStepping }
+  /// A repeated instruction that has used what a debugger watches stops behind that round, too.
+  var isSingleStepping: Bool { mode.isSingleStepping || follower.hit != nil }
   var checksAccesses: Bool { mode.checksAccesses }
   var isWanted: Bool { stop.isWanted || hasEvent }
 
