@@ -27,14 +27,20 @@ extension KVMProcessor {
     next.orders = orders
     let memory = try GuestView(self)
     for address in orders.hardwareBreakpoints.sorted() { next.slots.append(.instruction(address, isHardware: true)) }
+    for point in orders.watchpoints { next.slots += KVMDebugger.pieces(point) }
+    let isReal = !CR0(rawValue: memory.system.cr0).contains(.protectedMode)
     for address in orders.breakpoints.subtracting(orders.hardwareBreakpoints).sorted() {
-      if let physical = memory.physical(address), !next.places.contains(physical), partition.planted.plant(physical) {
+      // A KVM that emulates real mode executes INT3 there and tells nobody.
+      if isReal, next.slots.count < KVMDebugger.registerCount {
+        next.slots.append(.instruction(address, isHardware: false))
+      } else if let physical = memory.physical(address), !next.places.contains(physical),
+        partition.planted.plant(physical)
+      {
         next.places.insert(physical)
       } else {
         next.slots.append(.instruction(address, isHardware: false))
       }
     }
-    for point in orders.watchpoints { next.slots += KVMDebugger.pieces(point) }
     guard next.slots.count <= KVMDebugger.registerCount else {
       partition.planted.remove(next.places)
       throw TechniqueFailure(

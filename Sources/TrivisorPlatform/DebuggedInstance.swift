@@ -75,23 +75,27 @@ final class DebuggedInstance: DebuggedMachine {
   func attach(whenNews: @escaping @Sendable () -> Void) { threads.attachDebugger(whenNews) }
 
   func detach() {
-    threads.hold()
-    for index in 0..<processorCount {
-      try? threads.perform(on: index) { (processor) throws(TechniqueFailure) in try processor.follow(.none) }
-    }
+    hold()
     threads.attachDebugger(nil)
   }
 
-  func hold() { threads.hold() }
+  func hold() {
+    threads.hold()
+    // What a technique has put into guest memory for a debugger is not there while that looks.
+    for index in 0..<processorCount { try? follow(.none, on: index) }
+  }
+
+  private func follow(_ orders: DebuggerOrders, on index: Int) throws(TechniqueFailure) {
+    try threads.perform(on: index) { (processor) throws(TechniqueFailure) in try processor.follow(orders) }
+  }
 
   func check(_ orders: DebuggerOrders) throws(TechniqueFailure) {
-    try threads.perform(on: 0) { (processor) throws(TechniqueFailure) in try processor.follow(orders) }
+    try follow(orders, on: 0)
+    try follow(.none, on: 0)
   }
 
   func release(_ orders: [Int: DebuggerOrders]) throws(TechniqueFailure) {
-    for (index, orders) in orders {
-      try threads.perform(on: index) { (processor) throws(TechniqueFailure) in try processor.follow(orders) }
-    }
+    for (index, orders) in orders { try follow(orders, on: index) }
     threads.release(Set(orders.keys))
   }
 

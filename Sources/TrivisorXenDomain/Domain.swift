@@ -45,6 +45,8 @@ public final class Domain: @unchecked Sendable {
   let time: SystemTime
   /// INT3 for a debugger from outside.
   let planted: PlantedBreakpoints
+  /// Processors of which a debugger watches memory: their pages are not mapped.
+  var watcherCount = 0
   /// The machine-to-physical table, by frame from `XenMachine.firstFrame` on.
   private(set) var pseudoPhysical: [UInt64]
   var grants = GrantTable()

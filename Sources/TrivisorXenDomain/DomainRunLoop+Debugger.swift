@@ -1,6 +1,9 @@
 // A debugger from outside. Guest code runs natively and deprivileged, so breakpoints are INT3 in the domain's memory while it
 // runs, and steps are the trap flag in the process that runs it. The flag is taken out of what the guest sees: PUSHF's image,
 // R11 of SYSCALL, the frames of its traps. Its own trap flag stays its own: what that asks for is delivered besides.
+//
+// Pages with watched bytes are not mapped, so that each access faults. The instruction is then stepped with the page there, and it
+// has used the bytes if the fault was at one of them, or if they have changed.
 
 import Synchronization
 import TrivisorVMM
@@ -23,6 +26,8 @@ struct DomainDebugger {
   var places: Set<UInt64> = []
   /// The one that is being made.
   var step: Step?
+  /// An access to a page with watched bytes, which is still to be made.
+  var watched: (address: UInt64, isWrite: Bool)?
 }
 
 extension Domain {
@@ -41,13 +46,9 @@ extension DomainRunLoop {
   /// - Throws: `TechniqueFailure` naming what of the orders can't be had.
   public func follow(_ orders: DebuggerOrders) throws(TechniqueFailure) {
     domain.planted.remove(debugger.places)
+    if !debugger.orders.watchpoints.isEmpty { domain.lock.withLock { _ in domain.watcherCount -= 1 } }
     debugger = DomainDebugger()
     guard orders != .none else { return }
-    guard orders.watchpoints.isEmpty else {
-      throw TechniqueFailure(
-        call: "watching memory",
-        reason: "the paravirtual technique runs guest code natively, without breakpoint registers")
-    }
     var places: Set<UInt64> = []
     for address in orders.allBreakpoints {
       guard let physical = codePlace(address), places.contains(physical) || domain.planted.plant(physical) else {
@@ -59,6 +60,17 @@ extension DomainRunLoop {
     }
     debugger.orders = orders
     debugger.places = places
+    guard !orders.watchpoints.isEmpty else { return }
+    domain.lock.withLock { _ in
+      domain.watcherCount += 1
+      unmap { $0.addEverything() }
+    }
+  }
+
+  private func unmap(_ what: (inout StaleTranslations) -> Void) {
+    var stale = StaleTranslations()
+    what(&stale)
+    domain.translations?.remove(stale)
   }
 
   /// The way of an address through the page tables that guest code is in.
@@ -93,13 +105,73 @@ extension DomainRunLoop {
 
   func runForDebugger() throws(TechniqueFailure) -> StopReason {
     defer { debugger.step = nil }
-    if debugger.orders.steps { return try stepOnce() }
+    if debugger.orders.steps { return try stepWatching() }
     if debugger.orders.allBreakpoints.contains(processor.registers.rip) {
-      let reason = try stepOnce()
+      let reason = try stepWatching()
       guard reason == .debugger(.step) else { return reason }
       if let stop = stop(at: processor.registers.rip) { return stop }
     }
-    return try runGuest()
+    while true {
+      let reason = try runGuest()
+      guard debugger.watched != nil else { return reason }
+      let step = try stepWatching()
+      guard step == .debugger(.step) else { return step }
+      if let stop = stop(at: processor.registers.rip) { return stop }
+    }
+  }
+
+  // MARK: Watchpoints
+
+  /// One instruction, with the pages of watched bytes there.
+  private func stepWatching() throws(TechniqueFailure) -> StopReason {
+    let points = debugger.orders.watchpoints
+    guard !points.isEmpty else { return try stepOnce() }
+    let before = points.map(contents)
+    defer {
+      debugger.watched = nil
+      domain.lock.withLock { _ in
+        unmap { stale in
+          for point in points {
+            let first = point.address & ~4095
+            stale.add(first, size: ((point.address &+ point.length &+ 4095) & ~4095) &- first)
+          }
+        }
+      }
+    }
+    let reason = try stepOnce()
+    guard reason == .debugger(.step) else { return reason }
+    for (point, old) in zip(points, before) {
+      // A page that was not there has faulted for the guest, which will come again.
+      let isAt = debugger.watched.map { point.isHit(by: $0.address, count: 1, isWrite: $0.isWrite) } ?? false
+      if (isAt && old != nil) || (point.use != .read && contents(point) != old) { return .debugger(.watchpoint(point)) }
+    }
+    return reason
+  }
+
+  private func contents(_ point: Watchpoint) -> [UInt8]? {
+    domain.lock.withLock { _ in
+      try? domain.read(point.address, count: Int(truncatingIfNeeded: point.length), root: processor.root)
+    }
+  }
+
+  /// Whether a fault is one of a page that is not mapped because of what is watched there.
+  private func isWatched(_ trap: DomainTrap) -> Bool {
+    let points = debugger.orders.watchpoints
+    guard !points.isEmpty, case .exception(ExceptionVector.pageFault.rawValue, let code, let address) = trap else {
+      return false
+    }
+    let isInPage = points.contains { point in
+      // Modulo 2^64, as the bytes of one may be.
+      let first = point.address & ~4095
+      return (address & ~4095) &- first <= ((point.address &+ point.length &- 1) & ~4095) &- first
+    }
+    guard isInPage else { return false }
+    let isWrite = PageFaultError(rawValue: UInt32(truncatingIfNeeded: code)).contains(.write)
+    // The first of several accesses counts, unless a later one is at the bytes.
+    if debugger.watched == nil || points.contains(where: { $0.isHit(by: address, count: 1, isWrite: isWrite) }) {
+      debugger.watched = (address, isWrite)
+    }
+    return true
   }
 
   private func stop(at address: UInt64) -> StopReason? {
@@ -156,10 +228,13 @@ extension DomainRunLoop {
   /// Answers a trap of guest code that a debugger looks at.
   /// - Returns: why the run ends, if it does.
   func answerForDebugger(_ trap: DomainTrap) throws(MappingRefusal) -> StopReason? {
+    let isWatched = isWatched(trap)
     if let step = debugger.step {
       debugger.step = nil
       return try answerStep(trap, step)
     }
+    // Out of the loop, and on with a step.
+    if isWatched { return .stopRequested }
     if case .exception(ExceptionVector.breakpoint.rawValue, _, _) = trap,
       let stop = stop(at: processor.registers.rip &- 1)
     {

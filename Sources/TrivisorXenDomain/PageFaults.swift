@@ -88,7 +88,8 @@ struct PageFaults {
       return other & rights == entry & rights && hasDirty ? PageTables.frame(other) : nil
     }
     var (low, high) = (leaf.position, leaf.position)
-    let mayHaveOthers = isWritable || entry & PageTables.writable == 0
+    // Where a debugger watches pages, each is asked for.
+    let mayHaveOthers = domain.watcherCount == 0 && (isWritable || entry & PageTables.writable == 0)
     if mayHaveOthers {
       while high < Self.entryCount - 1, high - leaf.position < Self.spread,
         alike(high + 1) == frame &+ (high + 1 - leaf.position)
