@@ -1,6 +1,7 @@
 // Registers, memory and breakpoints.
 
 import TrivisorVMM
+import TrivisorX86
 
 extension DebuggerSession {
   // MARK: Registers
@@ -38,8 +39,15 @@ extension DebuggerSession {
     adopt(state)
   }
 
-  private func adopt(_ state: MachineState) {
-    send((try? machine.setState(state, of: selected)) != nil ? "OK" : "E01")
+  private func adopt(_ state: MachineState) { send(change(to: state) ? "OK" : "E01") }
+
+  /// - Returns: whether the selected processor can be in this state.
+  func change(to state: MachineState) -> Bool {
+    guard (try? state.check()) != nil else { return false }
+    var state = state
+    // Time has gone on since it was read.
+    state[modelSpecific: MSR.timeStampCounter] = nil
+    return (try? machine.setState(state, of: selected)) != nil
   }
 
   // MARK: Memory

@@ -272,7 +272,7 @@ final class DebuggerSession {
       )
     else { return false }
     let bytes = (0..<register.byteCount).map { UInt8(truncatingIfNeeded: address >> UInt64(8 * $0)) }
-    return state.setValue(of: register, bytes) && (try? machine.setState(state, of: selected)) != nil
+    return state.setValue(of: register, bytes) && change(to: state)
   }
 
   private func answerLong(_ text: inout PacketText) {

@@ -45,12 +45,15 @@ extension MachineState {
     switch register.place {
     case .general(let path):
       if path == \GeneralRegisters.rflags {
-        general.rflags = number | RFLAGS.alwaysOne.rawValue
+        general.rflags = number & RFLAGS.defined.rawValue | RFLAGS.alwaysOne.rawValue
       } else {
         general[keyPath: path] = number
       }
     case .instructionPointer:
-      general.rip = runs64BitCode ? number : (number &- system.cs.base) & UInt64(UInt32.max)
+      let target = runs64BitCode ? number : (number &- system.cs.base) & UInt64(UInt32.max)
+      // Who is led elsewhere does not wait any more.
+      if target != general.rip, activity == .halted { activity = .running }
+      general.rip = target
     case .selector(let path):
       // The hidden part would have to come out of the guest's tables.
       return UInt64(system[keyPath: path].selector) == number

@@ -21,7 +21,11 @@ struct KVMDebugger {
     case delivering
   }
 
-  var orders = DebuggerOrders.none
+  var orders = DebuggerOrders.none {
+    didSet { isActive = orders != .none }
+  }
+  /// There are any.
+  private(set) var isActive = false
   /// Guest physical addresses of INT3 for the orders' breakpoints.
   var places: Set<UInt64> = []
   var slots: [Slot] = []

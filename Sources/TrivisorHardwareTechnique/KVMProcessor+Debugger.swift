@@ -17,7 +17,7 @@ import TrivisorX86
 extension KVMProcessor {
   func follow(_ orders: DebuggerOrders) throws(TechniqueFailure) {
     partition.planted.remove(debugger.places)
-    let wasActive = debugger.orders != .none
+    let wasActive = debugger.isActive
     debugger = KVMDebugger()
     guard orders != .none else {
       if wasActive { try setGuestDebug(0) }

@@ -62,7 +62,7 @@ final class KVMProcessor: Processor {
   func run() throws(TechniqueFailure) -> StopReason {
     lastRead = nil
     lostTime.enter(now: monotonicNanoseconds())
-    return debugger.orders == .none ? try runGuest() : try runForDebugger()
+    return debugger.isActive ? try runForDebugger() : try runGuest()
   }
 
   /// Until there is a reason to stop.
@@ -146,7 +146,7 @@ final class KVMProcessor: Processor {
       case KVM_SYSTEM_EVENT_RESET: return .reset
       default: return .crashed(crashReport("the guest told KVM that it crashed"))
       }
-    case KVM_EXIT_INTERNAL_ERROR where debugger.orders != .none:
+    case KVM_EXIT_INTERNAL_ERROR where debugger.isActive:
       counters.count(.exitOther)
       return handleRefusedInstruction() ?? .crashed(crashReport(exitDescription()))
     default:

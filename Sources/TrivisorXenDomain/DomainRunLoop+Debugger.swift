@@ -21,7 +21,11 @@ struct DomainDebugger {
     var hasOwnTrap: Bool { before.rflags & Flags.trap != 0 }
   }
 
-  var orders = DebuggerOrders.none
+  var orders = DebuggerOrders.none {
+    didSet { isActive = orders != .none }
+  }
+  /// There are any.
+  private(set) var isActive = false
   /// Guest physical addresses of INT3 for them.
   var places: Set<UInt64> = []
   /// The one that is being made.

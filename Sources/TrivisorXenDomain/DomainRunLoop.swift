@@ -67,7 +67,7 @@ public final class DomainRunLoop {
   /// Runs guest code until there is a reason to stop.
   /// - Throws: `TechniqueFailure` when the host refuses what an executor needs.
   public func run() throws(TechniqueFailure) -> StopReason {
-    debugger.orders == .none ? try runGuest() : try runForDebugger()
+    debugger.isActive ? try runForDebugger() : try runGuest()
   }
 
   /// Until there is a reason to stop.
@@ -132,7 +132,7 @@ public final class DomainRunLoop {
       try domain.lock.withLock { _ in
         Hypercall.countServed(executor.takeServedCount(), processor)
         guard domain.ending == nil else { return }
-        if debugger.orders == .none { try answer(trap) } else { stop = try answerForDebugger(trap) }
+        if debugger.isActive { stop = try answerForDebugger(trap) } else { try answer(trap) }
       }
       return stop
     } catch {

@@ -61,7 +61,11 @@ import TrivisorVMM
       case .modelSpecific: debugger.machine.states[0][modelSpecific: 0xc000_0102] = 0
       case .x87Control(let part): bytes = part == .ftag ? [0xff, 0xff, 0, 0] : [bytes[0], bytes[1] & 7, 0, 0]
       case .vectorControl: bytes = [0x80, 0x1f, 0, 0]
-      case .base: bytes = [1, 2, 3, 4, 5, 6, 0, 0].prefix(register.byteCount) + []
+      case .base: bytes = [1, 2, 3, 4, 0, 0, 0, 0]
+      // What can be without paging.
+      case .control:
+        let values: [String: UInt8] = ["cr0": 0x11, "cr4": 0x20, "cr8": 5, "efer": 0]
+        bytes = [values[register.name] ?? 0x40] + Array(repeating: 0, count: register.byteCount - 1)
       case .instructionPointer: bytes = [0x34, 0x12] + Array(repeating: 0, count: register.byteCount - 2)
       case .general(let path) where path == \GeneralRegisters.rflags: bytes = [0x02, 0x03, 0, 0]
       default: break
@@ -74,6 +78,21 @@ import TrivisorVMM
     #expect(debugger.ask("G" + all) == "OK")
     #expect(debugger.ask("g") == all)
     #expect(all.utf8.count == 2 * debugger.session.registers.registers.map(\.byteCount).reduce(0, +))
+  }
+
+  @Test("What no processor can be in is refused, and nothing changes")
+  func impossible() {
+    let debugger = Conversation()
+    let numbers = Dictionary(
+      uniqueKeysWithValues: debugger.session.registers.registers.enumerated().map { ($1.name, String($0, radix: 16)) })
+    for (name, value) in [
+      ("cr0", "00000080" + "00000000"), ("efer", "0005000000000000"), ("cr8", "1000000000000000"),
+      ("fs_base", "0000000000000080"), ("cr4", "ffffffffffffffff"), ("mxcsr", "ffffffff"), ("cs", "33000000"),
+    ] {
+      let before = debugger.machine.states[0]
+      #expect(debugger.ask("P\(numbers[name] ?? "")=\(value)") == "E01", "\(name)")
+      #expect(debugger.machine.states[0] == before)
+    }
   }
 
   @Test("x87 and vector registers of a processor that has not used them have their initial values")
