@@ -33,6 +33,17 @@ struct BadInputTests {
     try expectRefusal(["run", "guest:hello", "--json", "/nowhere/r.json"], status: 64, saying: "can't be written")
   }
 
+  @Test("places where no debugger can be awaited")
+  func debuggerPlaces() throws {
+    for text in ["nonsense", "65536", "1234,now", "unix:", ""] {
+      try expectRefusal(["run", "guest:hello", "--gdb", text], status: 64, saying: "--gdb: ")
+    }
+    try expectRefusal(
+      ["run", "guest:hello", "--gdb", "unix:/nowhere/s"], status: 64, saying: "no debugger can be awaited")
+    try expectRefusal(
+      ["run", "guest:hello", "--gdb", "unix:/dev/null"], status: 64, saying: "where there is no file yet")
+  }
+
   @Test("files that are no images")
   func files() throws {
     let folder = FileManager.default.temporaryDirectory.appending(path: "trivisor-\(UUID())")
