@@ -74,9 +74,15 @@ struct BlockKey: Hashable {
 }
 
 /// Translated code.
+///
+/// It has entries for flags that are in RAX and for flags that are in the host's register, because what comes before leaves them
+/// where they are; and for each a quick one behind the poll, for jumps that can't close a cycle.
 final class Block {
   let key: BlockKey
+  /// The first byte.
   let host: UInt64
+  /// Where the entries are, from `host`.
+  private(set) var entries = BlockEntries()
   /// First byte behind, cold parts included.
   private(set) var hostEnd: UInt64 = 0
   /// Guest bytes from `key.rip`.
@@ -94,11 +100,33 @@ final class Block {
 
   var isStraddling: Bool { key.isStraddling }
 
-  func finish(hostEnd: UInt64, length: Int, faults: Range<Int>) {
+  /// For jumps that leave the flags in RAX.
+  var entryForRAX: UInt64 { host &+ UInt64(entries.rax) }
+  /// For jumps that leave the flags in the host's register.
+  var entryForHost: UInt64 { host &+ UInt64(entries.host) }
+  /// For Swift, which leaves the flags in both places.
+  var entry: UInt64 { host &+ UInt64(max(entries.rax, entries.host)) }
+
+  /// - Parameter isQuick: without looking whether the processor is to stop.
+  func entry(inRAX: Bool, isQuick: Bool) -> UInt64 {
+    guard isQuick, !isStraddling else { return inRAX ? entryForRAX : entryForHost }
+    return host &+ UInt64(inRAX ? entries.quickRAX : entries.quickHost)
+  }
+
+  func finish(entries: BlockEntries, hostEnd: UInt64, length: Int, faults: Range<Int>) {
+    self.entries = entries
     self.hostEnd = hostEnd
     self.length = length
     self.faults = faults
   }
+}
+
+/// Where a block's entries are, from its first byte.
+struct BlockEntries {
+  var rax: UInt8 = 0
+  var host: UInt8 = 0
+  var quickRAX: UInt8 = 0
+  var quickHost: UInt8 = 0
 }
 
 /// Host instructions that run in a guest instruction's stead and can fault.
@@ -181,13 +209,13 @@ struct Site {
     /// A store has been made to the bounce buffer.
     case stored(AccessSite)
     /// Goes on at `rip`; the jump can be patched to the block that is there.
-    /// Both are offsets in the code cache: of the jump's operand, and of where it goes unpatched.
-    case chain(UInt32, unlinked: UInt32)
+    /// Both are offsets in the code cache: of the jump's operand, and of where it goes unpatched. `inRAX`: the flags are.
+    case chain(UInt32, unlinked: UInt32, inRAX: Bool)
     /// Goes on at `rip`, in a translation in which each access checks for itself; otherwise as `chain`.
     case separate(UInt32, unlinked: UInt32)
     /// Goes on at `rip`, on another page; the word can be set to the block that is there. Offsets in the code cache: of the
     /// word, and of what it holds unset.
-    case across(UInt32, unlinked: UInt32)
+    case across(UInt32, unlinked: UInt32, inRAX: Bool)
     /// Goes on at `rip`, on another page, in code for any linear address. Offsets in the code cache: of the word that says which
     /// physical page the link is good for, and of the jump's operand. `branch` is where the jump itself is, as a RIP, or -1 where
     /// code just goes on, and `released` by how much it has moved RSP: its own fault is at a target that is not canonical.

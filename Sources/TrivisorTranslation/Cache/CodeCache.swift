@@ -81,8 +81,8 @@ final class CodeCache: @unchecked Sendable {
     UnsafeMutableRawPointer(writable + Int(place)).storeBytes(of: target, as: UInt64.self)
   }
 
-  /// Makes a dropped block's entry, which begins with a poll, lead to where RIP in the state block says: only jumps that have put
-  /// it there still come here.
+  /// Makes a dropped block's entry for flags in RAX lead to where RIP in the state block says: only jumps that have put it there
+  /// still come here, and nothing goes on at what lies within the jump.
   func redirect(_ entry: UInt64) {
     let place = offset(entry)
     writable[Int(place)] = Emitter.jumpOpcode
@@ -111,7 +111,7 @@ final class CodeCache: @unchecked Sendable {
   private func writeStaleEntry() {
     var code = emitter()
     code.storeConstant32(UInt32(CWS_SITE_COMPLETE), .state(StateLayout.site))
-    code.jump(.state(StateLayout.exitHostFlags))
+    code.jump(.state(StateLayout.exitRAXFlags))
     commit(code)
     staleEntrySize = used
   }

@@ -25,21 +25,24 @@ final class Linker {
   init(_ translator: Translator) { self.translator = translator }
 
   /// Makes the jump of a `chain` or `separate` site go to `target` directly.
-  func link(_ site: Int, _ place: UInt32, from source: Block, to target: Block) {
+  /// - Parameter inRAX: the flags are.
+  func link(_ site: Int, _ place: UInt32, inRAX: Bool, from source: Block, to target: Block) {
     // What straddles may be on two mappings of one page.
     guard source.isValid, target.isValid, !source.isStraddling, !target.isStraddling, source.key.page == target.key.page
     else { return }
-    translator.cache.patch(place, to: target.host)
+    // Jumps that only go forward in the page end before they meet again.
+    let isQuick = target.key.rip > source.key.rip
+    translator.cache.patch(place, to: target.entry(inRAX: inRAX, isQuick: isQuick))
     target.incoming.append(site)
   }
 
   /// Makes the jump of an `across` site go to `target` directly, until the translation of its page goes away.
   /// - Parameter isGlobal: of the target's pages' translations.
   func linkAcross(
-    _ site: Int, _ place: UInt32, unlinked: UInt32, from source: Block, to target: Block, isGlobal: Bool
+    _ site: Int, _ place: UInt32, unlinked: UInt32, inRAX: Bool, from source: Block, to target: Block, isGlobal: Bool
   ) {
     guard source.isValid, target.isValid else { return }
-    translator.cache.set(place, to: target.host)
+    translator.cache.set(place, to: inRAX ? target.entryForRAX : target.entryForHost)
     // It may have been here before a flush.
     if !target.incoming.contains(site) { target.incoming.append(site) }
     let crossing = Crossing(place: place, unlinked: unlinked, target: target.key.linear(target.key.rip))
@@ -52,7 +55,7 @@ final class Linker {
   /// in now.
   func linkCross(_ site: Int, word: UInt32, jump: UInt32, from source: Block, to target: Block) {
     guard source.isValid, target.isValid, PageCode.exists(for: target.key.page) else { return }
-    translator.cache.patch(jump, to: target.host)
+    translator.cache.patch(jump, to: target.entryForRAX)
     translator.cache.set(word, to: PageCode.code(for: target.key.page))
     if !target.incoming.contains(site) { target.incoming.append(site) }
   }
@@ -61,9 +64,9 @@ final class Linker {
   func unlink(_ dead: Block) {
     for site in dead.incoming {
       switch translator.site(site).kind {
-      case .chain(let place, let unlinked), .separate(let place, let unlinked):
+      case .chain(let place, let unlinked, _), .separate(let place, let unlinked):
         translator.cache.patch(place, to: translator.cache.base + UInt64(unlinked))
-      case .across(let place, let unlinked):
+      case .across(let place, let unlinked, _):
         translator.cache.set(place, to: translator.cache.base + UInt64(unlinked))
       case .cross(let word, _, _, _): translator.cache.set(word, to: PageCode.none)
       default: break

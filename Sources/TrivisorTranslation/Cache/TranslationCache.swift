@@ -152,7 +152,7 @@ package final class TranslationCache: @unchecked Sendable {
     codePages.record(dead.key.page)?.blocks.removeAll { $0 === dead }
     if dead.isStraddling { codePages.record(dead.key.secondPage)?.blocks.removeAll { $0 === dead } }
     linker.unlink(dead)
-    translator.cache.redirect(dead.host)
+    translator.cache.redirect(dead.entryForRAX)
   }
 
   /// The cache is full, or the modes' numbers begin anew.

@@ -41,7 +41,7 @@ struct BlockLoop {
   }
 
   private mutating func runBlocks() throws(Interruption) -> Never {
-    var target = try findBlock().host
+    var target = try findBlock().entry
     while true {
       block.state.pointee.target = target
       block.system.pointee.event_pending = processor.surroundings.waiting.isEmpty ? 0 : 1
@@ -62,7 +62,7 @@ struct BlockLoop {
         processor.shadow = .none
         let next = try findBlock()
         if processor.trace == nil { translations.remember(next, at: processor.rip, isGlobal: fetchedIsGlobal) }
-        target = next.host
+        target = next.entry
         continue
       }
       let number = Int(block.state.pointee.site)
@@ -82,7 +82,7 @@ struct BlockLoop {
           if isStepping, processor.isResuming { processor.systemFlags |= RFLAGS.resume.rawValue }
           target = try findBlock().host
         } else {
-          target = try findBlock(separately: true).host
+          target = try findBlock(separately: true).entry
         }
         // A device that was read may have interrupted; this thread does not kick itself.
         if processor.hasEvent { processor.stop.kickFromOutside() }
@@ -105,16 +105,16 @@ struct BlockLoop {
           target = store.translator.cache.base &+ UInt64(access.next)
           continue
         }
-      case .chain(let place, _):
+      case .chain(let place, _, let inRAX):
         processor.counters.count(.exitJump)
         processor.rip = page &+ site.rip
         processor.shadow = .none
         let generation = store.generation
         let next = try findBlock()
         if generation == store.generation, processor.trace == nil {
-          store.linker.link(number, place, from: site.block, to: next)
+          store.linker.link(number, place, inRAX: inRAX, from: site.block, to: next)
         }
-        target = next.host
+        target = next.entry
         continue
       case .separate(let place, _):
         processor.counters.count(.exitJump)
@@ -122,11 +122,11 @@ struct BlockLoop {
         let generation = store.generation
         let next = try findBlock(separately: true)
         if generation == store.generation, processor.trace == nil {
-          store.linker.link(number, place, from: site.block, to: next)
+          store.linker.link(number, place, inRAX: false, from: site.block, to: next)
         }
-        target = next.host
+        target = next.entry
         continue
-      case .across(let place, let unlinked):
+      case .across(let place, let unlinked, let inRAX):
         processor.counters.count(.exitJump)
         processor.rip = page &+ site.rip
         processor.shadow = .none
@@ -134,9 +134,9 @@ struct BlockLoop {
         let next = try findBlock()
         if generation == store.generation, processor.trace == nil {
           store.linker.linkAcross(
-            number, place, unlinked: unlinked, from: site.block, to: next, isGlobal: fetchedIsGlobal)
+            number, place, unlinked: unlinked, inRAX: inRAX, from: site.block, to: next, isGlobal: fetchedIsGlobal)
         }
-        target = next.host
+        target = next.entry
         continue
       case .cross(let word, let jump, let branch, let released):
         processor.counters.count(.exitJump)
@@ -152,14 +152,14 @@ struct BlockLoop {
         if generation == store.generation, processor.trace == nil {
           store.linker.linkCross(number, word: word, jump: jump, from: site.block, to: next)
         }
-        target = next.host
+        target = next.entry
         continue
       case .refetch:
         processor.counters.count(.exitJump)
         processor.rip = page &+ site.rip
         let next = try findBlock()
         if processor.trace == nil { translations.remember(next, at: processor.rip, isGlobal: fetchedIsGlobal) }
-        target = next.host
+        target = next.entry
         continue
       case .indirect(let released, let isBranch):
         processor.counters.count(.exitJump)
@@ -177,7 +177,7 @@ struct BlockLoop {
         if !isStepping {
           let next = try findBlock()
           if processor.trace == nil { translations.remember(next, at: processor.rip, isGlobal: fetchedIsGlobal) }
-          target = next.host
+          target = next.entry
           continue
         }
       case .shadow:
@@ -219,7 +219,7 @@ struct BlockLoop {
       if isStepping || processor.isTrapping { try processor.finishStep() }
       if let reason = processor.follower.takePending() { throw .stop(.debugger(reason)) }
       if processor.mustReturn || processor.stepsOnce { throw .stop(.stopRequested) }
-      target = try findBlock().host
+      target = try findBlock().entry
     }
   }
 

@@ -91,8 +91,7 @@ struct BlockEmitter: ~Copyable {
   /// Writes the block.
   mutating func emit() {
     let firstFault = records.faults.count
-    // A load from the page that a stop request makes unreadable: no flags, no registers but a temporary.
-    faulting { $0.code.load(Host.t1, .state(StateLayout.poll)) }
+    let entries = emitEntries()
     if key.isStraddling, mode.isRelative { TransferCode.checkSecondPage(&self) }
     var length = 1
     var hasEnded = false
@@ -126,8 +125,39 @@ struct BlockEmitter: ~Copyable {
       part += 1
     }
     work.cold.removeAll()
-    block.finish(hostEnd: code.address, length: length, faults: firstFault..<records.faults.count)
+    block.finish(entries: entries, hostEnd: code.address, length: length, faults: firstFault..<records.faults.count)
     cache.commit(code)
+  }
+
+  /// What is written first, by where the block wants the flags:
+  ///
+  ///     in the host's register:  RAX's entry: flags to the host's; the host's entry: poll; quick entry of the host's
+  ///     in RAX, or nowhere:      the host's entry: flags to RAX; RAX's entry: poll; quick entry of RAX's, or of both
+  private mutating func emitEntries() -> BlockEntries {
+    let wish = plan.flagsWish
+    var entries = BlockEntries()
+    let start = code.address
+    if wish == .host {
+      code.restoreFlags()
+      entries.host = UInt8(truncatingIfNeeded: code.address &- start)
+      entries.quickRAX = entries.rax
+      flags = .host
+    } else {
+      code.saveFlags()
+      entries.rax = UInt8(truncatingIfNeeded: code.address &- start)
+      flags = .rax
+    }
+    // A load from the page that a stop request makes unreadable: no flags, no registers but a temporary.
+    faulting { $0.code.load(Host.t1, .state(StateLayout.poll)) }
+    let behind = UInt8(truncatingIfNeeded: code.address &- start)
+    switch wish {
+    case .host: entries.quickHost = behind
+    case .rax: entries.quickRAX = behind
+    case .nowhere:
+      entries.quickRAX = behind
+      entries.quickHost = behind
+    }
+    return entries
   }
 
   /// What is written from now on belongs to the instruction at `rip`.
@@ -312,6 +342,13 @@ struct BlockEmitter: ~Copyable {
       code.restoreFlags()
     }
     flags = .host
+  }
+
+  /// Before a jump to another block: the flags stay where they are, if they are anywhere.
+  /// - Returns: whether they are in RAX.
+  mutating func leaveFlags() -> Bool {
+    if flags == .recipe { requireHostFlags() }
+    return flags.contains(.rax)
   }
 
   /// Puts a copy into RAX.

@@ -3,6 +3,34 @@
 import TrivisorInstructionSet
 
 extension BlockPlan {
+  /// Where a block wants the flags when it begins.
+  enum FlagsWish {
+    /// What first looks at them reads them, or leaves some as they are.
+    case host
+    /// They have to be kept, or are passed on.
+    case rax
+    /// Nobody will see them.
+    case nowhere
+  }
+
+  /// What happens first to the flags that come into the block.
+  var flagsWish: FlagsWish {
+    if mode.isSingleStepping || key.isStraddling { return .rax }
+    if flagsDie(behind: -1) { return .nowhere }
+    for index in instructions.indices {
+      let use = instructions[index].effects.flags
+      let instruction = instructions[index].instruction
+      guard instruction.isPlain else {
+        return instruction.classification == .conditionalJump || instruction.classification == .loop ? .host : .rax
+      }
+      if !use.tested.isDisjoint(with: .arithmetic) { return .host }
+      // A check comes before the instruction itself.
+      if instruction.hasModRMMemory || instruction.classification == .implicitMemory { return .rax }
+      if !use.changed.isDisjoint(with: .arithmetic) { return overwritesFlags(index) ? .rax : .host }
+    }
+    return .rax
+  }
+
   /// Whether nothing is left of the arithmetic flags behind an instruction.
   func overwritesFlags(_ position: Int) -> Bool {
     instructions[position].template.pointee.overwritesFlags && !instructions[position].instruction.shiftsByNothing

@@ -40,10 +40,10 @@ enum ColdPart {
   case raise(PatchPoint, TranslationFault, rip: UInt64)
   /// The unusual case of an instruction, for Swift, with the flags in RAX.
   case callOut(PatchPoint, PatchPoint?, Instruction, rip: UInt64)
-  /// A jump within the page that goes to Swift until it is patched; the flags are the host's.
-  case chain(PatchPoint, target: UInt64)
+  /// A jump within the page that goes to Swift until it is patched; the flags are in RAX or the host's.
+  case chain(PatchPoint, target: UInt64, inRAX: Bool)
   /// A jump to another page, and the word that it goes through.
-  case across(PatchPoint, target: UInt64)
+  case across(PatchPoint, target: UInt64, inRAX: Bool)
   /// A jump to another page in code for any linear address, the compare with its word, and its own end.
   case cross(PatchPoint, word: PatchPoint, jump: PatchPoint, target: UInt64, branch: Int32, released: Int32)
   /// The second page is another one; the flags are in RAX.
@@ -69,20 +69,21 @@ enum ColdPart {
       other?.patch(to: block.code.address)
       block.flags = .rax
       block.exit(block.records.callOut(instruction), rip: rip)
-    case .chain(let jump, let target):
+    case .chain(let jump, let target, let inRAX):
       let unlinked = block.code.address
       jump.patch(to: unlinked)
-      block.flags = .host
+      block.flags = inRAX ? .rax : .host
       block.exit(
-        .chain(block.cache.offset(jump.next) - 4, unlinked: block.cache.offset(unlinked)), rip: target)
-    case .across(let jump, let target):
+        .chain(block.cache.offset(jump.next) - 4, unlinked: block.cache.offset(unlinked), inRAX: inRAX), rip: target)
+    case .across(let jump, let target, let inRAX):
       block.code.align(8)
       let slot = block.code.address
       jump.patch(to: slot)
       let unlinked = slot &+ 8
       block.code.immediate(Int64(bitPattern: unlinked), size: 8)
-      block.flags = .host
-      block.exit(.across(block.cache.offset(slot), unlinked: block.cache.offset(unlinked)), rip: target)
+      block.flags = inRAX ? .rax : .host
+      block.exit(
+        .across(block.cache.offset(slot), unlinked: block.cache.offset(unlinked), inRAX: inRAX), rip: target)
     case .cross(let miss, let word, let jump, let target, let branch, let released):
       block.code.align(8)
       let slot = block.code.address

@@ -12,7 +12,10 @@
 //     mov %gs:page, T1 ; lea distance(T1), T1                  the target's linear page
 //     rorx $9, T1, T2 ; and $(4095 × 8), T2 ; mov %gs:table(T2), T2
 //     xor T1, T2 ; cmp word(%rip), T2 ; jne out                is the physical page the same?
-//     mov T1, %gs:page ; (flags) ; jmp target
+//     mov T1, %gs:page ; jmp target
+//
+// Wherever the flags are at the end of a block, in the host's register or in RAX, there they stay: the target has an entry for
+// each (`Block`).
 
 import TrivisorInstructionSet
 import TrivisorX86
@@ -65,7 +68,7 @@ enum TransferCode {
     let isShort = isShort(instruction, block)
     let taken = block.code.jump32(condition: instruction.condition)
     if !isShort, block.plan.isLinked(to: target) {
-      block.postpone(.chain(taken, target: target))
+      block.postpone(.chain(taken, target: target, inRAX: false))
       jump(to: block.nextRIP, &block)
       return
     }
@@ -79,7 +82,7 @@ enum TransferCode {
   static func loopExit(_ instruction: Instruction, _ block: inout BlockEmitter) {
     block.requireHostFlags()
     let past = block.code.jump32(condition: Emitter.Condition.opposite(of: instruction.condition))
-    block.postpone(.chain(past, target: block.nextRIP))
+    block.postpone(.chain(past, target: block.nextRIP, inRAX: false))
     block.flags = .host
   }
 
@@ -195,14 +198,14 @@ enum TransferCode {
       return
     }
     if block.plan.isLinked(to: target) {
-      block.requireHostFlags()
-      block.postpone(.chain(block.code.jump32(), target: target))
+      let inRAX = block.leaveFlags()
+      block.postpone(.chain(block.code.jump32(), target: target, inRAX: inRAX))
     } else if block.mode.isRelative, let distance {
       let branch = isBranch ? Int32(truncatingIfNeeded: block.rip) : -1
       cross(to: target, pages: distance & ~4095, branch: branch, released: released, &block)
     } else {
-      block.requireHostFlags()
-      block.postpone(.across(block.code.jumpThroughWord(), target: target))
+      let inRAX = block.leaveFlags()
+      block.postpone(.across(block.code.jumpThroughWord(), target: target, inRAX: inRAX))
     }
   }
 
@@ -213,7 +216,6 @@ enum TransferCode {
     block.requireSavedFlags()
     let (miss, word) = comparePage(at: pages, &block)
     block.code.store(Host.t1, .state(StateLayout.page))
-    block.code.restoreFlags()
     block.postpone(
       .cross(
         miss, word: word, jump: block.code.jump32(), target: target, branch: branch, released: released))
@@ -291,7 +293,6 @@ enum TransferCode {
       block.code.arithmetic(.and, .register(Host.t1), immediate: ~4095, w: true)
       block.code.store(Host.t1, .state(StateLayout.page))
     }
-    block.code.restoreFlags()
     block.code.jump(.stateIndexed(Host.t2, scale: 0, offset: entry + 8))
     return miss
   }
