@@ -61,6 +61,7 @@ struct KVMDebugger {
     var used = slots.filter { slot in
       if case .instruction = slot { withInstructions } else { true }
     }
+    inForce = []
     guard !used.isEmpty else { return nil }
     let guestControl = DR7(rawValue: guest.dr7)
     for number in 0..<Self.registerCount where used.count < Self.registerCount && guestControl.isEnabled(number) {

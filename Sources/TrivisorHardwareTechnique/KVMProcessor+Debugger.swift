@@ -187,6 +187,8 @@ extension KVMProcessor {
       // Under another address or for another processor's step: the guest knows nothing of it, and goes on.
       return try passPlanted(physical)
     }
+    // It was there for another processor's step, which is over: the guest's own instruction is there again.
+    guard view.byte(linear) == PlantedBreakpoints.instruction else { return nil }
     var events = kvm_vcpu_events()
     _ = try kvm("KVM_GET_VCPU_EVENTS", kvm_get_vcpu_events(descriptor.raw, &events))
     events.exception.injected = 1

@@ -8,7 +8,7 @@ public final class PlantedBreakpoints: Sendable {
   }
 
   /// INT3 (AMD64 APM vol. 3).
-  private static let instruction: UInt8 = 0xcc
+  public static let instruction: UInt8 = 0xcc
   private let memory: GuestMemory
   private let places = Mutex<[UInt64: Place]>([:])
 

@@ -68,10 +68,18 @@ debugged_guest:
   lea page_fault_handler(%rip), %rax
   call set_gate
   lidt vector_register(%rip)
-  // All of memory for user code, too: the four upper levels, and the pages that they name.
+  // The first pages of 2 MiB for user code, too.
   mov %cr3, %rdi
-  xor %r8d, %r8d
-  call open_to_user
+  orb $4, (%rdi)
+  mov (%rdi), %rdi
+  and $~0xfff, %rdi
+  orb $4, (%rdi)
+  mov (%rdi), %rdi
+  and $~0xfff, %rdi
+  orb $4, (%rdi)
+  orb $4, 8(%rdi)
+  mov %cr3, %rdi
+  mov %rdi, %cr3
 
   place first
   nop
@@ -232,35 +240,6 @@ set_gate:
   shr $16, %rax
   mov %ax, 6(%rdi)
   movq $0, 8(%rdi)
-  ret
-
-  // Sets the user bit in each entry of three levels.
-open_to_user:
-  and $~0xfff, %rdi
-  mov $512, %ecx
-1:
-  testb $1, (%rdi)
-  jz 2f
-  orb $4, (%rdi)
-  testb $0x80, (%rdi)
-  jnz 2f
-  cmp $3, %r8d
-  je 2f
-  push %rdi
-  push %rcx
-  mov (%rdi), %rdi
-  and $~0xfff, %rdi
-  incl %r8d
-  call open_to_user
-  decl %r8d
-  pop %rcx
-  pop %rdi
-2:
-  add $8, %rdi
-  dec %ecx
-  jnz 1b
-  mov %cr3, %rax
-  mov %rax, %cr3
   ret
 
   // Whether a frame has the trap flag, though the code that it is of has not set it.
