@@ -153,7 +153,7 @@ public final class DebuggerServer: Sendable {
           guard session.wish == .goOn else { break }
         }
       }
-      guard Self.send(session.takeOutput(), to: client) else { break }
+      guard Self.send(session.takeOutput(), to: client), !state.with({ $0.isClosing }) else { break }
     }
     _ = Self.send(session.takeOutput(), to: client)
     session.machine.detach()

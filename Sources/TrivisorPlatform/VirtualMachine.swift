@@ -127,7 +127,6 @@ public final class VirtualMachine: Sendable {
           instance, technique: technique.name, is32Bit: configuration.boot.isFor32BitProcessors))
       adopt(instance)
       let (cause, isOutputLost) = loop.waitForEnd()
-      options.debugger?.machineEnded(status: Self.exitCode(instance))
       instance.stopDevices()
       timeline = timeline ?? instance.timeline(firstInstruction: started)
       let ended = monotonicNanoseconds()
@@ -144,6 +143,7 @@ public final class VirtualMachine: Sendable {
         life.withLock { $0.instance = nil }
         continue
       }
+      options.debugger?.machineEnded(status: Self.exitCode(outcome))
       end(outcome)
       return RunResult(
         outcome: outcome, counters: counters, details: details, times: times, timeline: timeline ?? Timeline(),
@@ -151,11 +151,12 @@ public final class VirtualMachine: Sendable {
     }
   }
 
-  /// What the guest gave, or what its owner makes of one that switched off.
-  private static func exitCode(_ instance: MachineInstance) -> UInt8? {
-    switch instance.threads.result?.ending {
-    case .stopped(.exited(let code)): code
-    case .stopped(.shutdown): 0
+  /// What a debugger is told: the guest's own code, if it has ended by itself.
+  private static func exitCode(_ outcome: Outcome) -> UInt8? {
+    switch outcome {
+    case .exited(let code): code
+    case .commandEnded(let status): status.code
+    case .poweredOff: 0
     default: nil
     }
   }

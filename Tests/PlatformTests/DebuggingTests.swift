@@ -27,13 +27,14 @@ struct DebuggingTests {
     private let result = Monitor<Outcome?>(nil)
 
     init(
-      _ request: BootRequest, _ technique: any Technique, _ architecture: String = "x86-64", processors: Int = 1
+      _ request: BootRequest, _ technique: any Technique, _ architecture: String = "x86-64",
+      resetPolicy: ResetPolicy = .failure
     ) throws {
       let path = "/tmp/trivisor-debugging-\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
       server = try DebuggerServer(try DebuggerAddress("unix:\(path),wait,\(architecture)"))
       var configuration = VirtualMachineConfiguration(boot: request)
       configuration.machine.memorySize = 64 << 20
-      configuration.machine.processorCount = processors
+      configuration.resetPolicy = resetPolicy
       configuration.serialPorts = [SerialPortConfiguration(output: MemorySink())]
       var options = RunOptions()
       options.timeLimit = 120_000_000_000
@@ -331,6 +332,22 @@ struct DebuggingTests {
     guest.client.send("vCont;c")
     #expect(try guest.client.receive() == "X06")
     #expect(guest.outcome == .halted)
+  }
+
+  @Test("A machine that begins anew after a reset is held at its first instruction", arguments: techniques)
+  func restart(technique: TechniqueName) throws {
+    // mov $6, %al; mov $0xcf9, %dx; out %al, %dx; jmp .
+    let image = try makeImage("reset", [0xb0, 0x06, 0xba, 0xf9, 0x0c, 0xee, 0xeb, 0xfe])
+    let guest = try Debugged(
+      BootRequest(image: image, kind: .flat16), Self.technique(technique), "i386", resetPolicy: .restart)
+    for _ in 0..<2 {
+      #expect(try guest.client.register("eip") == 0x7c00)
+      #expect(try guest.client.resume() == .init(signal: 6))
+      #expect(try guest.client.register("eip") == 0x7c06)
+      #expect(try guest.client.resume() == .init(signal: 5))
+    }
+    guest.client.send("k")
+    #expect(guest.outcome == .stopped(.request))
   }
 
   @Test("Real mode: the program counter is linear, and steps and breakpoints work", arguments: techniques)
