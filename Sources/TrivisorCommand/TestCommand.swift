@@ -2,6 +2,7 @@ import ArgumentParser
 import TrivisorBoot
 import TrivisorGuestProcess
 import Glibc
+import TrivisorDebugger
 import SystemPackage
 import TrivisorTestRunner
 import TrivisorVMM
@@ -68,6 +69,12 @@ struct TestCommand: ParsableCommand {
 
   @Option(name: .shortAndLong, help: "How many run at a time. Default: one for each processor of the host.")
   var jobs: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "Let GDB at the only test, as 'trivisor run' does; --timeout counts meanwhile.",
+      valueName: "PORT|unix:PATH[,wait]"))
+  var gdb: String?
 
   @Option(help: "How often a test that does not pass is run again.")
   var retries = 0
@@ -141,7 +148,8 @@ struct TestCommand: ParsableCommand {
           + (filter.isEmpty ? "\(manifest ?? Self.standardManifest) lists no tests" : "--filter matches no test's name")
           + "; --allow-empty lets it pass")
     }
-    let tests = shard.part(of: all)
+    var tests = shard.part(of: all)
+    if let gdb { try letDebugger(gdb, at: &tests) }
     if list {
       for test in tests { Diagnostics.print(test.name) }
       return
@@ -184,6 +192,18 @@ struct TestCommand: ParsableCommand {
       try ResultFile.write(try TestPage.text(report, date: Moment.now), to: html, option: "--html")
     }
     Diagnostics.end(status)
+  }
+
+  private func letDebugger(_ place: String, at tests: inout [TestCase]) throws {
+    do throws(DebuggerFailure) { _ = try DebuggerAddress(place) } catch {
+      throw Refusal(status: .usage, message: "--gdb: \(error)")
+    }
+    guard tests.count == 1 else {
+      throw Refusal(
+        status: .usage,
+        message: "--gdb: a debugger sees one guest, and there are \(tests.count) tests: choose one (--filter)")
+    }
+    tests[0].addOptions(["--gdb=\(place)"])
   }
 
   /// Those that --filter and Bazel's `--test_filter` leave.

@@ -38,6 +38,9 @@ struct BadInputTests {
     for text in ["nonsense", "65536", "1234,now", "unix:", ""] {
       try expectRefusal(["run", "guest:hello", "--gdb", text], status: 64, saying: "--gdb: ")
     }
+    try expectRefusal(["test", "guest:hello", "--gdb", "nonsense"], status: 64, saying: "--gdb: ")
+    let several = ["test", "guest:hello", "guest:hello-real", "--gdb", "0"]
+    try expectRefusal(several, status: 64, saying: "a debugger sees one guest")
     try expectRefusal(
       ["run", "guest:hello", "--gdb", "unix:/nowhere/s"], status: 64, saying: "no debugger can be awaited")
     try expectRefusal(
