@@ -18,6 +18,8 @@ final class DebuggerFollower {
   private(set) var orders = DebuggerOrders.none
   /// They have changed since they were looked at.
   var isFresh = false
+  /// What was watched in the run before.
+  var watchedBefore: [Watchpoint] = []
   /// The breakpoint at which the run begins: its instruction is executed once.
   var passing: UInt64?
   /// What the instruction in work has used of what is watched.
@@ -126,7 +128,8 @@ extension TranslatedProcessor {
     // planned stays for the run behind it.
     if !orders.steps { store.plan(around: PlannedBreakpoints(orders.allBreakpoints)) }
     // Pages that are watched now may be in the TLB.
-    translations.flush()
+    if orders.watchpoints != follower.watchedBefore { translations.flush() }
+    follower.watchedBefore = orders.watchpoints
     // What code the next instruction is may not be established yet.
     follower.passing = control.is64 ? rip : (system.cs.base &+ rip) & 0xffff_ffff
     control.isAlone = orders.steps ? .forDebugger : .no
