@@ -110,6 +110,7 @@ let package = Package(
     .executableTarget(
       name: "CompareExample", dependencies: ["Trivisor"], path: "Examples/Compare", swiftSettings: strict),
     .target(name: "TrivisorCBuildStamp"),
+    .target(name: "TrivisorCLicenses", exclude: ["text"], cSettings: [.headerSearchPath("text")]),
     .target(name: "TrivisorVersion", dependencies: ["TrivisorCBuildStamp"], swiftSettings: strict),
     .target(name: "TrivisorPage", dependencies: ["TrivisorVersion"], swiftSettings: strict),
     .target(
@@ -125,8 +126,8 @@ let package = Package(
     .executableTarget(
       name: "TrivisorCommand",
       dependencies: [
-        "TrivisorBoot", "TrivisorCLinux", "TrivisorCommandChannel", "TrivisorComparison", "TrivisorDevices",
-        "TrivisorDebugger", "TrivisorEmbeddedGuests", "TrivisorFileServer", "TrivisorGuestProcess",
+        "TrivisorBoot", "TrivisorCLicenses", "TrivisorCLinux", "TrivisorCommandChannel", "TrivisorComparison",
+        "TrivisorDebugger", "TrivisorDevices", "TrivisorEmbeddedGuests", "TrivisorFileServer", "TrivisorGuestProcess",
         "TrivisorHardwareTechnique", "TrivisorInspection", "TrivisorInstructionSet", "TrivisorLinuxCommands",
         "TrivisorNamedGuests", "TrivisorParavirtTechnique", "TrivisorPlatform", "TrivisorProcessStart",
         "TrivisorRewritingTechnique", "TrivisorTestRunner", "TrivisorTranslation", "TrivisorVMM", "TrivisorVersion",

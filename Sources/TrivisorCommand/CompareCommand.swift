@@ -23,15 +23,15 @@ struct CompareCommand: ParsableCommand {
     commandName: "compare",
     abstract: "Run the same guest under every technique and put the costs side by side.",
     discussion: """
-      With the same processor model, memory and devices, in turns, each run in a process of its own. What a technique
-      can't run is said, and why. All must give the same result: end and exit code, and, for guests of Trivisor's own or
+      With the same processor model, memory and devices, in turns, each run in a process of its own. What a technique \
+      can't run is said, and why. All must give the same result: end and exit code, and, for guests of Trivisor's own or \
       with --same-output, what they write.
 
         trivisor compare guest:hello guest:compute --repeat 10
-        trivisor compare guest:nanobench                     what each operation costs, in cycles
-        trivisor compare vmlinuz --initrd initrd.img --append trivisor.do=poweroff --html report.html
+        trivisor compare guest:nanobench             what each operation costs
+        trivisor compare vmlinuz --initrd initrd.img --html report.html
 
-      Ends with 0 if all that ran gave the same result, with 1 if they did not, with 124 if one took longer than --timeout,
+      Ends with 0 if all that ran gave the same result, with 1 if they did not, with 124 if one took longer than --timeout, \
       with 125 if nothing could be run.
       """)
 

@@ -10,8 +10,8 @@ struct InspectCommand: ParsableCommand {
     commandName: "inspect",
     abstract: "Find the instructions of an image that virtualization has to deal with.",
     discussion: """
-      Sweeps over all code of a kernel or program, and says how many instructions would trap in user mode, how many would
-      silently do something else, where they are, and what each technique makes of them. Packed Linux kernels are
+      Sweeps over all code of a kernel or program, and says how many instructions would trap in user mode, how many would \
+      silently do something else, where they are, and what each technique makes of them. Packed Linux kernels are \
       unpacked.
 
         trivisor inspect vmlinuz

@@ -19,7 +19,7 @@ struct RunCommand: ParsableCommand {
     commandName: "run",
     abstract: "Run one guest and end with its exit code.",
     discussion: """
-      The guest's first serial port is on standard input and output. On a terminal, Ctrl-A x ends the run, Ctrl-A h
+      The guest's first serial port is on standard input and output. On a terminal, Ctrl-A x ends the run, Ctrl-A h \
       helps; Ctrl-C reaches a guest that reads its serial port and ends the run of one that does not.
 
         trivisor run guest:hello --append "a b c"

@@ -16,17 +16,17 @@ struct TestCommand: ParsableCommand {
     commandName: "test",
     abstract: "Run guests as tests and end with 0 if all passed.",
     discussion: """
-      A guest passes if it ends with exit code 0 or switches off within its time; a pattern in its console, test points
+      A guest passes if it ends with exit code 0 or switches off within its time; a pattern in its console, test points \
       in the Test Anything Protocol or another end can be asked for. Each runs in a process of its own.
 
         trivisor test build/*.elf --timeout 10s --jobs 2 --junit results.xml
-        trivisor test kernel.elf --expect "^all [0-9]+ tests passed" --technique rewriting --technique hardware
+        trivisor test kernel.elf --expect "^all [0-9]+ passed" --technique rewriting
         trivisor test kernel.elf --tap --memory 512M --cpus 2
         trivisor test vmlinuz --root / --exec "make check"
-        trivisor test                              the tests that ./\(standardManifest) lists
+        trivisor test                   the tests of ./\(standardManifest)
 
-      Ends with 0 if all passed or were skipped, else with the worst of 1 failed, 124 timed out, 126 crashed, 127 could
-      not be loaded, 125 Trivisor failed. TEST_TOTAL_SHARDS and TEST_SHARD_INDEX select a part of the tests,
+      Ends with 0 if all passed or were skipped, else with the worst of 1 failed, 124 timed out, 126 crashed, 127 could \
+      not be loaded, 125 Trivisor failed. TEST_TOTAL_SHARDS and TEST_SHARD_INDEX select a part of the tests, \
       TESTBRIDGE_TEST_ONLY those that --filter would.
       """)
 

@@ -16,27 +16,27 @@ struct Trivisor: ParsableCommand {
     commandName: "trivisor",
     abstract: "Run an x86-64 guest under one of three virtualization techniques.",
     discussion: """
-      Trivisor runs the same guest by hardware assistance (KVM), by binary rewriting or paravirtually, and says what
+      Trivisor runs the same guest by hardware assistance (KVM), by binary rewriting or paravirtually, and says what \
       each costs. Hardware needs /dev/kvm, rewriting needs nothing, paravirtual a guest built for Xen's PV interface.
 
         trivisor run guest:hello                 a guest that is part of this program
         trivisor run kernel.elf --cpus 2         an image of yours
-        trivisor run vmlinuz --root / -- make    a command in a Linux guest, with your files
-        trivisor shell NAME                      a shell in a guest that runs under a name
-        trivisor test build/*.elf --jobs 2       guests as tests, with verdicts for CI
-        trivisor compare guest:compute           the same guest under each technique
-        trivisor inspect vmlinuz                 what of it virtualization has to deal with
+        trivisor run vmlinuz --root / -- make    a command in Linux, your files
+        trivisor shell NAME                      a shell in a running guest
+        trivisor test build/*.elf --jobs 2       guests as tests, for CI
+        trivisor compare guest:compute           one guest, each technique
+        trivisor inspect vmlinuz                 what virtualization has to face
         trivisor doctor                          what this host offers
-        trivisor kernel-config                   options for a Linux kernel of yours
+        trivisor kernel-config                   options for a Linux kernel
 
-      Exit statuses: a guest's own exit code ends the process with it. Otherwise 0 success, 64 the command line,
-      120 the guest ended without its command's status, 121 its first process ended, 122 it reset, 123 its kernel
+      Exit statuses: a guest's own exit code ends the process with it. Otherwise 0 success, 64 the command line, \
+      120 the guest ended without its command's status, 121 its first process ended, 122 it reset, 123 its kernel \
       panicked, 124 timed out, 125 Trivisor or the host failed, 126 the guest crashed, 127 the image can't be loaded.
       """,
     version: "trivisor \(TrivisorVersion.text)",
     subcommands: [
       RunCommand.self, ExecCommand.self, ShellCommand.self, TestCommand.self, CompareCommand.self,
-      InspectCommand.self, DoctorCommand.self, GuestsCommand.self, KernelConfigCommand.self,
+      InspectCommand.self, DoctorCommand.self, GuestsCommand.self, KernelConfigCommand.self, LicensesCommand.self,
     ])
 
   static func main() {
