@@ -109,6 +109,9 @@ let package = Package(
     .executableTarget(name: "LinuxExample", dependencies: ["Trivisor"], path: "Examples/Linux", swiftSettings: strict),
     .executableTarget(
       name: "CompareExample", dependencies: ["Trivisor"], path: "Examples/Compare", swiftSettings: strict),
+    .target(name: "TrivisorCConfinement"),
+    .target(
+      name: "TrivisorConfinement", dependencies: ["TrivisorCConfinement", system], swiftSettings: strict),
     .target(name: "TrivisorCBuildStamp"),
     .target(name: "TrivisorCLicenses", exclude: ["text"], cSettings: [.headerSearchPath("text")]),
     .target(name: "TrivisorVersion", dependencies: ["TrivisorCBuildStamp"], swiftSettings: strict),
@@ -127,7 +130,8 @@ let package = Package(
       name: "TrivisorCommand",
       dependencies: [
         "TrivisorBoot", "TrivisorCLicenses", "TrivisorCLinux", "TrivisorCommandChannel", "TrivisorComparison",
-        "TrivisorDebugger", "TrivisorDevices", "TrivisorEmbeddedGuests", "TrivisorFileServer", "TrivisorGuestProcess",
+        "TrivisorConfinement", "TrivisorDebugger", "TrivisorDevices", "TrivisorEmbeddedGuests", "TrivisorFileServer",
+        "TrivisorGuestProcess",
         "TrivisorHardwareTechnique", "TrivisorInspection", "TrivisorInstructionSet", "TrivisorLinuxCommands",
         "TrivisorNamedGuests", "TrivisorParavirtTechnique", "TrivisorPlatform", "TrivisorProcessStart",
         "TrivisorRewritingTechnique", "TrivisorTestRunner", "TrivisorTranslation", "TrivisorVMM", "TrivisorVersion",

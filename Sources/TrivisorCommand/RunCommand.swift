@@ -175,6 +175,12 @@ struct RunCommand: ParsableCommand {
       "End at once when this process, which must be the one that started the run, is gone.", valueName: "process"))
   var endWithParent: Int32?
 
+  @Flag(
+    inversion: .prefixedNo,
+    help: ArgumentHelp(
+      "Give up all files and system calls that the run does not need, before the guest begins (docs/security.md)."))
+  var sandbox = true
+
   @Flag(name: .shortAndLong, help: "Say more on standard error.")
   var verbose = false
 
@@ -191,7 +197,7 @@ struct RunCommand: ParsableCommand {
       }
     }
     let guest = try GuestImage(image, isParavirtual: technique == .paravirtual)
-    let (configuration, order, further) = try configuration(guest)
+    let (configuration, order, further, packed) = try configuration(guest)
     try RunSession.refuse(configuration.machine.findings())
     var choice: TechniqueChoice
     do throws(NoTechnique) {
@@ -223,6 +229,8 @@ struct RunCommand: ParsableCommand {
     session.kernelLog = kernelLog
     session.name = name
     session.furtherCommands = further
+    session.isConfined = sandbox
+    session.packed = packed
     session.timeLimit = timeout?.nanoseconds
     session.showsStatistics = stats
     session.isVerbose = verbose
@@ -300,7 +308,8 @@ struct RunCommand: ParsableCommand {
 
   private func configuration(
     _ guest: GuestImage
-  ) throws -> (VirtualMachineConfiguration, CommandOrder?, FurtherCommands?) {
+  ) throws -> (VirtualMachineConfiguration, CommandOrder?, FurtherCommands?, [FilePath]) {
+    var packed: [FilePath] = []
     var request = BootRequest(image: guest.image, kind: kind)
     request.commandLine = append.joined(separator: " ")
     request.addsDefaultCommandLine = defaultAppend
@@ -326,6 +335,7 @@ struct RunCommand: ParsableCommand {
       let result = try host.prepare(&request)
       (memoryNeeded, order, further) = (MemorySize(bytes: result.memory), result.order, result.further)
       shares += result.shares
+      packed = result.packed
     }
     request.modules = try module.map { argument in
       let words = argument.split(separator: " ", maxSplits: 1).map(String.init)
@@ -353,7 +363,7 @@ struct RunCommand: ParsableCommand {
     configuration.sharedFolders = shares
     configuration.resetPolicy = onReset
     configuration.usesQEMUExitCodes = qemuExitCodes
-    return (configuration, order, further)
+    return (configuration, order, further, packed)
   }
 }
 

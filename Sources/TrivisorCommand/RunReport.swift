@@ -1,4 +1,5 @@
 import TrivisorCommandChannel
+import TrivisorConfinement
 import TrivisorDevices
 import TrivisorPlatform
 import TrivisorVMM
@@ -53,6 +54,8 @@ struct RunReport: Encodable {
   let image: String
   let technique: String
   let techniqueReason: String
+  /// What held the process while the guest ran.
+  let confinement: String
   let machine: Machine
   let outcome: String
   /// The guest's own code, if it gave one.
@@ -69,7 +72,8 @@ struct RunReport: Encodable {
   /// What only the technique counts.
   let details: [String: UInt64]
 
-  init(_ session: RunSession, result: RunResult, outcome: Outcome, status: Int32) {
+  init(_ session: RunSession, result: RunResult, outcome: Outcome, status: Int32, confinement: Confinement) {
+    self.confinement = confinement.title
     image = session.guest.name
     technique = session.choice.technique.name.rawValue
     techniqueReason = session.choice.reason.forCommandLine

@@ -1,8 +1,11 @@
 import TrivisorCommandChannel
+import TrivisorConfinement
 import TrivisorDebugger
 import TrivisorLinuxCommands
 import TrivisorDevices
+import TrivisorFileServer
 import Glibc
+import Synchronization
 import TrivisorGuestProcess
 import TrivisorNamedGuests
 import TrivisorPlatform
@@ -32,6 +35,10 @@ struct RunSession {
   var showsStatistics = false
   var isVerbose = false
   var resultFile: String?
+  /// Whether the process gives up what the run does not need.
+  var isConfined = true
+  /// Of the host's files, beside those that the configuration names: packed into archives when the guest's memory is filled.
+  var packed: [FilePath] = []
   var debugger: DebuggerServer?
 
   /// Runs the guest.
@@ -51,6 +58,7 @@ struct RunSession {
     var options = RunOptions()
     options.timeLimit = timeLimit
     options.endingSignals = EndingSignals.all
+    let confinement = confine(&options)
     if let lines, let server { try start(server, lines.channel) }
     announce()
     if let debugger {
@@ -86,10 +94,16 @@ struct RunSession {
       explain(outcome, timeLimit: timeLimit)
       lines?.explain(outcome)
     }
-    if isVerbose { for note in result.notes { Diagnostics.say(note) } }
+    if isVerbose {
+      for note in result.notes { Diagnostics.say(note) }
+      let confinement = confinement.value
+      Diagnostics.say("confined by \(confinement.title)")
+      for shortcoming in confinement.shortcomings { Diagnostics.say("not confined by \(shortcoming)") }
+    }
     if showsStatistics { Diagnostics.say(StatisticsText.of(result, since: execution)) }
     if let resultDescriptor {
-      let report = RunReport(self, result: result, outcome: outcome, status: status)
+      let report = RunReport(
+        self, result: result, outcome: outcome, status: status, confinement: confinement.value)
       try ResultFile.write(
         JSONText.of(report) + "\n", to: resultDescriptor, named: resultFile ?? "", option: Self.resultOption)
     }
@@ -119,6 +133,60 @@ struct RunSession {
   }
 
   private static let resultOption = "--json"
+
+  /// What confines the process, from the thread that makes the machine on.
+  private final class ConfinementState: Sendable {
+    private let confinement = Mutex(Confinement())
+    var value: Confinement { confinement.withLock { $0 } }
+    func change(_ body: (inout Confinement) -> Void) { confinement.withLock { body(&$0) } }
+  }
+
+  /// Gives up the host's files at once, and system calls when the machine is made.
+  private func confine(_ options: inout RunOptions) -> ConfinementState {
+    let state = ConfinementState()
+    guard isConfined else { return state }
+    // Before there is no such file any more: how much memory was used is read there at the end.
+    ResidentMemory.open()
+    var places = configuration.sharedFolders.map { share in
+      Confinement.Place(share.folder.path, share.folder.isReadOnly ? .read : .change)
+    }
+    places += configuration.storageDevices.map { Confinement.Place($0.path, $0.isReadOnly ? .read : .write) }
+    places += packed.map { Confinement.Place($0, .read) }
+    places += [Confinement.Place("/proc/self", .read)]
+    if name != nil, let folder = try? RuntimeFolder().path { places.append(Confinement.Place(folder, .change)) }
+    let takesConnections = name != nil
+    let technique = choice.technique.name
+    if technique == .hardware { places.append(Confinement.Place("/dev/kvm", .write)) }
+    state.change { $0.restrictFiles(to: places) }
+    let opensFiles = !configuration.sharedFolders.isEmpty || configuration.resetPolicy == .restart || name != nil
+    options.whenAssembled = {
+      state.change { confinement in
+        confinement.restrictCalls(
+          opensFiles: opensFiles, makesProcesses: technique == .paravirtual, makesCode: technique != .hardware,
+          takesConnections: takesConnections)
+      }
+      #if DEBUG
+      Self.runPlantedBug()
+      #endif
+    }
+    return state
+  }
+
+  #if DEBUG
+  /// The tests' guest that has got out of its machine.
+  private static func runPlantedBug() {
+    guard let places = getenv("TRIVISOR_PLANTED_BUG").map({ String(cString: $0) }) else { return }
+    let words = places.split(separator: ":").map(String.init)
+    guard words.count == 2 else { return }
+    let isDone = Monitor(false)
+    let attempt: @Sendable () -> Void = {
+      for line in PlantedBug.attempts(reading: words[0], writing: words[1]) { Diagnostics.say("planted: \(line)") }
+      isDone.with { $0 = true }
+    }
+    guard DetachedThread.start(attempt) else { return }
+    isDone.wait { $0 ? () : nil }
+  }
+  #endif
 
   /// How the run ended. A guest whose output is lost has not done what it was run for, whatever it made of itself.
   private static func outcome(_ result: RunResult) -> Outcome {

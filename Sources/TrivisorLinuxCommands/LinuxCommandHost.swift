@@ -25,6 +25,8 @@ package struct LinuxCommandHost {
     package var order: CommandOrder?
     /// How further commands are made like it.
     package var further: FurtherCommands?
+    /// What of the host's is packed into archives, when the guest's memory is filled.
+    package var packed: [FilePath] = []
     package var shares: [SharedFolderConfiguration] = []
   }
 
@@ -95,6 +97,7 @@ package struct LinuxCommandHost {
     result.further = FurtherCommands(
       root: options.root?.path, user: user, environment: environment,
       folder: workplace.steps.last { $0.hasPrefix(FurtherCommands.folderStep) })
+    if needsBusybox { result.packed.append(try busybox()) }
     result.shares = workplace.shares
     return result
   }
@@ -113,7 +116,7 @@ package struct LinuxCommandHost {
     }
     let chosen = max(Self.baseMemory, demand.comfortableMemory)
     folder?.announce(memory: memory ?? chosen, isChosen: memory == nil, say: say)
-    return Result(memory: chosen)
+    return Result(memory: chosen, packed: folder.map { [$0.path] } ?? [])
   }
 
   private func refuseMissingShell() throws {

@@ -10,6 +10,8 @@ public struct RunOptions: Sendable {
   public var whenContinued: (@Sendable () -> Void)?
   /// Called after SIGWINCH, when the terminal has another size; the signal must be blocked likewise.
   public var whenResized: (@Sendable () -> Void)?
+  /// Called once, when the machine is made and before its first instruction: all that a run opens is open.
+  public var whenAssembled: (@Sendable () -> Void)?
   /// Called when the user asks for help at the terminal.
   public var whenHelpWanted: (@Sendable () -> Void)?
 

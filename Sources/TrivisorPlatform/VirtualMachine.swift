@@ -118,6 +118,7 @@ public final class VirtualMachine: Sendable {
         end(.failed(TechniqueFailure(call: "machine set-up", reason: error.description)))
         throw error
       }
+      if isFirst { options.whenAssembled?() }
       isFirst = false
       let started = monotonicNanoseconds()
       times.setUp += started - began

@@ -34,8 +34,8 @@ public enum TestPage {
         element('span', words[test.verdict] + ' ', title, 'bad');
         title.append(test.name);
         if (test.reason) element('p', test.reason, box);
-        const points = (test.points || []).filter(p => p.result === 'failed');
-        if (points.length) element('p', 'failed points: ' + points.map(p => p.name || p.number).join(', '), box);
+        const points = (test.points || []).filter(p => !p.isOK && !p.directive);
+        if (points.length) element('p', 'failed points: ' + points.map(p => p.number + (p.description ? ' ' + p.description : '')).join(', '), box);
         if (test.console) element('pre', test.console, box);
         if (test.errors) element('pre', test.errors, box);
         if (test.artifact) element('p', 'its whole console: ' + test.artifact, box);

@@ -1,0 +1,77 @@
+import Foundation
+import Testing
+
+/// The table of docs/security.md: what a guest that has taken its monitor over finds outside it. The bug is planted
+/// (`PlantedBug`), in debug builds.
+@Suite("A monitor that locks itself in")
+struct ConfinementTests {
+  /// What became of each attempt.
+  private static func attempts(_ arguments: [String], reading path: String, writing folder: String) throws
+    -> (told: [String: String], errors: String, status: Int32)
+  {
+    let process = Process()
+    process.executableURL = Command.executable.appending(path: "trivisor")
+    process.arguments = ["run"] + arguments
+    process.environment = ProcessInfo.processInfo.environment.merging(
+      ["TRIVISOR_PLANTED_BUG": "\(path):\(folder)"]) { $1 }
+    let errors = Pipe()
+    process.standardInput = FileHandle.nullDevice
+    process.standardOutput = FileHandle.nullDevice
+    process.standardError = errors
+    try process.run()
+    let text = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    var told: [String: String] = [:]
+    for line in text.split(separator: "\n") where line.hasPrefix("trivisor: planted: ") {
+      let parts = line.dropFirst("trivisor: planted: ".count).split(separator: ":", maxSplits: 1)
+      if parts.count == 2 { told[String(parts[0])] = parts[1].trimmingCharacters(in: .whitespaces) }
+    }
+    return (told, text, process.terminationStatus)
+  }
+
+  /// What a technique leaves, and what it must not.
+  @Test(
+    "without shares nothing can be opened, executed, connected, traced, killed or typed", arguments: ["rewriting", "paravirtual"])
+  func planted(technique: String) throws {
+    let result = try Self.attempts(
+      ["guest:hello", "--technique", technique, "-v"], reading: "/etc/passwd", writing: NSTemporaryDirectory())
+    #expect(result.status == 0, "\(result.errors)")
+    try #require(result.errors.contains("confined by seccomp"), "\(result.errors)")
+    for attempt in ["read", "write", "execute", "connect", "trace", "type", "fork"] {
+      let told = try #require(result.told[attempt], "\(result.errors)")
+      #expect(told != "done", "\(attempt): \(result.errors)")
+    }
+    // The paravirtual technique ends processes of its own.
+    if technique == "rewriting" { #expect(result.told["kill"] != "done") }
+  }
+
+  @Test("with a share only what is below it can be opened", .enabled(if: Self.hasLandlock))
+  func share() throws {
+    let folder = FileManager.default.temporaryDirectory.appending(path: "trivisor-\(UUID())")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    try Data("inside".utf8).write(to: folder.appending(path: "file"))
+    let arguments = ["guest:hello", "--technique", "rewriting", "--share", folder.path]
+    let outside = try Self.attempts(arguments, reading: "/etc/passwd", writing: "/tmp")
+    for attempt in ["read", "write"] { #expect(outside.told[attempt] == "Permission denied", "\(outside.errors)") }
+    let inside = try Self.attempts(arguments, reading: folder.path + "/file", writing: folder.path)
+    for attempt in ["read", "write"] { #expect(inside.told[attempt] == "done", "\(inside.errors)") }
+    let readOnly = try Self.attempts(
+      arguments.dropLast() + [folder.path + ",ro"], reading: folder.path + "/file", writing: folder.path)
+    #expect(readOnly.told["read"] == "done", "\(readOnly.errors)")
+    #expect(readOnly.told["write"] == "Permission denied", "\(readOnly.errors)")
+  }
+
+  @Test("the tests' attempts are ones that work where nothing confines")
+  func unconfined() throws {
+    let result = try Self.attempts(
+      ["guest:hello", "--technique", "rewriting", "--no-sandbox", "-v"], reading: "/etc/passwd", writing: "/tmp")
+    #expect(result.told.isEmpty)
+    #expect(result.errors.contains("confined by nothing"))
+    #expect(result.status == 0)
+  }
+
+  /// As the program itself found it.
+  private static let hasLandlock =
+    (try? Command.run("run", "guest:hello", "--technique", "rewriting", "-v").errors.contains("Landlock ")) ?? false
+}
