@@ -20,6 +20,7 @@ let package = Package(
     .executable(name: "trivisor", targets: ["TrivisorCommand"]),
     .library(name: "Trivisor", targets: ["Trivisor"]),
     .executable(name: "trivisor-conformance", targets: ["TrivisorConformanceRunner"]),
+    .executable(name: "trivisor-fuzz", targets: ["TrivisorFuzzRunner"]),
     .executable(name: "trivisor-differential", targets: ["TrivisorDifferentialRunner"]),
   ],
   dependencies: [
@@ -205,6 +206,10 @@ let package = Package(
       name: "InspectionTests",
       dependencies: ["TrivisorBoot", "TrivisorEmbeddedGuests", "TrivisorInspection", "TrivisorInstructionSet"],
       swiftSettings: strict),
+    .executableTarget(
+      name: "TrivisorFuzzRunner",
+      dependencies: ["TrivisorBoot", "TrivisorEmbeddedGuests", "TrivisorInstructionSet", "TrivisorVMM"],
+      path: "Tests/FuzzRunner", swiftSettings: strict),
     .target(name: "TrivisorCPseudoTerminal", path: "Tests/CPseudoTerminal"),
     .testTarget(
       name: "LibraryTests",

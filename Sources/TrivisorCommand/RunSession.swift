@@ -144,7 +144,8 @@ struct RunSession {
   /// Gives up the host's files at once, and system calls when the machine is made.
   private func confine(_ options: inout RunOptions) -> ConfinementState {
     let state = ConfinementState()
-    guard isConfined else { return state }
+    // Whoever has a debugger at the guest comes and goes by sockets, and may do anything with it.
+    guard isConfined, debugger == nil else { return state }
     // Before there is no such file any more: how much memory was used is read there at the end.
     ResidentMemory.open()
     var places = configuration.sharedFolders.map { share in

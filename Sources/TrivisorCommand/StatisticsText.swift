@@ -14,7 +14,8 @@ enum StatisticsText {
     for event in CountedEvent.allCases where result.counters[event] > 0 {
       lines.append("  \(event.title): \(result.counters[event])")
     }
-    for (name, count) in result.details.sorted(by: { $0.key < $1.key }) where count > 0 {
+    // What happened most often first: that is where the time is.
+    for (name, count) in result.details.sorted(by: { ($1.value, $0.key) < ($0.value, $1.key) }) where count > 0 {
       lines.append("  \(name): \(count)")
     }
     return lines.joined(separator: "\n")
