@@ -78,7 +78,7 @@ struct VirtualMachineTests {
   func states() async throws {
     var configuration = VirtualMachineConfiguration(bootLoader: SampleGuest("crash", commandLine: "loop"))
     configuration.technique = .named(.rewriting)
-    configuration.timeLimit = .seconds(20)
+    configuration.timeLimit = .seconds(300)
     let machine = VirtualMachine(configuration)
     let states = machine.states
     try machine.start()

@@ -31,7 +31,8 @@ struct ConfinementTests {
 
   /// What a technique leaves, and what it must not.
   @Test(
-    "without shares nothing can be opened, executed, connected, traced, killed or typed", arguments: ["rewriting", "paravirtual"])
+    "without shares nothing can be opened, executed, connected, traced, killed or typed",
+    arguments: ["rewriting", "paravirtual"])
   func planted(technique: String) throws {
     let result = try Self.attempts(
       ["guest:hello", "--technique", technique, "-v"], reading: "/etc/passwd", writing: NSTemporaryDirectory())

@@ -36,7 +36,9 @@ struct TeachingTests {
     process.executableURL = URL(fileURLWithPath: "/bin/sh")
     process.arguments = ["-c", exercise.command]
     let path = ProcessInfo.processInfo.environment["PATH"] ?? ""
-    process.environment = ProcessInfo.processInfo.environment.merging(["PATH": "\(Command.executable.path):\(path)"]) { $1 }
+    process.environment = ProcessInfo.processInfo.environment.merging(["PATH": "\(Command.executable.path):\(path)"]) {
+      $1
+    }
     let output = Pipe()
     process.standardInput = FileHandle.nullDevice
     process.standardOutput = output
