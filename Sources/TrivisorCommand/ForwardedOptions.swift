@@ -35,6 +35,9 @@ struct ForwardedOptions: ParsableArguments {
   @Flag(help: "Exit codes at port 0xf4 become (v << 1) | 1.")
   var qemuExitCodes = false
 
+  @Flag(help: "What test kernels expect of QEMU's machine.")
+  var testDevices = false
+
   @Flag(help: "Don't put Trivisor's own words in front of a Linux kernel's command line.")
   var noDefaultAppend = false
 
@@ -50,6 +53,7 @@ struct ForwardedOptions: ParsableArguments {
       words += values.map { "--\(name)=\($0)" }
     }
     if qemuExitCodes { words.append("--qemu-exit-codes") }
+    if testDevices { words.append("--test-devices") }
     if noDefaultAppend { words.append("--no-default-append") }
     return words
   }

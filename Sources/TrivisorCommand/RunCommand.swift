@@ -146,6 +146,9 @@ struct RunCommand: ParsableCommand {
   @Flag(help: "Exit codes at port 0xf4 become (v << 1) | 1, as QEMU's isa-debug-exit makes them.")
   var qemuExitCodes = false
 
+  @Flag(help: "What test kernels expect of QEMU's machine: its test device, and its firmware configuration.")
+  var testDevices = false
+
   @Flag(help: "Print what the run cost on standard error.")
   var stats = false
 
@@ -363,6 +366,7 @@ struct RunCommand: ParsableCommand {
     configuration.sharedFolders = shares
     configuration.resetPolicy = onReset
     configuration.usesQEMUExitCodes = qemuExitCodes
+    configuration.hasTestDevices = testDevices
     return (configuration, order, further, packed)
   }
 }

@@ -20,6 +20,7 @@ extension Setting {
     case .root: "--root"
     case .disk: "--disk"
     case .share: "--share"
+    case .testDevices: "--test-devices"
     case .timeLimit: "--timeout"
     case .resetPolicy: "--on-reset"
     case .command: "--exec (or a command behind --)"

@@ -24,7 +24,7 @@ extension MachineInstance {
     let devices = DevicesSaved(
       serialPorts: serialPorts.map { Versioned($0.save()) },
       consoleWatches: consoleWatches.map { Versioned($0.save()) },
-      standard: standardPorts.save(), virtio: virtioDevices.map { Versioned($0.save()) })
+      standard: standardPorts.save(), test: testDevices?.save(), virtio: virtioDevices.map { Versioned($0.save()) })
     return MachineSaved(
       kind: Self.kind(of: machine), memory: memory.save(), processors: processors, partition: partition.save(),
       devices: devices)
@@ -66,6 +66,10 @@ extension MachineInstance {
     for (device, state) in zip(serialPorts, devices.serialPorts) { try device.restore(state.state) }
     for (watch, state) in zip(consoleWatches, devices.consoleWatches) { try watch.restore(state.state) }
     try standardPorts.restore(devices.standard)
+    try restoring(
+      "machine", requires: (devices.test == nil) == (testDevices == nil),
+      "it has \(devices.test == nil ? "no " : "")test devices, and the configuration says otherwise")
+    if let test = devices.test { try testDevices?.restore(test) }
     for (device, state) in zip(virtioDevices, devices.virtio) { try device.restore(state.state) }
   }
 }

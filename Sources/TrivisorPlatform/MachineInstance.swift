@@ -7,6 +7,8 @@
 //           0x060 0x064  keyboard controller (reset)         0x5f0                    exit-code register
 //                                                              0x5f4                    milestones
 //                                                              0x5f8                    calls of firmware, for boot sectors
+//           0x0e0-0x0eb  test ports              *         0x510                    firmware configuration *
+//           0x2000-0x2017 test lines             *         (*: with test devices only)
 //           0x070-0x071  clock and NVRAM                     0xcf8-0xcff              PCI configuration: nothing there
 //           0x080        POST codes                          0xcf9                    reset control
 //           0x505        pvpanic                             0x600-0x605              ACPI power management, line 9
@@ -14,6 +16,7 @@
 //     memory 0x000e_0000 ACPI tables
 //            0xd000_0000 virtio devices, a page each; I/O APIC inputs 16-23
 //            0xfec0_0000 I/O APIC, 0xfee0_0000 local APIC: the technique's
+//            0xff00_0000 test memory *
 //
 // A reset makes a new instance: nothing of the old one can leak into it.
 
@@ -44,6 +47,7 @@ final class MachineInstance: Sendable {
   let partition: any Partition
   let virtioDevices: [VirtioMMIO]
   let standardPorts: StandardPorts
+  let testDevices: TestDevices?
   /// When there was memory, and when the image was in it.
   private let setUpTimes: (memory: UInt64, image: UInt64)
   let consoleWatches: [ConsoleWatch]
@@ -96,6 +100,8 @@ final class MachineInstance: Sendable {
     }
     standardPorts = StandardPorts(configuration, memory: memory, router: router)
     claims += standardPorts.claims
+    testDevices = configuration.hasTestDevices ? TestDevices(configuration, router: router) : nil
+    claims += testDevices?.portClaims ?? []
     let virtioConsole = configuration.virtioConsole.map { console in
       let watch = ConsoleWatch(console.output)
       consoleWatches.append(watch)
@@ -123,7 +129,7 @@ final class MachineInstance: Sendable {
     stopEvent = try EventDescriptor()
     commandEvent = try EventDescriptor()
     do throws(TechniqueFailure) {
-      let bus = try Self.makeBus(claims, virtioClaims)
+      let bus = try Self.makeBus(claims, virtioClaims + (testDevices?.memoryClaims ?? []))
       let partition = try technique.makePartition(machine, memory: memory, bus: bus)
       self.partition = partition
       router.connect(partition.interrupts)

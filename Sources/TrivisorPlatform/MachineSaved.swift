@@ -93,5 +93,6 @@ struct DevicesSaved: Codable, Sendable, Equatable {
   var serialPorts: [Versioned<SerialPort16550.Saved>]
   var consoleWatches: [Versioned<ConsoleWatch.Saved>]
   var standard: StandardPorts.Saved
+  var test: TestDevices.Saved?
   var virtio: [Versioned<VirtioMMIO.Saved>]
 }

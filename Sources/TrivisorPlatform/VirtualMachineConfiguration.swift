@@ -30,6 +30,9 @@ public struct VirtualMachineConfiguration: Sendable {
   public var hasEntropyDevice = true
   /// Exit codes at port 0xf4 as QEMU's `isa-debug-exit` gives them, `(value << 1) | 1`, for scripts made for QEMU.
   public var usesQEMUExitCodes = false
+  /// What test kernels expect of QEMU's machine: `pc-testdev` (ports 0xe0 and 0x2000, memory at 0xff00_0000) and the firmware
+  /// configuration (port 0x510).
+  public var hasTestDevices = false
   /// What to make of a reset without an exit code.
   public var resetPolicy = ResetPolicy.failure
 
@@ -78,6 +81,13 @@ public struct VirtualMachineConfiguration: Sendable {
           .share, "\(sharedFolders.count) folders can't be shared: give at most \(VirtioPlaces.maximumCount - 2)"))
     } else if storageDevices.count > most {
       findings.append(Finding(.disk, "\(storageDevices.count) disks can't be had: give at most \(most)"))
+    }
+    if technique.handoverKind == .xenDomain, hasTestDevices {
+      findings.append(
+        Finding(
+          .testDevices,
+          "a paravirtual domain has no bus for them: leave them out, or choose hardware or rewriting by"
+            + " \(Setting.technique)"))
     }
     if technique.handoverKind == .xenDomain, storageDevices.count > Self.mostDomainDisks {
       findings.append(

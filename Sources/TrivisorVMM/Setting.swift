@@ -10,7 +10,7 @@ public enum Setting: Sendable, Hashable, CaseIterable {
   /// What is booted, and how.
   case imageKind, loadAddress, entry, linuxEntry, commandLine, initialRamdisk, module, root
   /// Devices.
-  case disk, share, serialPorts
+  case disk, share, serialPorts, testDevices
   /// How long it may take.
   case timeLimit
   /// What a reset means.
@@ -40,6 +40,7 @@ public enum Setting: Sendable, Hashable, CaseIterable {
     case .disk: "the disk"
     case .share: "the shared folder"
     case .serialPorts: "the serial ports"
+    case .testDevices: "the test devices"
     case .timeLimit: "the time limit"
     case .resetPolicy: "what a reset means"
     case .command: "the command"

@@ -19,9 +19,13 @@ private final class Platform: Sendable {
     let timer: PowerManagementTimer.Saved
     let milestones: MilestonePort.Saved
     let portB: SystemControlPortB.Saved
+    let testPorts: TestPorts.Saved
+    let testLines: TestInterruptLines.Saved
+    let testMemory: TestMemory.Saved
+    let firmware: FirmwareConfiguration.Saved
   }
 
-  static let lines = [1, 4, 8, 9]
+  static let lines = [1, 4, 8, 9, 14]
   let controller = RecordingController()
   let sink = MemorySink(limit: 1 << 16)
   let serial: SerialPort16550
@@ -34,6 +38,10 @@ private final class Platform: Sendable {
   let timer: PowerManagementTimer
   let milestones = MilestonePort()
   let portB = SystemControlPortB()
+  let testPorts = TestPorts()
+  let testLines: TestInterruptLines
+  let testMemory = TestMemory()
+  let firmware = FirmwareConfiguration(processorCount: 3, memorySize: 128 << 20)
   let bus: Bus
   let time: TestTime
 
@@ -61,26 +69,33 @@ private final class Platform: Sendable {
     }
     power = PowerManagementPorts(interrupt: InterruptLine(9, router: router))
     timer = PowerManagementTimer { time.monotonic.load(ordering: .relaxed) }
-    bus = try Bus(ports: [
-      .init("i8042 data", base: 0x60, count: 1, device: keyboard.dataPort),
-      .init("port B", base: 0x61, count: 1, device: portB),
-      .init("i8042 command", base: 0x64, count: 1, device: keyboard.commandPort),
-      .init("CMOS", base: 0x70, count: 2, device: clock),
-      .init("POST", base: 0x80, count: 1, device: diagnostic),
-      .init("serial", base: 0x3f8, count: 8, device: serial),
-      .init("pvpanic", base: 0x505, count: 1, device: panic),
-      .init("milestones", base: 0x5f4, count: 1, device: milestones),
-      .init("power", base: 0x600, count: 6, device: power),
-      .init("power timer", base: 0x608, count: 4, device: timer),
-      .init("PCI", base: 0xcf8, count: 8, device: configuration),
-    ])
+    testLines = TestInterruptLines(router: router)
+    bus = try Bus(
+      ports: [
+        .init("i8042 data", base: 0x60, count: 1, device: keyboard.dataPort),
+        .init("port B", base: 0x61, count: 1, device: portB),
+        .init("i8042 command", base: 0x64, count: 1, device: keyboard.commandPort),
+        .init("CMOS", base: 0x70, count: 2, device: clock),
+        .init("POST", base: 0x80, count: 1, device: diagnostic),
+        .init("test ports", base: 0xe0, count: 12, device: testPorts),
+        .init("firmware", base: 0x510, count: 2, device: firmware),
+        .init("test lines", base: 0x2000, count: 24, device: testLines),
+        .init("serial", base: 0x3f8, count: 8, device: serial),
+        .init("pvpanic", base: 0x505, count: 1, device: panic),
+        .init("milestones", base: 0x5f4, count: 1, device: milestones),
+        .init("power", base: 0x600, count: 6, device: power),
+        .init("power timer", base: 0x608, count: 4, device: timer),
+        .init("PCI", base: 0xcf8, count: 8, device: configuration),
+      ], memory: [.init("test memory", base: TestMemory.conventionalAddress, size: TestMemory.size, device: testMemory)]
+    )
   }
 
   func save() -> Saved {
     Saved(
       serial: serial.save(), keyboard: keyboard.save(), clock: clock.save(), diagnostic: diagnostic.save(),
       panic: panic.save(), configuration: configuration.save(), power: power.save(), timer: timer.save(),
-      milestones: milestones.save(), portB: portB.save())
+      milestones: milestones.save(), portB: portB.save(), testPorts: testPorts.save(), testLines: testLines.save(),
+      testMemory: testMemory.save(), firmware: firmware.save())
   }
 
   /// Each by itself, so that one that is refused keeps none of the others away.
@@ -106,12 +121,16 @@ private final class Platform: Sendable {
     try restore(timer, saved.timer)
     try restore(milestones, saved.milestones)
     try restore(portB, saved.portB)
+    try restore(testPorts, saved.testPorts)
+    try restore(testLines, saved.testLines)
+    try restore(testMemory, saved.testMemory)
+    try restore(firmware, saved.firmware)
     return refusals
   }
 
   private static let ports: [UInt16] = [
     0x60, 0x61, 0x64, 0x70, 0x71, 0x80, 0x3f8, 0x3f9, 0x3fa, 0x3fb, 0x3fc, 0x3fd, 0x3fe, 0x3ff, 0x505, 0x5f4, 0x600,
-    0x602, 0x604, 0x608, 0xcf8, 0xcf9, 0xcfc,
+    0x602, 0x604, 0x608, 0xcf8, 0xcf9, 0xcfc, 0xe1, 0xe9, 0x200e, 0x511,
   ]
 
   /// One access, or what comes from outside. What it gave.
