@@ -42,7 +42,8 @@ let package = Package(
     .target(
       name: "TrivisorFileServer", dependencies: ["TrivisorCLinux", "TrivisorVMM", system], swiftSettings: strict),
     .target(
-      name: "TrivisorDevices", dependencies: ["TrivisorCLinux", "TrivisorFileServer", "TrivisorVMM", system],
+      name: "TrivisorDevices",
+      dependencies: ["TrivisorCLinux", "TrivisorFileServer", "TrivisorVMM", "TrivisorX86", system],
       swiftSettings: strict),
     .target(name: "TrivisorKernelModules", dependencies: ["TrivisorBoot", system], swiftSettings: strict),
     .target(name: "TrivisorCommandChannel", dependencies: ["TrivisorVMM"], swiftSettings: strict),

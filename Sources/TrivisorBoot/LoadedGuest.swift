@@ -5,7 +5,7 @@ public struct LoadedGuest: Sendable, Equatable {
   /// What the image was taken for.
   public let kind: ImageKind
   /// Where it begins.
-  public let handover: Handover
+  public var handover: Handover
   /// What the guest was told of its memory, if it was told.
   public let memoryMap: MemoryMap
   /// What went where, a line each, for the curious.

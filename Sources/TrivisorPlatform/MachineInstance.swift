@@ -282,24 +282,32 @@ final class MachineInstance: Sendable {
     request.randomSeed = [UInt8](unsafeUninitializedCapacity: 32) { bytes, count in
       count = max(0, getrandom(bytes.baseAddress, bytes.count, 0))
     }
-    let loaded = try request.load(into: memory)
+    var loaded = try request.load(into: memory)
     if ![.flat16, .flat32, .flat64].contains(loaded.kind) {
       // The tables lie below 1 MiB, which every machine has.
       try? memory.copy(tables.bytes, to: tables.base)
-    } else if loaded.kind == .flat16 {
-      addFirmwareVectors(request, to: memory)
     }
+    if loaded.kind == .flat16 || loaded.kind == .multiboot { addFirmware(to: memory, before: &loaded) }
     return loaded
   }
 
-  /// Real-mode code finds interrupt vectors, unless the image lies where they or what they lead to would be.
-  private static func addFirmwareVectors(_ request: BootRequest, to memory: GuestMemory) {
-    let (vectors, code) = (FirmwareCallPort.vectors, FirmwareCallPort.code)
-    let base = request.loadAddress ?? BootRequest.bootSectorAddress
-    guard base >= vectors.count, base + request.image.size <= FirmwareCallPort.codeAddress else { return }
-    // Both lie below 1 MiB, which every machine has.
-    try? memory.copy(vectors, to: GuestPhysicalAddress(0))
-    try? memory.copy(code, to: GuestPhysicalAddress(FirmwareCallPort.codeAddress))
+  /// What begins behind a PC's firmware finds real mode's interrupt vectors, and the interrupt chips as a BIOS leaves
+  /// them; unless the image lies
+  /// where the vectors or the firmware's instructions would be.
+  private static func addFirmware(to memory: GuestMemory, before guest: inout LoadedGuest) {
+    guard case .processor(var start) = guest.handover else { return }
+    func put(_ bytes: [UInt8], at place: UInt64) -> Bool {
+      let place = GuestPhysicalAddress(place)
+      // Below 1 MiB, which every machine has.
+      guard let old = try? memory.bytes(at: place, count: bytes.count), old.allSatisfy({ $0 == 0 }) else {
+        return false
+      }
+      return (try? memory.copy(bytes, to: place)) != nil
+    }
+    guard put(FirmwareCode.vectors, at: 0), put(FirmwareCode.code, at: FirmwareCode.address),
+      put(FirmwareCode.start(of: &start), at: FirmwareCode.startAddress)
+    else { return }
+    guest.handover = .processor(start)
   }
 
   /// Asks whoever serves the machine to end it; the first cause counts.

@@ -3,21 +3,14 @@ import TrivisorVMM
 
 /// Where a machine without a BIOS notices that real-mode code wanted one, or met an exception that it does not handle.
 ///
-/// A PC's firmware fills the 256 real-mode interrupt vectors before it starts a boot sector. Here each leads to a few
-/// instructions of ours, which hand this port what the interrupted code had: AX, the vector, IP and CS, a word each. The
+/// A PC's firmware fills the 256 real-mode interrupt vectors before it starts a boot sector. Here most lead to a few
+/// instructions of ours (`FirmwareCode`), which hand this port what the interrupted code had: AX, the vector, IP and CS, a word each. The
 /// last one ends the machine. A guest that sets a vector of its own never comes here.
 public final class FirmwareCallPort: PortDevice {
   /// Its port: nobody else's on a PC.
   public static let conventionalPort: UInt16 = 0x5f8
   /// How many ports it answers.
   public static let portCount: UInt16 = 2
-  /// Where the instructions lie: in a PC's ROM.
-  public static let codeAddress: UInt64 = 0xf_f000
-
-  private static let codeSegment = UInt16(codeAddress >> 4 & 0xf000)
-  private static let codeOffset = UInt16(codeAddress & 0xffff)
-  private static let vectorCount = 256
-  private static let entrySize = 5
 
   private let words = Mutex<[UInt16]>([])
 
@@ -62,36 +55,4 @@ public final class FirmwareCallPort: PortDevice {
     0x15: "system services", 0x16: "keyboard", 0x17: "printers", 0x18: "no bootable disk", 0x19: "boot again",
     0x1a: "clock", 0x21: "DOS",
   ]
-
-  /// The 256 vectors, for address 0.
-  public static var vectors: [UInt8] {
-    (0..<vectorCount).flatMap { vector -> [UInt8] in
-      let offset = codeOffset + UInt16(vector * entrySize)
-      return [
-        UInt8(offset & 0xff), UInt8(offset >> 8), UInt8(codeSegment & 0xff), UInt8(codeSegment >> 8),
-      ]
-    }
-  }
-
-  /// The instructions that they lead to, for `codeAddress`.
-  public static var code: [UInt8] {
-    let end = vectorCount * entrySize
-    let entries = (0..<vectorCount).flatMap { vector -> [UInt8] in
-      let distance = UInt16(end - (vector + 1) * entrySize)
-      // PUSH vector; JMP to what all share.
-      return [0x6a, UInt8(vector), 0xe9, UInt8(distance & 0xff), UInt8(distance >> 8)]
-    }
-    let port = conventionalPort
-    return entries + [
-      0x52,  // PUSH DX
-      0x55,  // PUSH BP
-      0x89, 0xe5,  // MOV BP, SP
-      0xba, UInt8(port & 0xff), UInt8(port >> 8),  // MOV DX, port
-      0xef,  // OUT DX, AX
-      0x8b, 0x46, 0x04, 0xef,  // MOV AX, [BP+4]: the vector; OUT DX, AX
-      0x8b, 0x46, 0x06, 0xef,  // MOV AX, [BP+6]: IP; OUT DX, AX
-      0x8b, 0x46, 0x08, 0xef,  // MOV AX, [BP+8]: CS; OUT DX, AX
-      0xf4, 0xeb, 0xfd,  // HLT, for ever
-    ]
-  }
 }
