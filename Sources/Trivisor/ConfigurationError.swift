@@ -55,6 +55,7 @@ extension Setting {
     case .disk: "storageDevices"
     case .share: "directorySharingDevices"
     case .serialPorts: "serialPorts"
+    case .testDevices: "testDevices"
     case .timeLimit: "timeLimit"
     case .resetPolicy: "resetPolicy"
     case .command: "linuxCommand"

@@ -32,13 +32,26 @@ struct ProcessorAnnouncement: Sendable {
     }.sorted()
   }
 
+  /// The guest's kernel runs on the host's processor, and must take the care that that one needs.
+  private var family: ProcessorFamily {
+    let isAMD = supported.leaf(0)?.ecx == Self.vendorOfAMD
+    return isAMD && Self.familyNumber(supported.leaf(1)?.eax ?? 0) == 0x1a ? .family1A : .family17
+  }
+
+  /// "cAMD".
+  private static let vendorOfAMD: UInt32 = 0x444d_4163
+
+  /// The base family and the extended one (AMD64 APM vol. 3, E.3.2).
+  private static func familyNumber(_ signature: UInt32) -> UInt32 { signature >> 8 & 15 + signature >> 20 & 0xff }
+
   /// The table for one processor.
   func table(processor: Int, of count: Int) -> CPUIDTable {
     var table =
       model.isHost
       ? hostTable(processor: processor, of: count)
       : CPUIDTable(
-        features: model.features.subtracting(missing), processor: processor, of: count, name: model.name)
+        features: model.features.subtracting(missing).union(model.companions.filter { supported.has($0) }),
+        processor: processor, of: count, name: model.name, family: family)
     table.leaves.removeAll { 0x4000_0000...0x4fff_ffff ~= $0.function }
     // KVM's own leaves (Documentation/virt/kvm/x86/cpuid.rst): the clock and nothing else, since that is what every
     // technique can give. Bits: CLOCKSOURCE 0, CLOCKSOURCE2 3, CLOCKSOURCE_STABLE 24.

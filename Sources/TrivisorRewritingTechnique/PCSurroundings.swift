@@ -57,6 +57,12 @@ final class PCSurroundings: ProcessorSurroundings {
   }
   func readLocal(_ index: UInt32) -> UInt64? { interrupts.readModelSpecific(index) }
   func writeLocal(_ index: UInt32, _ value: UInt64) -> Bool { interrupts.writeModelSpecific(index, value) }
+  func sendInterrupts(_ command: UInt32, to set: [UInt64], first: UInt32) -> Int? {
+    interrupts.send(command, to: set, first: first)
+  }
+  func signalFloatingPointError() {
+    partition.chipset.setLine(FloatingPointErrorPorts.interruptLine, asserted: true)
+  }
   var taskPriority: UInt8 {
     get { interrupts.taskPriority }
     set { interrupts.taskPriority = newValue }

@@ -53,11 +53,14 @@ public struct CPUIDTable: Sendable, Equatable {
   ///   - processor: its index, which is its APIC ID.
   ///   - count: of the machine: one socket, one thread a core.
   ///   - name: shown as the brand string, at most 47 ASCII characters.
-  public init(features: Set<ProcessorFeature>, processor: Int, of count: Int, name: String) {
+  ///   - family: the processor that it is one of.
+  public init(
+    features: Set<ProcessorFeature>, processor: Int, of count: Int, name: String, family: ProcessorFamily = .family1A
+  ) {
     let apicID = UInt32(truncatingIfNeeded: processor)
-    // "AuthenticAMD", family 17h model 1 stepping 2 (AMD64 APM vol. 3, E.3.1 and E.3.2).
+    // "AuthenticAMD" (AMD64 APM vol. 3, E.3.1 and E.3.2).
     let vendor = (ebx: UInt32(0x6874_7541), ecx: UInt32(0x444d_4163), edx: UInt32(0x6974_6e65))
-    let signature: UInt32 = 0x0080_0f12
+    let signature = family.signature
     var leaves = [
       CPUIDLeaf(0, eax: 0xd, ebx: vendor.ebx, ecx: vendor.ecx, edx: vendor.edx),
       // EBX: APIC ID, logical processors, CLFLUSH size in quadwords.
@@ -67,13 +70,17 @@ public struct CPUIDTable: Sendable, Equatable {
       CPUIDLeaf(0xb, index: 0, ebx: 1, ecx: 0x100, edx: apicID),
       CPUIDLeaf(0xb, index: 1, eax: Self.bits(for: count), ebx: UInt32(count), ecx: 0x201, edx: apicID),
       CPUIDLeaf(0xb, index: 2, ecx: 2, edx: apicID),
-      CPUIDLeaf(0x8000_0000, eax: 0x8000_0008, ebx: vendor.ebx, ecx: vendor.ecx, edx: vendor.edx),
+      CPUIDLeaf(0x8000_0000, eax: Self.lastExtendedLeaf, ebx: vendor.ebx, ecx: vendor.ecx, edx: vendor.edx),
       CPUIDLeaf(0x8000_0001, eax: signature),
       CPUIDLeaf(0x8000_0007),
       // 48-bit linear, 40-bit physical addresses; cores less one, and the width of their IDs.
       CPUIDLeaf(
         0x8000_0008, eax: 0x3028, ecx: Self.bits(for: count) << 12 | UInt32(min(count, 256) - 1)),
+      CPUIDLeaf(Self.lastExtendedLeaf),
     ]
+    leaves += Self.caches(of: count)
+    // The core's number, one thread, one node (E.4.17).
+    if features.contains(.topoext) { leaves.append(CPUIDLeaf(0x8000_001e, eax: apicID, ebx: apicID & 0xff)) }
     if features.contains(.xsave) {
       // Components x87, SSE and, with AVX, the upper halves: 256 bytes at 576 (E.3.6). EBX follows XCR0 at run time.
       let avx = features.contains(.avx)
@@ -126,6 +133,40 @@ public struct CPUIDTable: Sendable, Equatable {
 
   private func position(_ function: UInt32, _ index: UInt32) -> Int? {
     leaves.firstIndex { $0.function == function && (!$0.isIndexed || $0.index == index) }
+  }
+
+  /// With what says of returns and branches that they need no care.
+  private static let lastExtendedLeaf: UInt32 = 0x8000_0021
+
+  /// TLBs and caches of one core of family 1Ah, and the third level, which eight cores share (E.4.4, E.4.5 and E.4.16).
+  private static func caches(of count: Int) -> [CPUIDLeaf] {
+    struct Cache {
+      /// 1 data, 2 instructions, 3 both.
+      let kind: UInt32
+      let level: UInt32, ways: UInt32, sets: UInt32, sharing: UInt32
+    }
+    let sharing = UInt32(min(8, 1 << Int(bits(for: count))))
+    let caches = [
+      Cache(kind: 1, level: 1, ways: 12, sets: 64, sharing: 1),
+      Cache(kind: 2, level: 1, ways: 8, sets: 64, sharing: 1),
+      Cache(kind: 3, level: 2, ways: 16, sets: 1024, sharing: 1),
+      Cache(kind: 3, level: 3, ways: 16, sets: 32768, sharing: sharing),
+    ]
+    let lineSize: UInt32 = 64, selfInitializing: UInt32 = 1 << 8
+    var leaves = [
+      // Fully associative TLBs of 64 and 96 entries; 48 KiB of data and 32 KiB of code, lines of 64 bytes.
+      CPUIDLeaf(0x8000_0005, eax: 0xff60_ff40, ebx: 0xff60_ff40, ecx: 0x300c_0140, edx: 0x2008_0140),
+      // Eight-way TLBs of 1024 and 2048 entries; 1 MiB, and 32 MiB in units of 512 KiB.
+      CPUIDLeaf(0x8000_0006, eax: 0x6800_6400, ebx: 0x6800_6400, ecx: 0x0400_8140, edx: 64 << 18 | 0x9140),
+    ]
+    for (index, cache) in caches.enumerated() {
+      leaves.append(
+        CPUIDLeaf(
+          0x8000_001d, index: UInt32(index),
+          eax: cache.kind | cache.level << 5 | selfInitializing | (cache.sharing - 1) << 14,
+          ebx: lineSize - 1 | (cache.ways - 1) << 22, ecx: cache.sets - 1))
+    }
+    return leaves
   }
 
   /// How many bits number `count` things.

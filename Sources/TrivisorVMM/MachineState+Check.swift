@@ -46,7 +46,7 @@ extension MachineState {
     let isLong = efer.contains(.longModeEnable) && cr0.contains(.paging)
     try restoring(
       Self.subject,
-      requires: system.efer >> 16 == 0 && efer.contains(.longModeActive) == isLong
+      requires: efer.subtracting(.automaticIBRS).rawValue >> 16 == 0 && efer.contains(.longModeActive) == isLong
         && (!isLong || cr4.contains(.physicalAddressExtension)),
       "EFER is \(hexadecimal(system.efer)) with CR0 \(hexadecimal(system.cr0)) and CR4 \(hexadecimal(system.cr4))")
     try restoring(Self.subject, requires: system.cr3 >> 52 == 0, "CR3 is \(hexadecimal(system.cr3))")

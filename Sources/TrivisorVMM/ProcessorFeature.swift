@@ -6,20 +6,24 @@ public enum ProcessorFeature: String, Sendable, CaseIterable, Hashable, Comparab
   case fpu, vme, de, pse, tsc, msr, pae, mce, cx8, apic, sep, mtrr, pge, mca, cmov, pat, pse36, clflush, mmx, fxsr, sse
   case sse2, ht
   // Function 1, ECX.
-  case pni, pclmulqdq, ssse3, fma, cx16, sse4_1, sse4_2, x2apic, movbe, popcnt, tsc_deadline_timer, aes, xsave, avx
+  case pni, pclmulqdq, ssse3, fma, cx16, pcid, sse4_1, sse4_2, x2apic, movbe, popcnt, tsc_deadline_timer, aes, xsave,
+    avx
   case f16c, rdrand, hypervisor
-  // Function 7, EBX.
-  case fsgsbase, bmi1, avx2, smep, bmi2, erms, adx, smap, clflushopt
+  // Function 7, EBX and ECX.
+  case fsgsbase, tsc_adjust, bmi1, avx2, smep, bmi2, erms, invpcid, adx, smap, clflushopt, umip, rdpid
   // Function 0xd index 1, EAX.
   case xsaveopt
   // Function 0x8000_0001, ECX and EDX.
   case lahf_lm, abm
   case prefetchw = "3dnowprefetch"
-  case syscall, nx, pdpe1gb, rdtscp, lm
+  case topoext, syscall, nx, mmxext, pdpe1gb, rdtscp, lm
   // Function 0x8000_0007, EDX.
   case nonstop_tsc
   // Function 0x8000_0008, EBX.
   case xsaveerptr
+  // Function 0x8000_0021, EAX: writes of DR6 and DR7 break no speculation, LFENCE waits, null selectors clear bases, branches of CPL 3 don't
+  // lead those of CPL 0 astray, nor do its returns.
+  case no_nested_data_bp, lfence_rdtsc, null_sel_clr_base, autoibrs, srso_user_kernel_no
 
   /// Where CPUID shows it.
   public struct Location: Sendable, Equatable {
@@ -63,6 +67,7 @@ public enum ProcessorFeature: String, Sendable, CaseIterable, Hashable, Comparab
       case .ssse3: (1, 0, .ecx, 9)
       case .fma: (1, 0, .ecx, 12)
       case .cx16: (1, 0, .ecx, 13)
+      case .pcid: (1, 0, .ecx, 17)
       case .sse4_1: (1, 0, .ecx, 19)
       case .sse4_2: (1, 0, .ecx, 20)
       case .x2apic: (1, 0, .ecx, 21)
@@ -76,25 +81,36 @@ public enum ProcessorFeature: String, Sendable, CaseIterable, Hashable, Comparab
       case .rdrand: (1, 0, .ecx, 30)
       case .hypervisor: (1, 0, .ecx, 31)
       case .fsgsbase: (7, 0, .ebx, 0)
+      case .tsc_adjust: (7, 0, .ebx, 1)
       case .bmi1: (7, 0, .ebx, 3)
       case .avx2: (7, 0, .ebx, 5)
       case .smep: (7, 0, .ebx, 7)
       case .bmi2: (7, 0, .ebx, 8)
       case .erms: (7, 0, .ebx, 9)
+      case .invpcid: (7, 0, .ebx, 10)
       case .adx: (7, 0, .ebx, 19)
       case .smap: (7, 0, .ebx, 20)
       case .clflushopt: (7, 0, .ebx, 23)
+      case .umip: (7, 0, .ecx, 2)
+      case .rdpid: (7, 0, .ecx, 22)
       case .xsaveopt: (0xd, 1, .eax, 0)
       case .lahf_lm: (0x8000_0001, 0, .ecx, 0)
       case .abm: (0x8000_0001, 0, .ecx, 5)
       case .prefetchw: (0x8000_0001, 0, .ecx, 8)
+      case .topoext: (0x8000_0001, 0, .ecx, 22)
       case .syscall: (0x8000_0001, 0, .edx, 11)
       case .nx: (0x8000_0001, 0, .edx, 20)
+      case .mmxext: (0x8000_0001, 0, .edx, 22)
       case .pdpe1gb: (0x8000_0001, 0, .edx, 26)
       case .rdtscp: (0x8000_0001, 0, .edx, 27)
       case .lm: (0x8000_0001, 0, .edx, 29)
       case .nonstop_tsc: (0x8000_0007, 0, .edx, 8)
       case .xsaveerptr: (0x8000_0008, 0, .ebx, 2)
+      case .no_nested_data_bp: (0x8000_0021, 0, .eax, 0)
+      case .lfence_rdtsc: (0x8000_0021, 0, .eax, 2)
+      case .null_sel_clr_base: (0x8000_0021, 0, .eax, 6)
+      case .autoibrs: (0x8000_0021, 0, .eax, 8)
+      case .srso_user_kernel_no: (0x8000_0021, 0, .eax, 30)
       }
     return Location(function: function, index: index, register: register, bit: bit)
   }

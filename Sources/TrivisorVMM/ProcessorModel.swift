@@ -2,7 +2,7 @@
 //
 // The same guest under three techniques needs the same processor, so a model is a name and a list of features, not
 // whatever the host happens to have. The vendor is fixed, because it decides semantics (SYSENTER in long mode, SYSCALL in
-// compatibility mode, null selectors): AuthenticAMD, family 17h, which is also what QEMU's TCG announces.
+// compatibility mode, null selectors): AuthenticAMD.
 
 /// What CPUID is to say.
 public struct ProcessorModel: Sendable, Equatable {
@@ -10,6 +10,9 @@ public struct ProcessorModel: Sendable, Equatable {
   public let name: String
   /// What is announced; for `host`, empty: what the technique can give.
   public let features: Set<ProcessorFeature>
+  /// What models have beside their levels, as AMD's processors of family 1Ah do: for kernels, or a fact about the processor. A
+  /// technique gives what it can of them, and none is missed.
+  public let companions: Set<ProcessorFeature>
   /// Whether a feature that a technique lacks is refused (the user named the model) or left out and reported (the model
   /// is the default).
   public var isRequired: Bool
@@ -17,12 +20,17 @@ public struct ProcessorModel: Sendable, Equatable {
   private init(_ name: String, _ features: Set<ProcessorFeature>) {
     self.name = name
     self.features = features
+    companions = Self.beside
     self.isRequired = true
   }
 
   private static let baseline: Set<ProcessorFeature> = [
     .fpu, .de, .pse, .tsc, .msr, .pae, .mce, .cx8, .apic, .sep, .mtrr, .pge, .mca, .cmov, .pat, .pse36, .clflush,
     .mmx, .fxsr, .sse, .sse2, .x2apic, .tsc_deadline_timer, .hypervisor, .syscall, .nx, .lm, .nonstop_tsc,
+  ]
+  private static let beside: Set<ProcessorFeature> = [
+    .vme, .pcid, .tsc_adjust, .invpcid, .umip, .rdpid, .topoext, .mmxext, .no_nested_data_bp, .lfence_rdtsc,
+    .null_sel_clr_base, .autoibrs, .srso_user_kernel_no,
   ]
   private static let second: Set<ProcessorFeature> = [
     .pni, .ssse3, .cx16, .sse4_1, .sse4_2, .popcnt, .lahf_lm, .rdtscp,

@@ -19,6 +19,9 @@ public struct DR7: OptionSet, Sendable, Hashable, BitwiseCopyable {
   /// L0, G0 to L3, G3.
   @inlinable public static var enables: DR7 { DR7(rawValue: 0xff) }
 
+  /// L0 to L3 and LE: a task switch clears them.
+  @inlinable public static var localEnables: DR7 { DR7(rawValue: 0x155) }
+
   /// What a breakpoint waits for.
   public enum Condition: UInt8, Sendable {
     /// An instruction at the address.

@@ -21,6 +21,8 @@ public struct EFER: OptionSet, Sendable, Hashable, BitwiseCopyable {
   @inlinable public static var longModeSegmentLimit: EFER { EFER(rawValue: 1 << 13) }
   /// FFXSR.
   @inlinable public static var fastFXSAVE: EFER { EFER(rawValue: 1 << 14) }
+  /// AIBRSE: branches of CPL 3 lead none of CPL 0 astray.
+  @inlinable public static var automaticIBRS: EFER { EFER(rawValue: 1 << 21) }
   /// TCE.
   @inlinable public static var translationCacheExtension: EFER { EFER(rawValue: 1 << 15) }
 }

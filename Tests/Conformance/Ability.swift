@@ -131,6 +131,14 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   case performanceCounters
   /// SYSCFG and other registers of the family (appendix A). KVM has them all since Linux 5.13.
   case familyRegisters
+  /// With CR0.NE = 0 an x87 error is interrupt line 13 (3.1.1). No KVM has that.
+  case floatingInterrupts
+  /// Hardware's task switches (12.3).
+  case taskSwitches
+  /// Virtual-8086 mode, with its extensions where they are asked for (8.10).
+  case virtual8086
+  /// MOV SS does not hold back a breakpoint on the next instruction. Intel's processors do.
+  case stackSegmentBreakpoints
   /// VMMCALL and VMCALL at CPL 0 are KVM's hypercalls. KVM-PVM, which emulates them, runs them for ever.
   case kernelHypercalls
 

@@ -122,7 +122,7 @@ extension Ability {
     (
       .timeStampControl,
       """
-      msr-time-stamp time-stamp-write time-stamp-disabled
+      msr-time-stamp time-stamp-write time-stamp-disabled promises-adjust
       """
     ),
     (
@@ -377,7 +377,33 @@ extension Ability {
     (
       .kernelHypercalls,
       """
-      promises-hypercalls promises-hypercalls-32
+      promises-hypercalls promises-hypercalls-32 promises-send-interrupts
+      """
+    ),
+    (
+      .floatingInterrupts,
+      """
+      floating-interrupt
+      """
+    ),
+    (
+      .taskSwitches,
+      """
+      task-jump task-call task-gate task-interrupt task-16 task-refused task-data-segment task-data-segment-absent
+      task-user task-trap virtual-task
+      """
+    ),
+    (
+      .virtual8086,
+      """
+      virtual-segments virtual-refused virtual-flags-refused virtual-flags virtual-exceptions virtual-ports
+      virtual-extensions virtual-redirection virtual-pending virtual-interrupts virtual-task
+      """
+    ),
+    (
+      .stackSegmentBreakpoints,
+      """
+      step-stack-segment-breakpoint
       """
     ),
   ]

@@ -31,7 +31,7 @@ public struct ConformanceSuite: Sendable {
     portCases, deviceMemoryCases, exceptionCases, pageFaultCases, processorCases, privilegeCases, repeatedCases,
     interruptCases, floatingCases, floatingPointerCases, legacyCases, modeCases, pagingCases, addressCases,
     promiseCases, debugCases,
-    steppingCases, memoryCases, stateCases, startupCases,
+    steppingCases, taskCases, virtual8086Cases, memoryCases, stateCases, startupCases,
   ].flatMap { $0 }.map { conformanceCase in
     conformanceCase.with { $0.needs = Ability.needed(by: conformanceCase.name) }
   }

@@ -23,7 +23,15 @@ extension ConformanceSuite {
   private static let taskSwitched: UInt64 = 8, emulation: UInt64 = 4, monitorCoprocessor: UInt64 = 2
   private static let pattern: UInt64 = 0x1234_5678_1234_5678
 
-  static let floatingCases: [ConformanceCase] = registerStateCases + saveCases + floatingExceptionCases
+  static let floatingCases: [ConformanceCase] =
+    registerStateCases + saveCases + floatingExceptionCases + floatingInterruptCases
+
+  private static let floatingInterruptCases: [ConformanceCase] = [
+    Case(
+      "floating-interrupt", .real, "with CR0.NE = 0 an x87 error is interrupt line 13, until port 0xf0 is written to"
+    )
+    .reporting(Case.frame16(0x55, flags: 0x200) + Case.frame16(0x55, flags: 0x200) + [0])
+  ]
 
   /// At CPL 0 these need a technique that runs vector instructions there.
   private static func vector(

@@ -168,6 +168,9 @@ extension ConformanceSuite {
         "step-resume-interrupt", .long, "INT3 pushes no RF",
         [.interrupt(1, 0)], handlers: "step_resume_handler"),
       stepping(
+        "step-stack-segment-breakpoint", .long, "MOV SS does not hold back a breakpoint on the next instruction",
+        [Step(place: 0, bits: 1)], handlers: "step_resume_handler"),
+      stepping(
         "step-stack-segment-watch", .long, "MOV SS holds back its own operand's watchpoint for one instruction",
         [Step(place: 8, bits: 2), Step(place: 0x105a, bits: 2), .interrupt(0x11, 0)]),
       Case("step-to-branch", .long, "DebugCtl.BTF: traps behind branches only; cleared by #DB; reserved bits are #GP")

@@ -406,3 +406,53 @@ guest exception_alignment, 64
   popfq
   user_finish
 endguest exception_alignment
+
+// CR0.NE = 0: an x87 error is interrupt line 13, and the instruction that it is told at waits.
+guest floating_interrupt, 16
+  movl %cr0, %eax
+  andl $~0x20, %eax
+  movl %eax, %cr0
+  movb $0x11, %al
+  outb %al, $0x20
+  outb %al, $0xa0
+  movb $0x48, %al
+  outb %al, $0x21
+  movb $0x50, %al
+  outb %al, $0xa1
+  movb $4, %al
+  outb %al, $0x21
+  movb $2, %al
+  outb %al, $0xa1
+  movb $1, %al
+  outb %al, $0x21
+  outb %al, $0xa1
+  // The slave, and of it line 13.
+  movb $0xfb, %al
+  outb %al, $0x21
+  movb $0xdf, %al
+  outb %al, $0xa1
+  fninit
+  // Division by zero is not masked.
+  movw $0x37b, 0x7000
+  fldcw 0x7000
+  sti
+  .rept 2
+  fld1
+  fldz
+  fdivrp
+  arm 1f, 2f
+1:
+  fwait
+2:
+  fnclex
+  outb %al, $0xf0
+  movb $0x20, %al
+  outb %al, $0xa0
+  outb %al, $0x20
+  sti
+  .endr
+  fnstsw %ax
+  andl $0xff, %eax
+  emit
+  finish
+endguest floating_interrupt

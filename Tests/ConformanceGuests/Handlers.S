@@ -72,6 +72,7 @@ guest handlers_long, 64
   iretq
 endguest handlers_long
 
+// EBP is the frame's address, because it is in SS: virtual-8086 code leaves no other segment.
 // Without a change of privilege the processor pushes neither ESP nor SS: reported are those before the frame. The way
 // back from there is not IRET but a return and POPF, because that is all that some emulated processors can do.
 guest handlers_protected, 32
@@ -87,40 +88,40 @@ guest handlers_protected, 32
   .endr
 1:
   pushl %eax
-  pushl %ebx
-  movl %esp, %ebx
-  movl 8(%ebx), %eax
+  pushl %ebp
+  movl %esp, %ebp
+  movl 8(%ebp), %eax
   orl $0xfa00, %eax
   emit
-  movl 12(%ebx), %eax
+  movl 12(%ebp), %eax
   emit
-  movl 16(%ebx), %eax
+  movl 16(%ebp), %eax
   subl %ss:EXPECTED, %eax
   emit
-  movl 20(%ebx), %eax
+  movl 20(%ebp), %eax
   emit
-  movl 24(%ebx), %eax
+  movl 24(%ebp), %eax
   andl $REPORTED_FLAGS, %eax
   emit
-  testb $3, 20(%ebx)
+  testb $3, 20(%ebp)
   jnz 5f
-  leal 28(%ebx), %eax
+  leal 28(%ebp), %eax
   emit
   movl %ss, %eax
   emit
-  leal 28(%ebx), %eax
+  leal 28(%ebp), %eax
   emit
   jmp 6f
 5:
-  movl 28(%ebx), %eax
+  movl 28(%ebp), %eax
   emit
-  movl 32(%ebx), %eax
+  movl 32(%ebp), %eax
   andl $0xffff, %eax
   emit
-  leal 36(%ebx), %eax
+  leal 36(%ebp), %eax
   emit
 6:
-  cmpl $14, 8(%ebx)
+  cmpl $14, 8(%ebp)
   jne 2f
   movl %cr2, %eax
   emit
@@ -131,11 +132,11 @@ guest handlers_protected, 32
   ja 3f
   finish 0xee
 3:
-  movl %eax, 16(%ebx)
-  andl $~0x100, 24(%ebx)
+  movl %eax, 16(%ebp)
+  andl $~0x100, 24(%ebp)
   movl $0, %ss:RESUME
 4:
-  popl %ebx
+  popl %ebp
   popl %eax
   addl $8, %esp
   testb $3, 4(%esp)

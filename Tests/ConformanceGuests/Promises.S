@@ -52,7 +52,9 @@ guest promises_control, 64
   finish
   .balign 4
 9:
-  // TSD, DE, PSE, MCE, PGE; PCE, which comes without a bit; OSFXSR, OSXMMEXCPT, OSXSAVE, FSGSBASE, UMIP.
+  // VME, PVI, TSD, DE, PSE, MCE, PGE; PCE, which comes without a bit; OSFXSR, OSXMMEXCPT, PCIDE, OSXSAVE, FSGSBASE, UMIP.
+  .long 1, EDX, 1, 0
+  .long 1, EDX, 1, 1
   .long 1, EDX, 4, 2
   .long 1, EDX, 2, 3
   .long 1, EDX, 3, 4
@@ -61,6 +63,7 @@ guest promises_control, 64
   .long 1, EDX, 0, 8
   .long 1, EDX, 24, 9
   .long 1, EDX, 25, 10
+  .long 1, ECX, 17, 17
   .long 1, ECX, 26, 18
   .long 7, EBX, 0, 16
   .long 7, ECX, 2, 11
@@ -107,6 +110,8 @@ guest promises_registers, 64
   .long 1, EDX, 4, 0x10, 1, 0
   .long 1, EDX, 9, 0x1b, 1, 1
   .long 1, ECX, 24, 0x6e0, 1, 1
+  // The counter's adjustment.
+  .long 7, EBX, 1, 0x3b, 1, 1
   // EFER; STAR, LSTAR, CSTAR, SFMASK; the bases of FS and GS; TSC_AUX.
   .long 0x80000001, EDX, 20, 0xc0000080, 1, 1
   .long 0x80000001, EDX, 11, 0xc0000081, 4, 1
@@ -273,3 +278,243 @@ guest promises_hypercalls_32, 32
   emit
   finish
 endguest promises_hypercalls_32
+
+// TSC_ADJUST: what is written to it, and to the counter, is added to both.
+guest promises_adjust, 64
+  movl $7, %eax
+  xorl %ecx, %ecx
+  cpuid
+  btl $1, %ebx
+  jc 1f
+  movl $3, %eax
+  jmp 9f
+1:
+  movl $0x3b, %ecx
+  rdmsr
+  movl %eax, %r8d
+  orl %edx, %r8d
+  rdtsc
+  movl %edx, %r9d
+  // 2^40.
+  movl $0x3b, %ecx
+  xorl %eax, %eax
+  movl $0x100, %edx
+  wrmsr
+  rdtsc
+  subl %r9d, %edx
+  // The upper half has grown by 2^8, or one more if the lower one has overflowed.
+  subl $0x100, %edx
+  cmpl $1, %edx
+  seta %al
+  movzbl %al, %r10d
+  // The counter is set 2^40 back.
+  movl $0x10, %ecx
+  rdtsc
+  subl $0x100, %edx
+  wrmsr
+  movl $0x3b, %ecx
+  rdmsr
+  // Close to 0 again: no more than the time between.
+  addl $0x10000000, %eax
+  adcl $0, %edx
+  movl %edx, %eax
+  orl %r10d, %eax
+  orl %r8d, %eax
+  jnz 8f
+  movl $3, %eax
+  jmp 9f
+8:
+  movl $4, %eax
+9:
+  emit
+  finish
+endguest promises_adjust
+
+// Does what follows only where the bit of CPUID function 7 is set, else reports the values and ends.
+.macro unless_announced register:req, bit:req, values:vararg
+  movl $7, %eax
+  xorl %ecx, %ecx
+  cpuid
+  btl $\bit, \register
+  jc 90f
+  .irp value, \values
+  emit_value $\value
+  .endr
+  finish
+90:
+.endm
+
+// INVPCID: the mapping of a page changes, and is seen after each kind of it.
+guest promises_invpcid, 64
+  unless_announced %ebx, 10, 1, 2, 3, 4, 5
+  movl $1, DATA
+  movl $2, DATA + 0x1000
+  movl $3, DATA + 0x2000
+  movl $4, DATA + 0x3000
+  movl $5, DATA + 0x4000
+  movl $PAGE_LEVEL1 + 8 * (DATA / 4096), %edi
+  movq $0, DATA + 0x5000
+  movq $DATA, DATA + 0x5008
+  movq (%rdi), %r8
+  xorl %ebx, %ebx
+  emit_value DATA
+1:
+  addq $0x1000, %r8
+  movq %r8, (%rdi)
+  invpcid DATA + 0x5000, %rbx
+  emit_value DATA
+  incl %ebx
+  cmpl $4, %ebx
+  jb 1b
+  finish
+endguest promises_invpcid
+
+// What it can't be asked: another kind, reserved bits, an address that is not canonical, a context without CR4.PCIDE.
+guest promises_invpcid_refused, 64
+  movl $7, %eax
+  xorl %ecx, %ecx
+  cpuid
+  btl $10, %ebx
+  jc 1f
+  finish
+1:
+  movq $0, DATA
+  movq $0, DATA + 8
+  movl $4, %ebx
+  arm 2f, 3f
+2:
+  invpcid DATA, %rbx
+3:
+  movq $0x1000, DATA
+  movl $2, %ebx
+  arm 4f, 5f
+4:
+  invpcid DATA, %rbx
+5:
+  movq $1, DATA
+  movl $1, %ebx
+  arm 6f, 7f
+6:
+  invpcid DATA, %rbx
+7:
+  movq $0, DATA
+  movq $1, %rax
+  shlq $62, %rax
+  movq %rax, DATA + 8
+  xorl %ebx, %ebx
+  arm 8f, 9f
+8:
+  invpcid DATA, %rbx
+9:
+  finish
+endguest promises_invpcid_refused
+
+// PCIDE needs long mode and context 0; while it is on, CR3 has a context, and bit 63 of what is written to it is not kept.
+guest promises_pcid, 64
+  movl $1, %eax
+  cpuid
+  btl $17, %ecx
+  jc 1f
+  finish
+1:
+  movq %cr3, %r8
+  leaq 1(%r8), %rax
+  movq %rax, %cr3
+  movq %cr4, %r9
+  btsq $17, %r9
+  arm 2f, 3f
+2:
+  movq %r9, %cr4
+3:
+  movq %r8, %cr3
+  movq %r9, %cr4
+  leaq 5(%r8), %rax
+  btsq $63, %rax
+  movq %rax, %cr3
+  movq %cr3, %rax
+  subq %r8, %rax
+  emit64
+  // Paging can't be switched off from 64-bit code in any case; CR4.PCIDE can, whatever the context is.
+  btrq $17, %r9
+  movq %r9, %cr4
+  movq %cr3, %rax
+  subq %r8, %rax
+  emit64
+  finish
+endguest promises_pcid
+
+// RDPID gives TSC_AUX.
+guest promises_rdpid, 64
+  unless_announced %ecx, 22, 0x1234
+  movl $0xc0000103, %ecx
+  movl $0x1234, %eax
+  xorl %edx, %edx
+  wrmsr
+  rdpid %rax
+  emit
+  finish
+endguest promises_rdpid
+
+// A null selector clears the base of FS and GS where CPUID says so.
+guest promises_null_base, 64
+  movl $0x80000000, %eax
+  cpuid
+  cmpl $0x80000021, %eax
+  jb 1f
+  movl $0x80000021, %eax
+  cpuid
+  btl $6, %eax
+  jc 2f
+1:
+  xorl %eax, %eax
+  emit
+  emit
+  finish
+2:
+  movl $0xc0000100, %ecx
+  movl $0x12345678, %eax
+  xorl %edx, %edx
+  wrmsr
+  incl %ecx
+  wrmsr
+  xorl %eax, %eax
+  movw %ax, %fs
+  movl $3, %eax
+  movw %ax, %gs
+  movl $0xc0000100, %ecx
+  rdmsr
+  emit
+  incl %ecx
+  rdmsr
+  emit
+  finish
+endguest promises_null_base
+
+// KVM's call for one interrupt to many processors: to this one, to none, with a destination that it may not have.
+guest promises_send_interrupts, 64
+  movl $0xfee000f0, %ebx
+  movl $0x1ff, (%rbx)
+  movl $10, %eax
+  movl $1, %ebx
+  xorl %ecx, %ecx
+  xorl %edx, %edx
+  movl $0x51, %esi
+  arm_return 1f
+  sti
+  nop
+  vmmcall
+1:
+  nop
+  cli
+  emit64
+  movl $10, %eax
+  movl $0xffffffff, %edx
+  vmmcall
+  emit64
+  movl $10, %eax
+  xorl %edx, %edx
+  movl $0x40051, %esi
+  vmmcall
+  emit64
+  finish
+endguest promises_send_interrupts

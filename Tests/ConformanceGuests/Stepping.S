@@ -411,6 +411,22 @@ guest step_stack_segment_watch, 64
   finish
 endguest step_stack_segment_watch
 
+// A breakpoint on the instruction behind MOV SS is not held back.
+guest step_stack_segment_breakpoint, 64
+  movl $AT(1f), EXPECTED
+  movl $AT(1f), %eax
+  movq %rax, %dr0
+  movl $0x402, %eax
+  movq %rax, %dr7
+  movl $DATA0, %eax
+  movl %eax, %ss
+1:
+  nop
+  xorl %eax, %eax
+  movq %rax, %dr7
+  finish
+endguest step_stack_segment_breakpoint
+
 // Bit 1 of DebugCtl: only branches are stepped, and the exception clears it.
 guest step_to_branch, 64
   movl $0x1d9, %ecx

@@ -56,14 +56,14 @@ struct PlatformTests {
   @Test("test ports: one doubleword through two windows, a byte, a word or all of it at a time")
   func testPorts() throws {
     let bus = try Bus(ports: [.init("test", base: 0xe0, count: TestPorts.portCount, device: TestPorts())])
-    bus.writePort(0xe0, 0x1234_5678, width: .doubleword)
+    _ = bus.writePort(0xe0, 0x1234_5678, width: .doubleword)
     #expect(bus.readPort(0xe0, width: .doubleword) == 0x1234_5678)
     #expect(bus.readPort(0xe1, width: .word) == 0x3456)
     #expect(bus.inb(0xeb) == 0x12)
     bus.outb(0xe9, 0xff)
     #expect(bus.readPort(0xe0, width: .doubleword) == 0x1234_ff78)
     // A page to be mapped anew.
-    bus.writePort(0xe4, 0x5000, width: .doubleword)
+    _ = bus.writePort(0xe4, 0x5000, width: .doubleword)
     #expect(bus.readPort(0xe0, width: .doubleword) == 0x1234_ff78)
   }
 
@@ -80,7 +80,7 @@ struct PlatformTests {
     #expect(controller.rises(14) == 1)
     bus.outb(0x200e, 0)
     #expect(!controller.level(14))
-    bus.writePort(0x2017, 1, width: .doubleword)
+    _ = bus.writePort(0x2017, 1, width: .doubleword)
     #expect((0..<24).allSatisfy { !controller.level($0) || $0 == 23 })
   }
 
@@ -88,9 +88,9 @@ struct PlatformTests {
   func testMemory() throws {
     let base = TestMemory.conventionalAddress
     let bus = try Bus(memory: [.init("memory", base: base, size: TestMemory.size, device: TestMemory())])
-    bus.writeMemory(GuestPhysicalAddress(base.rawValue + 6), 0x8877_6655_4433_2211, width: .quadword)
+    _ = bus.writeMemory(GuestPhysicalAddress(base.rawValue + 6), 0x8877_6655_4433_2211, width: .quadword)
     #expect(bus.readMemory(GuestPhysicalAddress(base.rawValue + 8), width: .doubleword) == 0x6655_4433)
-    bus.writeMemory(GuestPhysicalAddress(base.rawValue + 0xfffe), 0xaabb_ccdd, width: .doubleword)
+    _ = bus.writeMemory(GuestPhysicalAddress(base.rawValue + 0xfffe), 0xaabb_ccdd, width: .doubleword)
     #expect(bus.readMemory(GuestPhysicalAddress(base.rawValue + 0xfffe), width: .quadword) == 0xffff_ffff_ffff_ccdd)
   }
 
@@ -99,7 +99,7 @@ struct PlatformTests {
     let device = FirmwareConfiguration(processorCount: 3, memorySize: 0x1_2000_0000)
     let bus = try Bus(ports: [.init("fw_cfg", base: 0x510, count: 2, device: device)])
     func item(_ number: UInt32, count: Int) -> [UInt8] {
-      bus.writePort(0x510, number, width: .word)
+      _ = bus.writePort(0x510, number, width: .word)
       return (0..<count).map { _ in bus.inb(0x511) }
     }
     #expect(item(0, count: 5) == Array("QEMU".utf8) + [0])

@@ -12,7 +12,7 @@ struct HostProcessorTests {
     HostProcessor { function, index in
       switch function {
       case 0: CPUIDLeaf(0, eax: last, ebx: vendor.ebx, ecx: vendor.ecx, edx: vendor.edx)
-      case 0x8000_0000: CPUIDLeaf(function, eax: 0x8000_0008)
+      case 0x8000_0000: CPUIDLeaf(function, eax: 0x8000_0021)
       case 1: CPUIDLeaf(1, ebx: .max, ecx: isEnabled ? .max : ~(1 << 27), edx: .max)
       default: CPUIDLeaf(function, eax: .max, ebx: .max, ecx: .max, edx: .max)
       }

@@ -3,7 +3,7 @@
 import TrivisorVMM
 
 extension Chipset {
-  /// 8259s with their edge/level registers, 8254, port 0x61.
+  /// 8259s with their edge/level registers, 8254, port 0x61, x87 errors.
   public var portClaims: [Bus.PortClaim] {
     [
       .init("interrupt controller, master", base: 0x20, count: 2, device: LegacyPorts(chipset: self, base: 0x20)),
@@ -13,6 +13,9 @@ extension Chipset {
       .init(
         "system control port B", base: SystemControlPortB.conventionalPort, count: SystemControlPortB.portCount,
         device: SystemControlPortB(timer: SpeakerCounter(chipset: self), switches: speakerSwitches)),
+      .init(
+        "x87 errors", base: FloatingPointErrorPorts.conventionalPort, count: FloatingPointErrorPorts.portCount,
+        device: FloatingPointErrorPorts(chipset: self)),
     ]
   }
 

@@ -208,6 +208,33 @@ public struct ProcessorInterrupts: Sendable {
     }
   }
 
+  /// Sends one interrupt to each processor of a set, as a monitor's call does it for a guest.
+  /// - Parameters:
+  ///   - command: vector and delivery mode, as in the interrupt command register; without a destination.
+  ///   - set: bit n is the processor with the APIC ID `first` + n.
+  /// - Returns: how many of the processors there are, or `nil` for a command that has a destination or another delivery mode than fixed
+  ///   and NMI.
+  public func send(_ command: UInt32, to set: [UInt64], first: UInt32) -> Int? {
+    guard command & 0xc_0800 == 0, let mode = DeliveryMode(rawValue: command >> 8 & 7) else { return nil }
+    guard mode == .fixed || mode == .nonMaskable else { return nil }
+    return chipset.withState { state in
+      var count = 0
+      for (position, word) in set.enumerated() {
+        for bit in 0..<64 where word >> UInt64(bit) & 1 != 0 {
+          let (identifier, isTooLarge) = first.addingReportingOverflow(UInt32(64 * position + bit))
+          guard !isTooLarge, Int(identifier) < state.locals.count else { continue }
+          count += 1
+          Chipset.route(
+            &state,
+            IOAPIC.Message(
+              vector: UInt8(truncatingIfNeeded: command), mode: mode, isLogical: false, destination: identifier,
+              isWide: true, isLevel: false))
+        }
+      }
+      return count
+    }
+  }
+
   /// Carries out an interrupt command (Intel SDM vol. 3, 11.6.1).
   private func send(_ state: inout Chipset.State, _ low: UInt32, _ destination: UInt32) {
     guard let mode = DeliveryMode(rawValue: low >> 8 & 7), mode != .external else { return }

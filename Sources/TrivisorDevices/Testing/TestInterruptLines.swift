@@ -50,7 +50,10 @@ extension TestInterruptLines: Restorable {
     try restoring(
       "test lines", requires: saved.asserted >> UInt32(Self.portCount) == 0,
       "they are the bits \(hexadecimal(UInt64(saved.asserted))), and there are \(Self.portCount)")
-    asserted.store(saved.asserted, ordering: .releasing)
-    for (number, line) in lines.enumerated() { line.set(asserted: saved.asserted & 1 << UInt32(number) != 0) }
+    let old = asserted.exchange(saved.asserted, ordering: .acquiringAndReleasing)
+    // Lines that it does not drive may be other devices'.
+    for (number, line) in lines.enumerated() where (old | saved.asserted) & 1 << UInt32(number) != 0 {
+      line.set(asserted: saved.asserted & 1 << UInt32(number) != 0)
+    }
   }
 }

@@ -27,7 +27,7 @@ struct CodeMode: Hashable {
   var isFlat = true
   /// Width of the stack pointer in bytes: 8 in 64-bit mode, else by SS.B.
   var stackSize: UInt8 = 8
-  /// CR0.PE.
+  /// CR0.PE, but for virtual-8086 mode.
   var isProtected = true
 
   /// Before the first instruction after RESET.
@@ -62,6 +62,12 @@ struct BlockKey: Hashable {
   var sharesChecks: Bool { mode & Self.separate == 0 }
 
   var isFlat: Bool { codeSegment == Self.flat }
+  /// Of a block that is never found again: each time that it is needed it is made anew, from bytes that may be others.
+  /// - Parameter number: another one each time.
+  func madeOnce(_ number: UInt64) -> BlockKey {
+    BlockKey(page: page, secondPage: .max - 1 - number, rip: rip, mode: mode, codeSegment: codeSegment)
+  }
+
   /// The first instruction goes on in another page.
   var isStraddling: Bool { secondPage != .max }
   /// The last offset in CS.

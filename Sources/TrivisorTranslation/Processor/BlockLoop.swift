@@ -219,6 +219,7 @@ struct BlockLoop {
       if isStepping || processor.isTrapping { try processor.finishStep() }
       if let reason = processor.follower.takePending() { throw .stop(.debugger(reason)) }
       if processor.mustReturn || processor.stepsOnce { throw .stop(.stopRequested) }
+      if control.runsDeviceCode { control.runsDeviceCode = false }
       target = try findBlock().entry
     }
   }
@@ -263,7 +264,6 @@ struct BlockLoop {
     case 6: return .exception(.invalidOpcode)
     case 13: return .exception(.general)
     case 16:
-      guard control.cr0.contains(.numericError) else { return .unsupported("an x87 error reported by IRQ 13") }
       return .exception(.x87)
     case 19:
       return .exception(control.cr4.contains(.osXMMExceptions) ? .simd : .invalidOpcode)
@@ -309,7 +309,7 @@ struct BlockLoop {
     defer { processor.ledger.translator &+= cws_timestamp() &- began }
     let offset = Int(linear & 4095)
     guard let host = processor.mmu.host(physical & ~4095, count: 4096) else {
-      throw .unsupported("code in device memory")
+      return try makeDeviceBlock(key, linear, physical, room: room)
     }
     let rest = UnsafeRawBufferPointer(start: host + offset, count: min(4096 - offset, room))
     watchStores(to: physical, host)
@@ -328,7 +328,7 @@ struct BlockLoop {
       codeSegment: codeSegment)
     if let found = store.find(straddling) { return entered(found) }
     guard let secondHost = processor.mmu.host(second & ~4095, count: 4096) else {
-      throw .unsupported("code in device memory")
+      return try makeDeviceBlock(key, linear, physical, room: room)
     }
     watchStores(to: second, secondHost)
     let more = UnsafeRawBufferPointer(start: secondHost, count: min(Self.bytesBehindPage, room - rest.count))
@@ -336,6 +336,49 @@ struct BlockLoop {
     let made = bytes.withUnsafeBytes { store.make($0, key: straddling, mode: processor.mode) }
     guard let made else { throw .exception(.general) }
     return counted(made)
+  }
+
+  /// Code in device memory, or that goes on there, may be other code the next time. So each instruction is read anew, and run by itself: nothing
+  /// is linked to it, and what follows it is looked up in Swift.
+  private mutating func makeDeviceBlock(
+    _ key: BlockKey, _ linear: UInt64, _ physical: UInt64, room: Int
+  ) throws(Interruption) -> Block {
+    guard control.runsDeviceCode else {
+      control.runsDeviceCode = true
+      // The instruction has not begun.
+      if processor.mode.isSingleStepping, processor.isResuming { processor.systemFlags |= RFLAGS.resume.rawValue }
+      throw .stop(.stopRequested)
+    }
+    var bytes = [UInt8](repeating: 0, count: min(Decoder.maximumLength, room))
+    let inPage = min(bytes.count, 4096 - Int(linear & 4095))
+    let firstIsGlobal = fetchedIsGlobal
+    var count = inPage
+    read(physical, into: &bytes, at: 0, count: inPage)
+    let isCut = bytes.withUnsafeBytes {
+      store.translator.needsMore(UnsafeRawBufferPointer(rebasing: $0[..<inPage]), mode: processor.mode)
+    }
+    if isCut, inPage < bytes.count {
+      let next = ((linear | 4095) &+ 1) & (processor.mode.bits == .bits64 ? .max : 0xffff_ffff)
+      if processor.mode.bits == .bits64, !LinearAddress.isCanonical(next) { throw .exception(.general) }
+      let second = try fetch(next)
+      read(second, into: &bytes, at: inPage, count: bytes.count - inPage)
+      count = bytes.count
+    }
+    fetchedIsGlobal = fetchedIsGlobal && firstIsGlobal
+    let made = bytes.withUnsafeBytes {
+      store.make(
+        UnsafeRawBufferPointer(rebasing: $0[..<count]), key: key.madeOnce(processor.deviceBlocks), mode: processor.mode)
+    }
+    processor.deviceBlocks &+= 1
+    guard let made else { throw .exception(.general) }
+    return counted(made)
+  }
+
+  private func read(_ physical: UInt64, into bytes: inout [UInt8], at offset: Int, count: Int) {
+    bytes.withUnsafeMutableBytes { bytes in
+      guard let base = bytes.baseAddress else { return }
+      processor.linear.readPhysical(physical, into: base + offset, count: count)
+    }
   }
 
   private func counted(_ made: Block) -> Block {

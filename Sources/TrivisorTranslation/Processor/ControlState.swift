@@ -65,6 +65,10 @@ final class ControlState {
   @exclusivity(unchecked) var isWatched = false {
     didSet { if isWatched != oldValue { isEstablished = false } }
   }
+  /// The next instruction is in device memory: it is run by itself.
+  @exclusivity(unchecked) var runsDeviceCode = false {
+    didSet { if runsDeviceCode != oldValue { isEstablished = false } }
+  }
   @exclusivity(unchecked) var xcr0: XCR0 = .x87 {
     didSet { isEstablished = false }
   }
@@ -218,6 +222,8 @@ final class ControlState {
   var isLongMode: Bool { efer.contains(.longModeActive) }
   /// CR0.PE.
   var isProtected: Bool { cr0.contains(.protectedMode) }
+  /// Selectors name descriptors: not so in real and virtual-8086 mode.
+  var usesDescriptors: Bool { isProtected && (isLongMode || !flags.contains(.virtual8086)) }
   /// CS is a 64-bit segment.
   var is64: Bool { isLongMode && SegmentAttributes(rawValue: system.cs.attributes).contains(.long) }
 
@@ -312,7 +318,6 @@ final class ControlState {
   }
 
   private func establishAnew() throws(Interruption) {
-    if flags.contains(.virtual8086), !isLongMode { throw .unsupported("virtual-8086 mode") }
     let (cr0, cr4, flags) = (cr0, cr4, flags)
     let attributes = SegmentAttributes(rawValue: system.cs.attributes)
     let bits: CPUMode =
@@ -324,9 +329,10 @@ final class ControlState {
       monitorsCoprocessor: cr0.contains(.monitorCoprocessor), emulatesCoprocessor: cr0.contains(.emulation),
       taskSwitched: cr0.contains(.taskSwitched), hasSSE: cr4.contains(.osFXSR),
       hasAVX: cr4.contains(.osXSAVE) && xcr0.contains([.sse, .avx]),
-      isSingleStepping: flags.contains(.trap) || hasBreakpoints || stepsOnce || branchRecord.isOn || isAlone != .no,
+      isSingleStepping: flags.contains(.trap) || hasBreakpoints || stepsOnce || runsDeviceCode || branchRecord.isOn
+        || isAlone != .no,
       checksAccesses: hasBreakpoints || checksAlignment || isWatched, isFlat: bits == .bits64 || hasFlatSegments,
-      stackSize: UInt8(stackSize), isProtected: cr0.contains(.protectedMode))
+      stackSize: UInt8(stackSize), isProtected: usesDescriptors)
     modeNumber = store.number(of: mode, probably: modeNumber)
     isEstablished = true
     publish()
@@ -381,7 +387,7 @@ final class ControlState {
       let value = segment(register)
       var canRead = true
       var canWrite = true
-      if isProtected {
+      if usesDescriptors {
         let attributes = SegmentAttributes(rawValue: value.attributes)
         let isCode = attributes.contains(.code)
         let isSimple = !value.isUnusable && (isCode || !attributes.contains(.expandDown))

@@ -50,10 +50,7 @@ final class LinearMemory {
   func resolve(_ access: AccessSite) throws(Interruption) -> UInt64? {
     let state = block.state
     let linear = state.pointee.address
-    if access.waitsForX87, cws_x87_status() & Self.errorSummary != 0 {
-      guard control.cr0.contains(.numericError) else { throw .unsupported("an x87 error reported by IRQ 13") }
-      throw .exception(.x87)
-    }
+    if access.waitsForX87, cws_x87_status() & Self.errorSummary != 0 { throw .exception(.x87) }
     if access.mustBeAligned, linear % UInt64(access.size) != 0 { throw .exception(.general) }
     if control.mode.isFlat, control.mode.bits != .bits64, linear + UInt64(access.size) > 0x1_0000_0000 {
       throw .exception(access.isStack ? .stack(0) : .general)

@@ -41,6 +41,10 @@ package struct ProcessorEvents {
   /// Delivers an exception, or the double fault that comes of trying.
   /// - Returns: why the machine ends, if it does.
   package func raise(_ first: GuestException) -> StopReason? {
+    if first == .x87, !processor.cr0.contains(.numericError) {
+      signalX87Error()
+      return nil
+    }
     processor.counters.count(.exceptionDelivered)
     var exception = first
     while true {
@@ -63,6 +67,13 @@ package struct ProcessorEvents {
         }
       }
     }
+  }
+
+  /// With CR0.NE = 0 an x87 error is no exception: FERR# asks for an interrupt, and the instruction waits until somebody has come and
+  /// gone (AMD64 APM vol. 2, 3.1.1 and 8.2.17). IGNNE# is not there: an error that is still pending asks again.
+  private func signalX87Error() {
+    processor.surroundings.signalFloatingPointError()
+    processor.activity = .halted
   }
 
   /// What a written state asks for before the next instruction.

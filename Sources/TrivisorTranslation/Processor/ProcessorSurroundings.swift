@@ -51,6 +51,11 @@ package protocol ProcessorSurroundings: AnyObject {
   func readLocal(_ index: UInt32) -> UInt64?
   /// - Returns: whether it can be written so.
   func writeLocal(_ index: UInt32, _ value: UInt64) -> Bool
+  /// Sends an interrupt command to the processors of a set whose bit 0 is the APIC ID `first`.
+  /// - Returns: how many there are, or `nil` for another command than a fixed interrupt or an NMI.
+  func sendInterrupts(_ command: UInt32, to set: [UInt64], first: UInt32) -> Int?
+  /// FERR#: an x87 error that is no exception, because CR0.NE is 0.
+  func signalFloatingPointError()
   /// CR8.
   var taskPriority: UInt8 { get set }
   /// The same where it is not the guest that sets it.

@@ -120,7 +120,8 @@ struct StateTransfer {
     case MSR.kernelGSBase, MSR.lstar, MSR.cstar:
       LinearAddress.isCanonical(register.value)
     case MSR.systemCallFlagMask, MSR.timeStampAuxiliary: register.value >> 32 == 0
-    case MSR.timeStampCounter, MSR.star, MSR.systemEnterCS...MSR.systemEnterEIP, MSR.pageAttributeTable,
+    case MSR.timeStampCounter, MSR.timeStampAdjust, MSR.star, MSR.systemEnterCS...MSR.systemEnterEIP,
+      MSR.pageAttributeTable,
       MSR.memoryTypeDefault, MSR.memoryTypeVariableRanges, MSR.kvmWallClock, MSR.kvmSystemTime:
       true
     case let index where BranchRecord.contains(index) || MSR.isMemoryTypeFixed(index): true

@@ -19,12 +19,16 @@ extension TranslatedProcessor {
     isResuming = systemFlags & RFLAGS.resume.rawValue != 0
     systemFlags &= ~RFLAGS.resume.rawValue
     branchRecord.hasBranched = false
-    // MOV SS holds everything back, what its own operand has hit included.
-    if shadow == .everything { return }
-    accessHits = []
+    // MOV SS holds back what its own operand has hit.
+    let isHeld = shadow == .everything
+    if !isHeld { accessHits = [] }
     guard hasBreakpoints, !isResuming else { return }
+    // It does not hold back a breakpoint on the next instruction: AMD's processors differ there from Intel's.
     let found = debug.hits(linearRIP, count: 1, .execution)
-    if !found.isEmpty { throw .exception(debugTrap(found)) }
+    guard !found.isEmpty else { return }
+    let held = accessHits
+    accessHits = []
+    throw .exception(debugTrap(found.union(held)))
   }
 
   /// After one that completed, or after one round of a repeated one. `isTrapping` is decided by RFLAGS.TF as it was before

@@ -27,6 +27,7 @@ extension TranslatedProcessor: SystemContext {
   func clearTaskSwitched() { control.clearTaskSwitched() }
   func loadPointerTable(from root: UInt64) throws(GuestException) { try mmu.loadPointerTable(from: root) }
   func invalidatePage(_ linear: UInt64) { translations.flush(page: linear) }
+  func invalidateAll(keepsGlobal: Bool) { translations.flush(keepsGlobal: keepsGlobal) }
 
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   package var fsBase: UInt64 {
@@ -77,6 +78,10 @@ extension TranslatedProcessor: SystemContext {
     linear.localPageChanged()
     translations.flush()
     return true
+  }
+
+  func sendInterrupts(_ command: UInt32, to set: [UInt64], first: UInt32) -> Int? {
+    surroundings.sendInterrupts(command, to: set, first: first)
   }
 
   var memoryEnds: (low: UInt64, high: UInt64) { (memory.pieces.0.end, memory.pieces.1.end) }

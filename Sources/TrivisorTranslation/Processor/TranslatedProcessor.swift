@@ -80,6 +80,8 @@ package final class TranslatedProcessor {
     get { control.flags.rawValue }
     set { control.flags = RFLAGS(rawValue: newValue) }
   }
+  /// How many instructions in device memory were translated.
+  @exclusivity(unchecked) var deviceBlocks: UInt64 = 0
   /// The next instruction is run by itself, because an event waits behind it.
   package var stepsOnce: Bool {
     get { control.stepsOnce }

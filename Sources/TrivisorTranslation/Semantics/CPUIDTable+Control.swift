@@ -12,9 +12,6 @@ extension CPUIDTable {
   /// The leaf with XSAVE's sizes, in its subleaf 0.
   static let extendedStateLeaf: UInt32 = 0xd
 
-  /// CR4.UMIP can be switched on.
-  var hasUserModeInstructionPrevention: Bool { (leaf(7)?.ecx ?? 0) & 1 << 2 != 0 }
-
   /// What XCR0 may enable.
   var stateComponents: XCR0 {
     guard has(.xsave) else { return .x87 }

@@ -29,6 +29,9 @@ struct ControlRegisterMove<Context: SystemContext> {
     context.rip = next
   }
 
+  /// In what is written to CR3 with CR4.PCIDE: translations may stay. It is never read back.
+  private static var keepsTranslations: UInt64 { 1 << 63 }
+
   private func read(_ number: UInt8) -> UInt64 {
     switch number {
     case 0: context.cr0.rawValue
@@ -46,8 +49,9 @@ struct ControlRegisterMove<Context: SystemContext> {
     case 3:
       // Bits 40 to 62 (AMD64 APM vol. 2, 5.3.2): physical addresses have 40 bits; bit 63 is lost.
       guard value >> 40 & 0x7f_ffff == 0 else { throw .exception(.general) }
-      if usesPointerTable { try loadPointerTable(value) }
-      context.set(cr3: value)
+      let table = value & ~Self.keepsTranslations
+      if usesPointerTable { try loadPointerTable(table) }
+      context.set(cr3: table)
     case 4: try write(cr4: CR4(rawValue: value))
     default:
       guard value < 16 else { throw .exception(.general) }
@@ -96,6 +100,7 @@ struct ControlRegisterMove<Context: SystemContext> {
       // A change of CD or NW loads it, too.
       try loadPointerTable(context.cr3)
     }
+    if !new.contains(.paging), context.cr4.contains(.processContextIdentifiers) { throw .exception(.general) }
     if !new.contains(.paging), old.contains(.paging), efer.contains(.longModeActive) {
       guard !context.is64 else { throw .exception(.general) }
       efer.remove(.longModeActive)
@@ -110,8 +115,10 @@ struct ControlRegisterMove<Context: SystemContext> {
       .timeStampDisable, .debuggingExtensions, .pageSizeExtensions, .physicalAddressExtension, .pageGlobal,
       .performanceCounters, .osFXSR, .osXMMExceptions,
     ]
+    if table.has(.vme) { bits.formUnion([.virtual8086Extensions, .protectedModeVirtualInterrupts]) }
     if table.has(.mce) { bits.insert(.machineCheck) }
-    if table.hasUserModeInstructionPrevention { bits.insert(.userModeInstructionPrevention) }
+    if table.has(.pcid) { bits.insert(.processContextIdentifiers) }
+    if table.has(.umip) { bits.insert(.userModeInstructionPrevention) }
     if table.has(.fsgsbase) { bits.insert(.fsgsbase) }
     if table.has(.xsave) { bits.insert(.osXSAVE) }
     if table.has(.smep) { bits.insert(.supervisorExecutionPrevention) }
@@ -123,6 +130,10 @@ struct ControlRegisterMove<Context: SystemContext> {
     guard new.isSubset(of: allowed) else { throw .exception(.general) }
     let hasPAE = new.contains(.physicalAddressExtension)
     if context.isLongMode, !hasPAE { throw .exception(.general) }
+    if new.contains(.processContextIdentifiers), !context.cr4.contains(.processContextIdentifiers) {
+      // Only in long mode, and with PCID 0 (AMD64 APM vol. 2, 5.5.1).
+      guard context.isLongMode, context.cr3 & 0xfff == 0 else { throw .exception(.general) }
+    }
     let loading: CR4 = [
       .pageSizeExtensions, .physicalAddressExtension, .pageGlobal, .supervisorExecutionPrevention,
     ]

@@ -24,7 +24,7 @@ struct GuestEvent {
   var gateCode: UInt32 { UInt32(vector) << 3 | 2 | external }
 }
 
-struct EventDelivery<Context: InstructionContext> {
+struct EventDelivery<Context: SystemContext> {
   let context: Context
 
   /// Goes through the IDT. Nothing has changed when it throws.
@@ -109,10 +109,18 @@ struct EventDelivery<Context: InstructionContext> {
   /// Through a gate of the legacy IDT.
   private func deliverProtected(_ event: GuestEvent) throws(Interruption) {
     let (gate, type) = try gate(event, isLong: false)
-    if type == .taskGate { throw .unsupported("a task gate") }
+    if type == .taskGate {
+      let cause = TaskSwitch<Context>.Cause.event(errorCode: event.errorCode, external: event.external)
+      let change = TaskSwitch(context: context, cause: cause, next: event.returnRIP, flags: event.flags)
+      try change.perform(gate.gateSelector)
+      return
+    }
+    let isVirtual = context.isVirtual8086
     let target = type.isWide ? gate.gateOffset : gate.gateOffset & 0xffff
     let selector = gate.gateSelector
     let (code, privilege) = try handler(selector, event, isLong: false)
+    // Only the innermost level can handle what virtual-8086 code does.
+    if isVirtual, privilege != 0 { throw .exception(.general(selector.errorCode | event.external)) }
     let changesStack = privilege != context.cpl
     let (old, pointer) = (context.segment(.ss), context[.rsp])
     let stacks = InnerStack(context: context)
@@ -121,7 +129,11 @@ struct EventDelivery<Context: InstructionContext> {
       ? try stacks.legacy(privilege, external: event.external)
       : TargetStack(segment: old, pointer: pointer, fault: .stack(event.external))
     guard target <= UInt64(code.limit) else { throw .exception(.general(event.external)) }
-    var frame = StackFrame<6>()
+    var frame = StackFrame<10>()
+    let outer: InlineArray<4, SegmentRegister> = [.gs, .fs, .ds, .es]
+    if isVirtual {
+      for index in 0..<4 { frame.append(UInt64(context.segment(outer[index]).selector)) }
+    }
     if changesStack {
       frame.append(UInt64(old.selector))
       frame.append(pointer)
@@ -131,9 +143,22 @@ struct EventDelivery<Context: InstructionContext> {
     frame.append(event.returnRIP)
     if let errorCode = event.errorCode { frame.append(UInt64(errorCode)) }
     try context.mark(selector, code)
-    let top = try stacks.push(frame, size: type.isWide ? 4 : 2, on: stack, privilege: privilege)
+    // The new stack is a segment with a descriptor.
+    if isVirtual { context.flags.remove(.virtual8086) }
+    let top: UInt64
+    do throws(Interruption) {
+      top = try stacks.push(frame, size: type.isWide ? 4 : 2, on: stack, privilege: privilege)
+    } catch {
+      if isVirtual { context.flags.insert(.virtual8086) }
+      throw error
+    }
     context.setSegment(.ss, stack.segment)
     context.setGeneral(.rsp, top, size: stack.size)
+    if isVirtual {
+      for index in 0..<4 {
+        context.setSegment(outer[index], Segment(selector: 0, base: 0, limit: 0, rights: [], isUnusable: true))
+      }
+    }
     enter(code, selector, privilege: privilege, target, through: type)
   }
 

@@ -3,19 +3,27 @@ import TrivisorVMM
 import TrivisorX86
 
 /// RETF and IRET (AMD64 APM vol. 2, 4.11.3 and 8.9; vol. 3).
-struct FarReturn<Context: InstructionContext> {
+struct FarReturn<Context: SystemContext> {
   let context: Context
   /// Of what is popped, in bytes.
   let size: Int
   let isInterruptReturn: Bool
+  /// RIP of the instruction behind it.
+  let next: UInt64
 
   private var step: UInt64 { UInt64(size) }
 
   /// - Parameter released: parameters that RETF pops, in bytes.
   func execute(released: UInt64 = 0) throws(Interruption) {
-    if isInterruptReturn, context.isProtected, context.flags.contains(.nestedTask) {
+    if isInterruptReturn, context.usesDescriptors, context.flags.contains(.nestedTask) {
       if context.isLongMode { throw .exception(.general) }
-      throw .unsupported("a task switch")
+      let flags = context.flags.subtracting(.resume)
+      try TaskSwitch(context: context, cause: .interruptReturn, next: next, flags: flags).back()
+      return
+    }
+    if isInterruptReturn, context.isVirtual8086 {
+      try Virtual8086Instruction(context: context, size: size).interruptReturn()
+      return
     }
     // From the top down, as processors do.
     var newFlags: RFLAGS?
@@ -23,7 +31,7 @@ struct FarReturn<Context: InstructionContext> {
     let selector = Selector(rawValue: UInt16(truncatingIfNeeded: try context.peek(step, size: size)))
     let offset = try context.peek(0, size: size)
     let popped = (isInterruptReturn ? 3 : 2) * step &+ released
-    guard context.isProtected else {
+    guard context.usesDescriptors else {
       guard offset <= UInt64(context.segment(.cs).limit) else { throw .exception(.general) }
       context.stackPointer = context.stackPointer &+ popped
       finish(newFlags, from: 0)
@@ -31,7 +39,8 @@ struct FarReturn<Context: InstructionContext> {
       return
     }
     if let newFlags, newFlags.contains(.virtual8086), !context.isLongMode, context.cpl == 0, size == 4 {
-      throw .unsupported("virtual-8086 mode")
+      try enterVirtual8086(selector.rawValue, offset, newFlags)
+      return
     }
     let target = try codeSegment(selector, offset)
     let requested = selector.requestedPrivilege
@@ -55,6 +64,23 @@ struct FarReturn<Context: InstructionContext> {
     finish(newFlags, from: privilege)
     context.setSegment(.cs, target.accessedSegment(selector.rawValue))
     context.rip = offset
+  }
+
+  /// IRET to virtual-8086 mode: above EFLAGS are ESP and all segment registers.
+  private func enterVirtual8086(_ code: UInt16, _ offset: UInt64, _ flags: RFLAGS) throws(Interruption) {
+    var words = InlineArray<6, UInt64>(repeating: 0)
+    for index in 0..<6 { words[index] = try context.peek(UInt64(3 + index) * step, size: size) }
+    guard offset <= 0xffff else { throw .exception(.general) }
+    let registers: InlineArray<5, SegmentRegister> = [.ss, .es, .ds, .fs, .gs]
+    for index in 0..<5 {
+      context.setSegment(registers[index], .virtual8086(UInt16(truncatingIfNeeded: words[index + 1])))
+    }
+    context.setSegment(.cs, .virtual8086(code))
+    context.setGeneral(.rsp, words[0], size: 4)
+    context.rip = offset
+    context.flags = flags.intersection(.defined).union(.alwaysOne)
+    context.cpl = 3
+    context.blocksNonMaskable = false
   }
 
   /// The old privilege decides what may change.
@@ -123,6 +149,7 @@ extension InstructionContext {
     var changed = RFLAGS.user
     if !byPOPF { changed.insert(.resume) }
     if privilege == 0 { changed.insert(.ioPrivilegeLevel) }
+    if privilege == 0, !byPOPF { changed.formUnion([.virtualInterrupt, .virtualInterruptPending]) }
     if privilege <= old.ioPrivilege { changed.insert(.interrupt) }
     if size == 2 { changed.formIntersection(.low16) }
     var new = old.subtracting(changed).union(value.intersection(changed))

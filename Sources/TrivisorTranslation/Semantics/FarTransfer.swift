@@ -3,7 +3,7 @@ import TrivisorVMM
 import TrivisorX86
 
 /// Transfers that load CS: far jumps, calls and returns, and IRET (AMD64 APM vol. 2, 4.11; vol. 3 for each instruction).
-struct FarTransfer<Context: InstructionContext> {
+struct FarTransfer<Context: SystemContext> {
   let context: Context
   /// RIP of the instruction behind it: where a call returns to.
   let next: UInt64
@@ -21,7 +21,7 @@ struct FarTransfer<Context: InstructionContext> {
   }
 
   func jump(_ selector: UInt16, _ offset: UInt64) throws(Interruption) {
-    guard context.isProtected else {
+    guard context.usesDescriptors else {
       try checkRealTarget(offset)
       context.enterReal(selector, offset)
       return
@@ -32,6 +32,10 @@ struct FarTransfer<Context: InstructionContext> {
       try gates.jump(through: gate)
       return
     }
+    if let task = try task(selector) {
+      try switchTask(.jump).perform(task)
+      return
+    }
     let target = try codeSegment(selector)
     try checkTarget(offset, in: target)
     context.setSegment(.cs, target)
@@ -39,7 +43,7 @@ struct FarTransfer<Context: InstructionContext> {
   }
 
   func call(_ selector: UInt16, _ offset: UInt64, size: Int) throws(Interruption) {
-    guard context.isProtected else {
+    guard context.usesDescriptors else {
       try checkRealTarget(offset)
       try context.push([UInt64(context.segment(.cs).selector), next], size: size)
       context.enterReal(selector, offset)
@@ -49,6 +53,10 @@ struct FarTransfer<Context: InstructionContext> {
     let gates = CallGateTransfer(context: context, next: next)
     if let gate = try gates.gate(selector) {
       try gates.call(through: gate)
+      return
+    }
+    if let task = try task(selector) {
+      try switchTask(.call).perform(task)
       return
     }
     let target = try codeSegment(selector)
@@ -71,7 +79,6 @@ struct FarTransfer<Context: InstructionContext> {
     guard !selector.isNull else { throw .exception(.general) }
     let found = try context.descriptor(selector)
     let (code, cpl) = (selector.errorCode, context.cpl)
-    if found.isSystem { throw try refusal(of: found, selector) }
     guard found.isCode else { throw .exception(.general(code)) }
     if found.isConforming {
       guard found.privilege <= cpl else { throw .exception(.general(code)) }
@@ -84,16 +91,24 @@ struct FarTransfer<Context: InstructionContext> {
     return found.accessedSegment(selector.with(privilege: cpl))
   }
 
-  /// Why a system descriptor is no target: a task would be, but hardware's task switch is not carried out.
-  private func refusal(of found: Descriptor, _ selector: Selector) throws(Interruption) -> Interruption {
+  /// The TSS that a selector names, itself or by a task gate; `nil` if it names none. Long mode has no task switches.
+  private func task(_ selector: Selector) throws(Interruption) -> Selector? {
+    guard !selector.isNull, !context.isLongMode else { return nil }
+    let found = try context.descriptor(selector)
+    let isGate = found.systemType == .taskGate
+    switch found.systemType {
+    case .taskGate?, .availableTask?, .availableTask16?, .busyTask?, .busyTask16?: break
+    default: return nil
+    }
     let code = selector.errorCode
-    guard let type = found.systemType, type == .availableTask || type == .availableTask16 || type == .taskGate,
-      !context.isLongMode, found.privilege >= context.cpl, found.privilege >= selector.requestedPrivilege
-    else { return .exception(.general(code)) }
-    guard found.isPresent else { return .exception(.notPresent(code)) }
-    if type == .taskGate { return .unsupported("a task gate") }
-    let last = type.isWide ? TaskStateSegment.lastByte : TaskStateSegment.lastByte16
-    return found.limit >= last ? .unsupported("a task switch") : .exception(.invalidTask(code))
+    guard found.privilege >= max(context.cpl, selector.requestedPrivilege) else { throw .exception(.general(code)) }
+    guard isGate else { return selector }
+    guard found.isPresent else { throw .exception(.notPresent(code)) }
+    return found.gateSelector
+  }
+
+  private func switchTask(_ cause: TaskSwitch<Context>.Cause) -> TaskSwitch<Context> {
+    TaskSwitch(context: context, cause: cause, next: next, flags: context.flags.subtracting(.resume))
   }
 }
 

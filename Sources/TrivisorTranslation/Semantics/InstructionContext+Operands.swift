@@ -36,6 +36,10 @@ extension InstructionContext {
   /// Long mode, whatever CS is.
   var isLongMode: Bool { efer.contains(.longModeActive) }
   var isProtected: Bool { cr0.contains(.protectedMode) }
+  /// Real-mode code as a task of protected mode.
+  var isVirtual8086: Bool { flags.contains(.virtual8086) && isProtected && !isLongMode }
+  /// Selectors name descriptors: not so in real and virtual-8086 mode.
+  var usesDescriptors: Bool { isProtected && !isVirtual8086 }
   /// CS is a 64-bit segment.
   var is64: Bool { isLongMode && segment(.cs).rights.contains(.long) }
 

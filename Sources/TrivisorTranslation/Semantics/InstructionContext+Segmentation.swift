@@ -20,6 +20,13 @@ extension Segment {
     Segment(selector: selector, base: 0, limit: .max, rights: .flatData(privilege: privilege), isUnusable: true)
   }
 
+  /// In virtual-8086 mode: sixteen times the selector, 64 KiB.
+  static func virtual8086(_ selector: UInt16) -> Segment {
+    var rights = SegmentAttributes.realData
+    rights.privilege = 3
+    return Segment(selector: selector, base: UInt64(selector) << 4, limit: 0xffff, rights: rights)
+  }
+
   /// With another DPL.
   func with(privilege: UInt8) -> Segment {
     var value = self
@@ -44,7 +51,7 @@ extension InstructionContext {
     _ segment: Segment, _ offset: UInt64, size: Int, isWrite: Bool, fault: GuestException
   ) throws(Interruption) {
     let last = offset &+ UInt64(max(size, 1) - 1)
-    if isProtected {
+    if usesDescriptors {
       let rights = segment.rights
       let isCode = rights.contains(.code)
       let isAllowed = isWrite ? !isCode && rights.contains(.writable) : !isCode || rights.contains(.readable)

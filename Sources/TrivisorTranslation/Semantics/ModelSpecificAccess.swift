@@ -13,6 +13,7 @@ struct ModelSpecificAccess<Context: SystemContext> {
   func read(_ index: UInt32) throws(Interruption) -> UInt64 {
     switch index {
     case MSR.timeStampCounter: context.timestamp
+    case MSR.timeStampAdjust where context.identification.has(.tsc_adjust): context.modelSpecific(index)
     case MSR.efer: context.efer.rawValue
     case MSR.fsBase: context.fsBase
     case MSR.gsBase: context.gsBase
@@ -37,7 +38,16 @@ struct ModelSpecificAccess<Context: SystemContext> {
   func write(_ index: UInt32, _ value: UInt64) throws(Interruption) {
     switch index {
     case MSR.timeStampCounter:
+      let old = context.timestamp
       context.timestamp = value
+      if context.identification.has(.tsc_adjust) {
+        context[modelSpecific: MSR.timeStampAdjust] = context.modelSpecific(MSR.timeStampAdjust) &+ (value &- old)
+      }
+      MonitorClock(context: context).storeSystemTime()
+    case MSR.timeStampAdjust where context.identification.has(.tsc_adjust):
+      let change = value &- context.modelSpecific(MSR.timeStampAdjust)
+      context[modelSpecific: index] = value
+      context.timestamp = context.timestamp &+ change
       MonitorClock(context: context).storeSystemTime()
     case MSR.efer: try write(efer: EFER(rawValue: value))
     case MSR.fsBase, MSR.gsBase, MSR.kernelGSBase: try writeBase(index, value)
@@ -78,7 +88,9 @@ struct ModelSpecificAccess<Context: SystemContext> {
   /// LMA is the processor's; LME can't change while paging is on.
   private func write(efer new: EFER) throws(Interruption) {
     let old = context.efer
-    let allowed: EFER = [.systemCallExtensions, .longModeEnable, .longModeActive, .noExecute]
+    var allowed: EFER = [.systemCallExtensions, .longModeEnable, .longModeActive, .noExecute]
+    // Branches are translated: none of CPL 3 leads one of CPL 0 anywhere.
+    if context.identification.has(.autoibrs) { allowed.insert(.automaticIBRS) }
     guard new.isSubset(of: allowed) else { throw .exception(.general) }
     if context.cr0.contains(.paging), new.symmetricDifference(old).contains(.longModeEnable) {
       throw .exception(.general)

@@ -13,14 +13,17 @@ enum Hypercall {
   static let pollInterrupts: UInt64 = 1
   /// KVM_HC_CLOCK_PAIRING: the wall clock and the time stamp counter at one moment.
   static let clockPairing: UInt64 = 9
+  /// KVM_HC_SEND_IPI: one interrupt command for many processors.
+  static let sendInterrupts: UInt64 = 10
 
   /// KVM_CLOCK_PAIRING_WALLCLOCK.
   static let wallClock: UInt64 = 0
   /// Bytes of `struct kvm_clock_pairing`.
   static let clockPairingSize = 64
 
-  /// -KVM_EPERM, -KVM_EFAULT, -KVM_EOPNOTSUPP, -KVM_ENOSYS.
-  static let notPermitted: Int64 = -1, fault: Int64 = -14, notSupported: Int64 = -95, unknown: Int64 = -1000
+  /// -KVM_EPERM, -KVM_EFAULT, -KVM_EINVAL, -KVM_EOPNOTSUPP, -KVM_ENOSYS.
+  static let notPermitted: Int64 = -1, fault: Int64 = -14, invalid: Int64 = -22, notSupported: Int64 = -95,
+    unknown: Int64 = -1000
 }
 
 /// VMMCALL and VMCALL.
@@ -38,8 +41,18 @@ struct MonitorCall<Context: SystemContext> {
     case Hypercall.pollInterrupts: 0
     case Hypercall.clockPairing:
       pairClocks(at: context.general(.rbx, size: size), type: context.general(.rcx, size: size))
+    case Hypercall.sendInterrupts: sendInterrupts(size: size)
     default: Hypercall.unknown
     }
+  }
+
+  /// RBX and RCX are a bitmap of APIC IDs, of which RDX is the first; RSI is the interrupt command register.
+  private func sendInterrupts(size: Int) -> Int64 {
+    let (low, high) = (context.general(.rbx, size: size), context.general(.rcx, size: size))
+    let set = size == 8 ? [low, high] : [high << 32 | low]
+    let first = UInt32(truncatingIfNeeded: context.general(.rdx, size: size))
+    let command = UInt32(truncatingIfNeeded: context.general(.rsi, size: size))
+    return context.sendInterrupts(command, to: set, first: first).map { Int64($0) } ?? Hypercall.invalid
   }
 
   private func pairClocks(at address: UInt64, type: UInt64) -> Int64 {

@@ -2,13 +2,15 @@ import TrivisorInstructionSet
 import TrivisorVMM
 import TrivisorX86
 
-/// Who may use a port (AMD64 APM vol. 2, 12.2.4; vol. 1, 3.8.2): code inside IOPL, and others by the bitmap in the TSS.
+/// Who may use a port (AMD64 APM vol. 2, 12.2.4; vol. 1, 3.8.2): code inside IOPL, and others, virtual-8086 code always, by the
+/// bitmap in the TSS.
 struct PortPermission<Context: InstructionContext> {
   let context: Context
 
   @inline(__always)
   func check(_ port: UInt16, width: AccessWidth) throws(Interruption) {
-    guard context.cpl != 0, context.isProtected, context.cpl > context.flags.ioPrivilege else { return }
+    guard context.cpl != 0, context.isProtected, context.cpl > context.flags.ioPrivilege || context.isVirtual8086
+    else { return }
     let task = context.task
     guard task.rights.systemType?.isWide == true, task.limit >= TaskStateSegment.lastByte else {
       throw .exception(.general)

@@ -9,7 +9,7 @@ struct SegmentLoad<Context: InstructionContext> {
   /// MOV and POP to a segment register other than CS.
   func load(_ register: SegmentRegister, _ value: UInt16) throws(Interruption) {
     let selector = Selector(rawValue: value)
-    guard context.isProtected else {
+    guard context.usesDescriptors else {
       var segment = context.segment(register)
       // Limit and rights stay: "unreal mode" lives on it.
       segment.selector = value
@@ -46,11 +46,9 @@ struct SegmentLoad<Context: InstructionContext> {
       context.setSegment(.ss, .nullStack(selector.rawValue, privilege: cpl))
       return
     }
-    // AMD keeps the base of a register into which a null selector is loaded (AMD64 APM vol. 2, 4.5.3).
-    var segment = context.segment(register)
-    segment.selector = selector.rawValue
-    segment.isUnusable = true
-    context.setSegment(register, segment)
+    // The base is cleared, as CPUID says (AMD64 APM vol. 3, E.4.21, NullSelectorClearsBase).
+    context.setSegment(
+      register, Segment(selector: selector.rawValue, base: 0, limit: 0, rights: [], isUnusable: true))
   }
 
   /// LLDT and LTR.

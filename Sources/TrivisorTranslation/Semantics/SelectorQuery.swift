@@ -6,9 +6,9 @@ import TrivisorX86
 struct SelectorQuery<Context: InstructionContext> {
   let context: Context
 
-  /// There are no such instructions in real mode.
+  /// There are no such instructions in real and virtual-8086 mode.
   func execute(_ instruction: Instruction, next: UInt64) throws(Interruption) {
-    guard context.isProtected else { throw .exception(.invalidOpcode) }
+    guard context.usesDescriptors else { throw .exception(.invalidOpcode) }
     let operand = try context.readRM(instruction, next, size: 2)
     let selector = Selector(rawValue: UInt16(truncatingIfNeeded: operand))
     switch instruction.operation {

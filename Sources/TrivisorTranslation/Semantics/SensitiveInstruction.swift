@@ -89,6 +89,12 @@ struct SensitiveInstruction<Context: SystemContext> {
     case .xgetbv, .xsetbv: try ExtendedControlMove(context: context).execute(instruction, next: next)
     case .sgdt, .sidt, .lgdt, .lidt: try TableRegisterMove(context: context).execute(instruction, next: next)
     case .invlpg: try invalidatePage()
+    case .invpcid:
+      try ContextInvalidation(context: context).execute(instruction, next: next)
+    case .rdpid:
+      let size = context.is64 ? 8 : 4
+      context.setGeneral(instruction.registerOfRM, context.modelSpecific(MSR.timeStampAuxiliary), size: size)
+      context.rip = next
     case .invd, .wbinvd: context.rip = next  // Caches are the host's.
     case .vmcall, .vmmcall:
       MonitorCall(context: context).execute()
@@ -114,6 +120,11 @@ struct SensitiveInstruction<Context: SystemContext> {
     if instruction.operation == .rsm { throw .exception(.invalidOpcode) }
     guard context.cpl != 0 else { return }
     switch instruction.operation {
+    // There are none of these in virtual-8086 mode.
+    case .sldt where !context.usesDescriptors, .str where !context.usesDescriptors,
+      .lldt where !context.usesDescriptors,
+      .ltr where !context.usesDescriptors:
+      throw .exception(.invalidOpcode)
     case .sgdt, .sidt, .sldt, .smsw, .str:
       if context.cr4.contains(.userModeInstructionPrevention) { throw .exception(.general) }
     // IOPL decides, or #UD comes first.
@@ -162,8 +173,8 @@ struct SensitiveInstruction<Context: SystemContext> {
       try loads.load(register, UInt16(truncatingIfNeeded: try context.readRM(instruction, next, size: 2)))
       if register == .ss { context.shadow = .everything }
     default:
-      // There are none of these in real mode.
-      guard context.isProtected else { throw .exception(.invalidOpcode) }
+      // There are none of these in real and virtual-8086 mode.
+      guard context.usesDescriptors else { throw .exception(.invalidOpcode) }
       switch instruction.operation {
       case .sldt: try context.writeSelector(context.localTable.selector, instruction, next)
       case .str: try context.writeSelector(context.task.selector, instruction, next)
@@ -197,7 +208,7 @@ struct SensitiveInstruction<Context: SystemContext> {
   }
 
   private func farReturn(isInterruptReturn: Bool) -> FarReturn<Context> {
-    FarReturn(context: context, size: Int(instruction.operandSize), isInterruptReturn: isInterruptReturn)
+    FarReturn(context: context, size: Int(instruction.operandSize), isInterruptReturn: isInterruptReturn, next: next)
   }
 
   private func interrupt() throws(Interruption) {
@@ -214,7 +225,13 @@ struct SensitiveInstruction<Context: SystemContext> {
         return
       }
       try deliver(.overflow)
-    default: try deliver(UInt8(truncatingIfNeeded: instruction.immediate))
+    default:
+      let vector = UInt8(truncatingIfNeeded: instruction.immediate)
+      if context.isVirtual8086 {
+        let virtual = Virtual8086Instruction(context: context, size: 2)
+        if try virtual.interrupt(vector, next: next) { return }
+      }
+      try deliver(vector)
     }
   }
 

@@ -103,10 +103,10 @@ struct StringInstruction<Context: InstructionContext> {
       context.setGeneral(.rax, try context.load(try source(), size: size), size: size)
       advance(.rsi)
     case .cmps:
-      // Which operand is read first, and so faults first, is the processor's affair: AMD's family 17h begins with
-      // ES:rDI, and guests get that on every host.
-      let right = try context.load(try destination(isWrite: false), size: size)
+      // Which operand is read first, and so faults first, is the processor's affair: AMD's family 1Ah begins with
+      // DS:rSI, and guests get that on every host.
       let left = try context.load(try source(), size: size)
+      let right = try context.load(try destination(isWrite: false), size: size)
       advance(.rsi)
       advance(.rdi)
       return (compare(left, with: right), nil)

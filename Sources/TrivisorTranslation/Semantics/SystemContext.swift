@@ -25,6 +25,9 @@ protocol SystemContext: InstructionContext {
   func loadPointerTable(from root: UInt64) throws(GuestException)
   /// INVLPG.
   func invalidatePage(_ linear: UInt64)
+  /// Drops all translations.
+  /// - Parameter keepsGlobal: but those of global pages.
+  func invalidateAll(keepsGlobal: Bool)
   var fsBase: UInt64 { get set }
   var gsBase: UInt64 { get set }
   var kernelGSBase: UInt64 { get set }
@@ -49,6 +52,9 @@ protocol SystemContext: InstructionContext {
   func readLocalAPIC(_ index: UInt32) -> UInt64?
   /// - Returns: whether it can be written so.
   func writeLocalAPIC(_ index: UInt32, _ value: UInt64) -> Bool
+  /// Sends an interrupt command to the processors of a set whose bit 0 is the APIC ID `first`.
+  /// - Returns: how many there are, or `nil` for another command than a fixed interrupt or an NMI.
+  func sendInterrupts(_ command: UInt32, to set: [UInt64], first: UInt32) -> Int?
   /// The ends of memory below 4 GiB and above; the second is 0 if there is none.
   var memoryEnds: (low: UInt64, high: UInt64) { get }
 

@@ -10,15 +10,12 @@ struct X87EnvironmentLoad<Context: InstructionContext> {
   func execute(_ instruction: Instruction, next: UInt64) throws(Interruption) {
     guard context.cr0.isDisjoint(with: [.emulation, .taskSwitched]) else { throw .exception(.deviceNotAvailable) }
     guard let memory = instruction.memoryOperand else { throw .exception(.invalidOpcode) }
-    if context.hasPendingX87Error {
-      guard context.cr0.contains(.numericError) else { throw .unsupported("an x87 error reported by IRQ 13") }
-      throw .exception(.x87)
-    }
+    guard !context.hasPendingX87Error else { throw .exception(.x87) }
     let isWide = instruction.operandSize != 2
     let count = (isWide ? 28 : 14) + (instruction.operation == .frstor ? 80 : 0)
     let address = try context.linear(memory, next, size: count, isWrite: false)
     try context.withBytes(address, count: count, .read) { area throws(Interruption) in
-      context.x87Pointers = X87Pointers(environment: area, isReal: !context.isProtected, isWide: isWide)
+      context.x87Pointers = X87Pointers(environment: area, isReal: !context.usesDescriptors, isWide: isWide)
       context.loadX87Environment(area, count: count)
     }
     context.rip = next

@@ -29,7 +29,7 @@ struct X87EnvironmentStore<Context: InstructionContext> {
           area.storeBytes(of: 0xffff_0000 | UInt32(words[position]), toByteOffset: 4 * position, as: UInt32.self)
         }
       }
-      let pointers = context.x87Pointers.environment(isReal: !context.isProtected, isWide: !isShort)
+      let pointers = context.x87Pointers.environment(isReal: !context.usesDescriptors, isWide: !isShort)
       let place = isShort ? 6 : 12
       for position in 0..<(isShort ? 4 : 8) {
         area.storeBytes(of: pointers[position], toByteOffset: place + 2 * position, as: UInt16.self)

@@ -65,7 +65,9 @@ package struct AnnouncedFeatures {
     case .fsgsbase: table.has(.fsgsbase)
     case .rdtscp: table.has(.rdtscp)
     case .smap: table.has(.smap)
-    case .sse4a, .sha, .rdseed, .vaes, .vpclmul, .gfni, .xsavec, .xsaves, .clwb, .rdpid, .pku, .invpcid, .monitor,
+    case .rdpid: table.has(.rdpid)
+    case .invpcid: table.has(.invpcid)
+    case .sse4a, .sha, .rdseed, .vaes, .vpclmul, .gfni, .xsavec, .xsaves, .clwb, .pku, .monitor,
       .monitorx, .clzero, .invlpgb, .svm, .vmx, .cet, .smx, .sgx, .rtm, .movdir, .keyLocker, .threeDNow, .xop, .evex,
       .other:
       false

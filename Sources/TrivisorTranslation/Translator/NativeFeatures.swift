@@ -14,9 +14,6 @@ package enum NativeFeatures {
     .adx, .clflushopt, .lahf_lm, .abm, .nonstop_tsc,
   ]
 
-  /// Virtual-8086 mode is not translated.
-  package static let untranslated: Set<ProcessorFeature> = [.vme]
-
   /// Translated code keeps flags by LAHF and compares tags by RORX; its vector registers are stored and loaded by AVX.
   private static let neededByEngine: [ProcessorFeature] = [.avx2, .bmi2, .lahf_lm]
 

@@ -53,6 +53,9 @@ final class PlainContext: SystemContext {
   var timestampFrequency: UInt64 = 1_000_000_000
   var taskPriority: UInt8 = 0
   var hasLocalAPIC = true
+  func sendInterrupts(_ command: UInt32, to set: [UInt64], first: UInt32) -> Int? {
+    set.reduce(0) { $0 + $1.nonzeroBitCount }
+  }
   var memoryEnds: (low: UInt64, high: UInt64) = (UInt64(size), 0)
   var shadow = Shadow.none
   var isTrapping = false
@@ -75,6 +78,9 @@ final class PlainContext: SystemContext {
   var pointerTableRoots: [UInt64] = []
   var invalidatedPages: [UInt64] = []
   var isHalted = false
+  /// Of each time that all translations were dropped: whether global ones stayed.
+  var invalidations: [Bool] = []
+  func invalidateAll(keepsGlobal: Bool) { invalidations.append(keepsGlobal) }
 
   /// Flat segments of this kind of code; the tables' bytes are all 0.
   init(_ mode: CPUMode = .bits64) {
