@@ -170,6 +170,7 @@ extension Ability {
       step-pop-stack-compatibility-user step-stack-segment-flags step-stack-segment-flags-user step-sensitive
       step-system-call step-system-call-kept step-system-call-compatibility step-system-call-kept-compatibility
       step-halt step-repeated step-repeated-compatibility step-repeated-compatibility-user
+      step-real-plain step-real-interrupts step-real-stack-segment step-real-repeated step-real-branches step-real-flags
       """
     ),
     (

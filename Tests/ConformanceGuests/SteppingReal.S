@@ -1,0 +1,82 @@
+// Single steps of 16-bit code (AMD64 APM vol. 2, 13.1.4), in real mode: after which instructions the trap comes, and with which frame.
+//
+// The handlers of real mode report each frame and return to it, so that TF stays as it was.
+
+#include "guest.h"
+
+.macro real_steps name:req, body:vararg
+guest \name, 16
+  arm_return 1f
+  pushfw
+  popw %ax
+  orw $0x100, %ax
+  pushw %ax
+  popfw
+1:
+  \body
+  pushw $2
+  popfw
+  nop
+  finish
+endguest \name
+.endm
+
+.macro real_plain
+  nop
+  xchgw %ax, %bx
+.endm
+real_steps step_real_plain, real_plain
+
+// INT n and INT3 clear TF; behind IRET the next instruction is the first with a trap.
+.macro real_interrupts
+  int $0x21
+  nop
+  int3
+  nop
+.endm
+real_steps step_real_interrupts, real_interrupts
+
+.macro real_stack_segment
+  xorw %ax, %ax
+  movw %ax, %ss
+  nop
+  movw %ax, %ds
+  pushw %ss
+  popw %ss
+  nop
+.endm
+real_steps step_real_stack_segment, real_stack_segment
+
+.macro real_repeated
+  movw $0x7000, %di
+  movw $3, %cx
+  rep stosb
+.endm
+real_steps step_real_repeated, real_repeated
+
+.macro real_branches
+  jmp 2f
+  nop
+2:
+  call 3f
+3:
+  popw %ax
+  lcall $0x800, $(4f - 99b)
+4:
+  addw $4, %sp
+.endm
+real_steps step_real_branches, real_branches
+
+// POPF and IRET that set TF again, CLI and STI.
+.macro real_flags
+  pushw $0x102
+  popfw
+  cli
+  pushw $0x102
+  pushw %cs
+  pushw $AT(5f)
+  iretw
+5:
+  nop
+.endm
+real_steps step_real_flags, real_flags
