@@ -19,9 +19,12 @@ struct InstructionTemplate {
       segmentOverride = instruction.segmentOverride
     }
 
-    /// 16 bits: a product's upper ones depend on all of its factors' bits.
+    /// 32 bits: a product's upper ones depend on all of its factors' bits. The upper half comes last.
     @inline(__always)
-    var hash: Int { Int(truncatingIfNeeded: (parts &* 0x9e37_79b9_7f4a_7c15) >> 48) }
+    var hash: Int {
+      let mixed = (parts &* 0x9e37_79b9_7f4a_7c15) >> 32
+      return Int(truncatingIfNeeded: mixed >> 16 | (mixed & 0xffff) << 16)
+    }
   }
 
   let key: Key

@@ -7,8 +7,9 @@ struct TemplateTable: ~Copyable {
   private static let capacity = 1 << 14
   private static let limit = capacity / 2
 
-  /// Numbers of templates, plus 1; 0 where nothing is.
-  private let slots: UnsafeMutablePointer<UInt16>
+  /// A template's number plus 1, or 0 where nothing is, and in the upper half what its key's hash has over: so that others need
+  /// not be looked at.
+  private let slots: UnsafeMutablePointer<UInt32>
   private var templates = RecordList<InstructionTemplate>()
 
   init() {
@@ -27,14 +28,18 @@ struct TemplateTable: ~Copyable {
 
   mutating func template(of instruction: Instruction) -> UnsafePointer<InstructionTemplate> {
     let key = InstructionTemplate.Key(instruction)
-    var index = key.hash & (Self.capacity - 1)
+    let hash = key.hash
+    let tag = hash & 0xffff_0000
+    var index = hash & (Self.capacity - 1)
     while slots[index] != 0 {
-      let found = templates.address(of: Int(slots[index]) - 1)
-      if found.pointee.key == key { return found }
+      if slots[index] & 0xffff_0000 == tag {
+        let found = templates.address(of: Int(slots[index] & 0xffff) - 1)
+        if found.pointee.key == key { return found }
+      }
       index = (index + 1) & (Self.capacity - 1)
     }
     templates.append(InstructionTemplate(instruction, key))
-    slots[index] = UInt16(truncatingIfNeeded: templates.count)
+    slots[index] = UInt32(tag) | UInt32(truncatingIfNeeded: templates.count)
     return templates.address(of: templates.count - 1)
   }
 }
