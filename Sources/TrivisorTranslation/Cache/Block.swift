@@ -49,7 +49,7 @@ struct BlockKey: Hashable {
   let secondPage: UInt64
   /// Offset in CS, or, where the linear address may be any, in the page.
   let rip: UInt64
-  /// A mode's number, and whether each access checks for itself (`BlockPlan+Sharing`).
+  /// A mode's number, and a variant.
   let mode: UInt8
   /// Limit and base of CS, in the upper and the lower half.
   var codeSegment = BlockKey.flat
@@ -57,9 +57,19 @@ struct BlockKey: Hashable {
   /// From 0 to 4 GiB, or 64-bit code.
   static let flat: UInt64 = 0xffff_ffff_0000_0000
 
-  static let separate: UInt8 = 0x80
-  var modeNumber: Int { Int(mode & ~Self.separate) }
-  var sharesChecks: Bool { mode & Self.separate == 0 }
+  /// How the same bytes are translated; in the mode's upper bits.
+  enum Variant: UInt8 {
+    case usual = 0
+    /// One instruction, whose accesses may run on the bounce buffer.
+    case bouncing = 0x40
+    /// Each access checks for itself.
+    case separate = 0x80
+
+    static let mask: UInt8 = 0xc0
+  }
+
+  var modeNumber: Int { Int(mode & ~Variant.mask) }
+  var variant: Variant { Variant(rawValue: mode & Variant.mask) ?? .usual }
 
   var isFlat: Bool { codeSegment == Self.flat }
   /// Of a block that is never found again: each time that it is needed it is made anew, from bytes that may be others.
@@ -168,7 +178,7 @@ struct AccessSite {
   let isStack: Bool
   /// The check; expects the address in T1.
   var retry: UInt32 = 0
-  /// The access itself on T2 + T1, and what follows in the instruction.
+  /// The access itself on T2 + T1, and what follows in the instruction; 0 where that is not written (`BlockKey.Variant`).
   var bounce: UInt32 = 0
   /// Behind the instruction or the load.
   var next: UInt32 = 0

@@ -19,7 +19,9 @@ final class CodeCache: @unchecked Sendable {
   /// here that is once for writing and once for running, costs a fault, which takes longer than the page's block to translate.
   private var provided = 0
   private static let provision = 256 << 10
-  private var staleEntrySize = 0
+  private var commonSize = 0
+  /// What leaves of blocks have in common, as addresses.
+  private(set) var leaves = CommonLeaves()
 
   init() throws(TechniqueFailure) {
     let descriptor = memfd_create("trivisor-code", CLINUX_MFD_CLOEXEC)
@@ -40,7 +42,7 @@ final class CodeCache: @unchecked Sendable {
     madvise(execute, Self.capacity, MADV_DONTFORK)
     writable = write.assumingMemoryBound(to: UInt8.self)
     executable = execute.assumingMemoryBound(to: UInt8.self)
-    writeStaleEntry()
+    writeCommonCode()
   }
 
   deinit {
@@ -105,14 +107,15 @@ final class CodeCache: @unchecked Sendable {
     provided += count
   }
 
-  func removeAll() { used = staleEntrySize }
+  func removeAll() { used = commonSize }
 
-  /// The code at the start of the cache, which stays.
-  private func writeStaleEntry() {
+  /// The code at the start of the cache, which stays. Dropped blocks' entries lead to its first byte.
+  private func writeCommonCode() {
     var code = emitter()
     code.storeConstant32(UInt32(CWS_SITE_COMPLETE), .state(StateLayout.site))
     code.jump(.state(StateLayout.exitRAXFlags))
+    leaves = CommonLeaves(writing: &code)
     commit(code)
-    staleEntrySize = used
+    commonSize = used
   }
 }

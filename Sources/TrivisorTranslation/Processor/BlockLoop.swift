@@ -82,7 +82,7 @@ struct BlockLoop {
           if isStepping, processor.isResuming { processor.systemFlags |= RFLAGS.resume.rawValue }
           target = try findBlock().host
         } else {
-          target = try findBlock(separately: true).entry
+          target = try findBlock(as: access.isShared ? .separate : .bouncing).entry
         }
         // A device that was read may have interrupted; this thread does not kick itself.
         if processor.hasEvent { processor.stop.kickFromOutside() }
@@ -120,7 +120,7 @@ struct BlockLoop {
         processor.counters.count(.exitJump)
         processor.rip = page &+ site.rip
         let generation = store.generation
-        let next = try findBlock(separately: true)
+        let next = try findBlock(as: .separate)
         if generation == store.generation, processor.trace == nil {
           store.linker.link(number, place, inRAX: false, from: site.block, to: next)
         }
@@ -275,11 +275,10 @@ struct BlockLoop {
   // MARK: Blocks
 
   /// The block at RIP, translated if need be.
-  /// - Parameter separately: each of its accesses is to check for itself.
-  private mutating func findBlock(separately: Bool = false) throws(Interruption) -> Block {
+  private mutating func findBlock(as variant: BlockKey.Variant = .usual) throws(Interruption) -> Block {
     try control.establish()
     if processor.mode.isSingleStepping {
-      if !separately { try processor.stopBeforeStep() }
+      if variant == .usual { try processor.stopBeforeStep() }
       try processor.beginStep()
     } else {
       processor.systemFlags &= ~RFLAGS.resume.rawValue
@@ -298,7 +297,7 @@ struct BlockLoop {
     let isRelative = processor.mode.isRelative
     block.state.pointee.page = isRelative ? linear & ~4095 : 0
     let place = isRelative ? linear & 4095 : processor.rip
-    let number = separately ? modeNumber | BlockKey.separate : modeNumber
+    let number = modeNumber | variant.rawValue
     let key = BlockKey(
       page: physical >> 12, secondPage: .max, rip: place, mode: number, codeSegment: codeSegment)
     if let found = store.find(key) { return entered(found) }

@@ -44,8 +44,8 @@ final class LinearMemory {
   }
 
   /// Answers a TLB miss.
-  /// - Returns: where translated code goes on: at the check once more, or at its copy for the bounce buffer; `nil` if the
-  ///   check is one for several accesses, and this one can't use RAM in one page, or if a debugger watches the bytes: then
+  /// - Returns: where translated code goes on: at the check once more, or at its copy for the bounce buffer; `nil` if
+  ///   this one can't use RAM in one page, and there is no copy or the check is one for several accesses, or if a debugger watches the bytes: then
   ///   the instruction begins anew.
   func resolve(_ access: AccessSite) throws(Interruption) -> UInt64? {
     let state = block.state
@@ -72,7 +72,7 @@ final class LinearMemory {
         return store.translator.cache.base &+ UInt64(access.retry)
       }
     }
-    if access.isShared { return nil }
+    if access.isShared || access.bounce == 0 { return nil }
     let place = block.bounce + Int(linear & 63)
     // An x87 store that raises an exception may leave memory as it is.
     if access.isRead || (access.waitsForX87 && isRAM(pieces)) {

@@ -10,9 +10,9 @@
 //     op    (T2,T1)
 //
 // On a miss the address comes back by the same `xor`, and Swift walks the guest's page tables. RAM then gets a TLB entry
-// and the check runs again. For all else (devices, pages that hold translated code, two pages at once) the same
-// operation, written a second time in the block's cold part, runs on a bounce buffer that Swift has filled and, after a
-// store, empties.
+// and the check runs again. For all else (devices, pages that hold translated code, two pages at once) the instruction begins
+// anew in a block of its own (`BlockKey.Variant.bouncing`), where the same operation, written a second time in the cold part, runs on
+// a bounce buffer that Swift has filled and, after a store, empties.
 //
 // Accesses that share a check (`BlockPlan+Sharing`) find the host address in the state block.
 

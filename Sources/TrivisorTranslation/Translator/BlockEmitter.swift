@@ -84,6 +84,10 @@ struct BlockEmitter: ~Copyable {
   var plan: BlockPlan { _read { yield work.plan } }
   var is64: Bool { mode.bits == .bits64 }
 
+  /// Whether a second copy of each access is written, for the bounce buffer. Few accesses ever need it: they get a block of
+  /// their own then.
+  var writesBounces: Bool { key.variant == .bouncing || mode.isSingleStepping || mode.checksAccesses }
+
   /// Puts off what is written behind the main line.
   @inline(__always)
   mutating func postpone(_ part: ColdPart) { work.cold.append(part) }
@@ -289,7 +293,13 @@ struct BlockEmitter: ~Copyable {
   mutating func leave(site: Int) {
     code.storeConstant32(UInt32(truncatingIfNeeded: site), .state(StateLayout.site))
     let isInHost = flags.contains(.host) && !flags.contains(.rax)
-    code.jump(.state(isInHost ? StateLayout.exitHostFlags : StateLayout.exitRAXFlags))
+    code.jump32().patch(to: isInHost ? cache.leaves.host : cache.leaves.rax)
+  }
+
+  /// Leaves behind a check that failed, as `check` left its temporaries. The host's flags have been given up.
+  mutating func leaveByMiss(site: Int, view: Int, isWrite: Bool) {
+    code.storeConstant32(UInt32(truncatingIfNeeded: site), .state(StateLayout.site))
+    code.jump32().patch(to: cache.leaves.miss(view: view, isWrite: isWrite))
   }
 
   // MARK: Registers

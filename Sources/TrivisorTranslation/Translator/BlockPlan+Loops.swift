@@ -13,7 +13,7 @@ extension BlockPlan {
 
   /// Appends further rounds if the last instruction jumps back into the block.
   mutating func planRounds() {
-    guard is64, !mode.isSingleStepping, !mode.checksAccesses, key.sharesChecks, let last = instructions.last else {
+    guard is64, !mode.isSingleStepping, !mode.checksAccesses, key.variant == .usual, let last = instructions.last else {
       return
     }
     let next = key.rip &+ UInt64(last.end)

@@ -8,7 +8,7 @@
 //     mov   %gs:shared, T1 ; op distance(T1)                                                 another one
 //
 // The range being there says more than the architecture asks for, so where it is not, the block is left for a translation of
-// the same code in which each access checks for itself (`BlockKey.sharesChecks`). Nothing has happened then that would not have
+// the same code in which each access checks for itself (`BlockKey.Variant`). Nothing has happened then that would not have
 // happened, in whatever order the guest's exceptions come.
 //
 // What is in the state block stays true until the last of the accesses: translations go away only in Swift, and from there a
@@ -65,7 +65,7 @@ extension BlockPlan {
 
   /// Finds the groups.
   mutating func planSharing() {
-    guard is64, !key.isStraddling, !mode.isSingleStepping, !mode.checksAccesses, key.sharesChecks,
+    guard is64, !key.isStraddling, !mode.isSingleStepping, !mode.checksAccesses, key.variant == .usual,
       instructions.count > 1
     else { return }
     active.removeAll()

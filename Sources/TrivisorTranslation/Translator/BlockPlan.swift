@@ -55,7 +55,7 @@ struct BlockPlan: ~Copyable {
     instructions.removeAll()
     groups.removeAll()
     shares.removeAll()
-    let limit = mode.isSingleStepping ? 1 : Self.instructionLimit
+    let limit = mode.isSingleStepping || key.variant == .bouncing ? 1 : Self.instructionLimit
     let breakpoints = mode.isSingleStepping ? .none : breakpoints
     guard let ending = decode(bytes, decoder, limit: limit, &templates, breakpoints) else {
       return false

@@ -120,11 +120,16 @@ extension ColdAccess {
     miss.patch(to: block.code.address)
     block.flags = flagsBefore
     block.recipe = recipe
-    AccessCode.recoverAddress(view: Int(access.view), isWrite: access.isWrite, &block)
-    block.code.store(Host.t1, .state(StateLayout.address))
-    X87Code.write(x87Notes, &block)
     let site = block.addSite(.miss(access), rip: rip)
-    block.leave(site: site)
+    if x87Notes.isEmpty {
+      block.leaveByMiss(site: site, view: Int(access.view), isWrite: access.isWrite)
+    } else {
+      AccessCode.recoverAddress(view: Int(access.view), isWrite: access.isWrite, &block)
+      block.code.store(Host.t1, .state(StateLayout.address))
+      X87Code.write(x87Notes, &block)
+      block.leave(site: site)
+    }
+    guard block.writesBounces else { return }
     access.bounce = block.cache.offset(block.code.address)
     block.flags = flagsBefore
     body.emit(on: .memory(base: Host.t2, index: Host.t1), &block)
@@ -168,6 +173,10 @@ extension ColdAnchor {
     if low != 0 { block.code.lea(Host.t1, .memory(base: Host.t1, displacement: low)) }
     block.code.jump32().patch(to: start)
     ownMiss.patch(to: block.code.address)
+    if x87Notes.isEmpty {
+      block.leaveByMiss(site: block.addSite(.miss(access), rip: rip), view: view, isWrite: access.isWrite)
+      return
+    }
     AccessCode.recoverAddress(view: view, isWrite: access.isWrite, &block)
     block.code.store(Host.t1, .state(StateLayout.address))
     X87Code.write(x87Notes, &block)

@@ -34,6 +34,8 @@ struct X87Notes {
   /// Of the last instruction, and of the last one with an operand in memory.
   var instruction: UInt32 = 0
   var operand: UInt32 = 0
+
+  var isEmpty: Bool { instruction == 0 && operand == 0 }
 }
 
 enum X87Code {
