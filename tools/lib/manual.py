@@ -17,12 +17,12 @@ def paragraphs(text):
     out = []
     for line in text.strip("\n").split("\n"):
         if line.startswith("  "):
-            if not out or not out[-1].startswith(".nf"):
-                out.append(".nf")
+            if not out or not out[-1].startswith(".PP\n.nf"):
+                out.append(".PP\n.nf")
             out[-1] += "\n" + escaped(line.rstrip())
         elif line.strip():
             out.append(".PP\n" + escaped(line))
-    return "\n".join(part + ("\n.fi" if part.startswith(".nf") else "") for part in out)
+    return "\n".join(part + ("\n.fi" if part.startswith(".PP\n.nf") else "") for part in out)
 
 
 def named(argument):
