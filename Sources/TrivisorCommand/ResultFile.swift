@@ -54,7 +54,7 @@ enum ResultFile {
   /// file anew, from its beginning, over what stands there already.
   private static func inheritedDescriptor(_ file: String) -> Int32? {
     switch file {
-    case "/dev/stdout": return STDOUT_FILENO
+    case "-", "/dev/stdout": return STDOUT_FILENO
     case "/dev/stderr": return STDERR_FILENO
     default:
       let folders = ["/dev/fd/", "/proc/self/fd/"]

@@ -170,7 +170,9 @@ struct RunCommand: ParsableCommand {
   @Option(help: "What --trace writes down: blocks or sensitive (instructions).")
   var traceSubject: CodeTrace.Subject = .blocks
 
-  @Option(help: "Write the result to this file as JSON.", completion: .file(extensions: ["json"]))
+  @Option(
+    help: "Write the result to this file as JSON; - is standard output, behind the guest's.",
+    completion: .file(extensions: ["json"]))
   var json: String?
 
   @Option(
@@ -183,6 +185,9 @@ struct RunCommand: ParsableCommand {
     help: ArgumentHelp(
       "Give up all files and system calls that the run does not need, before the guest begins (docs/security.md)."))
   var sandbox = true
+
+  @Flag(name: .shortAndLong, help: "Don't say which technique runs the guest, and why.")
+  var quiet = false
 
   @Flag(name: .shortAndLong, help: "Say more on standard error.")
   var verbose = false
@@ -237,6 +242,7 @@ struct RunCommand: ParsableCommand {
     session.timeLimit = timeout?.nanoseconds
     session.showsStatistics = stats
     session.isVerbose = verbose
+    session.isQuiet = quiet
     session.resultFile = json
     session.debugger = debugger
     let status = try session.run()

@@ -34,6 +34,8 @@ struct RunSession {
   var timeLimit: UInt64?
   var showsStatistics = false
   var isVerbose = false
+  /// Whether the line on the technique is left out.
+  var isQuiet = false
   var resultFile: String?
   /// Whether the process gives up what the run does not need.
   var isConfined = true
@@ -60,7 +62,7 @@ struct RunSession {
     options.endingSignals = EndingSignals.all
     let confinement = confine(&options)
     if let lines, let server { try start(server, lines.channel) }
-    announce()
+    if !isQuiet { announce() }
     if let debugger {
       options.debugger = debugger
       let waiting = debugger.waits ? "the guest waits for the debugger" : "a debugger may come"

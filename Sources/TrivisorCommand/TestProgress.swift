@@ -99,12 +99,19 @@ final class TestProgress {
     hasStatus = true
   }
 
+  /// At a terminal, unless its user wants none (https://no-color.org).
+  private static let usesColor: Bool = {
+    func variable(_ name: String) -> String { getenv(name).map { String(cString: $0) } ?? "" }
+    return isatty(STDOUT_FILENO) != 0 && variable("NO_COLOR").isEmpty && variable("TERM") != "dumb"
+  }()
+
   private static func lines(of result: TestResult) -> String {
     let title = result.verdict.title
+    let shownTitle = usesColor ? "\u{1b}[\(result.verdict.isGood ? 32 : 31)m\(title)\u{1b}[m" : title
     let padding = String(repeating: " ", count: max(9 - title.count, 1))
     let technique = result.technique.map { ", \($0)" } ?? ""
     let attempts = result.attempts > 1 ? ", attempt \(result.attempts)" : ""
-    var text = "\(title)\(padding) \(result.name)  (\(seconds(result.wallTime))\(technique)\(attempts))"
+    var text = "\(shownTitle)\(padding) \(result.name)  (\(seconds(result.wallTime))\(technique)\(attempts))"
     if !result.reason.isEmpty { text += "\n          \(printable(result.reason, width: 1000))" }
     if !result.verdict.isGood, result.verdict != .interrupted {
       let lines = String(decoding: result.consoleTail, as: UTF8.self).split(whereSeparator: \.isNewline)

@@ -186,6 +186,15 @@ struct TestCommandTests {
     #expect(good.output.hasPrefix("1 passed in "))
   }
 
+  @Test("a run's JSON on standard output comes behind what the guest wrote; -q says nothing of the technique")
+  func runJSON() throws {
+    let result = try Command.run("run", "guest:hello", "--technique", "rewriting", "--json", "-", "-q")
+    #expect(result.output.hasPrefix("Hello from 64-bit long mode."))
+    #expect(
+      result.output.contains("\"outcome\" : \"exited\"") || result.output.contains("\"outcome\" : \"poweredOff\""))
+    #expect(result.errors.isEmpty)
+  }
+
   @Test("JSON on standard output stands there alone")
   func standardOutput() throws {
     let result = try Command.run("test", "guest:hello", "--technique", "rewriting", "--json", "-")
