@@ -81,7 +81,11 @@ let package = Package(
       name: "TrivisorSandbox", dependencies: ["TrivisorCLinux", "TrivisorCStub", "TrivisorVMM", "TrivisorX86", system],
       swiftSettings: strict),
     .target(
-      name: "TrivisorParavirtTechnique", dependencies: ["TrivisorSandbox", "TrivisorVMM", "TrivisorXenDomain", system],
+      name: "TrivisorParavirtTechnique",
+      dependencies: [
+        "TrivisorBoot", "TrivisorCWorldSwitch", "TrivisorDevices", "TrivisorSandbox", "TrivisorTranslation",
+        "TrivisorVMM", "TrivisorX86", "TrivisorXenDomain", system,
+      ],
       swiftSettings: strict),
     .target(name: "TrivisorCEmbeddedGuests", exclude: ["images"], cSettings: [.headerSearchPath("images")]),
     .target(name: "TrivisorEmbeddedGuests", dependencies: ["TrivisorCEmbeddedGuests"], swiftSettings: strict),

@@ -80,6 +80,7 @@ struct MachineAssembly {
     host.memory = configuration.memorySize?.bytes
     host.wantsKernelLog = !configuration.serialPorts.isEmpty
     host.hasDisks = !configuration.storageDevices.isEmpty
+    if case .named(let technique) = configuration.technique { host.isDomain = technique.name == .paravirtual }
     host.hasVirtioConsole = configuration.virtioConsole != nil
     host.imagePath = configuration.bootLoader.plan.imagePath
     do {

@@ -27,6 +27,9 @@ public final class BootImage: Sendable {
   /// What it holds packed, once it was looked at.
   private let packed = Mutex(Packed.unknown)
 
+  /// What parts of it hold packed, by where they begin, between looking at it and loading it.
+  private let parts = Mutex<[UInt64: BootImage]>([:])
+
   private enum Packed {
     case unknown, nothing
     case image(BootImage)
@@ -93,16 +96,28 @@ public final class BootImage: Sendable {
     case .image(let image): return image
     case .unknown: break
     }
-    guard let format = CompressionFormat(try prefix(8)) else {
-      packed.withLock { $0 = .nothing }
-      return nil
-    }
-    var bytes = UnpackedBytes(image: name)
-    try PackedStream(image: self, format: format, offset: 0, length: size).unpack(into: &bytes)
-    guard !bytes.bytes.isEmpty else { return nil }
-    let image = BootImage(name: name, unpacked: bytes.bytes)
-    packed.withLock { $0 = .image(image) }
+    let image = try unpacked(at: 0, length: size)
+    packed.withLock { $0 = image.map { .image($0) } ?? .nothing }
     return image
+  }
+
+  /// What a range holds that is one packed stream; `nil` for all others.
+  /// - Throws: `BootFailure` when the stream is corrupt, or holds more than any kernel has.
+  func unpacked(at offset: UInt64, length: UInt64) throws(BootFailure) -> BootImage? {
+    if let part = parts.withLock({ $0[offset] }) { return part }
+    let head = try read("the packed kernel", at: offset, count: Int(min(length, 8)))
+    guard let format = CompressionFormat(head) else { return nil }
+    var bytes = UnpackedBytes(image: name)
+    try PackedStream(image: self, format: format, offset: offset, length: length).unpack(into: &bytes)
+    guard !bytes.bytes.isEmpty else { return nil }
+    let part = BootImage(name: name, unpacked: bytes.bytes)
+    parts.withLock { $0[offset] = part }
+    return part
+  }
+
+  /// Drops what was unpacked: it is in guest memory.
+  func forgetParts() {
+    parts.withLock { $0 = [:] }
   }
 
   deinit {

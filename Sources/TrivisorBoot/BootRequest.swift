@@ -21,6 +21,8 @@ public struct BootRequest: Sendable {
   public var addsDefaultCommandLine = true
   /// The console that those defaults name.
   public var linuxConsole = LinuxCommandLine.serialConsole
+  /// Whether the guest is to be a paravirtual domain: a kernel that has Xen's door beside others is entered by that.
+  public var isForDomain = false
   /// By which door a Linux kernel is entered.
   public var linuxEntry = LinuxEntry.automatic
   /// Archives for Linux's first root, which Linux unpacks one over the other in this order.
@@ -59,6 +61,13 @@ public struct BootRequest: Sendable {
       kind = try ImageKind.detect(image)
     }
     try refuseUnusable(kind)
+    if isForDomain, let kernel = try domainKernel(kind) {
+      defer { image.forgetParts() }
+      return try XenDomainLoader(
+        image: kernel.image, commandLine: kernel.isLinux ? LinuxCommandLine.combine(self) : commandLine,
+        initialRamdisks: initialRamdisks
+      ).load(into: memory)
+    }
     // Before the image, which may want that memory. A paravirtual domain has no firmware.
     if kind != .xen { BIOSDataArea.store(in: memory) }
     var layout = GuestLayout(memory: memory, map: memoryMap ?? MemoryMap(memory), image: image.name)
@@ -73,6 +82,31 @@ public struct BootRequest: Sendable {
         image: try image.unpacked() ?? image, commandLine: commandLine, initialRamdisks: initialRamdisks
       ).load(into: memory)
     }
+  }
+
+  /// A kernel for a PC that is one for Xen's domains, too, unpacked; `nil` for all others.
+  private func domainKernel(_ kind: ImageKind) throws(BootFailure) -> (image: BootImage, isLinux: Bool)? {
+    switch kind {
+    case .pvh: return try XenNotes.find(image).map { (image, $0.isLinux) }
+    case .linux:
+      guard let payload = try LinuxSetupHeader(image).payload,
+        let kernel = try image.unpacked(at: payload.offset, length: payload.length),
+        try kernel.begins(with: ELFHeader.magic),
+        let notes = try XenNotes.find(kernel)
+      else { return nil }
+      return (kernel, notes.isLinux)
+    default: return nil
+    }
+  }
+
+  /// Whether it is a kernel of a paravirtual domain that is linked for the upper half of the address space, of which a process of the
+  /// host has nothing.
+  /// - Throws: `BootFailure` where it is damaged.
+  public func isDomainOfUpperHalf() throws(BootFailure) -> Bool {
+    let kind = try imageKind()
+    let kernel = kind == .xen ? try image.unpacked() ?? image : try domainKernel(kind)?.image
+    guard let kernel, let base = try XenNotes.find(kernel)?.virtualBase else { return false }
+    return base >> 47 != 0
   }
 
   /// Nothing that was asked for is dropped silently.

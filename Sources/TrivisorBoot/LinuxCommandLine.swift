@@ -18,13 +18,17 @@ public enum LinuxCommandLine {
     "console=\(console) reboot=k panic=-1 i8042.noaux i8042.nokbd"
   }
 
+  /// The same of a paravirtual domain: its console is Xen's, and it has none of a PC's devices. Linux from 6.16 on reads a register of
+  /// AMD's chipset all the same, which no domain may map, and crashes there.
+  private static let domainDefaults = "console=hvc0 panic=-1 initcall_blacklist=print_s5_reset_status_mmio"
+
   /// x86 Linux's COMMAND_LINE_SIZE without the closing zero byte: for kernels that can't say their limit.
   static let usualLimit = 2047
 
   /// The whole line.
   static func combine(_ request: BootRequest) -> String {
     guard request.addsDefaultCommandLine else { return request.commandLine }
-    let defaults = defaults(console: request.linuxConsole)
+    let defaults = request.isForDomain ? domainDefaults : defaults(console: request.linuxConsole)
     return request.commandLine.isEmpty ? defaults : defaults + " " + request.commandLine
   }
 

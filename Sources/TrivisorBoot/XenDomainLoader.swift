@@ -127,15 +127,6 @@ struct XenDomainLoader {
         .unsupported(
           "needs the Xen feature \(feature), which no paravirtual domain has", remedy: "build it without"))
     }
-    guard !width.isWide || base < Self.upperHalf else {
-      throw failure(
-        .unsupported(
-          "is a Xen kernel for the upper half of the address space (VIRT_BASE \(hexadecimal(base))), of which a process of"
-            + " the host has nothing",
-          remedy:
-            "link it below \(hexadecimal(Self.upperHalf)), or set \(Setting.technique) to another one if the kernel"
-            + " runs on a PC, too"))
-    }
   }
 
   /// Copies the segments, and behind them the symbols that the kernel wants.
@@ -351,8 +342,10 @@ struct XenDomainLoader {
       if !plan.isModuleMapped { try put(Self.moduleIsNamedByFrame, 48, 40) }
     }
     if plan.hasOwnListAddress {
-      try memory.write(plan.list, at: physical(base + 1152))
-      try memory.write(plan.listSize, at: physical(base + 1160))
+      // The tables that map the list are among its frames: nobody may map them for writing.
+      let tableCount = Self.listTableCount(plan)
+      try memory.write(plan.list - tableCount, at: physical(base + 1152))
+      try memory.write(plan.listSize + tableCount, at: physical(base + 1160))
     }
     try memory.copy(Array(commandLine.utf8), to: physical(base + (width.isWide ? 128 : 80)))
   }

@@ -24,9 +24,9 @@ public enum XenMachine {
   /// Of version 2: two bytes for each of 256 entries a frame.
   private static func grantStatusFrameCount(_ memory: GuestMemory) -> UInt64 { (grantFrameCount(memory) + 7) / 8 }
 
-  /// The table has an entry of 4 bytes, as 32-bit domains have them, for each frame from 0 on.
+  /// The table has an entry for each frame from 0 on: of 8 bytes in 64-bit domains, and of 4 in others, which leave the rest.
   private static func tableFrameCount(_ memory: GuestMemory) -> UInt64 {
-    ((firstFrame + count(memory)) * 4 + GuestMemory.pageSize - 1) / GuestMemory.pageSize
+    ((firstFrame + count(memory)) * 8 + GuestMemory.pageSize - 1) / GuestMemory.pageSize
   }
 
   /// How many frames the domain itself has; none where memory is too small for what is the hypervisor's.
@@ -35,7 +35,7 @@ public enum XenMachine {
     return count(memory) - min(count(memory), needed)
   }
 
-  /// The machine frames of the machine-to-physical table of a 32-bit domain, from frame 0's entry on.
+  /// The machine frames of the machine-to-physical table, from frame 0's entry on.
   public static func tableFrames(_ memory: GuestMemory) -> Range<UInt64> {
     let first = firstFrame + domainFrameCount(memory)
     return first..<(first + tableFrameCount(memory))

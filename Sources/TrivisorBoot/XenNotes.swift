@@ -52,6 +52,9 @@ struct XenNotes {
     (loader.hasPrefix("generic") || guestOS.hasPrefix("linux")) && xenVersion.hasPrefix("xen-3.0")
   }
 
+  /// Whether it is Linux, which has command lines of its own.
+  var isLinux: Bool { guestOS.hasPrefix("linux") }
+
   /// The notes of an ELF image; `nil` when it is none or has none for PV domains.
   static func find(_ image: BootImage) throws(BootFailure) -> XenNotes? {
     let header = try ELFHeader(try image.prefix(ELFHeader.maximumSize, as: "the ELF header"))

@@ -1,7 +1,9 @@
 import ArgumentParser
+import TrivisorBoot
 import TrivisorComparison
 import Glibc
 import TrivisorGuestProcess
+import SystemPackage
 import TrivisorPlatform
 import TrivisorVMM
 
@@ -30,6 +32,7 @@ struct CompareCommand: ParsableCommand {
         trivisor compare guest:hello guest:compute --repeat 10
         trivisor compare guest:nanobench             what each operation costs
         trivisor compare vmlinuz --initrd initrd.img --html report.html
+        trivisor compare vmlinuz --exec 'uname -r' --same-output
 
       Ends with 0 if all that ran gave the same result, with 1 if they did not, with 124 if one took longer than --timeout, \
       with 125 if nothing could be run.
@@ -53,6 +56,14 @@ struct CompareCommand: ParsableCommand {
 
   @Option(help: "How long a run may take: 30s, 500ms, 5m. Default: 2m.")
   var timeout: TimeLimit?
+
+  @Option(help: ArgumentHelp("A command for Linux guests, as of 'trivisor run'.", valueName: "text"))
+  var exec: String?
+
+  @Option(
+    help: ArgumentHelp("A folder of the host's as Linux's first root.", valueName: "folder[,rw|,copy|,rw=path]"),
+    completion: .directory)
+  var root: RootArgument?
 
   @Flag(help: "What the guests write must be the same too.")
   var sameOutput = false
@@ -124,6 +135,11 @@ struct CompareCommand: ParsableCommand {
     return found
   }()
 
+  /// As words for `trivisor run`.
+  private var words: [String] {
+    options.words + (exec.map { ["--exec=\($0)"] } ?? []) + (root.map { ["--root=\($0.text)"] } ?? [])
+  }
+
   private var names: [String] {
     var seen: [String] = []
     let named = techniqueNames?.split(separator: ",").map(String.init) ?? TechniqueName.allCases.map(\.rawValue)
@@ -131,8 +147,14 @@ struct CompareCommand: ParsableCommand {
     return seen
   }
 
+  /// Whether it is a kernel of a paravirtual domain that can't run natively; what it can't be, running it will tell.
+  private static func isOfUpperHalf(_ image: String) -> Bool {
+    guard let file = try? BootImage(path: FilePath(image)) else { return false }
+    return (try? BootRequest(image: file).isDomainOfUpperHalf()) == true
+  }
+
   private func compare(_ image: String) throws -> (Comparison, Int32?) {
-    var plan = ComparisonPlan(image: image, runArguments: [image] + options.words, techniques: names)
+    var plan = ComparisonPlan(image: image, runArguments: [image] + words, techniques: names)
     plan.repetitions = `repeat`
     plan.warmUps = warmUp
     if let timeout { plan.timeLimit = timeout.nanoseconds }
@@ -144,6 +166,10 @@ struct CompareCommand: ParsableCommand {
       for (name, caution) in plan.cautions {
         plan.obstacles[name] = "\(caution); --techniques \(name),… runs it all the same"
       }
+    }
+    if !isOwn, names.contains(TechniqueName.paravirtual.rawValue), Self.isOfUpperHalf(image) {
+      plan.cautions[TechniqueName.paravirtual.rawValue] =
+        "its code is translated, because it is linked for addresses that no process has: this is paravirtual, translated"
     }
     plan.comparesOutput = sameOutput || isOwn
     plan.ignoredLines = ignoreLines ?? (isOwn ? Self.ownVariableLines(image) : nil)

@@ -232,6 +232,9 @@ struct RunCommand: ParsableCommand {
     }
     var session = RunSession(
       guest: guest, choice: choice, began: began, execution: execution, configuration: configuration)
+    // A damaged image is told of when it is loaded.
+    session.isTranslated =
+      choice.technique.handoverKind == .xenDomain && (try? configuration.boot.isDomainOfUpperHalf()) == true
     session.usesVirtioConsole = console == .virtio
     session.command = order
     session.kernelLog = kernelLog
@@ -339,6 +342,7 @@ struct RunCommand: ParsableCommand {
       host.memory = memory?.bytes
       host.wantsKernelLog = verbose || kernelLog != nil
       host.hasDisks = !disk.isEmpty
+      host.isDomain = technique == .paravirtual
       host.hasVirtioConsole = console == .virtio
       host.imagePath = image.hasPrefix("guest:") ? nil : FilePath(image)
       let result = try host.prepare(&request)

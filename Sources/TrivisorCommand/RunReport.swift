@@ -53,6 +53,8 @@ struct RunReport: Encodable {
   let commit = TrivisorVersion.commit
   let image: String
   let technique: String
+  /// "translated" where that is not how the technique's name would have it.
+  let manner: String?
   let techniqueReason: String
   /// What held the process while the guest ran.
   let confinement: String
@@ -76,6 +78,7 @@ struct RunReport: Encodable {
     self.confinement = confinement.title
     image = session.guest.name
     technique = session.choice.technique.name.rawValue
+    manner = session.isTranslated ? "translated" : nil
     techniqueReason = session.choice.reason.forCommandLine
     let configuration = session.configuration.machine
     machine = Machine(

@@ -42,6 +42,8 @@ struct RunSession {
   /// Of the host's files, beside those that the configuration names: packed into archives when the guest's memory is filled.
   var packed: [FilePath] = []
   var debugger: DebuggerServer?
+  /// Whether it is a paravirtual domain whose code can't run natively.
+  var isTranslated = false
 
   /// Runs the guest.
   /// - Returns: the process's exit status.
@@ -212,7 +214,9 @@ struct RunSession {
   private func announce() {
     let reductions = choice.technique.reductions(for: configuration.machine)
     let model = configuration.machine.processorModel
-    var line = "technique \(choice.technique.name.rawValue) (\(choice.reason.forCommandLine))"
+    var line = "technique \(choice.technique.name.rawValue)"
+    if isTranslated { line += ", translated" }
+    line += " (\(choice.reason.forCommandLine))"
     if !model.isRequired, !reductions.isEmpty {
       let what = reductions.count == 1 ? "1 feature" : "\(reductions.count) features"
       line += ", processor \(model.name) without \(what) that this host lacks"

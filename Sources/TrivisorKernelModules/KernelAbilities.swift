@@ -29,6 +29,9 @@ public struct KernelAbilities: Sendable {
     /// Disks.
     public static let virtioBlock = Ability(
       module: "virtio_blk", option: "VIRTIO_BLK", word: "virtio_blk", title: "virtio disks")
+    /// Disks of a Xen domain.
+    public static let xenBlock = Ability(
+      module: "xen-blkfront", option: "XEN_BLKDEV_FRONTEND", word: "xen-blkfront", title: "Xen's disks")
     /// Consoles.
     public static let virtioConsole = Ability(
       module: "virtio_console", option: "VIRTIO_CONSOLE", word: "virtio_console", title: "virtio consoles")

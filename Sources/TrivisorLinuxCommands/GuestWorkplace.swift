@@ -20,6 +20,7 @@ struct GuestWorkplace {
   var say: (Sentence) -> Void = { _ in }
   let user: GuestUser
   var hasDisks = false
+  var isDomain = false
   var hasVirtioConsole = false
   private let hasArchives: Bool
   private let image: BootImage
@@ -67,7 +68,7 @@ struct GuestWorkplace {
       try require(.memoryMappedVirtio, for: .share)
       try require(.virtioFileSystem, for: .share)
     }
-    if hasDisks { needed += [.memoryMappedVirtio, .virtioBlock] }
+    if hasDisks { needed += isDomain ? [.xenBlock] : [.memoryMappedVirtio, .virtioBlock] }
     if hasVirtioConsole { needed += [.memoryMappedVirtio, .virtioConsole] }
     if let folder = abilities.modules {
       modules = try folder.loadOrder(of: needed.map(\.module))
@@ -75,7 +76,7 @@ struct GuestWorkplace {
     steps = modules.map { "module=\($0.name)" }
     if hasLiveRoot, let root = options.root { try addRoot(root) }
     for share in options.shares { try add(share) }
-    addModules()
+    if !isDomain { addModules() }
     steps.append("host=trivisor")
     if let folder = options.folder ?? callersFolder { steps.append("folder=\(folder)") }
     if options.user != nil { steps.append(user.step) }
@@ -106,6 +107,7 @@ struct GuestWorkplace {
     if root.way == .overlay { needed.append(.overlay) }
     var reason: Sentence?
     if hasArchives { reason = "with \(Setting.initialRamdisk) the root is in memory" }
+    if isDomain { reason = "a paravirtual domain has no virtio devices, so no folder of the host's" }
     for ability in needed where reason == nil { reason = lack(of: ability) }
     guard let reason else {
       hasLiveRoot = true

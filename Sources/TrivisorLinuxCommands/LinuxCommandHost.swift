@@ -49,6 +49,8 @@ package struct LinuxCommandHost {
   /// Whether there are disks, or a virtio console: their drivers may be modules.
   package var hasDisks = false
   package var hasVirtioConsole = false
+  /// Whether the guest is a paravirtual domain.
+  package var isDomain = false
   /// The image's file, if it is one.
   package var imagePath: FilePath?
 
@@ -69,6 +71,7 @@ package struct LinuxCommandHost {
     let user = try options.user.map { try GuestUser($0, root: options.root?.path) } ?? GuestUser()
     var workplace = GuestWorkplace(options: options, user: user, request: request, imagePath: imagePath)
     workplace.hasDisks = hasDisks
+    workplace.isDomain = isDomain
     workplace.hasVirtioConsole = hasVirtioConsole
     workplace.say = say
     try workplace.prepare()
@@ -157,8 +160,8 @@ package struct LinuxCommandHost {
     }
     builder.addDirectory(".trivisor", mode: 0o700)
     builder.addFile(".trivisor/init", Array(EmbeddedGuest.linuxInit), mode: 0o700)
-    // ttyS1 (Linux: Documentation/admin-guide/devices.txt).
-    builder.addCharacterDevice(".trivisor/channel", major: 4, minor: 65)
+    // ttyS1, or hvc1 (Linux: Documentation/admin-guide/devices.txt).
+    builder.addCharacterDevice(".trivisor/channel", major: isDomain ? 229 : 4, minor: isDomain ? 1 : 65)
     if !modules.isEmpty {
       builder.addDirectory(".trivisor/modules", mode: 0o700)
       for module in modules { builder.addFile(".trivisor/modules/\(module.name)", try module.contents(), mode: 0o600) }

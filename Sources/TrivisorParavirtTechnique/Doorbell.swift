@@ -2,6 +2,13 @@ import Synchronization
 import TrivisorVMM
 import TrivisorXenDomain
 
+/// Where guest code of virtual processors runs, and can be made to come back.
+protocol Interruptible: AnyObject, Sendable {
+  func interrupt(_ number: Int)
+}
+
+extension GuestAddressSpace: Interruptible {}
+
 /// How other threads reach one virtual processor: to stop it, or because something is to be done before guest code goes
 /// on. It may be in guest code, in a hypercall or asleep.
 final class Doorbell: StopHandle, DomainDoorbell {
@@ -9,7 +16,7 @@ final class Doorbell: StopHandle, DomainDoorbell {
     var stopRequested = false
     var rung = false
     /// Where guest code runs at this moment.
-    var space: GuestAddressSpace?
+    var space: (any Interruptible)?
   }
 
   private let state = Monitor(State())
@@ -25,7 +32,7 @@ final class Doorbell: StopHandle, DomainDoorbell {
     interrupt(space)
   }
 
-  private func interrupt(_ space: GuestAddressSpace?) { space?.interrupt(number) }
+  private func interrupt(_ space: (any Interruptible)?) { space?.interrupt(number) }
 
   /// Makes the processor look around before guest code goes on.
   func ring() {
@@ -49,7 +56,7 @@ final class Doorbell: StopHandle, DomainDoorbell {
 
   /// Guest code is about to run.
   /// - Returns: `false` when somebody has rung since `silence()`.
-  func enter(_ space: GuestAddressSpace) -> Bool {
+  func enter(_ space: any Interruptible) -> Bool {
     state.with { state in
       guard !state.rung, !state.stopRequested else { return false }
       state.space = space

@@ -24,7 +24,15 @@ final class NativeExecutor: DomainExecutor {
     self.hostProcessor = hostProcessor
   }
 
-  func enter(_ view: AddressView) throws(TechniqueFailure) { space = try cache.space(for: view, processor: number) }
+  func enterThread() {}
+  func leaveThread() {}
+
+  func enter(_ view: AddressView, isKernel: Bool) throws(TechniqueFailure) {
+    space = try cache.space(for: view, processor: number)
+  }
+
+  /// The host's processor takes none of them from a process.
+  func set(_ controls: DomainControls) {}
 
   func run(
     _ registers: inout DomainRegisters, servesSegmentBases: Bool, until deadline: UInt64
@@ -106,6 +114,8 @@ final class NativeExecutor: DomainExecutor {
   func canReach(_ address: UInt64) -> Bool {
     (space?.hostAddress(address) ?? .max) < MappingChange.addressLimit
   }
+
+  var counters: Counters { Counters() }
 
   func takeServedCount() -> UInt32 { lastThread?.takeServedCount() ?? 0 }
 

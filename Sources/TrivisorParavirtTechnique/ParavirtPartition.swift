@@ -7,15 +7,19 @@ import TrivisorXenDomain
 final class ParavirtPartition: Partition {
   private struct Contents {
     var domain: Domain?
-    var cache: AddressSpaceCache?
+    var place: DomainPlace?
     /// Where the domain's console goes, and what was typed before there was one.
     var console: DomainConsole
+    /// The same of its second console, if it is to have one.
+    var commandLine: DomainConsole?
     /// What is on the domain's disks.
     var disks: [any BlockStorage] = []
   }
 
   private let memory: GuestMemory
   private let processorCount: Int
+  private let model: ProcessorModel
+  private let translatesAll: Bool
   private let doorbells: [Doorbell]
   private let state = Monitor(Contents(console: DomainConsole()))
   /// The first processor of the host that takes a virtual one; the others follow.
@@ -23,13 +27,17 @@ final class ParavirtPartition: Partition {
   /// From when the partition was made.
   private let reference = TimeReference()
 
-  init(memory: GuestMemory, processorCount: Int) {
+  init(memory: GuestMemory, processorCount: Int, model: ProcessorModel, translatesAll: Bool) {
     self.memory = memory
     self.processorCount = processorCount
+    self.model = model
+    self.translatesAll = translatesAll
     doorbells = (0..<processorCount).map { Doorbell($0) }
   }
 
-  deinit { state.with { $0.cache }?.destroy() }
+  deinit {
+    if case .processes(let cache)? = state.with({ $0.place }) { cache.destroy() }
+  }
 
   func makeProcessor(index: Int) throws(TechniqueFailure) -> any Processor {
     ParavirtProcessor(number: index, partition: self, doorbell: doorbells[index])
@@ -45,6 +53,14 @@ final class ParavirtPartition: Partition {
     }
   }
 
+  /// The second console: hvc1 to Linux.
+  func connectCommandLine(_ sink: any SerialSink) -> (any ConsoleInput)? {
+    let console = DomainConsole()
+    console.sink = sink
+    state.with { $0.commandLine = console }
+    return console
+  }
+
   func connectDisks(_ disks: [any BlockStorage]) { state.with { $0.disks = disks } }
 
   /// Not page tables and descriptors, which were checked.
@@ -52,30 +68,49 @@ final class ParavirtPartition: Partition {
     contents?.domain.mayBeWritten(address, count: count) ?? true
   }
 
-  var contents: (domain: Domain, cache: AddressSpaceCache)? {
+  var contents: (domain: Domain, place: DomainPlace)? {
     state.with { contents in
-      guard let domain = contents.domain, let cache = contents.cache else { return nil }
-      return (domain, cache)
+      guard let domain = contents.domain, let place = contents.place else { return nil }
+      return (domain, place)
     }
   }
 
   /// What the boot loader left becomes a domain, unless the image has spoilt what the domain builder made.
-  func makeDomain(_ start: XenDomainStart) {
-    let (console, disks) = state.with { ($0.console, $0.disks) }
+  /// - Throws: `TechniqueFailure` where this host, or this machine, can't run it.
+  func makeDomain(_ start: XenDomainStart) throws(TechniqueFailure) {
+    let (console, commandLine, disks) = state.with { ($0.console, $0.commandLine, $0.disks) }
+    let secondConsole = commandLine.map { line in SecondConsole(sink: line.sink) { line.connect($0) } }
     guard
       let domain = Domain(
-        memory: memory, console: console.sink, doorbells: doorbells, disks: disks, start: start)
+        memory: memory, console: console.sink, doorbells: doorbells, disks: disks, secondConsole: secondConsole,
+        start: start)
     else { return }
-    adopt(domain, console)
+    try adopt(domain, console, isTranslated: start.isInUpperHalf || translatesAll && start.is64Bit)
   }
 
-  private func adopt(_ domain: Domain, _ console: DomainConsole) {
-    let cache = AddressSpaceCache(memory: memory, threadCount: processorCount, is32Bit: domain.layout == .bits32)
-    domain.translations = cache
+  private func adopt(_ domain: Domain, _ console: DomainConsole, isTranslated: Bool) throws(TechniqueFailure) {
+    let place: DomainPlace
+    if isTranslated {
+      guard processorCount == 1 else {
+        throw TechniqueFailure(
+          call: "making a domain of \(processorCount) processors",
+          reason:
+            "its kernel is linked for the upper half of the address space, so its code is translated, which is done"
+            + " for one processor", remedy: "set \(Setting.processors) to 1")
+      }
+      let space = try TranslatedSpace(memory, model)
+      space.adopt(domain)
+      domain.translations = space
+      place = .engine(space)
+    } else {
+      let cache = AddressSpaceCache(memory: memory, threadCount: processorCount, is32Bit: domain.layout == .bits32)
+      domain.translations = cache
+      place = .processes(cache)
+    }
     console.connect(domain.console)
     state.with { contents in
       contents.domain = domain
-      contents.cache = cache
+      contents.place = place
     }
   }
 
@@ -90,20 +125,35 @@ extension ParavirtPartition: RestorablePartition {
   struct Saved: SavedState {
     static let version = 1
     var domain: DomainSaved?
+    /// Whether its code was translated.
+    var isTranslated: Bool?
   }
 
   var restorable: (any RestorablePartition)? { self }
 
-  func save() -> Saved { Saved(domain: contents?.domain.save()) }
+  func save() -> Saved {
+    var isTranslated = false
+    if case .engine? = contents?.place { isTranslated = true }
+    return Saved(domain: contents?.domain.save(), isTranslated: isTranslated)
+  }
 
   func restore(_ saved: Saved) throws(RestoreFailure) {
     guard let domain = saved.domain else { return }
     let (console, disks) = state.with { ($0.console, $0.disks) }
-    adopt(
-      try Domain(
-        domain, memory: memory, console: console.sink, doorbells: doorbells, disks: disks, reference: reference),
-      console)
+    let restored = try Domain(
+      domain, memory: memory, console: console.sink, doorbells: doorbells, disks: disks, reference: reference)
+    do throws(TechniqueFailure) {
+      try adopt(restored, console, isTranslated: saved.isTranslated ?? false)
+    } catch { throw RestoreFailure("domain's processors", error.reason) }
   }
+}
+
+/// Where the code of a domain runs.
+enum DomainPlace {
+  /// Natively, in sandboxed processes.
+  case processes(AddressSpaceCache)
+  /// Translated, in this process.
+  case engine(TranslatedSpace)
 }
 
 /// Lines that lead nowhere.

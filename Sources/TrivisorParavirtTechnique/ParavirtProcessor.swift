@@ -1,7 +1,7 @@
 import TrivisorVMM
 import TrivisorXenDomain
 
-/// One virtual CPU of a `ParavirtPartition`: a run loop of the domain's, around a native executor.
+/// One virtual CPU of a `ParavirtPartition`: a run loop of the domain's, around the domain's executor.
 final class ParavirtProcessor: Processor {
   private let number: Int
   private let partition: ParavirtPartition
@@ -22,7 +22,7 @@ final class ParavirtProcessor: Processor {
     guard case .xenDomain(let start) = handover else {
       throw TechniqueFailure(call: "handing a guest over", reason: "it is for a machine, and this is a domain")
     }
-    partition.makeDomain(start)
+    try partition.makeDomain(start)
   }
 
   func run() throws(TechniqueFailure) -> StopReason {
@@ -40,10 +40,15 @@ final class ParavirtProcessor: Processor {
   /// There is one as soon as there is a domain.
   private func domainLoop() -> DomainRunLoop? {
     if let loop { return loop }
-    guard let (domain, cache) = partition.contents else { return nil }
-    let executor = NativeExecutor(
-      number: number, cache: cache, doorbell: doorbell, layout: domain.layout,
-      hostProcessor: partition.hostProcessor(for: number))
+    guard let (domain, place) = partition.contents else { return nil }
+    let executor: any DomainExecutor =
+      switch place {
+      case .processes(let cache):
+        NativeExecutor(
+          number: number, cache: cache, doorbell: doorbell, layout: domain.layout,
+          hostProcessor: partition.hostProcessor(for: number))
+      case .engine(let space): TranslatedExecutor(space, doorbell: doorbell)
+      }
     loop = DomainRunLoop(domain, processor: number, executor: executor)
     return loop
   }

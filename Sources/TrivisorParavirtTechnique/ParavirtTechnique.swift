@@ -4,8 +4,12 @@
 // ring 3 as an ordinary process does, with nothing but its own memory, and whatever it asks arrives here as a trap:
 //
 //     TrivisorBoot.XenDomainLoader ── memory, XenDomainStart ──▶ ParavirtProcessor ─▶ XenDomain (run loop, hypercalls, page tables)
-//                                                                                └─ DomainExecutor: NativeExecutor
-//                                                                                     └─▶ Sandbox: where guest code runs
+//                                                                                └─ DomainExecutor
+//                                                                                     NativeExecutor ─▶ Sandbox
+//                                                                                     TranslatedExecutor ─▶ Translation
+//
+// Kernels that are linked for the upper half of the address space, such as Linux', can't run natively: no process has those
+// addresses. Their code is translated, and so is their users'; everything else of the domain is the same.
 //
 // `XenDomain` knows nothing of how guest code is executed: it sees registers and memory, and says which translations are
 // gone.
@@ -16,8 +20,14 @@ import TrivisorVMM
 
 /// Runs Xen PV domains without help of the processor or of KVM.
 public struct ParavirtTechnique: Technique {
+  /// Whether 64-bit guests are translated that could run natively.
+  private let translatesAll: Bool
+
   /// The technique has no state of its own.
-  public init() {}
+  public init() { translatesAll = false }
+
+  /// - Parameter translatesAll: whether 64-bit guests are translated that could run natively, too.
+  package init(translatesAll: Bool) { self.translatesAll = translatesAll }
 
   /// Always `paravirtual`.
   public var name: TechniqueName { .paravirtual }
@@ -122,6 +132,8 @@ public struct ParavirtTechnique: Technique {
   public func makePartition(
     _ configuration: MachineConfiguration, memory: GuestMemory, bus: Bus
   ) throws(TechniqueFailure) -> any Partition {
-    ParavirtPartition(memory: memory, processorCount: configuration.processorCount)
+    ParavirtPartition(
+      memory: memory, processorCount: configuration.processorCount, model: configuration.processorModel,
+      translatesAll: translatesAll)
   }
 }

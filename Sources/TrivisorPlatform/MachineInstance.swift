@@ -90,7 +90,7 @@ final class MachineInstance: Sendable {
       serialPorts.append(port)
       claims.append(.init("serial port COM\(index + 1)", base: place.port, count: 8, device: port))
     }
-    if let channel = configuration.command?.channel {
+    if let channel = configuration.command?.channel, technique.handoverKind == .processor {
       // No watch: what a command prints says nothing of the kernel.
       let place = SerialPortConfiguration.commandPlace
       let port = SerialPort16550(sink: channel, interrupt: InterruptLine(place.line, router: router))
@@ -107,7 +107,7 @@ final class MachineInstance: Sendable {
       consoleWatches.append(watch)
       return VirtioConsole(sink: watch, size: console.size)
     }
-    let deviceConsole: (any ConsoleInput)? = configuration.command?.channel ?? virtioConsole ?? serialPorts.first
+    let deviceConsole: (any ConsoleInput)? = virtioConsole ?? serialPorts.first
     self.consoleWatches = consoleWatches
     self.serialPorts = serialPorts
     let images: [DiskImage]
@@ -135,7 +135,13 @@ final class MachineInstance: Sendable {
       router.connect(partition.interrupts)
       partition.connectDisks(images)
       let ownConsole = consoleWatches.first.flatMap { partition.connectConsole($0) }
-      console = ownConsole ?? deviceConsole
+      if let channel = configuration.command?.channel {
+        // A domain's is no device of a bus.
+        if let line = partition.connectCommandLine(channel) { channel.connect(line) }
+        console = channel
+      } else {
+        console = ownConsole ?? deviceConsole
+      }
       if let binding = partition.eventBinding {
         for (index, device) in virtioDevices.enumerated() {
           try device.bind(binding, at: VirtioPlaces.address(index))
@@ -257,7 +263,9 @@ final class MachineInstance: Sendable {
     let tables = ACPITables(description(configuration))
     let loaded: LoadedGuest
     do throws(BootFailure) {
-      loaded = try load(configuration.boot, tables, into: memory)
+      var request = configuration.boot
+      request.isForDomain = technique.handoverKind == .xenDomain
+      loaded = try load(request, tables, into: memory)
     } catch { throw .boot(error) }
     guard loaded.handover.kind == technique.handoverKind else {
       let remedy: Sentence =

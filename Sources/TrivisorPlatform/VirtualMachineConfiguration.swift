@@ -20,7 +20,7 @@ public struct VirtualMachineConfiguration: Sendable {
   public var serialPorts: [SerialPortConfiguration]
   /// A virtio console, if there is one: then it gets the input, and the serial ports none.
   public var virtioConsole: VirtioConsoleConfiguration?
-  /// What runs one command in a Linux guest, over COM2, if there is to be one: then it gets the input.
+  /// What runs one command in a Linux guest, over COM2 or a domain's second console, if there is to be one: then it gets the input.
   public var command: CommandConfiguration?
   /// Disks, in the order in which the guest finds them.
   public var storageDevices: [StorageDeviceConfiguration] = []
@@ -65,12 +65,6 @@ public struct VirtualMachineConfiguration: Sendable {
       if resetPolicy != .failure {
         findings.append(
           Finding(.resetPolicy, "\(resetPolicy.rawValue) can't be had with a command: only its own status counts"))
-      }
-      if technique.handoverKind == .xenDomain {
-        findings.append(
-          Finding(
-            .command,
-            "a paravirtual domain has no serial port for it: choose hardware or rewriting by \(Setting.technique)"))
       }
     }
     // Beside the disks there may be a console and a source of random numbers.

@@ -12,6 +12,8 @@ final class PCSurroundings: ProcessorSurroundings {
     self.interrupts = interrupts
   }
 
+  var takesSystemCalls: Bool { false }
+
   var waiting: WaitingEvents {
     let pending = interrupts.pending
     if pending.isEmpty { return [] }

@@ -82,11 +82,8 @@ public struct RewritingTechnique: Technique {
     return model.isHost ? [] : model.features.subtracting(announced(model)).sorted()
   }
 
-  /// What guests are told: of the model, or of the highest one where it is `host`, all but what is missing here.
   private func announced(_ model: ProcessorModel) -> Set<ProcessorFeature> {
-    (model.isHost ? ProcessorModel.x86_64v3.features : model.features).union(model.companions).filter { feature in
-      !NativeFeatures.all.contains(feature) || host.has(feature)
-    }
+    NativeFeatures.announced(model, on: host)
   }
 
   /// Chips and clock.

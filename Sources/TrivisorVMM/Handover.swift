@@ -69,6 +69,9 @@ public struct XenDomainStart: Sendable, Equatable {
   /// The machine frame of the root of the page tables.
   public var rootFrame: UInt64
 
+  /// Whether it is linked for the upper half of the address space, of which a process of the host has nothing.
+  public var isInUpperHalf: Bool { startInfo >> 47 != 0 }
+
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   public init(is64Bit: Bool, entry: UInt64, stack: UInt64, startInfo: UInt64, rootFrame: UInt64) {
     self.is64Bit = is64Bit

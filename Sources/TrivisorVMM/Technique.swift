@@ -96,6 +96,10 @@ public protocol Partition: AnyObject, Sendable {
   /// - Returns: where what is typed is to go; `nil` where consoles are the machine's devices.
   func connectConsole(_ sink: any SerialSink) -> (any ConsoleInput)?
 
+  /// Of a guest that has a line for a command without a device: where what comes over it is to go. Before a processor begins.
+  /// - Returns: where what goes to the guest is to go; `nil` where such a line is one of the machine's devices.
+  func connectCommandLine(_ sink: any SerialSink) -> (any ConsoleInput)?
+
   /// Of a guest whose disks are no devices: what is on them, in their order. Before a processor begins.
   func connectDisks(_ disks: [any BlockStorage])
 
@@ -123,6 +127,9 @@ extension Partition {
 extension Partition {
   /// Consoles are devices.
   public func connectConsole(_ sink: any SerialSink) -> (any ConsoleInput)? { nil }
+
+  /// It is a device.
+  public func connectCommandLine(_ sink: any SerialSink) -> (any ConsoleInput)? { nil }
 
   /// Disks are devices.
   public func connectDisks(_ disks: [any BlockStorage]) {}

@@ -169,6 +169,7 @@ extension Domain {
         start: page + Int(segment.first) * BlockBackEnd.sectorSize, count: count * BlockBackEnd.sectorSize)
       guard writes ? storage.write(sector, from: UnsafeRawBufferPointer(bytes)) : storage.read(sector, into: bytes)
       else { return .error }
+      if !writes, let start = bytes.baseAddress { frames.didStore(at: start, count: bytes.count) }
       let next = sector.addingReportingOverflow(UInt64(count))
       guard !next.overflow else { return .error }
       sector = next.partialValue

@@ -25,5 +25,6 @@ struct DescriptorCalls: HypercallSubject {
       tables.use(frame) == .descriptors || tables.isWritable(frame), let entry = frames.entry(frame, address >> 3 & 511)
     else { throw .invalid }
     entry.pointee = descriptor.raw
+    frames.didStore(at: entry)
   }
 }

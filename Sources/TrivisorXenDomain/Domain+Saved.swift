@@ -28,6 +28,7 @@ public struct DomainSaved: SavedState {
   /// Nanoseconds until they run out.
   var watchdogs: [Int64?]
   var assists: UInt64
+  var speaker: SpeakerTimer?
   var ending: Domain.Ending?
 }
 
@@ -48,7 +49,7 @@ extension Domain {
         disks: disks.map { BlockBackEnd.Saved(state: $0.state, ring: $0.ring) }, endOfInterruptPage: endOfInterruptPage,
         usesConsoleRing: console.usesRing,
         watchdogs: (0..<Watchdogs.count).map { SavedTime.distance(to: watchdogs[$0] ?? .max, from: now) },
-        assists: assists, ending: ending)
+        assists: assists, speaker: speaker, ending: ending)
     }
   }
 
@@ -109,6 +110,7 @@ extension Domain {
       watchdogs[number] = distance.map { SavedTime.time($0, from: now) }
     }
     assists = saved.assists
+    speaker = saved.speaker ?? SpeakerTimer()
     if case .crashed(let reason)? = saved.ending {
       try restoring(
         Self.savedSubject,

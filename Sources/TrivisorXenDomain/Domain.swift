@@ -32,6 +32,10 @@ public final class Domain: @unchecked Sendable {
   public let layout: SharedLayout
   var tables: PageTables
   private(set) var processors: [DomainProcessor] = []
+  /// What whoever executes its code honours; nothing, natively.
+  public var abilities: ExecutorAbilities = []
+  /// What its processors are like.
+  public var identification = DomainIdentification.host
   /// Whoever is to be told what of the domain's page tables is no longer true.
   public weak var translations: (any TranslationKeeper)?
   var ending: Ending?
@@ -52,10 +56,13 @@ public final class Domain: @unchecked Sendable {
   var grants = GrantTable()
   /// Our ends of its disks.
   var disks: [BlockBackEnd] = []
+  /// Our end of its second console, if it has one.
+  var secondConsole: ConsoleBackEnd?
   /// PHYSDEVOP_pirq_eoi_gmfn: the frame, which stays writable; nothing is ever written to it.
   var endOfInterruptPage: UInt64?
   /// When the domain ends unless it says before then that it is alive (SCHEDOP_watchdog).
   var watchdogs = Watchdogs()
+  var speaker = SpeakerTimer()
   /// VM_ASSIST: bits by type.
   var assists: UInt64 = 0
   let sharedInfo: UnsafeMutableRawPointer
@@ -74,10 +81,11 @@ public final class Domain: @unchecked Sendable {
   ///   - console: gets what the domain prints.
   ///   - doorbells: one for each processor.
   ///   - disks: what is on them.
+  ///   - secondConsole: what is at the other end of a console beside the first, if there is to be one.
   /// - Returns: `nil` when the image has spoilt what the builder made.
   public convenience init?(
     memory: GuestMemory, console: any SerialSink, doorbells: [any DomainDoorbell], disks: [any BlockStorage] = [],
-    start: XenDomainStart
+    secondConsole: SecondConsole? = nil, start: XenDomainStart
   ) {
     let layout: SharedLayout = start.is64Bit ? .bits64 : .bits32
     var tables = Self.tables(memory, layout)
@@ -105,6 +113,8 @@ public final class Domain: @unchecked Sendable {
     publishStore()
     self.disks = disks.prefix(BlockBackEnd.limit).enumerated().map { BlockBackEnd($1, index: $0) }
     for disk in self.disks { disk.publish(in: &store, domain: Int(Self.ownNumber)) }
+    self.secondConsole = secondConsole.map { ConsoleBackEnd($0) }
+    self.secondConsole?.publish(in: &store, domain: Int(Self.ownNumber))
     time.writeWallClock(sharedInfo, offset: layout.wallClock)
     for processor in processors { time.update(processor.info) }
     processors[0].runstate.change(to: .running, at: monotonicNanoseconds())
@@ -220,6 +230,15 @@ public final class Domain: @unchecked Sendable {
 
   /// Where a 64-bit domain sees the machine-to-physical table.
   static let machineToPhysical: UInt64 = 0xffff_8000_0000_0000
+  /// The addresses of that table, and the machine frame that it begins with.
+  public var machineTable: (addresses: Range<UInt64>, frame: UInt64) {
+    let frames = XenMachine.tableFrames(memory)
+    let start = layout == .bits64 ? Self.machineToPhysical : Self.machineToPhysical32
+    return (
+      start..<(start + (UInt64(pseudoPhysical.count) + XenMachine.firstFrame) * layout.wordSize), frames.lowerBound
+    )
+  }
+
   /// One entry of the machine-to-physical table; `nil` beyond it. What is no frame of the domain's has none.
   func pseudoPhysicalFrame(_ machineFrame: UInt64) -> UInt64? {
     frames.index(machineFrame).map { pseudoPhysical[$0] }
@@ -247,6 +266,7 @@ public final class Domain: @unchecked Sendable {
     else { return false }
     XenHypercallPage.bytes(is64Bit: layout == .bits64).withUnsafeBytes { code in
       if let start = code.baseAddress { page.copyMemory(from: start, byteCount: code.count) }
+      frames.didStore(at: page, count: code.count)
     }
     return true
   }
@@ -255,11 +275,14 @@ public final class Domain: @unchecked Sendable {
   static let machineToPhysical32: UInt64 = 0xf580_0000
 
   private func writeMachineTable(_ machineFrame: UInt64, _ value: UInt64) {
-    guard layout == .bits32 else { return }
-    let offset = Int(machineFrame) * 4
+    let offset = Int(machineFrame) * Int(layout.wordSize)
     let table = XenMachine.tableFrames(memory)
     guard let page = frames.bytes(table.lowerBound + UInt64(offset / 4096)) else { return }
-    page.storeBytes(of: UInt32(truncatingIfNeeded: value), toByteOffset: offset % 4096, as: UInt32.self)
+    switch layout {
+    case .bits64: page.storeBytes(of: value, toByteOffset: offset % 4096, as: UInt64.self)
+    case .bits32:
+      page.storeBytes(of: UInt32(truncatingIfNeeded: value), toByteOffset: offset % 4096, as: UInt32.self)
+    }
   }
 
   /// All of it: below the first frame there is nothing.
@@ -286,6 +309,7 @@ public final class Domain: @unchecked Sendable {
     if tables.use(frame).level != nil { return try change(frame, position, to: value) }
     guard tables.isWritable(frame), let entry = frames.entry(frame, position) else { throw .invalid }
     entry.pointee = value
+    frames.didStore(at: entry)
   }
 
   /// What it counts, by name.
@@ -369,6 +393,7 @@ public final class Domain: @unchecked Sendable {
       let part = min(4096 - offset, bytes.count - done)
       bytes[done..<(done + part)].withUnsafeBytes { source in
         if let start = source.baseAddress { (page + offset).copyMemory(from: start, byteCount: part) }
+        frames.didStore(at: page + offset, count: part)
       }
       done += part
     }
@@ -379,11 +404,15 @@ public final class Domain: @unchecked Sendable {
   ) throws(XenError) {
     let size = MemoryLayout<Value>.size
     if Int(address & 4095) + size <= 4096 {
-      return try writableBytes(address, root: root).storeBytes(of: value.littleEndian, as: Value.self)
+      let place = try writableBytes(address, root: root)
+      place.storeBytes(of: value.littleEndian, as: Value.self)
+      return frames.didStore(at: place, count: size)
     }
     for position in 0..<size {
       let byte = UInt8(truncatingIfNeeded: value >> Value(truncatingIfNeeded: 8 * position))
-      try writableBytes(address &+ UInt64(position), root: root).storeBytes(of: byte, as: UInt8.self)
+      let place = try writableBytes(address &+ UInt64(position), root: root)
+      place.storeBytes(of: byte, as: UInt8.self)
+      frames.didStore(at: place, count: 1)
     }
   }
 }

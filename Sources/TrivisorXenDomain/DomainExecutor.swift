@@ -1,4 +1,5 @@
 import TrivisorVMM
+import TrivisorX86
 
 /// What guest code of one virtual processor can reach: all that a root maps, or what of it user code may have.
 public struct AddressView: Hashable, Sendable {
@@ -18,6 +19,8 @@ public struct AddressView: Hashable, Sendable {
 public enum DomainTrap: Sendable, Equatable {
   /// SYSCALL in 64-bit code; RIP is behind it.
   case systemCall
+  /// SYSCALL in 32-bit code; RIP is behind it.
+  case systemCall32
   /// A system call by another way: INT 80h, if that is before RIP; else one of which the executor has lost where it was.
   case foreignSystemCall(LostSystemCall)
   /// SYSENTER, or SYSCALL in 32-bit code, of which the executor has lost where it was.
@@ -67,9 +70,20 @@ public struct PageRun: Sendable, Equatable {
 /// A view is filled lazily, as a TLB is: `run` comes back with a page fault, and the domain says with `map` what is there.
 /// What is no longer true it tells the views' `TranslationKeeper`.
 public protocol DomainExecutor: AnyObject {
-  /// With the domain's lock held: makes a view ready for the next `run`.
+  /// The calling thread is the one that runs guest code, until `leaveThread`.
   /// - Throws: `TechniqueFailure` when the host refuses.
-  func enter(_ view: AddressView) throws(TechniqueFailure)
+  func enterThread() throws(TechniqueFailure)
+
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  func leaveThread()
+
+  /// With the domain's lock held: makes a view ready for the next `run`.
+  /// - Parameter isKernel: whether the guest's kernel runs in it.
+  /// - Throws: `TechniqueFailure` when the host refuses.
+  func enter(_ view: AddressView, isKernel: Bool) throws(TechniqueFailure)
+
+  /// With the lock held: what the next `run` is to honour, as far as the executor can.
+  func set(_ controls: DomainControls)
 
   /// Without the lock: runs guest code in the view that was entered, until it traps or the deadline has come.
   /// - Parameters:
@@ -99,6 +113,38 @@ public protocol DomainExecutor: AnyObject {
 
   /// What it counts, by name.
   var details: [String: UInt64] { get }
+
+  /// What else it counts, besides the calls of `run`.
+  var counters: Counters { get }
+}
+
+/// Registers of a guest's that have consequences while its code runs.
+public struct DomainControls: Equatable, Sendable {
+  /// CR0.TS: x87 and vector instructions are #NM.
+  public var isTaskSwitched = false
+  /// CR4, as far as a domain can set it.
+  public var control4: CR4 = []
+
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  public init(isTaskSwitched: Bool = false, control4: CR4 = []) {
+    self.isTaskSwitched = isTaskSwitched
+    self.control4 = control4
+  }
+}
+
+/// What an executor honours of what a guest may ask for.
+public struct ExecutorAbilities: OptionSet, Sendable {
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  public let rawValue: UInt8
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  public init(rawValue: UInt8) { self.rawValue = rawValue }
+
+  /// #NM while CR0.TS is set.
+  public static let taskSwitched = ExecutorAbilities(rawValue: 1)
+  /// CR4.TSD.
+  public static let timeStampDisable = ExecutorAbilities(rawValue: 2)
+  /// RFLAGS.NT, which stays at a trap.
+  public static let nestedTask = ExecutorAbilities(rawValue: 4)
 }
 
 /// Whatever keeps translations of a domain, for all its processors.

@@ -2,10 +2,10 @@ import TrivisorVMM
 import TrivisorX86
 
 extension DomainProcessor {
-  /// HYPERVISOR_fpu_taskswitch, CLTS and MOV to CR0: kept and told, but user code can't have #NM of it.
+  /// HYPERVISOR_fpu_taskswitch, CLTS and MOV to CR0: kept and told, but natively run code can't have #NM of it.
   func setTaskSwitched(_ isSet: Bool) {
     isTaskSwitched = isSet
-    if isSet { domain.countNotHonoured(.taskSwitched) }
+    if isSet, !domain.abilities.contains(.taskSwitched) { domain.countNotHonoured(.taskSwitched) }
   }
 
   /// HYPERVISOR_set_debugreg: kept, but native execution has no breakpoints to set.

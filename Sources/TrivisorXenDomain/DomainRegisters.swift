@@ -30,6 +30,12 @@ public struct DomainRegisters: Codable, Sendable, Equatable {
     ss = UInt16(truncatingIfNeeded: stack)
   }
 
+  /// By the processor's numbers, 0 to 15.
+  public subscript(general number: Int) -> UInt64 {
+    get { general(number) }
+    set { setGeneral(number, newValue) }
+  }
+
   /// By the processor's numbers.
   func general(_ number: Int) -> UInt64 {
     switch number {

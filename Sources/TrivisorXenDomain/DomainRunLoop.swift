@@ -18,7 +18,8 @@ public final class DomainRunLoop {
   /// What a debugger from outside wants (`DomainRunLoop+Debugger`).
   var debugger = DomainDebugger()
   /// Exits, and the time in guest code.
-  public private(set) var counters = Counters()
+  public var counters: Counters { ownCounters + executor.counters }
+  private var ownCounters = Counters()
 
   /// - Parameter number: of the processor; there is one as long as there is a doorbell.
   public init(_ domain: Domain, processor number: Int, executor: any DomainExecutor) {
@@ -52,7 +53,7 @@ public final class DomainRunLoop {
     try domain.lock.withLock { _ throws(TechniqueFailure) in
       processor.takeRegisters(of: state)
       guard processor.isInitialised, !state.extended.area.isEmpty else { return }
-      try executor.enter(processor.view)
+      try executor.enter(processor.view, isKernel: processor.mode == .kernel)
       try executor.setExtendedState(state.extended)
     }
   }
@@ -67,7 +68,9 @@ public final class DomainRunLoop {
   /// Runs guest code until there is a reason to stop.
   /// - Throws: `TechniqueFailure` when the host refuses what an executor needs.
   public func run() throws(TechniqueFailure) -> StopReason {
-    debugger.isActive ? try runForDebugger() : try runGuest()
+    try executor.enterThread()
+    defer { executor.leaveThread() }
+    return debugger.isActive ? try runForDebugger() : try runGuest()
   }
 
   /// Until there is a reason to stop.
@@ -106,7 +109,9 @@ public final class DomainRunLoop {
     }
     domain.removeStaleTranslations()
     if let reason = endingReason { return .stop(reason) }
-    try executor.enter(processor.view)
+    try executor.enter(processor.view, isKernel: processor.mode == .kernel)
+    executor.set(
+      DomainControls(isTaskSwitched: processor.isTaskSwitched, control4: CR4(rawValue: processor.control4)))
     processor.updateRunState()
     let deadline = min(processor.deadline, watchdog)
     // The guest may open its mask without a call, and Xen delivers what is pending at its next return to the guest, for
@@ -127,8 +132,8 @@ public final class DomainRunLoop {
     var stop: StopReason?
     do {
       let trap = try executor.run(&processor.registers, servesSegmentBases: serving, until: deadline)
-      counters.count(.nanosecondsInGuest, monotonicNanoseconds() &- entered)
-      counters.count(.exit)
+      ownCounters.count(.nanosecondsInGuest, monotonicNanoseconds() &- entered)
+      ownCounters.count(.exit)
       try domain.lock.withLock { _ in
         Hypercall.countServed(executor.takeServedCount(), processor)
         guard domain.ending == nil else { return }
@@ -165,9 +170,10 @@ public final class DomainRunLoop {
   func answer(_ trap: DomainTrap) throws(MappingRefusal) {
     switch trap {
     case .interrupted:
-      counters.count(.exitInterrupted)
+      ownCounters.count(.exitInterrupted)
       processor.count(.interrupted)
     case .systemCall: systemCall()
+    case .systemCall32: processor.systemCall32()
     case .foreignSystemCall(let call): foreignSystemCall(call)
     case .lostSystemCall(let call): processor.callWithoutPlace(call)
     case .hostPageCall(let address): callOfHostPage(address)
@@ -223,6 +229,8 @@ public final class DomainRunLoop {
     case .generalProtection: return emulation.generalProtection(code & 0xffff)
     case .invalidOpcode: if emulation.emulateIdentification() { return processor.count(.identification) }
     case .debug: processor.debugRegisters[6] |= DR6.singleStep.rawValue
+    // As Xen has it: the kernel finds it cleared.
+    case .deviceNotAvailable: processor.isTaskSwitched = false
     default: break
     }
     processor.trapCounts.add(exception: vector)

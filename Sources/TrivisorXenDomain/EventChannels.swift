@@ -19,6 +19,8 @@ struct EventChannels {
     case console, store
     /// One of our back ends for disks.
     case disk(Int)
+    /// Our back end for the second console.
+    case secondConsole
   }
 
   struct Channel: Codable, Sendable, Equatable {
@@ -46,6 +48,8 @@ struct EventChannels {
         case .virtualInterrupt(let number): number < UInt32(DomainProcessor.virtualInterruptCount)
         case .disk(let index): (0..<diskCount).contains(index)
         case .free, .unbound, .interprocessor, .console, .store: true
+        // What it is about is not saved.
+        case .secondConsole: false
         }
       try restoring(
         Domain.savedSubject, requires: isPossible && (0..<processorCount).contains(channel.processor),
@@ -157,6 +161,7 @@ extension Domain {
         processor.virtualInterruptPorts[Int(number)] = 0
       }
     case .disk(let index): disconnect(index)
+    case .secondConsole: disconnectConsole()
     default: break
     }
     channels.bind(port, .free)
@@ -178,6 +183,7 @@ extension Domain {
       console.offerRoom()
       if console.takeInput() || hasMoved { raise(port) }
     case .disk(let index): serveDisk(index)
+    case .secondConsole: serveSecondConsole()
     case .interdomain(let other): raise(other)
     case .interprocessor: raise(port)
     case .unbound: break
@@ -193,6 +199,7 @@ extension Domain {
       hasMoved = hasMoved || moved
       guard store.takeChanged() else { break }
       attendDisks()
+      attendConsole()
     }
     if hasMoved { raise(XenMachine.storePort) }
   }
@@ -208,6 +215,7 @@ extension Domain {
       console.offerRoom()
       if console.takeInput() { raise(XenMachine.consolePort) }
       lookAtDisks()
+      lookAtConsole()
     }
     let now = monotonicNanoseconds()
     if now >= processor.timer, processor.rest == .none || processor.timerPeriod == 0 {

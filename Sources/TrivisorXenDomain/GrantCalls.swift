@@ -210,6 +210,7 @@ struct GrantCalls: HypercallSubject {
       else { throw .generalError }
       if let start = frames.bytes(from.frame), let end = frames.bytes(to.frame) {
         memmove(end + target.offset, start + source.offset, length)
+        frames.didStore(at: end + target.offset, count: length)
       }
       return .okay
     } catch { return error }

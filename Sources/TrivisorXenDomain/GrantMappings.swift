@@ -56,6 +56,7 @@ struct GrantMappings: HypercallSubject {
   private func bits(_ flags: UInt32) -> UInt64 {
     Self.reading | (flags & GrantMapFlags.readOnly == 0 ? Self.writing : 0)
       | (flags & GrantMapFlags.forUser != 0 ? PageTables.user : 0)
+      | UInt64(flags >> GrantMapFlags.ownBits & 7) << PageTables.ownBits
   }
 
   /// The last-level entry that a mapping's address names: its own in the machine, or that of an address of the domain's.

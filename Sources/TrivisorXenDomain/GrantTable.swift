@@ -155,4 +155,6 @@ enum GrantMapFlags {
   static let readOnly: UInt32 = 1 << 2
   static let forUser: UInt32 = 1 << 3
   static let namesEntry: UInt32 = 1 << 4
+  /// From this one on: what the entry is to have in the bits that the processor leaves to software.
+  static let ownBits: UInt32 = 16
 }

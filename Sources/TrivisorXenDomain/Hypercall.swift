@@ -203,10 +203,9 @@ struct Hypercall: HypercallSubject {
     case 4: try put(text: "unavailable", size: 64)
     case 5: try putLong(layout == .bits64 ? Domain.machineToPhysical : Domain.machineToPhysical32, argument)
     case 6:
-      // MMU_PT_UPDATE_PRESERVE_AD, clearing and copying pages, and page-table roots above 4 GiB where asked for.
       guard try half(argument) == 0 else { throw .invalid }
-      let features: UInt32 = 1 << 5 | 1 << 6 | (domain.assists & 1 << 3 != 0 ? 1 << 4 : 0)
-      try self.put(features, argument &+ 4)
+      let largeRoots = domain.assists & Self.extendedRoots != 0 ? Feature.largeRoots : 0
+      try self.put(Feature.always | largeRoots, argument &+ 4)
     case 7:
       guard argument == 0 else { throw .invalid }
       return 4096
@@ -219,6 +218,17 @@ struct Hypercall: HypercallSubject {
     }
     return 0
   }
+
+  /// XENFEAT_… (Xen's public header features.h).
+  private enum Feature {
+    /// MMU_PT_UPDATE_PRESERVE_AD (bit 5), clearing and copying pages (6), bits of the guest's own in mappings of grants (7), nodes in
+    /// memory_op (13); pseudo-physical frames are not the machine's (16).
+    static let always: UInt32 = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 13 | 1 << 16
+    /// Page-table roots above 4 GiB.
+    static let largeRoots: UInt32 = 1 << 4
+  }
+  /// VMASST_TYPE_pae_extended_cr3.
+  private static let extendedRoots: UInt64 = 1 << 3
 
   /// HYPERVISOR_vm_assist, enable (0) or disable (1): segments of 4 GiB, and being told of them; stores into page tables,
   /// which are always carried out; roots above 4 GiB; IOPL in frames; the flag in runstate updates. For 64 bits also the

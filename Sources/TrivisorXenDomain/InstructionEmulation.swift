@@ -82,15 +82,22 @@ struct InstructionEmulation {
     case 0xfa, 0xfb:
       guard mayUsePorts else { return false }
     case 0xe4...0xe7, 0xec...0xef:
-      // A domain without devices reads all ones, and what it writes is lost.
+      // A domain without devices reads all ones, and what it writes is lost, but for the timer that Xen gives it.
       var port = UInt16(truncatingIfNeeded: registers.rdx)
       if instruction.opcode < 0xe8 {
         guard let immediate = instruction.immediate() else { return false }
         port = UInt16(immediate)
       }
       guard mayUsePorts || mayUse(port, size: Self.portSize(instruction)) else { return false }
-      if instruction.opcode & 2 == 0 {
-        let isByte = instruction.opcode & 1 == 0
+      let isByte = instruction.opcode & 1 == 0
+      if isByte, SpeakerTimer.has(port) {
+        let now = domain.time.now
+        if instruction.opcode & 2 == 0 {
+          registers.rax = registers.rax & ~0xff | UInt64(domain.speaker.read(port, at: now))
+        } else {
+          domain.speaker.write(port, UInt8(truncatingIfNeeded: registers.rax), at: now)
+        }
+      } else if instruction.opcode & 2 == 0 {
         let mask: UInt64 = isByte ? 0xff : instruction.operandPrefix ? 0xffff : 0xffff_ffff
         registers.rax = isByte || instruction.operandPrefix ? registers.rax | mask : mask
       }
@@ -184,7 +191,7 @@ struct InstructionEmulation {
     case 0x4000_0000: words = (0x4000_0002, 0x566e_6558, 0x6558_4d4d, 0x4d4d_566e)
     case 0x4000_0001: words = (4 << 16 | 17, 0, 0, 0)
     case 0x4000_0002: words = (0, 0, 0, 0)
-    default: words = HostIdentification.read(leaf, UInt32(truncatingIfNeeded: registers.rcx))
+    default: words = domain.identification.read(leaf, UInt32(truncatingIfNeeded: registers.rcx))
     }
     (registers.rax, registers.rbx) = (UInt64(words.0), UInt64(words.1))
     (registers.rcx, registers.rdx) = (UInt64(words.2), UInt64(words.3))

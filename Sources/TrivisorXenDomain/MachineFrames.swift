@@ -10,10 +10,12 @@ struct MachineFrames {
   /// The last ones are the hypervisor's, of which a domain may map those that it is lent.
   private let hypervisors: Range<UInt64>
   private var lent: [Range<UInt64>] = []
+  private let watch: MemoryWatch
 
   init(_ memory: GuestMemory) {
     // The regions lie one behind the other in the host's mapping, as they do in the memory's file.
     base = memory.regions[0].host
+    watch = memory.watch
     count = memory.size / GuestMemory.pageSize
     let first = XenMachine.firstFrame + XenMachine.domainFrameCount(memory)
     hypervisors = first..<(XenMachine.firstFrame + count)
@@ -80,6 +82,14 @@ struct MachineFrames {
   /// The frame's 4096 bytes.
   func bytes(_ frame: UInt64) -> UnsafeMutableRawPointer? {
     index(frame).map { base + $0 * Int(GuestMemory.pageSize) }
+  }
+
+  /// To be told of what the hypervisor has stored in the domain's own pages: whoever has translated code there must know.
+  func didStore(at place: UnsafeMutableRawPointer, count: Int) { watch.stored(at: place, count: count) }
+
+  /// The same of an entry of a page table.
+  func didStore(at entry: UnsafeMutablePointer<UInt64>) {
+    watch.stored(at: UnsafeMutableRawPointer(entry), count: MemoryLayout<UInt64>.size)
   }
 
   /// One of the 512 entries of a page table.

@@ -147,6 +147,7 @@ struct MemoryCalls: HypercallSubject {
       } else {
         bytes.initializeMemory(as: UInt8.self, repeating: 0, count: 4096)
       }
+      frames.didStore(at: bytes, count: 4096)
     case 18: throw .invalid
     case 19, 20: throw .notSupported
     default: throw .notImplemented

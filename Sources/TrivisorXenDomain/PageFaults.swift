@@ -54,16 +54,17 @@ struct PageFaults {
   /// Whether it is where a 32-bit kernel reads the machine-to-physical table; user code may not.
   private func isInMachineTable(_ address: UInt64) -> Bool {
     guard domain.layout == .bits32, !processor.view.isUsers, address >= Domain.machineToPhysical32 else { return false }
-    return address - Domain.machineToPhysical32 < UInt64(XenMachine.tableFrames(domain.memory).count) * 4096
+    return domain.machineTable.addresses.contains(address)
   }
 
   /// All of it: guests read it in their first loops.
   private func mapMachineTable() throws(MappingRefusal) {
-    let table = XenMachine.tableFrames(domain.memory)
-    guard let offset = domain.frames.fileOffset(table.lowerBound) else { return }
+    let (addresses, frame) = domain.machineTable
+    guard let offset = domain.frames.fileOffset(frame) else { return }
+    let count = (UInt64(addresses.count) + GuestMemory.pageSize - 1) / GuestMemory.pageSize
     processor.count(.pageMapped)
     processor.runs.removeAll(keepingCapacity: true)
-    processor.runs.append(PageRun(address: Domain.machineToPhysical32, count: UInt64(table.count), fileOffset: offset))
+    processor.runs.append(PageRun(address: addresses.lowerBound, count: count, fileOffset: offset))
     do throws(MappingRefusal) {
       try executor.map(processor.runs, writable: false, executable: false)
     } catch {

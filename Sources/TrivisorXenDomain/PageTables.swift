@@ -52,6 +52,8 @@ struct PageTables {
   private static let cacheAttributes: UInt64 = 3 << 3
   private static let large: UInt64 = 1 << 7
   static let noExecute: UInt64 = 1 << 63
+  /// The first of three bits that are the guest's own.
+  static let ownBits: UInt64 = 9
   private static let addressMask: UInt64 = 0x000f_ffff_ffff_f000
 
   var frames: MachineFrames
@@ -139,7 +141,10 @@ struct PageTables {
       do throws(XenError) {
         guard let entry = frames.entry(frame, position) else { throw .invalid }
         try take(entry.pointee, of: frame, level: level, position: position, within: places[index])
-        entry.pointee = adjusted(entry.pointee, level)
+        let adjusted = adjusted(entry.pointee, level)
+        guard adjusted != entry.pointee else { continue }
+        entry.pointee = adjusted
+        frames.didStore(at: entry)
       } catch {
         for earlier in 0..<position {
           release(frames.entry(frame, earlier)?.pointee ?? 0, of: frame, level: level)
@@ -178,6 +183,7 @@ struct PageTables {
     try take(new, of: table, level: level, position: position, within: places[index])
     updateCount &+= 1
     entry.pointee = adjusted(new, level)
+    frames.didStore(at: entry)
     // What tables see of each other changes with every entry above the last level.
     let wasLinear = level > 1 && linearCount > 0
     release(old, of: table, level: level)
@@ -207,7 +213,9 @@ struct PageTables {
       guard let entry = frames.entry(frame, position),
         let checked = DomainDescriptor(entry.pointee).checked(is64Bit: levels == 4)
       else { throw .invalid }
+      guard entry.pointee != checked.raw else { continue }
       entry.pointee = checked.raw
+      frames.didStore(at: entry)
     }
   }
 

@@ -156,6 +156,22 @@ extension DomainProcessor {
     }
   }
 
+  /// SYSCALL in 32-bit code: the callback for it; without one the instruction is invalid.
+  func systemCall32() {
+    count(.systemCall32)
+    guard systemCall32Callback.address != 0 else {
+      registers.rip &-= 2
+      return raise(vector: ExceptionVector.invalidOpcode.rawValue, errorCode: nil)
+    }
+    do throws(XenError) {
+      try bounce(to: systemCall32Callback, errorCode: nil)
+      registers.rflags &= ~Flags.direction
+    } catch {
+      domain.end(
+        .crashed("SYSCALL in 32-bit code, and the guest has no stack for it at \(hexadecimal(kernelStack))"))
+    }
+  }
+
   /// A system call of 32-bit code's kind whose place the host has lost: SYSENTER or SYSCALL, whichever this processor has.
   /// Xen loses it after SYSENTER, too, and enters the callback for it, if there is one, with RIP and RSP 0; else it is a
   /// general protection fault. SYSCALL of 32-bit code comes to its callback in the same way, with RIP 0; without one it is an

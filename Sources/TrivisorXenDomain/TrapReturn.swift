@@ -43,7 +43,9 @@ struct TrapReturn {
     registers.rax = words[0]
     registers.rip = words[4]
     registers.rflags = words[6] & ~(Flags.ioPrivilege | Flags.virtual8086) | Flags.interrupt
-    if registers.rflags & Flags.nestedTask != 0 { domain.countNotHonoured(.nestedTask) }
+    if registers.rflags & Flags.nestedTask != 0, !domain.abilities.contains(.nestedTask) {
+      domain.countNotHonoured(.nestedTask)
+    }
     registers.rsp = words[7]
     if words[3] & cameBySystemCall == 0 {
       registers.r11 = words[1]

@@ -13,6 +13,7 @@ struct GuestRunner {
   var memory: UInt64 = 64 << 20
   var processors = 1
   var seconds: UInt64 = 60
+  var isTranslated = false
 
   func run(_ guest: String, commandLine: String = "") throws -> (outcome: Outcome, output: String) {
     let bytes = try #require(EmbeddedGuest.named(guest)?.paravirtualBytes)
@@ -29,7 +30,8 @@ struct GuestRunner {
     configuration.serialPorts = [SerialPortConfiguration(output: sink)]
     var options = RunOptions()
     options.timeLimit = seconds * 1_000_000_000
-    let result = try VirtualMachine(configuration, technique: ParavirtTechnique()).runOnThisThread(options)
+    let result = try VirtualMachine(configuration, technique: ParavirtTechnique(translatesAll: isTranslated))
+      .runOnThisThread(options)
     return (result.outcome, String(decoding: sink.bytes, as: UTF8.self).replacing("\r\n", with: "\n"))
   }
 

@@ -29,6 +29,8 @@ struct CodeMode: Hashable {
   var stackSize: UInt8 = 8
   /// CR0.PE, but for virtual-8086 mode.
   var isProtected = true
+  /// The kernel of a domain: CPL 3 to the processor, but with page tables and translations of its own.
+  var isDomainKernel = false
 
   /// Before the first instruction after RESET.
   static let reset = CodeMode(
@@ -36,10 +38,10 @@ struct CodeMode: Hashable {
     taskSwitched: false, hasSSE: false, hasAVX: false, isSingleStepping: false)
 
   /// Code is translated for any linear address that its page may have (docs/rewriting.md, "One translation for every address").
-  var isRelative: Bool { isUser && bits == .bits64 && !isSingleStepping }
+  var isRelative: Bool { isUser && !isDomainKernel && bits == .bits64 && !isSingleStepping }
 
   /// Which of the software TLB's tables; the last one is always empty.
-  var view: Int { checksAccesses ? 3 : isUser ? 0 : overridesSMAP ? 2 : 1 }
+  var view: Int { checksAccesses ? 3 : isUser && !isDomainKernel ? 0 : overridesSMAP ? 2 : 1 }
 }
 
 /// A block is the translation of these bytes in this mode, seen at this linear address, or at any (`CodeMode.isRelative`).

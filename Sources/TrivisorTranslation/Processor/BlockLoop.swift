@@ -400,9 +400,12 @@ struct BlockLoop {
     atomicMemoryFence(ordering: .sequentiallyConsistent)
   }
 
+  /// Whether code is found by the translations of user code.
+  private var isUser: Bool { processor.cpl == 3 && !control.isDomainKernel }
+
   /// Physical address of code.
   private mutating func fetch(_ linear: UInt64) throws(Interruption) -> UInt64 {
-    if let found = translations.code.find(linear, isUser: processor.cpl == 3) {
+    if let found = translations.code.find(linear, isUser: isUser) {
       fetchedIsGlobal = found.isGlobal
       return found.physical
     }
@@ -414,7 +417,7 @@ struct BlockLoop {
     }
     fetchedIsGlobal = processor.mmu.isGlobal
     translations.code.insert(
-      linear, physical: physical, isUser: processor.cpl == 3, isGlobal: fetchedIsGlobal, shift: processor.mmu.pageShift)
+      linear, physical: physical, isUser: isUser, isGlobal: fetchedIsGlobal, shift: processor.mmu.pageShift)
     return physical
   }
 }

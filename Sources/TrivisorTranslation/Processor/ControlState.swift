@@ -77,6 +77,9 @@ final class ControlState {
     didSet { if privilege != oldValue { isEstablished = false } }
   }
 
+  /// Code at CPL 3 is a domain's kernel (`CodeMode.isDomainKernel`).
+  @exclusivity(unchecked) private(set) var isDomainKernel = false
+
   /// What code runs in. Of the last block: it may have to be established before the next.
   @exclusivity(unchecked) private(set) var mode = CodeMode.reset
   @exclusivity(unchecked) private(set) var modeNumber: UInt8 = 0
@@ -244,8 +247,19 @@ final class ControlState {
   }
 
   /// CLTS: the TLBs stay.
-  func clearTaskSwitched() {
-    system.cr0 = cr0.subtracting(.taskSwitched).rawValue
+  func clearTaskSwitched() { setTaskSwitched(false) }
+
+  /// CR0.TS alone: the TLBs stay.
+  func setTaskSwitched(_ isSet: Bool) {
+    guard cr0.contains(.taskSwitched) != isSet else { return }
+    system.cr0 = cr0.symmetricDifference(.taskSwitched).rawValue
+    publishPaging()
+  }
+
+  /// CR4.TSD alone: the TLBs stay.
+  func setTimeStampDisabled(_ isSet: Bool) {
+    guard cr4.contains(.timeStampDisable) != isSet else { return }
+    system.cr4 = cr4.symmetricDifference(.timeStampDisable).rawValue
     publishPaging()
   }
 
@@ -253,6 +267,15 @@ final class ControlState {
     system.cr3 = cr3
     publishPaging()
     translations.flush(keepsGlobal: true)
+  }
+
+  /// To the page tables of a domain's kernel or of its user code, whose translations are apart: nothing is flushed.
+  func switchView(root: UInt64, isDomainKernel: Bool) {
+    guard system.cr3 != root || self.isDomainKernel != isDomainKernel else { return }
+    system.cr3 = root
+    self.isDomainKernel = isDomainKernel
+    mmu.keepsUpperHalf = isDomainKernel
+    publishPaging()
   }
 
   func set(cr4: CR4) {
@@ -332,7 +355,7 @@ final class ControlState {
       isSingleStepping: flags.contains(.trap) || hasBreakpoints || stepsOnce || runsDeviceCode || branchRecord.isOn
         || isAlone != .no,
       checksAccesses: hasBreakpoints || checksAlignment || isWatched, isFlat: bits == .bits64 || hasFlatSegments,
-      stackSize: UInt8(stackSize), isProtected: usesDescriptors)
+      stackSize: UInt8(stackSize), isProtected: usesDescriptors, isDomainKernel: isDomainKernel)
     modeNumber = store.number(of: mode, probably: modeNumber)
     isEstablished = true
     publish()

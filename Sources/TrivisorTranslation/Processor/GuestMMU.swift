@@ -34,6 +34,14 @@ final class GuestMMU {
   /// CPUID announces pages of 1 GiB: else the bit that asks for one is reserved.
   var hasGibibytePages = true
 
+  /// Translations of the upper half count as global: they are a domain's kernel's, which has them under all of its roots.
+  var keepsUpperHalf = false
+  /// Asked of a physical and a linear address, when user code may not write there: whether its surroundings carry the store out.
+  var takesStore: ((UInt64, UInt64) -> Bool)?
+
+  /// What everybody may read beside what the guest's tables say, if there is such a thing.
+  var window: MappedWindow?
+
   /// The page of the local APIC's registers: it hides RAM at the same place. `.max` if there is none.
   @exclusivity(unchecked) var localPage: UInt64 = 0xfee0_0000
 
@@ -69,6 +77,12 @@ final class GuestMMU {
       isGlobal = false
       pageShift = 12
       return linear & 0xffff_ffff
+    }
+    if let window, window.addresses.contains(linear) {
+      guard access == .read else { throw fault(linear, access, isUser, .present) }
+      isGlobal = true
+      pageShift = 12
+      return window.physical &+ (linear &- window.addresses.lowerBound)
     }
     if registers.isLongMode {
       let root = PageTableEntry(rawValue: registers.cr3).address
@@ -156,7 +170,7 @@ final class GuestMMU {
         }
         depth += 1
         if isLeaf {
-          isGlobal = entry.contains(.global) && cr4.contains(.pageGlobal)
+          isGlobal = entry.contains(.global) && cr4.contains(.pageGlobal) || keepsUpperHalf && linear >> 63 != 0
           pageShift = shift
           let offsetMask: UInt64 = (1 << shift) - 1
           page = entry.address & ~offsetMask
@@ -172,6 +186,7 @@ final class GuestMMU {
       var isAllowed = true
       if isUser {
         isAllowed = isUserPage && (access != .write || rights.contains(.writable))
+        if !isAllowed, isUserPage, let takesStore, takesStore(page, linear) { return page | InterceptedStore.mark }
       } else {
         if access == .write, !rights.contains(.writable), cr0.contains(.writeProtect) { isAllowed = false }
         if isUserPage, access != .execute, cr4.contains(.supervisorAccessPrevention), !overridesSMAP {

@@ -117,7 +117,8 @@ final class LinearMemory {
     let isUser = control.privilege == 3 && !asSupervisor
     let overrides = control.overridesSMAP && !asSupervisor
     let isWrite = access == .write
-    let view = isUser ? 0 : overrides && control.cr4.contains(.supervisorAccessPrevention) ? 2 : 1
+    let view =
+      isUser && !control.isDomainKernel ? 0 : overrides && control.cr4.contains(.supervisorAccessPrevention) ? 2 : 1
     if follower.isWatching, !asSupervisor { follower.note(linear, count: count, isWrite: isWrite) }
     if control.mode.checksAccesses {
       if !asSupervisor { try checkAccess(linear, count: count, access) }

@@ -15,10 +15,18 @@ package struct WaitingEvents: OptionSet, Sendable {
   package static let other = WaitingEvents(rawValue: 4)
 }
 
+/// A store into a page of RAM that the surroundings carry out.
+package enum InterceptedStore {
+  /// In its physical address: beyond all RAM, so that it is made on the bounce buffer.
+  package static let mark: UInt64 = 1 << 51
+}
+
 /// What a translated processor is part of: buses, interrupt chips, clocks. Everything is asked on the processor's thread.
 package protocol ProcessorSurroundings: AnyObject {
   /// Whether there is something for the processor, masked or not: costs one load.
   var waiting: WaitingEvents { get }
+  /// Whether SYSCALL comes back to whoever runs the processor (`takeSystemCall`), not to the guest's kernel.
+  var takesSystemCalls: Bool { get }
 
   // MARK: Buses
 
@@ -26,6 +34,9 @@ package protocol ProcessorSurroundings: AnyObject {
   func readPort(_ port: UInt16, width: AccessWidth) -> UInt64
   /// - Returns: why the machine ends, if it does.
   func writePort(_ port: UInt16, _ value: UInt64, width: AccessWidth) -> StopReason?
+  /// Whether it carries out stores of user code into a page that the page tables don't let it write: they come to `writeMemory`,
+  /// and what an instruction reads there before to `readMemory`, with `InterceptedStore.mark` set in the address.
+  func takesStore(to physical: UInt64, linear: UInt64) -> Bool
   /// What is not RAM.
   func readMemory(_ physical: UInt64, width: AccessWidth) -> UInt64
   /// - Returns: why the machine ends, if it does.
@@ -69,4 +80,9 @@ package protocol ProcessorSurroundings: AnyObject {
   var systemTime: UInt64 { get }
   /// Of the time stamp counter, in hertz.
   var timestampFrequency: UInt64 { get }
+}
+
+extension ProcessorSurroundings {
+  /// None.
+  package func takesStore(to physical: UInt64, linear: UInt64) -> Bool { false }
 }

@@ -156,7 +156,7 @@ struct StateTransfer {
   }
 
   /// The legacy region, the header, and YMM's upper halves.
-  private func extendedArea() -> [UInt8] {
+  func extendedArea() -> [UInt8] {
     let components: XCR0 = [.x87, .sse, .avx]
     var area = [UInt8](repeating: 0, count: ExtendedArea.size(components))
     area.withUnsafeMutableBytes { bytes in
@@ -177,7 +177,7 @@ struct StateTransfer {
   }
 
   /// What is shorter than a part is as after RESET, but for the control words, which are as after FNINIT.
-  private func setExtendedArea(_ area: [UInt8]) {
+  func setExtendedArea(_ area: [UInt8]) {
     let vectors = UnsafeMutableRawPointer(block.vectors)
     vectors.initializeMemory(as: UInt8.self, repeating: 0, count: 16 * 32)
     let x87 = UnsafeMutableRawPointer(block.x87)

@@ -13,7 +13,8 @@ package final class TranslatedProcessor {
   let surroundings: any ProcessorSurroundings
   let memory: PhysicalMemory
   private let guestMemory: GuestMemory
-  let identification: CPUIDTable
+  /// What CPUID says.
+  package let identification: CPUIDTable
   let trace: CodeTrace?
   let block: StateBlock
   let mmu: GuestMMU
@@ -44,6 +45,8 @@ package final class TranslatedProcessor {
   @exclusivity(unchecked) package var pendingEvents = PendingEvents()
   /// The instruction in work ends with a single-step trap.
   @exclusivity(unchecked) var isTrapping = false
+  /// SYSCALL has stopped the run.
+  @exclusivity(unchecked) var hasSystemCall = false
   /// RFLAGS.RF was set when the instruction in work began.
   @exclusivity(unchecked) var isResuming = false
   /// What a debugger from outside wants.
@@ -125,6 +128,11 @@ package final class TranslatedProcessor {
     block.state.pointee.flags = 0
     mmu.entryChanged = { [unowned store] place in store.invalidate(place, count: 8) }
     guestMemory.watch.set(deviceStores)
+    if surroundings.takesSystemCalls {
+      mmu.takesStore = { [unowned surroundings] physical, linear in
+        surroundings.takesStore(to: physical, linear: linear)
+      }
+    }
   }
 
   deinit {

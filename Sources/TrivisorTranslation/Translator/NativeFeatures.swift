@@ -17,6 +17,13 @@ package enum NativeFeatures {
   /// Translated code keeps flags by LAHF and compares tags by RORX; its vector registers are stored and loaded by AVX.
   private static let neededByEngine: [ProcessorFeature] = [.avx2, .bmi2, .lahf_lm]
 
+  /// What guests are told: of the model and what goes with it, or of the highest one where it is `host`, all but what is missing here.
+  package static func announced(_ model: ProcessorModel, on host: HostProcessor) -> Set<ProcessorFeature> {
+    (model.isHost ? ProcessorModel.x86_64v3.features : model.features).union(model.companions).filter { feature in
+      !all.contains(feature) || host.has(feature)
+    }
+  }
+
   /// What the engine can't do without and this host doesn't have.
   package static func lackingForEngine(of host: HostProcessor) -> [ProcessorFeature] {
     neededByEngine.filter { !host.has($0) }

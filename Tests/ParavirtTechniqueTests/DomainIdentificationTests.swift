@@ -4,10 +4,10 @@ import TrivisorVMM
 @testable import TrivisorXenDomain
 
 /// A domain that asks the hypervisor for CPUID is told nothing that it can't have.
-struct HostIdentificationTests {
+struct DomainIdentificationTests {
   private func told(_ feature: ProcessorFeature) -> Bool {
     let place = feature.location
-    let words = HostIdentification.shown(place.function, place.index, (.max, .max, .max, .max))
+    let words = DomainIdentification.shown(place.function, place.index, (.max, .max, .max, .max))
     let word = [words.0, words.1, words.2, words.3][place.register.rawValue]
     return word >> UInt32(place.bit) & 1 != 0
   }
@@ -18,10 +18,10 @@ struct HostIdentificationTests {
       .vme, .pse, .pse36, .pge, .mce, .mca, .mtrr, .x2apic, .tsc_deadline_timer, .smep, .smap, .pdpe1gb,
     ]
     for feature in hidden { #expect(!told(feature), "\(feature)") }
-    let extended = HostIdentification.shown(7, 0, (.max, .max, .max, .max))
+    let extended = DomainIdentification.shown(7, 0, (.max, .max, .max, .max))
     // Protection keys, and that they are on.
     #expect(extended.2 & 0x18 == 0)
-    #expect(HostIdentification.shown(0xa, 0, (1, 2, 3, 4)) == (0, 0, 0, 0))
+    #expect(DomainIdentification.shown(0xa, 0, (1, 2, 3, 4)) == (0, 0, 0, 0))
   }
 
   @Test("what user code executes is the host's")
@@ -33,7 +33,7 @@ struct HostIdentificationTests {
     ]
     for feature in native { #expect(told(feature), "\(feature)") }
     // A hypervisor is there on any host.
-    #expect(HostIdentification.shown(1, 0, (0, 0, 0, 0)).2 == 1 << 31)
-    #expect(HostIdentification.shown(0x8000_0002, 0, (1, 2, 3, 4)) == (1, 2, 3, 4))
+    #expect(DomainIdentification.shown(1, 0, (0, 0, 0, 0)).2 == 1 << 31)
+    #expect(DomainIdentification.shown(0x8000_0002, 0, (1, 2, 3, 4)) == (1, 2, 3, 4))
   }
 }

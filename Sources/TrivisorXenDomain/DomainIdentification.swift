@@ -1,32 +1,36 @@
 import TrivisorCSharedWords
 import TrivisorX86
 
-/// CPUID of the host, for a guest that asks the hypervisor for it instead of executing it: without what a domain is not given.
+/// CPUID of a domain's processors, for a guest that asks the hypervisor for it instead of executing it: without what a domain is
+/// not given.
 ///
-/// Code that executes CPUID itself sees the host's. A kernel that knows what it runs on asks here, and each bit that it sees is
-/// a promise: its instructions run, its control bits can be set, its model-specific registers are there.
-enum HostIdentification {
+/// Natively run code that executes CPUID itself sees the host's. A kernel that knows what it runs on asks here, and each bit that it
+/// sees is a promise: its instructions run, its control bits can be set, its model-specific registers are there.
+public struct DomainIdentification: Sendable {
   /// EAX, EBX, ECX, EDX.
-  typealias Words = (UInt32, UInt32, UInt32, UInt32)
+  public typealias Words = (UInt32, UInt32, UInt32, UInt32)
 
-  /// What a domain is told.
-  static func read(_ leaf: UInt32, _ subleaf: UInt32) -> Words { shown(leaf, subleaf, host(leaf, subleaf)) }
-
-  /// Whether the host's vendor is Intel ("GenuineIntel"), whose model-specific registers are other ones.
-  static let isIntel = host(0, 0).1 == 0x756e_6547
-
+  private let words: @Sendable (UInt32, UInt32) -> Words
+  /// Whether the vendor is Intel ("GenuineIntel"), whose model-specific registers are other ones.
+  let isIntel: Bool
   /// Which of CR4's bits belong to features that a domain is told of.
-  static let control4: UInt64 = {
-    let (basic, extended) = (read(1, 0), read(7, 0))
+  let control4: UInt64
+
+  /// - Parameter words: what the processor itself says of a leaf and its index.
+  public init(_ words: @escaping @Sendable (UInt32, UInt32) -> Words) {
+    self.words = words
+    isIntel = words(0, 0).1 == 0x756e_6547
+    let (basic, extended) = (Self.shown(1, 0, words(1, 0)), Self.shown(7, 0, words(7, 0)))
     var bits: CR4 = []
     if basic.3 & 1 << 4 != 0 { bits.insert(.timeStampDisable) }
     if basic.3 & 1 << 2 != 0 { bits.insert(.debuggingExtensions) }
     if basic.2 & 1 << 26 != 0 { bits.insert(.osXSAVE) }
     if extended.1 & 1 << 0 != 0 { bits.insert(.fsgsbase) }
-    return bits.rawValue
-  }()
+    control4 = bits.rawValue
+  }
 
-  private static func host(_ leaf: UInt32, _ subleaf: UInt32) -> Words {
+  /// The host's.
+  public static let host = DomainIdentification { leaf, subleaf in
     var words: Words = (0, 0, 0, 0)
     withUnsafeMutableBytes(of: &words) { bytes in
       if let start = bytes.baseAddress {
@@ -35,6 +39,9 @@ enum HostIdentification {
     }
     return words
   }
+
+  /// What a domain is told.
+  func read(_ leaf: UInt32, _ subleaf: UInt32) -> Words { Self.shown(leaf, subleaf, words(leaf, subleaf)) }
 
   /// Of a host's words, those that a domain is told.
   static func shown(_ leaf: UInt32, _ subleaf: UInt32, _ words: Words) -> Words {

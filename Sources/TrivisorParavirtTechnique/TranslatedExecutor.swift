@@ -1,0 +1,133 @@
+import TrivisorDevices
+import TrivisorTranslation
+import TrivisorVMM
+import TrivisorX86
+import TrivisorXenDomain
+
+extension TranslationStopHandle: Interruptible {
+  func interrupt(_ number: Int) { kickFromOutside() }
+}
+
+/// Runs the code of a domain's processor translated: "paravirtual, translated". Kernel and user code are at CPL 3 to the engine;
+/// their two roots are two views of its TLB, so going from one to the other flushes nothing.
+final class TranslatedExecutor: DomainExecutor {
+  private let space: TranslatedSpace
+  private let engine: TranslatedProcessor
+  private let code: DomainCode
+  private let doorbell: Doorbell
+  private var alarm: ProcessorAlarm
+  private var runCount: UInt64 = 0
+  private var isKernel = true
+
+  init(_ space: TranslatedSpace, doorbell: Doorbell) {
+    self.space = space
+    engine = space.engine
+    code = space.code
+    self.doorbell = doorbell
+    let stop = space.engine.stop
+    alarm = ProcessorAlarm { stop.kickFromOutside() }
+  }
+
+  func enterThread() throws(TechniqueFailure) { try engine.enterThread() }
+  func leaveThread() { engine.leaveThread() }
+
+  func enter(_ view: AddressView, isKernel: Bool) {
+    self.isKernel = isKernel
+    space.enter(root: view.root, isKernel: isKernel)
+  }
+
+  func set(_ controls: DomainControls) {
+    code.setTaskSwitched(controls.isTaskSwitched)
+    // Xen carries RDTSC out for kernels.
+    code.setTimeStampDisabled(!isKernel && controls.control4.contains(.timeStampDisable))
+  }
+
+  func run(
+    _ registers: inout DomainRegisters, servesSegmentBases: Bool, until deadline: UInt64
+  ) throws(GuestCodeLost) -> DomainTrap {
+    runCount &+= 1
+    _ = engine.settle()
+    // Somebody has rung meanwhile.
+    guard doorbell.enter(engine.stop) else { return .interrupted }
+    defer { doorbell.leave() }
+    load(registers)
+    alarm.set(deadline, now: monotonicNanoseconds())
+    let interruption = engine.run()
+    save(&registers)
+    switch interruption {
+    case .exception(let exception): return trap(exception, &registers)
+    case .stop:
+      if let address = space.surroundings.takeRefusedStore() {
+        let code: PageFaultError = [.present, .write]
+        return .exception(
+          vector: ExceptionVector.pageFault.rawValue, errorCode: UInt64(code.rawValue), address: address)
+      }
+      guard code.takeSystemCall() else { return .interrupted }
+      // As SYSCALL leaves them.
+      (registers.rcx, registers.r11) = (registers.rip, registers.rflags)
+      return code.runs64BitCode ? .systemCall : .systemCall32
+    case .unsupported(let name): throw GuestCodeLost("\(name) is not translated yet")
+    }
+  }
+
+  private func load(_ registers: DomainRegisters) {
+    for number in 0..<16 { engine.general[number] = registers[general: number] }
+    engine.rip = registers.rip
+    engine.flags = RFLAGS(rawValue: registers.rflags).intersection(.defined).union([.alwaysOne, .interrupt])
+      .subtracting([.ioPrivilegeLevel, .virtual8086])
+    code.setFlatSegments(
+      code: registers.cs, is64Bit: UInt64(registers.cs) == Selectors.code64, stack: registers.ss)
+    if engine.fsBase != registers.fsBase { engine.fsBase = registers.fsBase }
+    if engine.gsBase != registers.gsBase { engine.gsBase = registers.gsBase }
+  }
+
+  private func save(_ registers: inout DomainRegisters) {
+    for number in 0..<16 { registers[general: number] = engine.general[number] }
+    (registers.rip, registers.rflags) = (engine.rip, engine.flags.rawValue)
+    (registers.fsBase, registers.gsBase) = (engine.fsBase, engine.gsBase)
+    (registers.cs, registers.ss) = code.segments
+  }
+
+  /// The first byte of INT3 and INT1.
+  private static let breakpoint: UInt8 = 0xcc
+  /// Of an error code: it is about an entry of the vector table, named from bit 3 on.
+  private static let isAboutVector: UInt32 = 2
+
+  /// Without a vector table INT3 is a general protection fault that names its vector; natively it is a trap behind itself.
+  private func trap(_ exception: GuestException, _ registers: inout DomainRegisters) -> DomainTrap {
+    let code = exception.errorCode ?? 0
+    if exception.vector == ExceptionVector.generalProtection.rawValue,
+      code == UInt32(ExceptionVector.breakpoint.rawValue) << 3 | Self.isAboutVector,
+      self.code.nextByte == Self.breakpoint
+    {
+      registers.rip &+= 1
+      return .exception(vector: ExceptionVector.breakpoint.rawValue, errorCode: 0, address: 0)
+    }
+    return .exception(vector: exception.vector, errorCode: UInt64(code), address: exception.address ?? 0)
+  }
+
+  func extendedState() -> ExtendedState { code.extendedState }
+
+  func setExtendedState(_ state: ExtendedState) throws(TechniqueFailure) {
+    guard code.setExtendedState(state) else {
+      throw TechniqueFailure(
+        call: "writing the vector registers", reason: "they are of a processor that has others than this one")
+    }
+  }
+
+  /// The engine walks the tables itself.
+  func map(_ runs: [PageRun], writable: Bool, executable: Bool) {}
+
+  func canReach(_ address: UInt64) -> Bool { true }
+
+  func takeServedCount() -> UInt32 { 0 }
+
+  var details: [String: UInt64] { engine.details.merging(space.details) { $1 } }
+
+  /// Leaving translated code for a look-up or a jump is an exit, too.
+  var counters: Counters {
+    var counters = engine.counters
+    counters[.exit] &-= min(runCount, counters[.exit])
+    return counters
+  }
+}

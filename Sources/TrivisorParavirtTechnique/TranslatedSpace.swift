@@ -1,0 +1,108 @@
+import Glibc
+import TrivisorBoot
+import TrivisorCWorldSwitch
+import TrivisorTranslation
+import TrivisorVMM
+import TrivisorXenDomain
+
+/// Where the code of a domain runs that is linked for the upper half of the address space: translated, in this process. What is
+/// known of its page tables is the processor's own TLB.
+final class TranslatedSpace: TranslationKeeper, @unchecked Sendable {
+  // Unchecked: used on the thread of the domain's one processor, but for the stop handle.
+
+  let engine: TranslatedProcessor
+  let surroundings = DomainSurroundings()
+  var code: DomainCode { DomainCode(engine) }
+  /// Of the kernel's view and of the user's, as they were entered last.
+  private var roots: (kernel: UInt64, user: UInt64) = (0, 0)
+  /// Of all translations: for another root, for much at a known place, for what is at several places.
+  private var flushes: (root: UInt64, many: UInt64, all: UInt64) = (0, 0, 0)
+
+  var details: [String: UInt64] {
+    [
+      "flushes for another root": flushes.root, "flushes for large changes of page tables": flushes.many,
+      "flushes for page tables at several places": flushes.all,
+    ]
+  }
+
+  /// - Throws: `TechniqueFailure` when the host can't do it.
+  init(_ memory: GuestMemory, _ model: ProcessorModel) throws(TechniqueFailure) {
+    let host = HostProcessor.current
+    let lacking = NativeFeatures.lackingForEngine(of: host)
+    guard lacking.isEmpty else {
+      throw TechniqueFailure(
+        call: "CPUID",
+        reason:
+          "translating the guest's code needs \(lacking.map(\.rawValue).joined(separator: ", ")), which the host's"
+          + " processor lacks", remedy: "give a Xen kernel that is linked below \(hexadecimal(1 << 47))")
+    }
+    let error = cws_install_handlers()
+    guard error == 0 else { throw TechniqueFailure(call: "sigaction", reason: String(cString: strerror(error))) }
+    for region in memory.regions { madvise(region.host, Int(region.size), MADV_DONTFORK) }
+    let table = CPUIDTable(
+      features: NativeFeatures.announced(model, on: host), processor: 0, of: 1, name: model.name)
+    let physical = PhysicalMemory(memory, from: XenMachine.firstFrame * GuestMemory.pageSize)
+    engine = try TranslatedProcessor(
+      in: surroundings, store: TranslationCache(announced: AnnouncedFeatures(table), memory: physical),
+      guestMemory: memory, memory: physical, identification: table)
+  }
+
+  /// Makes a domain one whose code is translated.
+  func adopt(_ domain: Domain) {
+    let (addresses, frame) = domain.machineTable
+    code.deprivilege(
+      code: UInt16(Selectors.code64), data: UInt16(Selectors.data64),
+      window: MappedWindow(addresses, at: frame * GuestMemory.pageSize))
+    surroundings.domain = domain
+    domain.abilities = [.taskSwitched, .timeStampDisable, .nestedTask]
+    let table = engine.identification
+    domain.identification = DomainIdentification { leaf, index in
+      guard let answer = table.leaf(leaf, index: index) else { return (0, 0, 0, 0) }
+      switch (leaf, index) {
+      // CR4.OSXSAVE is set, whatever the domain believes.
+      case (1, _): return (answer.eax, answer.ebx, answer.ecx | (table.has(.xsave) ? 1 << 27 : 0), answer.edx)
+      // All of XCR0 is on.
+      case (0xd, 0): return (answer.eax, answer.ecx, answer.ecx, answer.edx)
+      default: return (answer.eax, answer.ebx, answer.ecx, answer.edx)
+      }
+    }
+  }
+
+  func enter(root: UInt64, isKernel: Bool) {
+    surroundings.isKernel = isKernel
+    let known = isKernel ? roots.kernel : roots.user
+    if known != root {
+      flushes.root &+= 1
+      // What Linux does for each instruction that it patches: another root with the same kernel in it.
+      let isSameKernel = !isKernel || surroundings.domain?.haveSameUpperHalf(known, root) ?? false
+      code.flushTranslations(keepsUpperHalf: isSameKernel)
+      if isKernel { roots.kernel = root } else { roots.user = root }
+    }
+    code.switchView(root: root << 12, isDomainKernel: isKernel)
+  }
+
+  /// More pages than this are dearer to forget one by one than to look for again.
+  private static let manyPages: UInt64 = 64
+
+  func remove(_ stale: StaleTranslations) {
+    var pages: UInt64 = 0
+    for range in stale.ranges { pages &+= (range.upperBound &- range.lowerBound) >> 12 }
+    guard !stale.isEverything, pages <= Self.manyPages else {
+      if stale.isEverything { flushes.all &+= 1 } else { flushes.many &+= 1 }
+      return code.flushTranslations()
+    }
+    for range in stale.ranges {
+      var page = range.lowerBound
+      while page < range.upperBound {
+        // The domain's tables say 48 bits of addresses.
+        code.flushTranslation(of: UInt64(bitPattern: Int64(bitPattern: page << 16) >> 16))
+        page &+= 4096
+      }
+    }
+  }
+
+  func forget(root: UInt64) {
+    if roots.kernel == root { roots.kernel = 0 }
+    if roots.user == root { roots.user = 0 }
+  }
+}
