@@ -322,7 +322,8 @@ struct LocalAPIC {
       LocalRegister.currentCount, LocalRegister.logicalDestination:
       if isExtended { return .refused }
     default:
-      note(Problem.illegalRegister)
+      // In x2APIC mode the #GP says it (Intel SDM vol. 3, 11.5.3).
+      if !isExtended { note(Problem.illegalRegister) }
       return .refused
     }
     return .none

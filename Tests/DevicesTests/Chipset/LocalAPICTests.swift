@@ -96,6 +96,19 @@ struct LocalAPICTests {
 
   // MARK: Commands
 
+  @Test("a register that does not exist is an error in the page, and none by x2APIC's MSRs, which fault")
+  func illegalRegisters() {
+    machine.enable()
+    machine.write(0x3f0, 0)
+    machine.write(0x280, 0)
+    #expect(machine.read(0x280) == 1 << 7)
+    let processor = machine.processor()
+    #expect(processor.setBase(0xfee0_0d00))
+    #expect(!processor.writeModelSpecific(0x87f, 0))
+    #expect(processor.writeModelSpecific(0x828, 0))
+    #expect(processor.readModelSpecific(0x828) == 0)
+  }
+
   @Test("a command reaches whom its destination names")
   func destinations() {
     for index in 0..<3 { machine.enable(index) }
