@@ -97,10 +97,13 @@ let package = Package(
       ],
       swiftSettings: strict),
     .target(
+      name: "TrivisorImageArchives",
+      dependencies: ["TrivisorCCompression", "TrivisorCLinux", "TrivisorFileServer", system], swiftSettings: strict),
+    .target(
       name: "TrivisorLinuxCommands",
       dependencies: [
         "TrivisorBoot", "TrivisorCLinux", "TrivisorCommandChannel", "TrivisorEmbeddedGuests", "TrivisorFileServer",
-        "TrivisorKernelModules", "TrivisorPlatform", "TrivisorVMM", system,
+        "TrivisorImageArchives", "TrivisorKernelModules", "TrivisorPlatform", "TrivisorVMM", system,
       ],
       swiftSettings: strict),
     .target(
@@ -182,6 +185,9 @@ let package = Package(
     .testTarget(
       name: "CommandChannelTests", dependencies: ["TrivisorCommandChannel", "TrivisorDevices", "TrivisorVMM"],
       swiftSettings: strict),
+    .testTarget(
+      name: "ImageArchivesTests",
+      dependencies: ["TrivisorCLinux", "TrivisorFileServer", "TrivisorImageArchives", system], swiftSettings: strict),
     .testTarget(
       name: "NamedGuestsTests",
       dependencies: [

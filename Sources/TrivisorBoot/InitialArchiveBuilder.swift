@@ -79,10 +79,13 @@ public struct InitialArchiveBuilder {
 
   /// Adds everything below a folder of the host's: files, with their hard links, symbolic links, devices, pipes and sockets,
   /// with modes, owners and times; of other file systems that are mounted in it, the mount points alone.
-  /// - Parameter fits: asked now and then whether to go on.
+  /// - Parameters:
+  ///   - adjust: makes the attributes of a file, by its path, those that the guest is to see.
+  ///   - fits: asked now and then whether to go on.
   /// - Throws: `BootFailure` when there is no such folder.
   public mutating func addFolder(
-    _ path: FilePath, while fits: (RootDemand) -> Bool = { _ in true }
+    _ path: FilePath, while fits: (RootDemand) -> Bool = { _ in true },
+    adjusting adjust: ((UnsafePointer<CChar>, inout stat) -> Void)? = nil
   ) throws(BootFailure) -> Summary {
     var root = path.withPlatformString { Array(UnsafeBufferPointer(start: $0, count: strlen($0))) }
     while root.count > 1, root.last == CChar(UInt8(ascii: "/")) { root.removeLast() }
@@ -121,6 +124,11 @@ public struct InitialArchiveBuilder {
         guard lstat(path + [0], &status) == 0 else {
           summary.omissions.append(Self.omission(path))
           continue
+        }
+        if let adjust {
+          (path + [0]).withUnsafeBufferPointer { path in
+            if let start = path.baseAddress { adjust(start, &status) }
+          }
         }
         guard add(path, inner, status, &summary) else { continue }
         if status.st_mode & S_IFMT == S_IFDIR, status.st_dev == fileSystem { folders.append((path, inner)) }

@@ -277,22 +277,23 @@ struct RunCommand: ParsableCommand {
           status: .usage, message: "--exec and a command behind -- can't be had together: leave one of them out")
       }
       if let exec { return .shell(exec) }
-      guard !command.isEmpty else {
-        guard name == nil else {
-          throw Refusal(
-            status: .usage,
-            message:
-              "--name is for guests that run a command (--exec, or behind --): other guests take no further commands")
-        }
-        guard kernelLog == nil else {
-          throw Refusal(
-            status: .usage,
-            message: "--kernel-log is for guests that run a command (--exec, or behind --): without one, the kernel's"
-              + " log is on standard output")
-        }
-        return nil
-      }
+      guard !command.isEmpty else { return nil }
       return .words(RawWords.last(command))
+    }
+  }
+
+  private func refuseWithoutCommand() throws {
+    guard name == nil else {
+      throw Refusal(
+        status: .usage,
+        message: "--name is for guests that run a command (--exec, or behind --): other guests take no further commands"
+      )
+    }
+    guard kernelLog == nil else {
+      throw Refusal(
+        status: .usage,
+        message: "--kernel-log is for guests that run a command (--exec, or behind --): without one, the kernel's"
+          + " log is on standard output")
     }
   }
 
@@ -332,10 +333,15 @@ struct RunCommand: ParsableCommand {
     var order: CommandOrder?
     var further: FurtherCommands?
     var shares: [SharedFolderConfiguration] = []
-    let linuxCommand = try linuxCommand
-    if linuxCommand == nil { shares = try sharesWithoutCommand() }
+    var linuxCommand = try linuxCommand
+    var place = workplace.workplace
+    try place.openImage(for: &linuxCommand) { Diagnostics.say("--root: " + $0) }
+    if linuxCommand == nil {
+      try refuseWithoutCommand()
+      shares = try sharesWithoutCommand()
+    }
     if linuxCommand != nil || workplace.root != nil {
-      var host = LinuxCommandHost(command: linuxCommand, options: workplace.workplace)
+      var host = LinuxCommandHost(command: linuxCommand, options: place)
       host.option = linuxCommand == nil ? "--root" : exec == nil ? "a command behind --" : "--exec"
       host.say = { Diagnostics.say($0) }
       if isatty(STDERR_FILENO) != 0 { host.showProgress = Diagnostics.showPacking }

@@ -50,7 +50,8 @@ struct Trivisor: ParsableCommand {
       Diagnostics.end(refusal.status.rawValue)
     } catch let refusal as WorkplaceRefusal {
       Diagnostics.say(refusal.sentence)
-      Diagnostics.end((refusal.cause == .usage ? ExitStatus.usage : .commandLost).rawValue)
+      let statuses: [WorkplaceRefusal.Cause: ExitStatus] = [.usage: .usage, .commandLost: .commandLost, .host: .failed]
+      Diagnostics.end((statuses[refusal.cause] ?? .failed).rawValue)
     } catch let failure as BootFailure {
       Diagnostics.say(failure.sentence)
       Diagnostics.end((failure.isHosts ? ExitStatus.failed : .notLoaded).rawValue)

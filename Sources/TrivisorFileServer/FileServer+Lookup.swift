@@ -41,7 +41,18 @@ extension FileServer {
         }
       }
       if isHidden(FileIdentity(status)) { throw .permissionDenied }
-      return (try nodes.node(for: status, in: parent, name, backing: backing), status)
+      let node = try nodes.node(for: status, in: parent, name, backing: backing)
+      if backing == .host { applyStored(name, in: descriptor, to: &status) }
+      return (node, status)
+    }
+  }
+
+  /// Owner and mode of an unpacked image's file.
+  private func applyStored(_ name: FileName, in folder: Int32, to status: inout stat) {
+    guard self.folder.hasStoredAttributes else { return }
+    let path = Array((Self.path(folder) + "/").utf8CString.dropLast()) + name.characters
+    path.withUnsafeBufferPointer { path in
+      if let start = path.baseAddress { StoredAttributes.apply(start, to: &status) }
     }
   }
 
@@ -102,8 +113,15 @@ extension FileServer {
       status.st_ino = UInt(node.identity.inode)
       return Self.closedFolder(status)
     }
-    if let file { return try Self.status(file.descriptor) }
-    return try withDescriptor(of: node) { descriptor throws(Errno) in try Self.status(descriptor) }
+    if let file { return try status(file.descriptor, of: node) }
+    return try withDescriptor(of: node) { descriptor throws(Errno) in try status(descriptor, of: node) }
+  }
+
+  private func status(_ descriptor: Int32, of node: FileNode) throws(Errno) -> stat {
+    var status = try Self.status(descriptor)
+    guard folder.hasStoredAttributes, node.backing == .host else { return status }
+    StoredAttributes.apply(descriptor, to: &status)
+    return status
   }
 
   static func status(_ descriptor: Int32) throws(Errno) -> stat {
@@ -166,7 +184,7 @@ extension FileServer {
     reply.put(UInt64(clamping: status.st_blocks))
     for time in [status.st_atim, status.st_mtim, status.st_ctim] { reply.put(Int64(time.tv_sec)) }
     for time in [status.st_atim, status.st_mtim, status.st_ctim] { reply.put(UInt32(clamping: time.tv_nsec)) }
-    reply.put(Self.visibleMode(status))
+    reply.put(visibleMode(status))
     reply.put(UInt32(clamping: status.st_nlink))
     reply.put(owner.user)
     reply.put(owner.group)
@@ -179,8 +197,8 @@ extension FileServer {
   }
 
   /// No file of the host's gives a guest's user other rights than its own.
-  private static func visibleMode(_ status: stat) -> UInt32 {
-    status.kind == S_IFDIR ? status.st_mode : status.st_mode & ~FilePrivileges.all
+  private func visibleMode(_ status: stat) -> UInt32 {
+    status.kind == S_IFDIR || folder.hasStoredAttributes ? status.st_mode : status.st_mode & ~FilePrivileges.all
   }
 
   func inodeNumber(_ inode: UInt64, device: UInt64) -> UInt64 {

@@ -36,6 +36,9 @@ public struct SharedFolder: Sendable {
   public var owners: OwnerMap
   /// Paths on the host that are refused, with all that is below them.
   public var hidden: [FilePath]
+  /// Whether the folder is an unpacked image, whose files' owners and modes are `StoredAttributes`, setuid among them: it is the guest's own
+  /// system.
+  public var hasStoredAttributes = false
   /// Shown in the folder itself.
   public var extraFiles: [ExtraFile] = []
 

@@ -137,10 +137,13 @@ struct GuestWorkplace {
 
   private mutating func addRoot(_ root: WorkplaceRoot) throws {
     let isWritable = root.way == .writable
-    shares.append(
-      SharedFolderConfiguration(
-        folder(root.path, isReadOnly: !isWritable, freshness: isWritable ? .live : .snapshot), tag: Self.rootTag,
-        setting: .root))
+    var shared = folder(root.path, isReadOnly: !isWritable, freshness: isWritable ? .live : .snapshot)
+    if options.rootIsImage {
+      shared.hasStoredAttributes = true
+      // What is stored is whose it is for the guest.
+      shared.owners = OwnerMap(host: OwnerMap.Owner(user: 0, group: 0))
+    }
+    shares.append(SharedFolderConfiguration(shared, tag: Self.rootTag, setting: .root))
     if isWritable {
       steps.append("root=share")
     } else {

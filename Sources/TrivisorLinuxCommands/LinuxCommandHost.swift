@@ -111,7 +111,9 @@ package struct LinuxCommandHost {
     for image in request.initialRamdisks { try demand.add(image) }
     var folder: RootFolder?
     if let root = options.root {
-      let made = try RootFolder(root.path, beside: demand, memory: memory, kernel: kernel, showProgress: showProgress)
+      let made = try RootFolder(
+        root.path, isImage: options.rootIsImage, beside: demand, memory: memory, kernel: kernel,
+        showProgress: showProgress)
       if request.initialRamdisks.isEmpty { try refuseMissingShell() }
       request.initialRamdisks.append(made.archive)
       demand = demand + made.summary.demand

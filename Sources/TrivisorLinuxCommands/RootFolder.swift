@@ -2,6 +2,7 @@ import TrivisorBoot
 import TrivisorCLinux
 import Glibc
 import SystemPackage
+import TrivisorFileServer
 import TrivisorVMM
 
 /// A folder of the host's that is to be a guest's root: what is known of it before it is packed, and the archive.
@@ -24,7 +25,7 @@ struct RootFolder {
   ///   - showProgress: told how many bytes of a large folder are packed, and of how many.
   /// - Throws: `WorkplaceRefusal`, `BootFailure`.
   init(
-    _ path: FilePath, beside others: RootDemand, memory: UInt64?, kernel: LinuxIdentity,
+    _ path: FilePath, isImage: Bool = false, beside others: RootDemand, memory: UInt64?, kernel: LinuxIdentity,
     showProgress: (@Sendable (_ done: UInt64, _ total: UInt64) -> Void)?
   ) throws {
     self.path = path
@@ -32,19 +33,23 @@ struct RootFolder {
     let hostMemory = HostMemory.available
     var problem: Sentence?
     var builder = InitialArchiveBuilder()
-    summary = try builder.addFolder(path) { demand in
-      let all = demand + others
-      let least = all.leastMemory
-      if let memory, least > memory {
-        problem = "\(Setting.memory) gives \(memory >> 20) MiB, where a copy in memory needs \(least >> 20) or more"
-      } else if all.archives > archiveLimit {
-        problem = "a kernel takes archives of \(archiveLimit >> 20) MiB at most"
-      } else if let hostMemory, all.touched > hostMemory {
-        problem =
-          "a copy in memory needs \(all.touched >> 20) MiB or more, where this host has \(hostMemory >> 20) to give"
-      }
-      return problem == nil
-    }
+    var adjust: ((UnsafePointer<CChar>, inout stat) -> Void)?
+    if isImage { adjust = { path, status in StoredAttributes.apply(path, to: &status) } }
+    summary = try builder.addFolder(
+      path,
+      while: { demand in
+        let all = demand + others
+        let least = all.leastMemory
+        if let memory, least > memory {
+          problem = "\(Setting.memory) gives \(memory >> 20) MiB, where a copy in memory needs \(least >> 20) or more"
+        } else if all.archives > archiveLimit {
+          problem = "a kernel takes archives of \(archiveLimit >> 20) MiB at most"
+        } else if let hostMemory, all.touched > hostMemory {
+          problem =
+            "a copy in memory needs \(all.touched >> 20) MiB or more, where this host has \(hostMemory >> 20) to give"
+        }
+        return problem == nil
+      }, adjusting: adjust)
     guard let problem else {
       archive = Self.archive(of: path, builder, summary.contents, showProgress)
       return

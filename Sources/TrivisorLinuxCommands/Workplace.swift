@@ -1,9 +1,14 @@
 import SystemPackage
+import TrivisorCommandChannel
+import TrivisorImageArchives
+import TrivisorVMM
 
 /// What surrounds a command in a Linux guest.
 package struct Workplace: Sendable {
   /// Linux's first root, if it is a folder of the host's.
   package var root: WorkplaceRoot?
+  /// Whether the root is an unpacked image, see `StoredAttributes`.
+  package private(set) var rootIsImage = false
   /// How many bytes the guest can write to a root whose changes stay in its memory; half of the memory when `nil`.
   package var rootSize: UInt64?
   /// Folders that are mounted before the command begins.
@@ -21,6 +26,45 @@ package struct Workplace: Sendable {
 
   /// The host's busybox, or the archives of the request, as root; nothing else.
   package init() {}
+
+  /// If the root is an archive or an image, unpacks it into the user's cache, and takes what its maker says of running it, where
+  /// nothing else is asked for. A command behind the image's entry point is that one's arguments.
+  /// - Throws: `WorkplaceRefusal`.
+  package mutating func openImage(
+    for command: inout CommandOrder.Command?, say: (String) -> Void
+  ) throws(WorkplaceRefusal) {
+    guard let root, RootImage.isImage(root.path) else { return }
+    guard root.way != .writable, root.writable.isEmpty else {
+      throw WorkplaceRefusal(
+        status: .usage, message: "\(Setting.root): an image can't be written through: unpack it into a folder for that")
+    }
+    guard let cache = RootImage.userCache else {
+      throw WorkplaceRefusal(
+        status: .usage, message: "\(Setting.root): there is no place to unpack it: set XDG_CACHE_HOME or HOME")
+    }
+    let image: RootImage
+    do throws(ImageArchiveFailure) {
+      image = try RootImage(root.path, cache: cache, say: say)
+    } catch {
+      throw WorkplaceRefusal(status: error.isHosts ? .host : .usage, message: "\(Setting.root): \(error.description)")
+    }
+    if image.omissions > 0 {
+      say("\(image.omissions) device files of \(root.path) are left out: the guest has its own")
+    }
+    self.root = WorkplaceRoot(path: image.path, way: root.way)
+    rootIsImage = true
+    environment = image.configuration.environment + environment
+    folder = folder ?? image.configuration.folder
+    user = user ?? image.configuration.user
+    let entryPoint = image.configuration.entryPoint.map { Array($0.utf8) }
+    switch command {
+    case .words(let words): command = .words(entryPoint + words)
+    case nil:
+      let words = entryPoint + image.configuration.command.map { Array($0.utf8) }
+      if !words.isEmpty { command = .words(words) }
+    case .shell: break
+    }
+  }
 }
 
 /// A folder of the host's as Linux's first root.

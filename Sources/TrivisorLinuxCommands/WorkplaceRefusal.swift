@@ -8,6 +8,8 @@ package struct WorkplaceRefusal: Error, CustomStringConvertible {
     case usage
     /// The guest's kernel lacks what it takes.
     case commandLost
+    /// The host refuses something.
+    case host
   }
 
   package let cause: Cause
