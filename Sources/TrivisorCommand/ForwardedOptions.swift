@@ -32,11 +32,14 @@ struct ForwardedOptions: ParsableArguments {
   @Option(help: "What a reset without an exit code means: success, failure or restart.")
   var onReset: String?
 
-  @Flag(help: "Exit codes at port 0xf4 become (v << 1) | 1.")
+  @Flag(help: "Exit codes at the debug exit become (v << 1) | 1.")
   var qemuExitCodes = false
 
   @Flag(help: "What test kernels expect of QEMU's machine.")
   var testDevices = false
+
+  @Option(help: "The debug exit's first port.")
+  var debugExit: String?
 
   @Flag(help: "Don't put Trivisor's own words in front of a Linux kernel's command line.")
   var noDefaultAppend = false
@@ -46,7 +49,7 @@ struct ForwardedOptions: ParsableArguments {
     var words: [String] = []
     let single: [(String, String?)] = [
       ("kind", kind), ("cpu", cpu), ("cpus", cpus.map(String.init)), ("memory", memory), ("linux-entry", linuxEntry),
-      ("on-reset", onReset),
+      ("on-reset", onReset), ("debug-exit", debugExit),
     ]
     for case (let name, let value?) in single { words.append("--\(name)=\(value)") }
     for (name, values) in [("append", append), ("initrd", initrd), ("module", module), ("disk", disk)] {

@@ -143,11 +143,16 @@ struct RunCommand: ParsableCommand {
   @Option(help: "What a reset without an exit code means: success, failure (122) or restart.")
   var onReset: ResetPolicy = .failure
 
-  @Flag(help: "Exit codes at port 0xf4 become (v << 1) | 1, as QEMU's isa-debug-exit makes them.")
+  @Flag(help: "Exit codes at the debug exit become (v << 1) | 1, as QEMU's isa-debug-exit makes them.")
   var qemuExitCodes = false
 
   @Flag(help: "What test kernels expect of QEMU's machine: its test device, and its firmware configuration.")
   var testDevices = false
+
+  @Option(
+    help: ArgumentHelp(
+      "The debug exit's first port, as iobase of QEMU's isa-debug-exit. Default: 0xf4.", valueName: "port"))
+  var debugExit: Address?
 
   @Flag(help: "Print what the run cost on standard error.")
   var stats = false
@@ -383,6 +388,12 @@ struct RunCommand: ParsableCommand {
     configuration.resetPolicy = onReset
     configuration.usesQEMUExitCodes = qemuExitCodes
     configuration.hasTestDevices = testDevices
+    if let debugExit {
+      guard let port = UInt16(exactly: debugExit.value.rawValue) else {
+        throw Refusal(status: .usage, message: "--debug-exit: ports are 0 to 0xffff")
+      }
+      configuration.debugExitPort = port
+    }
     return (configuration, order, further, packed)
   }
 }

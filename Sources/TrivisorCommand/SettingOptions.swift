@@ -22,6 +22,7 @@ extension Setting {
     case .share: "--share"
     case .testDevices: "--test-devices"
     case .timeLimit: "--timeout"
+    case .debugExit: "--debug-exit"
     case .resetPolicy: "--on-reset"
     case .command: "--exec (or a command behind --)"
     case .rootSize: "--root-size"

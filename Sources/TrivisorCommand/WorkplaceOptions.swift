@@ -10,8 +10,9 @@ struct WorkplaceOptions: ParsableArguments {
       """
       A folder of the host's as Linux's first root. With a command it is the folder itself, by virtio-fs, and what the guest \
       writes stays in the guest's memory; ,rw writes through, ,rw=PATH does so for one folder of it. With ,copy, or without a \
-      command, it is a copy in memory.
-      """, valueName: "folder[,rw|,copy|,rw=path]"),
+      command, it is a copy in memory. Or an archive (tar; gzip, xz, zstd) or an OCI image: unpacked into the cache once; an image's \
+      entry point runs unless --exec says otherwise.
+      """, valueName: "folder|image[,rw|,copy|,rw=path]"),
     completion: .directory)
   var root: RootArgument?
 

@@ -186,7 +186,7 @@ final class GuestConnection: Sendable {
     Self.blockSignals()
     while let bytes = socket.receive() {
       do throws(ChannelFrameReader.Fault) {
-        for byte in bytes { try take(byte) }
+        try take(bytes)
       } catch {
         _ = send(ChannelFrame(.refusal, .input, Array(error.description.utf8)))
         break
@@ -195,22 +195,29 @@ final class GuestConnection: Sendable {
     lose()
   }
 
-  private func take(_ byte: UInt8) throws(ChannelFrameReader.Fault) {
-    let result = state.with { state -> Result<(ChannelFrame, CommandSession?)?, ChannelFrameReader.Fault> in
+  private func take(_ bytes: [UInt8]) throws(ChannelFrameReader.Fault) {
+    typealias Taken = (frame: ChannelFrame, session: CommandSession?)
+    let result = state.with { state -> Result<[Taken], ChannelFrameReader.Fault> in
       do throws(ChannelFrameReader.Fault) {
-        guard let frame = try state.reader.take(byte) else { return .success(nil) }
-        try Self.answer(frame, &state)
-        return .success((frame, state.session))
+        var taken: [Taken] = []
+        for byte in bytes {
+          guard let frame = try state.reader.take(byte) else { continue }
+          try Self.answer(frame, &state)
+          // As of now: for a command that is begun later, size and signals are kept.
+          taken.append((frame, state.session))
+        }
+        return .success(taken)
       } catch {
         return .failure(error)
       }
     }
-    guard let (frame, session) = try result.get() else { return }
-    switch frame.kind {
-    case .order: _ = send(.credit(.order, UInt32(frame.contents.count)))
-    case .size: if let size = CommandOrder.Size(frame.contents) { session?.resize(size) }
-    case .signal: if let signal = frame.contents.first { session?.signal(signal) }
-    default: break
+    for (frame, session) in try result.get() {
+      switch frame.kind {
+      case .order: _ = send(.credit(.order, UInt32(frame.contents.count)))
+      case .size: if let size = CommandOrder.Size(frame.contents) { session?.resize(size) }
+      case .signal: if let signal = frame.contents.first { session?.signal(signal) }
+      default: break
+      }
     }
   }
 

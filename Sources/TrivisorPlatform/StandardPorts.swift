@@ -15,14 +15,46 @@ final class StandardPorts: Sendable {
   /// Port 0xcf9, reset control, lies within the eight configuration ports, which pass it on.
   private let configurationPorts = PCIConfigurationPorts(resetControl: ResetControl())
 
+  private let debugExitPort: UInt16
+
   init(_ configuration: VirtualMachineConfiguration, memory: GuestMemory, router: InterruptRouter) {
     let above = memory.regions.dropFirst().reduce(0) { $0 + $1.size }
     clock = CMOSClock(
       memoryBelow4GiB: memory.regions[0].size, memoryAbove4GiB: above,
       interrupt: InterruptLine(CMOSClock.conventionalInterrupt, router: router))
+    debugExitPort = configuration.debugExitPort
     debugExit = DebugExit(encoding: configuration.usesQEMUExitCodes ? .qemu : .raw)
     power = PowerManagementPorts(
       interrupt: InterruptLine(PowerManagementPorts.conventionalInterrupt, router: router))
+  }
+
+  /// What else a PC has at ports, the technique's chips and all serial ports that there can be among it.
+  private static let others: [(title: String, base: UInt16, count: UInt16)] =
+    [
+      ("an interrupt controller", 0x20, 2), ("an interrupt controller", 0xa0, 2),
+      ("the interrupt controllers' edge or level register", 0x4d0, 2), ("the interval timer", 0x40, 4),
+      ("the timer's gate", SystemControlPortB.conventionalPort, SystemControlPortB.portCount),
+      ("the keyboard controller", KeyboardController.conventionalDataPort, KeyboardController.portCount),
+      ("the keyboard controller", KeyboardController.conventionalCommandPort, KeyboardController.portCount),
+      ("the clock", CMOSClock.conventionalPort, CMOSClock.portCount),
+      ("the port for POST codes", DiagnosticPort.conventionalPort, DiagnosticPort.portCount),
+      ("pvpanic", PVPanic.conventionalPort, PVPanic.portCount),
+      ("the exit-code register", ExitCodeRegister.conventionalPort, ExitCodeRegister.portCount),
+      ("the port for milestones", MilestonePort.conventionalPort, MilestonePort.portCount),
+      ("the port for calls of firmware", FirmwareCallPort.conventionalPort, FirmwareCallPort.portCount),
+      ("power management", PowerManagementPorts.conventionalPort, PowerManagementPorts.portCount),
+      ("the power management timer", PowerManagementTimer.conventionalPort, PowerManagementTimer.portCount),
+      ("PCI configuration", PCIConfigurationPorts.conventionalPort, PCIConfigurationPorts.portCount),
+      ("a test device", TestPorts.conventionalPort, TestPorts.portCount),
+      ("a test device", TestInterruptLines.conventionalPort, TestInterruptLines.portCount),
+      ("the firmware configuration", FirmwareConfiguration.conventionalPort, FirmwareConfiguration.portCount),
+    ] + SerialPortConfiguration.places.map { ("a serial port", $0.port, SerialPort16550.portCount) }
+
+  /// What has one of the ports that the debug exit would have; the ports' end, if there are not enough.
+  static func neighbour(ofDebugExitAt port: UInt16) -> String? {
+    guard port <= UInt16.max - (DebugExit.portCount - 1) else { return "the ports' end" }
+    let wanted = port...(port + DebugExit.portCount - 1)
+    return others.first { wanted.overlaps($0.base...($0.base + $0.count - 1)) }?.title
   }
 
   var claims: [Bus.PortClaim] {
@@ -36,7 +68,7 @@ final class StandardPorts: Sendable {
       .init("clock", base: CMOSClock.conventionalPort, count: CMOSClock.portCount, device: clock),
       .init(
         "POST codes", base: DiagnosticPort.conventionalPort, count: DiagnosticPort.portCount, device: diagnosticPort),
-      .init("debug exit", base: DebugExit.conventionalPort, count: DebugExit.portCount, device: debugExit),
+      .init("debug exit", base: debugExitPort, count: DebugExit.portCount, device: debugExit),
       .init("pvpanic", base: PVPanic.conventionalPort, count: PVPanic.portCount, device: panicPort),
       .init(
         "exit-code register", base: ExitCodeRegister.conventionalPort, count: ExitCodeRegister.portCount,

@@ -28,11 +28,13 @@ public struct VirtualMachineConfiguration: Sendable {
   public var sharedFolders: [SharedFolderConfiguration] = []
   /// Whether there is a virtio source of random numbers.
   public var hasEntropyDevice = true
-  /// Exit codes at port 0xf4 as QEMU's `isa-debug-exit` gives them, `(value << 1) | 1`, for scripts made for QEMU.
+  /// Exit codes at the debug exit as QEMU's `isa-debug-exit` gives them, `(value << 1) | 1`, for scripts made for QEMU.
   public var usesQEMUExitCodes = false
   /// What test kernels expect of QEMU's machine: `pc-testdev` (ports 0xe0 and 0x2000, memory at 0xff00_0000) and the firmware
   /// configuration (port 0x510).
   public var hasTestDevices = false
+  /// The debug exit's first port: where `isa-debug-exit` is in scripts made for QEMU may be elsewhere.
+  public var debugExitPort: UInt16 = DebugExit.conventionalPort
   /// What to make of a reset without an exit code.
   public var resetPolicy = ResetPolicy.failure
 
@@ -57,6 +59,13 @@ public struct VirtualMachineConfiguration: Sendable {
     if serialPorts.count > SerialPortConfiguration.places.count {
       findings.append(
         Finding(.serialPorts, "\(serialPorts.count) can't be had: a PC has \(SerialPortConfiguration.places.count)"))
+    }
+    if let other = StandardPorts.neighbour(ofDebugExitAt: debugExitPort) {
+      findings.append(
+        Finding(
+          .debugExit,
+          "0x\(String(debugExitPort, radix: 16)) and the \(DebugExit.portCount - 1) ports behind can't be had: \(other) is there; QEMU's"
+            + " usual ones are 0x501 and 0xf4"))
     }
     if command != nil {
       if serialPorts.count > 1 {

@@ -13,6 +13,8 @@ public enum Setting: Sendable, Hashable, CaseIterable {
   case disk, share, serialPorts, testDevices
   /// How long it may take.
   case timeLimit
+  /// Where the debug exit is.
+  case debugExit
   /// What a reset means.
   case resetPolicy
   /// What a Linux guest is to run.
@@ -42,6 +44,7 @@ public enum Setting: Sendable, Hashable, CaseIterable {
     case .serialPorts: "the serial ports"
     case .testDevices: "the test devices"
     case .timeLimit: "the time limit"
+    case .debugExit: "the debug exit's port"
     case .resetPolicy: "what a reset means"
     case .command: "the command"
     case .rootSize: "how much can be written to the root"

@@ -62,6 +62,26 @@ struct ChannelFrameTests {
     }
   }
 
+  @Test("an order from bytes is the one that gave them; any others are an order or a refusal")
+  func ordersFromBytes() throws {
+    var order = CommandOrder(
+      .words([Array("echo".utf8), [], [0xff]]), environment: ["A=b"], terminal: .init(columns: 80, rows: 258))
+    order.steps = ["folder=/", "as=x"]
+    #expect(try CommandOrder(order.bytes()) == order)
+    let text = CommandOrder(.shell("a b"), installsBusybox: true)
+    #expect(try CommandOrder(text.bytes()) == text)
+    var generator = SystemRandomNumberGenerator()
+    let bytes = try order.bytes()
+    for _ in 0..<5000 {
+      var spoiled = bytes.prefix(.random(in: 0...bytes.count, using: &generator)).map { $0 }
+      for _ in 0..<3 where !spoiled.isEmpty {
+        spoiled[.random(in: spoiled.indices, using: &generator)] = .random(in: .min ... .max, using: &generator)
+      }
+      guard let other = try? CommandOrder(spoiled) else { continue }
+      #expect((try? other.bytes()) != nil)
+    }
+  }
+
   @Test("an order is what it says, or refused")
   func orders() throws {
     let order = CommandOrder(

@@ -75,6 +75,23 @@ struct RunCommandTests {
     #expect(try Command.run("run", "guest:hello", "--qemu-exit-codes").status == 1)
   }
 
+  @Test("the debug exit is where it is wanted, unless something else is there")
+  func debugExit() throws {
+    // mov dx, 0x501; mov al, 7; out dx, al; hlt
+    let code: [UInt8] = [0x66, 0xba, 0x01, 0x05, 0xb0, 0x07, 0xee, 0xf4]
+    let path = "/tmp/trivisor-debug-exit-\(getpid())"
+    try Data(code).write(to: URL(fileURLWithPath: path))
+    defer { unlink(path) }
+    let words = ["run", path, "--kind", "flat64"]
+    #expect(try Command.run(words + ["--debug-exit", "0x501"]).status == 7)
+    #expect(try Command.run(words + ["--debug-exit", "0x501", "--qemu-exit-codes"]).status == 15)
+    for port in ["0x505", "0x3fb", "0x1e", "0xfffe", "0x10000"] {
+      let result = try Command.run(words + ["--debug-exit", port])
+      #expect(result.status == 64)
+      #expect(result.errors.contains("--debug-exit"))
+    }
+  }
+
   @Test("with 64 GiB of memory, of which nothing is committed, hello still runs")
   func muchMemory() throws {
     #expect(try Command.run("run", "guest:hello", "--memory", "64G").status == 0)
