@@ -122,7 +122,8 @@ GENERAL_ONLY static uint64_t interrupt_return(struct cws_state *state) {
   uint64_t *frame = (uint64_t *)find(state, state->general[RSP], 40, CWS_VIEW_SUPERVISOR, 0, &room);
   if (!frame) return 0;
   uint64_t rip = frame[0], code = frame[1] & 0xffff, flags = frame[2], stack = frame[3], data = frame[4] & 0xffff;
-  if (!may_return(system, flags & RETURNED)) return 0;
+  // At CPL 0 VIF and VIP are taken, too (AMD64 APM vol. 3, "IRET"): set, they are Swift's affair.
+  if (!may_return(system, flags & (RETURNED | VIRTUAL))) return 0;
   uint64_t mode = system->mode;
   if (code == system->selectors[CS] && data == system->selectors[SS]) {
     if (!has_descriptor(state, code, KERNEL_CODE)) return 0;
@@ -137,7 +138,7 @@ GENERAL_ONLY static uint64_t interrupt_return(struct cws_state *state) {
     set_segments(system, CWS_SEGMENTS_OF_RETURN, system->return_selectors);
   }
   // RF counts for breakpoints only, and while there are some, Swift carries IRET out.
-  set_flags(state, (flags_of(state) & ~RETURNED) | (flags & RETURNED & ~RF));
+  set_flags(state, (flags_of(state) & ~(RETURNED | VIRTUAL)) | (flags & RETURNED & ~RF));
   state->general[RSP] = stack;
   return go_on(state, mode, rip);
 }

@@ -98,6 +98,40 @@ guest port_permission, 64
   user_finish
 endguest port_permission
 
+// IRETQ at CPL 0 takes VIF and VIP, which are bits like others there. With null data segments, as a 64-bit kernel has them, and more
+// than once.
+guest privilege_iret_virtual_interrupt, 64
+  xorl %eax, %eax
+  movl %eax, %ds
+  movl %eax, %es
+  movl %eax, %fs
+  movl %eax, %gs
+  movl $3, %ebp
+1:
+  movl $0x180002, %edi
+  jmp 3f
+2:
+  movl $2, %edi
+3:
+  movq %rsp, %rdx
+  pushq $DATA0
+  pushq %rdx
+  pushq %rdi
+  pushq $CODE64
+  pushq $AT(4f)
+  iretq
+4:
+  pushfq
+  popq %rax
+  andl $0x180000, %eax
+  emit
+  cmpl $2, %edi
+  jne 2b
+  decl %ebp
+  jnz 1b
+  finish
+endguest privilege_iret_virtual_interrupt
+
 // Into CPL 3 by IRETQ and back by an interrupt gate: CS, SS and RSP change both ways.
 guest privilege_iret, 64
   pushq $USER_DATA

@@ -85,6 +85,9 @@ struct HelperTests {
     for rare in [RFLAGS.trap, .interrupt, .direction, .nestedTask, .resume, .alignmentCheck, .identification] {
       if UInt8.random(in: 0..<12, using: &random) == 0 { flags.formSymmetricDifference(rare) }
     }
+    for rarer in [RFLAGS.virtualInterrupt, .virtualInterruptPending] {
+      if UInt8.random(in: 0..<64, using: &random) == 0 { flags.insert(rarer) }
+    }
     if UInt8.random(in: 0..<8, using: &random) == 0 { flags.insert(.ioPrivilegeLevel) }
     return flags
   }
