@@ -101,5 +101,9 @@ final class DebuggedInstance: DebuggedMachine {
 
   func takeNews() -> ProcessorThreads.DebuggerNews? { threads.takeNews() }
 
-  func kill() { instance.requestStop(.request) }
+  func kill() {
+    instance.requestStop(.request)
+    // At once: the connection ends next, and a guest that goes on then may come to its own end before the wish is heard.
+    threads.stop(.cancelled)
+  }
 }
