@@ -155,6 +155,8 @@ public final class DebuggerServer: Sendable {
       }
       guard Self.send(session.takeOutput(), to: client), !state.with({ $0.isClosing }) else { break }
     }
+    // The end may have come, and the wish to close with it, since they were last asked for.
+    if session.wish == .goOn, let end = state.with({ $0.end }) { session.noticeEnd(status: end) }
     _ = Self.send(session.takeOutput(), to: client)
     session.machine.detach()
   }
