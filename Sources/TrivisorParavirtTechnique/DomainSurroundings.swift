@@ -7,7 +7,7 @@ import TrivisorXenDomain
 /// tables").
 final class DomainSurroundings: ProcessorSurroundings {
   let takesSystemCalls = true
-  let waiting: WaitingEvents = []
+  let waiting = WaitingEvents(rawValue: 0)
   /// Whose processor it is, as soon as there is one.
   weak var domain: Domain?
   /// Whether the kernel runs.

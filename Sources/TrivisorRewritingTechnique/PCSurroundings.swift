@@ -15,9 +15,10 @@ final class PCSurroundings: ProcessorSurroundings {
   var takesSystemCalls: Bool { false }
 
   var waiting: WaitingEvents {
+    // Asked at each exit: in numbers, since a set's literals and questions are generic code of another module.
     let pending = interrupts.pending
-    if pending.isEmpty { return [] }
-    var events: WaitingEvents = []
+    if pending.rawValue == 0 { return WaitingEvents(rawValue: 0) }
+    var events = WaitingEvents(rawValue: 0)
     if pending.contains(.interrupt) { events.insert(.interrupt) }
     if pending.contains(.nonMaskable) { events.insert(.nonMaskable) }
     if !pending.isDisjoint(with: [.initialize, .startup, .deadline]) { events.insert(.other) }

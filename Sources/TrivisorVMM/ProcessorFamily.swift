@@ -12,4 +12,13 @@ public enum ProcessorFamily: Sendable {
     case .family1A: 0x00b0_0f21
     }
   }
+
+  /// MSR PATCH_LEVEL. Kernels know from which revision on an error is mended: of EPYC 9005's with this signature the one whose RDSEED
+  /// can be relied on (AMD-SB-7055; Linux' `zen5_rdseed_microcode`).
+  public var microcodeRevision: UInt32 {
+    switch self {
+    case .family17: 0
+    case .family1A: 0x0b00_215a
+    }
+  }
 }

@@ -13,8 +13,9 @@ from dialogue import Dialogue
 
 # What kernels complain of on this machine, rightly, as they do under QEMU with the same processor and devices.
 KNOWN_COMPLAINTS = [
-    # The processor model is a Zen with its first microcode (QEMU's EPYC is told the same).
-    r"Speculative Return Stack Overflow: ",
+    # Linux 6.12 looks for a frequency driver on every Zen 5, in machines without firmware for it, too (drivers/cpufreq/amd-pstate.c).
+    r"amd_pstate: ",
+    r"Please enable it if your BIOS has the CPPC option",
     # The machine has no PCI (as QEMU's microvm).
     r"PCI: Fatal: No config space access function found",
     r"PCI: System does not support PCI",

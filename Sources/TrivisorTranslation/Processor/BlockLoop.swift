@@ -44,7 +44,7 @@ struct BlockLoop {
     var target = try findBlock().entry
     while true {
       block.state.pointee.target = target
-      block.system.pointee.event_pending = processor.surroundings.waiting.isEmpty ? 0 : 1
+      block.system.pointee.event_pending = processor.surroundings.waiting.rawValue == 0 ? 0 : 1
       block.system.pointee.return_is_special =
         processor.pendingEvents.nonMaskableBlocked || control.hasInnerDataSegments ? 1 : 0
       let began = cws_timestamp()

@@ -11,11 +11,11 @@ extension TranslatedProcessor {
   /// Whether there is something that the processor may take at this point, but for a shadow.
   package var hasEvent: Bool {
     let waiting = surroundings.waiting
-    if waiting.isEmpty { return false }
+    if waiting.rawValue == 0 { return false }
     var wanted = WaitingEvents.other
     if flags.contains(.interrupt) { wanted.insert(.interrupt) }
     if !pendingEvents.nonMaskableBlocked { wanted.insert(.nonMaskable) }
-    return !waiting.isDisjoint(with: wanted)
+    return waiting.rawValue & wanted.rawValue != 0
   }
 
   /// Whether translated code must be left at this point.

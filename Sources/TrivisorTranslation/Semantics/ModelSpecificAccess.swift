@@ -23,7 +23,7 @@ struct ModelSpecificAccess<Context: SystemContext> {
       MSR.kvmWallClock, MSR.kvmSystemTime:
       context.modelSpecific(index)
     case MSR.pageAttributeTable: context[modelSpecific: index] ?? MSR.pageAttributeTableReset
-    case MSR.microcodeRevision: 0
+    case MSR.microcodeRevision: UInt64(ProcessorFamily.family1A.microcodeRevision)
     case MSR.memoryTypeCapability: Self.memoryTypeCapability
     case MSR.apicBase, MSR.timeStampDeadline, MSR.x2APIC:
       if let value = context.readLocalAPIC(index) { value } else { throw .exception(.general) }
