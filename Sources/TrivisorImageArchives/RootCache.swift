@@ -25,6 +25,7 @@ struct RootCache {
     let tree = place.appending("root")
     if let omissions = Self.omissions(of: place) { return (tree, omissions) }
     try Self.makeFolders(path)
+    // The six letters are what mkdtemp(3) replaces.
     var template = path.appending(".\(digest.prefix(16))-XXXXXX").withPlatformString {
       Array(UnsafeBufferPointer(start: $0, count: strlen($0) + 1))
     }

@@ -14,7 +14,7 @@ struct TAPText: Equatable {
   private static let lengthLimit = 1024
 
   /// A directive follows the first `#` that has a blank on either side and is not escaped (TAP 14, "Directives"): it begins
-  /// with the word TODO or SKIP, in any case.
+  /// with one of the two words that `Directive` has, in any case.
   init(_ text: ArraySlice<UInt8>) {
     whole = Self.trimmed(text)
     guard let mark = Self.commentMark(text) else {

@@ -37,7 +37,7 @@ package final class TranslationCache: @unchecked Sendable {
   package init(
     announced: AnnouncedFeatures, memory: PhysicalMemory, trace: CodeTrace? = nil
   ) throws(TechniqueFailure) {
-    translator = Translator(cache: try CodeCache(), announced: announced)
+    translator = try Translator(announced: announced)
     translator.tracesSensitive = trace?.subject == .sensitive
     linker = Linker(translator)
     codePages = try CodePages(memory: memory)

@@ -36,7 +36,7 @@ package final class TranslationMeter {
     guard let mode = translations.mode(numbered: UInt64(mode)) else { return }
     var offset = 0
     while offset < bytes.count {
-      if translations.translator.cache.isFull { translations.removeAll() }
+      if translations.translator.isFull { translations.removeAll() }
       let rip = mode.isRelative ? UInt64(offset) : linear &+ UInt64(offset)
       let key = BlockKey(page: page, secondPage: .max, rip: rip, mode: self.mode)
       guard let made = translations.make(UnsafeRawBufferPointer(rebasing: bytes[offset...]), key: key, mode: mode)

@@ -301,7 +301,7 @@ struct BlockLoop {
     let key = BlockKey(
       page: physical >> 12, secondPage: .max, rip: place, mode: number, codeSegment: codeSegment)
     if let found = store.find(key) { return entered(found) }
-    if store.translator.cache.isFull {
+    if store.translator.isFull {
       store.removeAll()
     }
     let began = cws_timestamp()

@@ -9,6 +9,9 @@ struct ScratchList<Element: BitwiseCopyable>: ~Copyable {
 
   deinit { elements?.deallocate() }
 
+  /// - Parameter index: the translator's own: it comes from `indices`, from a position in the plan that the plan itself has made, or from
+  ///   what was appended just before. A guest's bytes decide how many elements there are, and never which one is asked for; what is stopped
+  ///   here is a mistake of ours, before it reads memory that is not the list's.
   @inline(__always)
   private func place(_ index: Int) -> UnsafeMutablePointer<Element> {
     guard let elements, index >= 0, index < count else { preconditionFailure("past the end of a list") }

@@ -19,11 +19,19 @@ struct TemplateTable: ~Copyable {
 
   deinit { slots.deallocate() }
 
-  /// Before a block, which has fewer instructions than there is room for.
-  mutating func makeRoom() {
-    guard templates.count + 64 > Self.limit else { return }
+  /// More than a block has instructions.
+  private static let templatesOfBlock = 64
+
+  /// Makes sure that a block's templates fit; what is there goes if need be.
+  /// - Returns: `false` if the host has no memory for them. Once it was `true`, it is so always.
+  @discardableResult
+  mutating func makeRoom() -> Bool {
+    if templates.count + Self.templatesOfBlock <= Self.limit, templates.makeRoom(for: Self.templatesOfBlock) {
+      return true
+    }
     templates.removeAll()
     slots.update(repeating: 0, count: Self.capacity)
+    return templates.makeRoom(for: Self.templatesOfBlock)
   }
 
   mutating func template(of instruction: Instruction) -> UnsafePointer<InstructionTemplate> {

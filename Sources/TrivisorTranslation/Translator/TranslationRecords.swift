@@ -13,6 +13,24 @@ struct TranslationRecords: ~Copyable {
   /// What numbers in the state block name, from `X87Note.first` on.
   private(set) var x87Notes = RecordList<X87Note>()
 
+  /// More than a block has. It has 48 instructions at the most (`BlockPlan+Loops`), each with two accesses: for one, a site and a fault
+  /// in the main line, two of each in the cold part, and a check of its segment; beyond that an instruction leaves the block for itself or
+  /// as a jump, on two ways. That is less than 16 of each; and one instruction for Swift and one note in either part.
+  static let placesOfBlock = 1024
+  static let instructionsOfBlock = 128
+
+  /// How many there are.
+  var counts: (sites: Int, faults: Int, instructions: Int, notes: Int) {
+    (sites.count, faults.count, instructions.count, x87Notes.count)
+  }
+
+  /// Makes sure that a block's records fit.
+  /// - Returns: `false` if the host has no memory for them; then there is room when everything has been thrown away, if there ever was.
+  mutating func makeRoom() -> Bool {
+    sites.makeRoom(for: Self.placesOfBlock) && faults.makeRoom(for: Self.placesOfBlock)
+      && instructions.makeRoom(for: Self.instructionsOfBlock) && x87Notes.makeRoom(for: Self.instructionsOfBlock)
+  }
+
   mutating func add(_ site: Site) -> Int {
     sites.append(site)
     return sites.count - 1

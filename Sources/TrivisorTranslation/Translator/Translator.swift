@@ -1,6 +1,8 @@
 // Guest instructions in, host instructions out: bytes become a plan (`BlockPlan`), the plan becomes code (`BlockEmitter`).
 
+import Glibc
 import TrivisorInstructionSet
+import TrivisorVMM
 
 /// Translates one block after another into the code cache.
 final class Translator {
@@ -17,10 +19,23 @@ final class Translator {
   private let decoder32 = Decoder(mode: .bits32)
   private let decoder64 = Decoder(mode: .bits64)
 
-  init(cache: CodeCache, announced: AnnouncedFeatures) {
-    self.cache = cache
+  /// - Throws: `TechniqueFailure` when the host refuses memory.
+  init(announced: AnnouncedFeatures) throws(TechniqueFailure) {
+    cache = try CodeCache()
     self.announced = announced
+    guard records.makeRoom(), templates.makeRoom() else {
+      throw TechniqueFailure(
+        call: "mmap of the translator's records", reason: String(cString: strerror(errno)),
+        remedy: "raise the process's limits (ulimit -v)")
+    }
   }
+
+  /// Whether a block may not fit any more, for want of code memory or of the host's: then everything must be thrown away before the
+  /// next one.
+  var isFull: Bool { cache.isFull || !records.makeRoom() }
+
+  /// How many records there are: for tests.
+  var recordCounts: (sites: Int, faults: Int, instructions: Int, notes: Int) { records.counts }
 
   @inline(__always)
   func site(_ number: Int) -> Site { records.sites[number] }
