@@ -197,16 +197,25 @@ public enum HostDifference: String, Sendable, CaseIterable {
 
   private func explainsCompareOrder(_ seen: HostObservation, _ last: Instruction) -> Bool {
     guard last.comparesStrings, last.opcode & ~1 == 0xa6, seen.native.rip == seen.model.rip,
-      [12, 13, 14].contains(seen.native.vector), [12, 13, 14].contains(seen.model.vector)
+      [12, 13, 14, 17].contains(seen.native.vector), [12, 13, 14, 17].contains(seen.model.vector)
     else { return false }
     guard
       seen.parts.isSubset(of: [.vector, .errorCode, .address]),
       seen.native.vector != seen.model.vector || seen.native.address != seen.model.address
     else { return false }
     // Outside 64-bit mode segments have bases, which are not known here.
-    guard last.mode == .bits64, seen.native.vector == 14 else { return true }
-    let offset = last.addressSize == 4 ? seen.native.general[7] & 0xffff_ffff : seen.native.general[7]
-    return seen.native.address &- offset < UInt64(last.operandSize)
+    guard last.mode == .bits64 else { return true }
+    let size = last.opcode & 1 == 0 ? 1 : UInt64(last.operandSize)
+    func offset(_ register: Int) -> UInt64 {
+      last.addressSize == 4 ? seen.native.general[register] & 0xffff_ffff : seen.native.general[register]
+    }
+    // The host's fault is the destination's, and the model's the source's, which FS or GS may have moved.
+    let alignmentIsChecked = seen.native.flags & (1 << 18) != 0
+    if seen.native.vector == 17, !alignmentIsChecked || offset(7) % size == 0 { return false }
+    if seen.model.vector == 17, !alignmentIsChecked || (last.segmentOverride == nil && offset(6) % size == 0) {
+      return false
+    }
+    return seen.native.vector != 14 || seen.native.address &- offset(7) < UInt64(last.operandSize)
   }
 
   private func explainsX87Order(_ seen: HostObservation, _ last: Instruction) -> Bool {

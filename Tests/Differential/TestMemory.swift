@@ -10,6 +10,9 @@ final class TestMemory {
   private let pristine: UnsafeMutableRawPointer
   private let native: UnsafeMutableRawPointer
 
+  /// What is behind the code of each case.
+  static let undefinedOpcode: UInt8 = 0x06
+
   /// Where the region's first page is in guest physical memory.
   static let physicalBase: UInt64 = 0x10_0000
   static let devicePhysical: UInt64 = 0xd000_0000
@@ -33,7 +36,7 @@ final class TestMemory {
       pristine.storeBytes(of: value, toByteOffset: 8 * word, as: UInt64.self)
     }
     // Where no code of a case is, a jump ends: undefined in 64-bit mode, whatever comes behind it.
-    memset(pristine + Region.firstCodePage * 4096, 0x06, Region.codePageCount * 4096)
+    memset(pristine + Region.firstCodePage * 4096, Int32(Self.undefinedOpcode), Region.codePageCount * 4096)
     for page in 0..<Region.pageCount { copyBack(page) }
     for (number, page) in Region.pages.enumerated() {
       let protection =

@@ -214,6 +214,20 @@ struct HostDifferenceTests {
     }
     #expect(classify([0xa4], model: model, native: native, on: vendor) == nil)
     #expect(classify([0xa6], model: model, native: with(model) { $0.address = 0x1000_5000 }, on: vendor) == nil)
+    // One of them because it is not aligned.
+    let checked = with(model) { ($0.flags, $0.general[7]) = (0x4_0202, 0x1000_cffb) }
+    let unaligned = with(checked) { ($0.vector, $0.address, $0.errorCode) = (17, 0, 0) }
+    #expect(classify([0xa7], model: checked, native: unaligned, on: vendor) == .compareOrder)
+    #expect(classify([0xa6], model: checked, native: unaligned, on: vendor) == nil)
+    #expect(
+      classify(
+        [0xa7], model: with(checked) { $0.flags = 0x202 }, native: with(unaligned) { $0.flags = 0x202 }, on: vendor)
+        == nil)
+    let aligned = with(unaligned) { $0.general[7] = 0x1000_cff8 }
+    #expect(classify([0xa7], model: with(checked) { $0.general[7] = 0x1000_cff8 }, native: aligned, on: vendor) == nil)
+    let source = with(checked) { ($0.vector, $0.address, $0.general[6]) = (17, 0, 0x1000_3ff9) }
+    let page = with(source) { ($0.vector, $0.address) = (14, 0x1000_cffb) }
+    #expect(classify([0xa7], model: source, native: page, on: vendor) == .compareOrder)
     #expect(classify([0xa6], model: model, native: with(native) { $0.general[0] = 1 }, on: vendor) == nil)
   }
 
