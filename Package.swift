@@ -21,6 +21,7 @@ let package = Package(
     .library(name: "Trivisor", targets: ["Trivisor"]),
     .executable(name: "trivisor-conformance", targets: ["TrivisorConformanceRunner"]),
     .executable(name: "trivisor-fuzz", targets: ["TrivisorFuzzRunner"]),
+    .executable(name: "trivisor-fuzz-hypercalls", targets: ["TrivisorHypercallFuzzRunner"]),
     .executable(name: "trivisor-differential", targets: ["TrivisorDifferentialRunner"]),
   ],
   dependencies: [
@@ -163,7 +164,7 @@ let package = Package(
       name: "ParavirtTechniqueTests",
       dependencies: [
         "TrivisorBoot", "TrivisorCAllocationCounter", "TrivisorDevices", "TrivisorEmbeddedGuests",
-        "TrivisorParavirtTechnique", "TrivisorPlatform", "TrivisorSandbox",
+        "TrivisorHypercallFuzz", "TrivisorParavirtTechnique", "TrivisorPlatform", "TrivisorSandbox",
         "TrivisorSpoiledStates", "TrivisorVMM", "TrivisorXenDomain", system,
       ],
       swiftSettings: strict),
@@ -221,6 +222,12 @@ let package = Package(
       name: "TrivisorFuzzRunner",
       dependencies: ["TrivisorBoot", "TrivisorEmbeddedGuests", "TrivisorInstructionSet", "TrivisorVMM"],
       path: "Tests/FuzzRunner", swiftSettings: strict),
+    .target(
+      name: "TrivisorHypercallFuzz", dependencies: ["TrivisorBoot", "TrivisorVMM", "TrivisorXenDomain"],
+      path: "Tests/HypercallFuzz", swiftSettings: strict),
+    .executableTarget(
+      name: "TrivisorHypercallFuzzRunner", dependencies: ["TrivisorHypercallFuzz", "TrivisorVMM"],
+      path: "Tests/HypercallFuzzRunner", swiftSettings: strict),
     .target(name: "TrivisorCPseudoTerminal", path: "Tests/CPseudoTerminal"),
     .testTarget(
       name: "LibraryTests",

@@ -7,7 +7,6 @@
 //     5 closing, 6 closed          ──▶  the same, and nothing is held any more
 
 import TrivisorBoot
-import TrivisorCSharedWords
 import TrivisorVMM
 
 /// The hypervisor's end of a domain's disk. Used with the domain's lock held: requests are carried out when they are made.
@@ -75,67 +74,5 @@ struct BlockBackEnd {
     ] {
       store.set("\(back)/\(name)", value)
     }
-  }
-}
-
-extension Domain {
-  /// The domain has changed its store: front ends may have gone on.
-  func attendDisks() {
-    for index in disks.indices { attend(index) }
-  }
-
-  private func attend(_ index: Int) {
-    let front = disks[index].frontPath(store.home)
-    guard let text = store.text("\(front)/state"), let number = Int(text),
-      let state = BlockBackEnd.State(rawValue: number)
-    else { return }
-    switch (state, disks[index].state) {
-    case (.initialised, .waiting), (.connected, .waiting): connect(index, front)
-    case (.closing, .connected), (.closing, .waiting): set(index, .closing)
-    case (.closed, .connected), (.closed, .closing), (.closed, .waiting): close(index)
-    // It begins anew.
-    case (.initialising, .closed), (.initialising, .closing), (.initialising, .connected):
-      close(index)
-      set(index, .waiting)
-    default: break
-    }
-  }
-
-  private func set(_ index: Int, _ state: BlockBackEnd.State) {
-    disks[index].state = state
-    store.set("\(disks[index].backPath(Int(Self.ownNumber)))/state", "\(state.rawValue)")
-  }
-
-  private func close(_ index: Int) {
-    if let ring = disks[index].ring, case .disk(index) = channels[ring.port].binding {
-      channels.bind(ring.port, .unbound(remote: 0), processor: channels[ring.port].processor)
-    }
-    disconnect(index)
-    set(index, .closed)
-  }
-
-  /// Holds neither ring nor port any more.
-  func disconnect(_ index: Int) {
-    guard disks.indices.contains(index), let ring = disks[index].ring else { return }
-    endUse(ring.reference, readOnly: false, times: 1)
-    tables.put(ring.frame)
-    disks[index].ring = nil
-  }
-
-  /// Takes the ring and the port that the front end names, if it may have both.
-  private func connect(_ index: Int, _ front: String) {
-    guard let reference = store.text("\(front)/ring-ref").flatMap({ UInt32($0) }),
-      let port = store.text("\(front)/event-channel").flatMap({ UInt32($0) }),
-      channels[port].binding == .unbound(remote: 0),
-      let frame = try? use(reference, readOnly: false, times: 1, by: 0)
-    else { return }
-    guard (try? tables.getWritable(frame)) != nil else {
-      return endUse(reference, readOnly: false, times: 1)
-    }
-    let isWide = store.text("\(front)/protocol").map { $0 == "x86_64-abi" } ?? (layout == .bits64)
-    disks[index].ring = .init(reference: reference, frame: frame, port: port, isWide: isWide, consumer: 0)
-    channels.bind(port, .disk(index), processor: channels[port].processor)
-    set(index, .connected)
-    serveDisk(index)
   }
 }

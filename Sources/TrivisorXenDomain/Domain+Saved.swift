@@ -43,9 +43,9 @@ extension Domain {
       let now = monotonicNanoseconds()
       return DomainSaved(
         is64Bit: layout == .bits64, systemTime: now &- time.start, processors: processors.map { $0.save(at: now) },
-        tables: tables.save(), pseudoPhysical: pseudoPhysical, rings: rings, store: store.save(),
-        hasInput: console.hasUntoldInput, channels: channels.channels,
-        eventQueues: eventQueues?.save(frames), grants: grants.save(),
+        tables: memory.tables.save(), pseudoPhysical: memory.machineTable.entries, rings: rings, store: store.save(),
+        hasInput: console.hasUntoldInput, channels: events.channels.channels,
+        eventQueues: events.queues?.save(memory.frames), grants: grants.table.save(),
         disks: disks.map { BlockBackEnd.Saved(state: $0.state, ring: $0.ring) }, endOfInterruptPage: endOfInterruptPage,
         usesConsoleRing: console.usesRing,
         watchdogs: (0..<Watchdogs.count).map { SavedTime.distance(to: watchdogs[$0] ?? .max, from: now) },
@@ -91,18 +91,18 @@ extension Domain {
     let now = monotonicNanoseconds()
     let time = SystemTime(saved.systemTime, at: now, reference: reference)
     do throws(XenError) {
-      try self.init(memory, layout, tables, saved.rings, console: console, doorbells: doorbells, time: time)
+      try self.init(
+        DomainMemory(memory, layout, tables), saved.rings, grants, console: console, doorbells: doorbells, time: time)
     } catch {
       throw RestoreFailure(Self.savedSubject, "its rings are not in its memory")
     }
     for (processor, state) in zip(processors, saved.processors) { try processor.restore(state, at: now) }
-    restorePseudoPhysical(saved.pseudoPhysical)
+    self.memory.machineTable.restore(saved.pseudoPhysical)
     try store.restore(saved.store)
-    channels = try EventChannels(saved.channels, processorCount: processors.count, diskCount: disks.count)
+    events.channels = try EventChannels(saved.channels, processorCount: processors.count, diskCount: disks.count)
     if let queues = saved.eventQueues {
-      eventQueues = try EventQueues(queues, processorCount: processors.count, frames)
+      events.queues = try EventQueues(queues, processorCount: processors.count, self.memory.frames)
     }
-    self.grants = grants
     try restore(saved.disks, disks)
     endOfInterruptPage = saved.endOfInterruptPage
     self.console.usesRing = saved.usesConsoleRing
@@ -134,13 +134,13 @@ extension Domain {
       guard let ring = state.ring else { continue }
       try restoring(
         Self.savedSubject,
-        requires: grants.uses[ring.reference] == nil && ring.reference < grants.entryCount
-          && channels[ring.port].binding == .disk(index) && frames.index(ring.frame) != nil
-          && !frames.isHypervisors(ring.frame),
+        requires: grants.table.uses[ring.reference] == nil && ring.reference < grants.table.entryCount
+          && events.channels[ring.port].binding == .disk(index) && memory.frames.index(ring.frame) != nil
+          && !memory.frames.isHypervisors(ring.frame),
         "the ring of a disk is not such as it can have")
-      grants.uses[ring.reference] = .init(frame: ring.frame, user: 0, writers: 1)
+      grants.table.uses[ring.reference] = .init(frame: ring.frame, user: 0, writers: 1)
     }
-    for (port, channel) in channels.channels.enumerated() {
+    for (port, channel) in events.channels.channels.enumerated() {
       guard case .disk(let index) = channel.binding else { continue }
       try restoring(
         Self.savedSubject, requires: disks[index].ring?.port == UInt32(port),

@@ -74,7 +74,7 @@ extension DomainProcessor {
       systemEntryCallback: systemEntryCallback, systemCall32Callback: systemCall32Callback,
       hasPendingInterrupt: hasPendingInterrupt, isInInterrupt: isInInterrupt, ioBitmapAddress: ioBitmap.address,
       ioBitmapCount: ioBitmap.count, timeArea: timeArea, ioPrivilege: ioPrivilege, isTaskSwitched: isTaskSwitched,
-      faultAddress: faultAddress, control4: control4, debugRegisters: debugRegisters, otherGSBase: otherGSBase,
+      faultAddress: faultAddress, control4: control4, debugRegisters: debugRegisters.saved, otherGSBase: otherGSBase,
       descriptorFrames: descriptorFrames, descriptorCount: descriptorCount, localDescriptors: localDescriptors,
       localDescriptorCount: localDescriptorCount, timer: SavedTime.distance(to: timer, from: now),
       timerPeriod: timerPeriod, virtualInterruptPorts: virtualInterruptPorts, rest: rest,
@@ -84,8 +84,8 @@ extension DomainProcessor {
   private var hasOwnInfo: Bool { info != domain.sharedInfo + 64 * number }
 
   private var infoPlace: Saved.Place {
-    let frame = domain.frames.frame(of: info)
-    let offset = domain.frames.bytes(frame).map { info - $0 } ?? 0
+    let frame = domain.memory.frames.frame(of: info)
+    let offset = domain.memory.frames.bytes(frame).map { info - $0 } ?? 0
     return Saved.Place(frame: frame, offset: offset)
   }
 
@@ -94,7 +94,7 @@ extension DomainProcessor {
     try checkRegisters(saved)
     try checkSettings(saved)
     if let place = saved.info {
-      guard let page = domain.frames.bytes(place.frame) else {
+      guard let page = domain.memory.frames.bytes(place.frame) else {
         throw RestoreFailure(Domain.savedSubject, "vcpu_info is at \(hexadecimal(place.frame)), which is no frame")
       }
       info = page + place.offset
@@ -111,7 +111,8 @@ extension DomainProcessor {
     ioBitmap = (saved.ioBitmapAddress, saved.ioBitmapCount)
     timeArea = saved.timeArea
     (ioPrivilege, isTaskSwitched) = (saved.ioPrivilege, saved.isTaskSwitched)
-    (faultAddress, control4, debugRegisters) = (saved.faultAddress, saved.control4, saved.debugRegisters)
+    (faultAddress, control4) = (saved.faultAddress, saved.control4)
+    debugRegisters = DebugRegisters(saved: saved.debugRegisters) ?? debugRegisters
     otherGSBase = saved.otherGSBase
     (descriptorFrames, descriptorCount) = (saved.descriptorFrames, saved.descriptorCount)
     (localDescriptors, localDescriptorCount) = (saved.localDescriptors, saved.localDescriptorCount)
@@ -139,7 +140,7 @@ extension DomainProcessor {
         "its registers are not such as guest code can have")
     }
     try require(
-      LinearAddress.isCanonical(saved.otherGSBase) && saved.debugRegisters.count == debugRegisters.count
+      LinearAddress.isCanonical(saved.otherGSBase) && DebugRegisters(saved: saved.debugRegisters) != nil
         && (saved.control4 ^ control4) & ~InstructionEmulation.changeableControl4 == 0 && saved.ioPrivilege <= 3
         && saved.ioBitmapCount <= 65536,
       "its control or debug registers are not such as it can have")
@@ -147,7 +148,7 @@ extension DomainProcessor {
       saved.isInitialised || !saved.isUp, "it runs, and nobody has initialised it")
     // A root that no reference keeps may be anything by now; it is looked at with each use.
     try require(
-      !saved.isInitialised || domain.frames.index(saved.kernelRoot) != nil, "its kernel has no page tables")
+      !saved.isInitialised || domain.memory.frames.index(saved.kernelRoot) != nil, "its kernel has no page tables")
     try require(
       sharesRoot || saved.mode == .kernel || saved.userRoot != 0, "its user code has no page tables")
   }

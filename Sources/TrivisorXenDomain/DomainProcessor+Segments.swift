@@ -8,16 +8,16 @@ extension DomainProcessor {
   /// Its descriptor table: frames, which become tables of descriptors.
   func setDescriptorTable(_ frames: [UInt64], count: UInt64) throws(XenError) {
     // What a page holds is checked now: nobody may be able to write to it any more.
-    domain.removeStaleTranslations()
+    domain.memory.removeStaleTranslations()
     for (position, frame) in frames.enumerated() {
       do throws(XenError) {
-        try domain.tables.getDescriptors(frame)
+        try domain.memory.tables.getDescriptors(frame)
       } catch {
-        for earlier in frames[..<position] { domain.tables.put(earlier) }
+        for earlier in frames[..<position] { domain.memory.tables.put(earlier) }
         throw .invalid
       }
     }
-    for frame in descriptorFrames { domain.tables.put(frame) }
+    for frame in descriptorFrames { domain.memory.tables.put(frame) }
     descriptorFrames = frames
     descriptorCount = count
   }
@@ -42,7 +42,7 @@ extension DomainProcessor {
       guard position < descriptorCount, Int(position / 512) < descriptorFrames.count else {
         return nil
       }
-      raw = domain.frames.entry(descriptorFrames[Int(position / 512)], position % 512)?.pointee
+      raw = domain.memory.frames.entry(descriptorFrames[Int(position / 512)], position % 512)?.pointee
     }
     // A page of the local table has not been checked.
     return raw.flatMap { DomainDescriptor($0).checked(is64Bit: layout == .bits64) }

@@ -80,7 +80,7 @@ public final class DomainProcessor {
   var isTaskSwitched = false
   var faultAddress: UInt64 = 0
   var control4: UInt64 = 0x620
-  var debugRegisters: [UInt64] = [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400]
+  var debugRegisters = DebugRegisters()
   /// The GS base of the mode that it is not in.
   var otherGSBase: UInt64 = 0
 
@@ -145,11 +145,48 @@ public final class DomainProcessor {
 
   /// MMUEXT_NEW_BASEPTR.
   func setKernelRoot(_ root: UInt64) throws(XenError) {
-    domain.removeStaleTranslations()
-    try domain.tables.getRoot(root)
-    if kernelRootIsCounted { domain.tables.put(kernelRoot) }
+    domain.memory.removeStaleTranslations()
+    try domain.memory.tables.getRoot(root)
+    if kernelRootIsCounted { domain.memory.tables.put(kernelRoot) }
     kernelRootIsCounted = true
     kernelRoot = root
+  }
+
+  /// To the other mode: its page tables and its GS base.
+  func switchMode() {
+    mode = mode == .kernel ? .user : .kernel
+    modeSwitchCount &+= 1
+    if layout == .bits64 { swap(&registers.gsBase, &otherGSBase) }
+  }
+
+  /// CALLBACKTYPE_nmi and HYPERVISOR_nmi_op: a handler like another, which masks upcalls.
+  func setInterruptHandler(_ address: UInt64) throws(XenError) {
+    guard LinearAddress.isCanonical(address) else { throw .invalid }
+    let code = layout == .bits64 ? Selectors.code64 : Selectors.kernelCode32
+    traps[Int(ExceptionVector.nonMaskableInterrupt.rawValue)] = .init(
+      flags: 4, codeSelector: UInt16(truncatingIfNeeded: code), address: address)
+  }
+
+  /// Where the guest looks for CR2.
+  func storeFaultAddress(_ address: UInt64) {
+    switch layout {
+    case .bits64: info.storeBytes(of: address, toByteOffset: layout.faultAddress, as: UInt64.self)
+    case .bits32:
+      info.storeBytes(
+        of: UInt32(truncatingIfNeeded: address), toByteOffset: layout.faultAddress, as: UInt32.self)
+    }
+  }
+
+  /// HYPERVISOR_fpu_taskswitch, CLTS and MOV to CR0: kept and told, but natively run code can't have #NM of it.
+  func setTaskSwitched(_ isSet: Bool) {
+    isTaskSwitched = isSet
+    if isSet, !domain.abilities.contains(.taskSwitched) { domain.counts.add(notHonoured: .taskSwitched) }
+  }
+
+  /// HYPERVISOR_set_debugreg: kept, but native execution has no breakpoints to set.
+  func setDebugRegister(_ number: UInt64, _ value: UInt64) throws(XenError) {
+    try debugRegisters.set(number, value, control4: CR4(rawValue: control4))
+    if number < 4, value != 0 { domain.counts.add(notHonoured: .breakpointAddresses) }
   }
 
   // MARK: Memory as its kernel sees it
@@ -157,20 +194,20 @@ public final class DomainProcessor {
   func read<Value: FixedWidthInteger & BitwiseCopyable>(
     _ type: Value.Type, _ address: UInt64, root: UInt64
   ) throws(XenError) -> Value {
-    try domain.read(type, address, root: root)
+    try domain.memory.read(type, address, root: root)
   }
 
   func write<Value: FixedWidthInteger & BitwiseCopyable>(
     _ value: Value, to address: UInt64, root: UInt64
   ) throws(XenError) {
-    try domain.write(value, to: address, root: root)
+    try domain.memory.write(value, to: address, root: root)
   }
 
   /// What is at RIP, as far as it can be read.
   func instructionBytes() -> InstructionBytes {
     var bytes = InstructionBytes()
     while bytes.count < InstructionBytes.limit,
-      let byte = try? domain.read(UInt8.self, registers.rip &+ UInt64(bytes.count), root: root)
+      let byte = try? domain.memory.read(UInt8.self, registers.rip &+ UInt64(bytes.count), root: root)
     {
       bytes.append(byte)
     }
@@ -219,6 +256,9 @@ public final class DomainProcessor {
     (state.system.fs.base, state.system.gs.base) = (from.fsBase, from.gsBase)
     state.system.cr3 = root << 12
   }
+
+  /// Entries of its kernel.
+  var delivery: TrapDelivery { TrapDelivery(processor: self) }
 
   func count(_ cause: TrapCounts.Cause, _ times: UInt64 = 1) { trapCounts.add(cause, times) }
 }

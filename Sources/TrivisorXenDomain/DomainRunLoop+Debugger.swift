@@ -39,9 +39,10 @@ extension Domain {
   /// descriptors.
   public func mayBeWritten(_ address: GuestPhysicalAddress, count: UInt64) -> Bool {
     lock.withLock { _ in
-      guard count > 0, let host = memory.host(address, count: count) else { return count == 0 }
+      guard count > 0, let host = memory.guest.host(address, count: count) else { return count == 0 }
+      let frames = memory.frames
       let (first, last) = (frames.frame(of: host), frames.frame(of: host + Int(count - 1)))
-      return (first...last).allSatisfy { tables.isWritable($0) || frames.isHypervisors($0) }
+      return (first...last).allSatisfy { memory.tables.isWritable($0) || frames.isHypervisors($0) }
     }
   }
 }
@@ -80,8 +81,8 @@ extension DomainRunLoop {
   /// The way of an address through the page tables that guest code is in.
   public func walk(_ linear: UInt64) -> PageWalk {
     domain.lock.withLock { _ in
-      PageWalk(linear, tables: processor.root, levels: domain.tables.levels) { frame, position in
-        domain.frames.entry(frame, position)?.pointee
+      PageWalk(linear, tables: processor.root, levels: domain.memory.tables.levels) { frame, position in
+        domain.memory.frames.entry(frame, position)?.pointee
       } place: { frame in
         guestPhysical(frame)
       }
@@ -90,17 +91,17 @@ extension DomainRunLoop {
 
   /// Where a frame is in guest memory, as that counts.
   private func guestPhysical(_ frame: UInt64) -> UInt64? {
-    guard let offset = domain.frames.fileOffset(frame) else { return nil }
-    return domain.memory.regions.first { offset >= $0.fileOffset && offset - $0.fileOffset < $0.size }
+    guard let offset = domain.memory.frames.fileOffset(frame) else { return nil }
+    return domain.memory.guest.regions.first { offset >= $0.fileOffset && offset - $0.fileOffset < $0.size }
       .map { $0.base.rawValue + (offset - $0.fileOffset) }
   }
 
   /// Where an instruction is that may be replaced.
   private func codePlace(_ linear: UInt64) -> UInt64? {
     domain.lock.withLock { _ in
-      guard let leaf = domain.tables.leaf(linear, root: processor.root), leaf.isPresent else { return nil }
+      guard let leaf = domain.memory.tables.leaf(linear, root: processor.root), leaf.isPresent else { return nil }
       let frame = PageTables.frame(leaf.entry)
-      guard domain.tables.isWritable(frame) else { return nil }
+      guard domain.memory.tables.isWritable(frame) else { return nil }
       return guestPhysical(frame).map { $0 | linear & 4095 }
     }
   }
@@ -154,7 +155,7 @@ extension DomainRunLoop {
 
   private func contents(_ point: Watchpoint) -> [UInt8]? {
     domain.lock.withLock { _ in
-      try? domain.read(point.address, count: Int(truncatingIfNeeded: point.length), root: processor.root)
+      try? domain.memory.read(point.address, count: Int(truncatingIfNeeded: point.length), root: processor.root)
     }
   }
 
@@ -203,7 +204,7 @@ extension DomainRunLoop {
   }
 
   private var physicalRIP: UInt64? {
-    guard let leaf = domain.tables.leaf(processor.registers.rip, root: processor.root), leaf.isPresent else {
+    guard let leaf = domain.memory.tables.leaf(processor.registers.rip, root: processor.root), leaf.isPresent else {
       return nil
     }
     return guestPhysical(PageTables.frame(leaf.entry)).map { $0 | processor.registers.rip & 4095 }
@@ -213,7 +214,7 @@ extension DomainRunLoop {
     let registers = processor.registers
     let is64Bit = domain.layout == .bits64
     let instruction = SteppedInstruction(code: Selectors.code(registers.cs, domain.layout), is64Bit: is64Bit) { place in
-      try? domain.read(UInt8.self, registers.rip &+ UInt64(place), root: processor.root)
+      try? domain.memory.read(UInt8.self, registers.rip &+ UInt64(place), root: processor.root)
     }
     let image: UInt64? =
       switch instruction.kind {
@@ -221,7 +222,7 @@ extension DomainRunLoop {
       case .interruptReturn: registers.rsp &+ UInt64(2 * instruction.operandSize)
       default: nil
       }
-    let loaded = image.flatMap { try? domain.read(UInt16.self, $0, root: processor.root) }
+    let loaded = image.flatMap { try? domain.memory.read(UInt16.self, $0, root: processor.root) }
     debugger.step = DomainDebugger.Step(
       before: registers, instruction: instruction, loadedFlags: loaded.map { UInt64($0) })
     processor.registers.rflags |= Flags.trap
@@ -274,8 +275,8 @@ extension DomainRunLoop {
   /// Of the flags that PUSHF has stored.
   private func correctImage(_ trapFlag: Bool) {
     let place = processor.registers.rsp
-    guard let image = try? domain.read(UInt16.self, place, root: processor.root) else { return }
+    guard let image = try? domain.memory.read(UInt16.self, place, root: processor.root) else { return }
     let flag = UInt16(truncatingIfNeeded: Flags.trap)
-    try? domain.write(image & ~flag | (trapFlag ? flag : 0), to: place, root: processor.root)
+    try? domain.memory.write(image & ~flag | (trapFlag ? flag : 0), to: place, root: processor.root)
   }
 }

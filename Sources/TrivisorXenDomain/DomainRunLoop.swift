@@ -104,10 +104,10 @@ public final class DomainRunLoop {
       sched_yield()
     }
     if !holdsBack {
-      processor.deliverInterrupt()
-      processor.deliverUpcall()
+      processor.delivery.deliverInterrupt()
+      processor.delivery.deliverUpcall()
     }
-    domain.removeStaleTranslations()
+    domain.memory.removeStaleTranslations()
     if let reason = endingReason { return .stop(reason) }
     try executor.enter(processor.view, isKernel: processor.mode == .kernel)
     executor.set(
@@ -163,7 +163,7 @@ public final class DomainRunLoop {
     let (fsBase, gsBase) = (processor.registers.fsBase, processor.registers.gsBase)
     processor.registers = DomainRegisters()
     (processor.registers.fsBase, processor.registers.gsBase) = (fsBase, gsBase)
-    processor.raiseWithoutPlace(.generalProtection, errorCode: 0)
+    processor.delivery.raiseWithoutPlace(.generalProtection, errorCode: 0)
     return true
   }
 
@@ -173,9 +173,9 @@ public final class DomainRunLoop {
       ownCounters.count(.exitInterrupted)
       processor.count(.interrupted)
     case .systemCall: systemCall()
-    case .systemCall32: processor.systemCall32()
+    case .systemCall32: processor.delivery.systemCall32()
     case .foreignSystemCall(let call): foreignSystemCall(call)
-    case .lostSystemCall(let call): processor.callWithoutPlace(call)
+    case .lostSystemCall(let call): processor.delivery.callWithoutPlace(call)
     case .hostPageCall(let address): callOfHostPage(address)
     case .memoryFailure(let address):
       domain.end(.crashed("the host can't provide the guest's memory at \(hexadecimal(address))"))
@@ -191,8 +191,8 @@ public final class DomainRunLoop {
 
   private func foreignSystemCall(_ call: DomainTrap.LostSystemCall) {
     let place = processor.registers.rip &- 2
-    guard (try? domain.read(UInt16.self, place, root: processor.root)) == Self.legacyCall else {
-      return processor.callWithoutPlace(call)
+    guard (try? domain.memory.read(UInt16.self, place, root: processor.root)) == Self.legacyCall else {
+      return processor.delivery.callWithoutPlace(call)
     }
     processor.registers.rip = place
     InstructionEmulation(processor: processor).softwareInterrupt(Self.legacyVector, length: 2, Self.legacyError)
@@ -206,7 +206,7 @@ public final class DomainRunLoop {
       Hypercall.perform(processor)
     } else {
       processor.count(.systemCall)
-      processor.systemCall()
+      processor.delivery.systemCall()
     }
   }
 
@@ -216,7 +216,7 @@ public final class DomainRunLoop {
     processor.registers.rsp &-= 8
     processor.registers.rip = address
     let code: PageFaultError = processor.mode == .user ? [.fetch, .user] : .fetch
-    processor.raisePageFault(address, errorCode: UInt64(code.rawValue))
+    processor.delivery.raisePageFault(address, errorCode: UInt64(code.rawValue))
   }
 
   private func exception(_ vector: UInt8, _ code: UInt64, _ address: UInt64) throws(MappingRefusal) {
@@ -228,13 +228,13 @@ public final class DomainRunLoop {
       return try PageFaults(processor: processor, executor: executor).answer(address, code)
     case .generalProtection: return emulation.generalProtection(code & 0xffff)
     case .invalidOpcode: if emulation.emulateIdentification() { return processor.count(.identification) }
-    case .debug: processor.debugRegisters[6] |= DR6.singleStep.rawValue
+    case .debug: processor.debugRegisters.noteSingleStep()
     // As Xen has it: the kernel finds it cleared.
     case .deviceNotAvailable: processor.isTaskSwitched = false
     default: break
     }
     processor.trapCounts.add(exception: vector)
-    processor.raise(vector: vector, errorCode: known?.hasErrorCode ?? false ? code & 0xffff : nil)
+    processor.delivery.raise(vector: vector, errorCode: known?.hasErrorCode ?? false ? code & 0xffff : nil)
   }
 
   // MARK: Ends

@@ -34,35 +34,36 @@ struct EventCalls: HypercallSubject {
     case 6:
       guard domain.isSelf(try short(argument)) else { throw .noSuchProcess }
       let remote = try short(argument &+ 2)
-      let port = try domain.channels.allocate(.unbound(remote: remote == Domain.self16 ? Domain.ownNumber : remote))
+      let port = try domain.events.channels.allocate(
+        .unbound(remote: remote == Domain.self16 ? Domain.ownNumber : remote))
       try put(port, argument &+ 4)
     case 7:
       let processor = try existing(try half(argument))
-      let port = try domain.channels.allocate(.interprocessor, processor: processor.number)
+      let port = try domain.events.channels.allocate(.interprocessor, processor: processor.number)
       try put(port, argument &+ 4)
     case 8:
       let port = try half(argument)
       let processor = try existing(try half(argument &+ 4))
-      switch domain.channels[port].binding {
+      switch domain.events.channels[port].binding {
       case .free, .interprocessor: throw .invalid
       case .virtualInterrupt(let number) where Self.interruptsOfProcessors.contains(number): throw .invalid
-      default: domain.channels.setProcessor(port, processor.number)
+      default: domain.events.channels.setProcessor(port, processor.number)
       }
-    case 9: try domain.unmask(try half(argument))
+    case 9: try domain.events.unmask(try half(argument))
     case 10:
       guard domain.isSelf(try short(argument)) else { throw .noSuchProcess }
-      for port in domain.channels.channels.indices where domain.channels[UInt32(port)].binding != .free {
+      for port in domain.events.channels.channels.indices where domain.events.channels[UInt32(port)].binding != .free {
         try domain.close(UInt32(port))
       }
-      domain.removeQueues()
+      domain.events.removeQueues()
     // EVTCHNOP_init_control: the frame, the place in it, the processor; how many bits a link has.
     case 11:
       let (frame, offset) = (try quad(argument), try half(argument &+ 8))
       let processor = try existing(try half(argument &+ 12))
-      try domain.initialiseQueues(processor.number, frame: frame, offset: offset)
+      try domain.events.initialiseQueues(processor.number, frame: frame, offset: offset)
       try put(EventQueues.linkBits, argument &+ 16)
-    case 12: try domain.addEventWords(try quad(argument))
-    case 13: try domain.setEventPriority(try half(argument), try half(argument &+ 4))
+    case 12: try domain.events.addEventWords(try quad(argument))
+    case 13: try domain.events.setEventPriority(try half(argument), try half(argument &+ 4))
     default: throw .notImplemented
     }
   }
@@ -72,11 +73,11 @@ struct EventCalls: HypercallSubject {
     remote: UInt16, port: UInt32
   ) throws(XenError) -> UInt32 {
     guard domain.isSelf(remote) else { throw .noSuchProcess }
-    guard domain.channels[port].binding == .unbound(remote: Domain.ownNumber) else { throw .invalid }
-    let local = try domain.channels.allocate(.interdomain(port), processor: processor.number)
-    domain.channels.bind(port, .interdomain(local), processor: domain.channels[port].processor)
+    guard domain.events.channels[port].binding == .unbound(remote: Domain.ownNumber) else { throw .invalid }
+    let local = try domain.events.channels.allocate(.interdomain(port), processor: processor.number)
+    domain.events.channels.bind(port, .interdomain(local), processor: domain.events.channels[port].processor)
     // Whoever bound late has missed what was sent before: the new port is pending.
-    domain.raise(local)
+    domain.events.raise(local)
     return local
   }
 
@@ -84,7 +85,7 @@ struct EventCalls: HypercallSubject {
     guard number < 24, Self.interruptsOfProcessors.contains(number) || processorNumber == 0 else { throw .invalid }
     let processor = try existing(processorNumber)
     guard processor.virtualInterruptPorts[Int(number)] == 0 else { throw .exists }
-    let port = try domain.channels.allocate(.virtualInterrupt(number), processor: processor.number)
+    let port = try domain.events.channels.allocate(.virtualInterrupt(number), processor: processor.number)
     processor.virtualInterruptPorts[Int(number)] = port
     return port
   }
@@ -93,8 +94,8 @@ struct EventCalls: HypercallSubject {
   private func status(_ argument: UInt64) throws(XenError) {
     guard domain.isSelf(try short(argument)) else { throw .noSuchProcess }
     let port = try half(argument &+ 4)
-    guard domain.channels.isValid(port) else { throw .invalid }
-    let channel = domain.channels[port]
+    guard domain.events.channels.isValid(port) else { throw .invalid }
+    let channel = domain.events.channels[port]
     var words: [UInt32] = [0, 0]
     let kind: UInt32
     switch channel.binding {
@@ -141,8 +142,10 @@ struct EventCalls: HypercallSubject {
       var ports: [UInt32] = []
       for position in 0..<UInt64(count) { ports.append(try half(list &+ 4 &* position)) }
       // A port that never was one.
-      guard ports.allSatisfy({ domain.channels.isValid($0) }) else { throw .invalid }
-      if ports.contains(where: { domain.isPending($0) }) || processor.hasPendingUpcall && !processor.upcallsAreMasked {
+      guard ports.allSatisfy({ domain.events.channels.isValid($0) }) else { throw .invalid }
+      if ports.contains(where: { domain.events.isPending($0) })
+        || processor.hasPendingUpcall && !processor.upcallsAreMasked
+      {
         return 0
       }
       processor.rest = .polling(ports: ports, deadline: limit == 0 ? .max : domain.time.hostTime(limit))

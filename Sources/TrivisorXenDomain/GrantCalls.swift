@@ -60,8 +60,8 @@ struct GrantCalls: HypercallSubject {
       guard count == 1 else { throw .invalid }
       let status = owner(try short(address))
       if status == .okay {
-        try put(UInt32(domain.grants.frameCount), address &+ 4)
-        try put(UInt32(domain.grantFrameLimit), address &+ 8)
+        try put(UInt32(domain.grants.table.frameCount), address &+ 4)
+        try put(UInt32(domain.grants.frameLimit), address &+ 8)
       }
       try put(status.rawValue, address &+ 12)
     case Command.setVersion: try setVersion(address)
@@ -70,13 +70,13 @@ struct GrantCalls: HypercallSubject {
       try put(try statusFrames(address).rawValue, address &+ 6)
     case Command.version:
       switch owner(try short(address)) {
-      case .okay: try put(UInt32(domain.grants.version), address &+ 4)
+      case .okay: try put(UInt32(domain.grants.table.version), address &+ 4)
       case .permissionDenied: throw .notPermitted
       default: throw .noSuchProcess
       }
     case Command.swap:
       try each(address, 12, count, status: 8) { entry throws(XenError) in
-        domain.swapGrants(try half(entry), try half(entry &+ 4))
+        domain.grants.swap(try half(entry), try half(entry &+ 4))
       }
     case Command.flushCache:
       for position in 0..<count { try flushCache(address &+ 16 &* position) }
@@ -105,10 +105,10 @@ struct GrantCalls: HypercallSubject {
     let list = try long(entry &+ (layout == .bits64 ? 16 : 12))
     let status = owner(number)
     guard status == .okay else { return status }
-    guard domain.growGrants(to: count) else { return .generalError }
+    guard domain.grants.grow(to: count) else { return .generalError }
     for position in 0..<count {
       do throws(XenError) {
-        try putLong(domain.grantFrame(position), list &+ layout.wordSize &* position)
+        try putLong(domain.grants.frame(position), list &+ layout.wordSize &* position)
       } catch { return .badVirtualAddress }
     }
     return .okay
@@ -119,12 +119,12 @@ struct GrantCalls: HypercallSubject {
     let wanted = try half(address)
     do throws(XenError) {
       guard wanted == 1 || wanted == 2 else { throw .invalid }
-      try domain.setGrantVersion(Int(wanted))
+      try domain.grants.setVersion(Int(wanted))
     } catch {
-      try put(UInt32(domain.grants.version), address)
+      try put(UInt32(domain.grants.table.version), address)
       throw error
     }
-    try put(UInt32(domain.grants.version), address)
+    try put(UInt32(domain.grants.table.version), address)
   }
 
   /// GNTTABOP_get_status_frames: how many, domain, status, where their numbers go, of 64 bits each.
@@ -132,10 +132,10 @@ struct GrantCalls: HypercallSubject {
     let (count, number, list) = (UInt64(try half(entry)), try short(entry &+ 4), try quad(entry &+ 8))
     let status = owner(number)
     guard status == .okay else { return status }
-    guard count <= domain.grants.statusCount else { return .generalError }
+    guard count <= domain.grants.table.statusCount else { return .generalError }
     for position in 0..<count {
       do throws(XenError) {
-        try put(domain.grantStatusFrame(position), list &+ 8 &* position)
+        try put(domain.grants.statusFrame(position), list &+ 8 &* position)
       } catch { return .badVirtualAddress }
     }
     return .okay
@@ -162,14 +162,14 @@ struct GrantCalls: HypercallSubject {
     tables.frames.cede(frame)
     tables.stale.addEverything()
     guard receiver == 0 || receiver == Domain.ownNumber else { return .badDomain }
-    guard receiver == Domain.ownNumber, let place = domain.grantEntry(reference) else { return .generalError }
+    guard receiver == Domain.ownNumber, let place = domain.grants.entry(reference) else { return .generalError }
     let header = place.load(as: UInt32.self)
     guard UInt16(truncatingIfNeeded: header) == GrantFlags.acceptsTransfer,
       UInt16(truncatingIfNeeded: header >> 16) == Domain.ownNumber
     else { return .generalError }
     tables.frames.reclaim(frame)
     let flags = GrantFlags.acceptsTransfer | GrantFlags.transferCommitted | GrantFlags.transferCompleted
-    if domain.grants.version == 1 {
+    if domain.grants.table.version == 1 {
       place.storeBytes(of: UInt32(truncatingIfNeeded: frame), toByteOffset: 4, as: UInt32.self)
     } else {
       place.storeBytes(of: frame, toByteOffset: 8, as: UInt64.self)
@@ -219,7 +219,7 @@ struct GrantCalls: HypercallSubject {
   private func place(_ part: Part, readOnly: Bool) throws(GrantStatus) -> GrantTable.Place {
     // Domain 0 grants nothing: its table is one frame of entries that permit nothing.
     if part.domain == 0 { throw part.name < 512 ? .generalError : .badReference }
-    if part.isGrant { return try domain.placeForCopy(UInt32(truncatingIfNeeded: part.name), readOnly: readOnly) }
+    if part.isGrant { return try domain.grants.placeForCopy(UInt32(truncatingIfNeeded: part.name), readOnly: readOnly) }
     guard frames.isOwned(part.name), !frames.isHypervisors(part.name) else { throw .badPage }
     return .init(frame: part.name)
   }

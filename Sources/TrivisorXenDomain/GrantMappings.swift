@@ -23,7 +23,7 @@ struct GrantMappings: HypercallSubject {
     }
     let times = (isHosts ? 1 : 0) + (isDevices ? 1 : 0)
     do throws(GrantStatus) {
-      let frame = try domain.use(reference, readOnly: isReadOnly, times: times)
+      let frame = try domain.grants.use(reference, readOnly: isReadOnly, times: times)
       var held = 0
       do throws(GrantStatus) {
         // Both keep the frame writable, whatever becomes of the page tables.
@@ -38,7 +38,7 @@ struct GrantMappings: HypercallSubject {
         let mapping = GrantTable.Mapping(
           reference: reference, frame: frame, isReadOnly: isReadOnly,
           namesEntry: namesEntry, isHosts: isHosts, isDevices: isDevices)
-        guard let handle = domain.grants.add(mapping) else {
+        guard let handle = domain.grants.table.add(mapping) else {
           if isHosts { try? setEntry(address, namesEntry, to: 0) }
           throw .noSpace
         }
@@ -46,7 +46,7 @@ struct GrantMappings: HypercallSubject {
         try? put(frame << 12, entry &+ 24)
       } catch {
         for _ in 0..<held { tables.put(frame) }
-        domain.endUse(reference, readOnly: isReadOnly, times: times)
+        domain.grants.endUse(reference, readOnly: isReadOnly, times: times)
         throw error
       }
       return .okay
@@ -84,7 +84,7 @@ struct GrantMappings: HypercallSubject {
     let (address, second) = (try quad(entry), try quad(entry &+ 8))
     let handle = try half(entry &+ 16)
     let (bus, other) = replaces ? (0, second) : (second, 0)
-    guard var mapping = domain.grants[handle] else { return .badHandle }
+    guard var mapping = domain.grants.table[handle] else { return .badHandle }
     if bus != 0, mapping.isDevices, bus != mapping.frame << 12 { return .badDeviceAddress }
     if address != 0, mapping.isHosts {
       do throws(GrantStatus) { try remove(address, other, mapping) } catch { return error }
@@ -95,13 +95,13 @@ struct GrantMappings: HypercallSubject {
       mapping.isDevices = false
       end(mapping)
     }
-    domain.grants[handle] = mapping.isHosts || mapping.isDevices ? mapping : nil
+    domain.grants.table[handle] = mapping.isHosts || mapping.isDevices ? mapping : nil
     return .okay
   }
 
   private func end(_ mapping: GrantTable.Mapping) {
     if !mapping.isReadOnly { tables.put(mapping.frame) }
-    domain.endUse(mapping.reference, readOnly: mapping.isReadOnly, times: 1)
+    domain.grants.endUse(mapping.reference, readOnly: mapping.isReadOnly, times: 1)
   }
 
   /// The entry must still be what was made of it.

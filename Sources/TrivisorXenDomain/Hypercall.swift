@@ -8,6 +8,7 @@
 
 import TrivisorBoot
 import TrivisorVMM
+import TrivisorX86
 
 /// One call by a domain's kernel.
 struct Hypercall: HypercallSubject {
@@ -59,7 +60,7 @@ struct Hypercall: HypercallSubject {
     let registers = processor.registers
     let isWide = processor.layout == .bits64
     let number = isWide ? registers.rax : registers.rax & 0xffff_ffff
-    processor.domain.count(hypercall: number)
+    processor.domain.counts.add(hypercall: number)
     if number == Number.iret { return TrapReturn(processor: processor).perform() }
     let arguments: InlineArray<6, UInt64> =
       isWide
@@ -74,7 +75,7 @@ struct Hypercall: HypercallSubject {
   /// Calls of set_segment_base that the executor has answered by itself.
   static func countServed(_ count: UInt32, _ processor: DomainProcessor) {
     guard count > 0 else { return }
-    processor.domain.count(hypercall: Number.setSegmentBase, UInt64(count))
+    processor.domain.counts.add(hypercall: Number.setSegmentBase, UInt64(count))
     processor.count(.hypercallServed, UInt64(count))
   }
 
@@ -94,7 +95,8 @@ struct Hypercall: HypercallSubject {
       case Number.setCallbacks: processorCalls.setCallbacks()
       case Number.fpuTaskSwitch: processor.setTaskSwitched(arguments[0] & 0xffff_ffff != 0)
       case Number.setDebugRegister: try processor.setDebugRegister(arguments[0], arguments[1])
-      case Number.getDebugRegister: return try processor.debugRegister(arguments[0])
+      case Number.getDebugRegister:
+        return try processor.debugRegisters.read(arguments[0], control4: CR4(rawValue: processor.control4))
       case Number.updateDescriptor: try descriptorCalls.updateDescriptor()
       case Number.memory: return try memoryCalls.memoryOperation()
       case Number.multicall: return try multicall()
@@ -121,7 +123,7 @@ struct Hypercall: HypercallSubject {
       }
       return 0
     } catch {
-      if error == .notImplemented { domain.countNotImplemented(number, operation: arguments[0]) }
+      if error == .notImplemented { domain.counts.add(notImplemented: number, operation: arguments[0]) }
       return error.result
     }
   }
@@ -135,14 +137,14 @@ struct Hypercall: HypercallSubject {
       var position: UInt64 = 0
       while position < count {
         let part = min(count - position, Self.consolePiece)
-        domain.console.writeDirectly(try domain.read(buffer &+ position, count: Int(part), root: root))
+        domain.console.writeDirectly(try memory.read(buffer &+ position, count: Int(part), root: root))
         position += part
         guard position < Self.consoleLimit else { break }
       }
       return 0
     case ConsoleCommand.read:
       let bytes = domain.console.takeTyped(limit: Int(min(count, Self.consolePiece)))
-      try domain.write(bytes, to: buffer, root: root)
+      try memory.write(bytes, to: buffer, root: root)
       return UInt64(bytes.count)
     default: throw .notImplemented
     }
@@ -171,7 +173,7 @@ struct Hypercall: HypercallSubject {
       for argument in arguments.indices {
         arguments[argument] = try long(entry &+ size &* (2 &+ UInt64(argument)))
       }
-      domain.count(hypercall: number)
+      domain.counts.add(hypercall: number)
       if number == Number.iret {
         TrapReturn(processor: processor).perform()
         let result = processor.registers.rax
@@ -192,7 +194,7 @@ struct Hypercall: HypercallSubject {
     let argument = arguments[1]
     func put(text: String, size: Int) throws(XenError) {
       let bytes = Array(text.utf8.prefix(size - 1))
-      try domain.write(bytes + [UInt8](repeating: 0, count: size - bytes.count), to: argument, root: root)
+      try memory.write(bytes + [UInt8](repeating: 0, count: size - bytes.count), to: argument, root: root)
     }
     switch arguments[0] {
     case 0: return 4 << 16 | 17
@@ -201,7 +203,7 @@ struct Hypercall: HypercallSubject {
     case 2: try put(text: "", size: 144)
     case 3: try put(text: layout == .bits64 ? "xen-3.0-x86_64" : "xen-3.0-x86_32p", size: 1024)
     case 4: try put(text: "unavailable", size: 64)
-    case 5: try putLong(layout == .bits64 ? Domain.machineToPhysical : Domain.machineToPhysical32, argument)
+    case 5: try putLong(layout == .bits64 ? MachineToPhysicalTable.start64 : MachineToPhysicalTable.start32, argument)
     case 6:
       guard try half(argument) == 0 else { throw .invalid }
       let largeRoots = domain.assists & Self.extendedRoots != 0 ? Feature.largeRoots : 0

@@ -15,24 +15,24 @@ extension HypercallSubject {
   var arguments: InlineArray<6, UInt64> { call.arguments }
   var layout: SharedLayout { domain.layout }
   var root: UInt64 { processor.kernelRoot }
-  var memory: GuestMemory { domain.memory }
-  var frames: MachineFrames { domain.tables.frames }
+  var memory: DomainMemory { domain.memory }
+  var frames: MachineFrames { memory.frames }
   var tables: PageTables {
-    get { domain.tables }
-    nonmutating _modify { yield &domain.tables }
+    get { memory.tables }
+    nonmutating _modify { yield &memory.tables }
   }
 
   func byte(_ address: UInt64) throws(XenError) -> UInt8 {
-    try domain.read(UInt8.self, address, root: root)
+    try memory.read(UInt8.self, address, root: root)
   }
   func short(_ address: UInt64) throws(XenError) -> UInt16 {
-    try domain.read(UInt16.self, address, root: root)
+    try memory.read(UInt16.self, address, root: root)
   }
   func half(_ address: UInt64) throws(XenError) -> UInt32 {
-    try domain.read(UInt32.self, address, root: root)
+    try memory.read(UInt32.self, address, root: root)
   }
   func quad(_ address: UInt64) throws(XenError) -> UInt64 {
-    try domain.read(UInt64.self, address, root: root)
+    try memory.read(UInt64.self, address, root: root)
   }
   /// An unsigned long or a pointer.
   func long(_ address: UInt64) throws(XenError) -> UInt64 {
@@ -41,7 +41,7 @@ extension HypercallSubject {
   func put<Value: FixedWidthInteger & BitwiseCopyable>(
     _ value: Value, _ address: UInt64
   ) throws(XenError) {
-    try domain.write(value, to: address, root: root)
+    try memory.write(value, to: address, root: root)
   }
   func putLong(_ value: UInt64, _ address: UInt64) throws(XenError) {
     if layout == .bits64 {

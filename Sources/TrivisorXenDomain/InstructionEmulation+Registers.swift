@@ -52,7 +52,7 @@ extension InstructionEmulation {
       let vain: CR4 =
         domain.abilities.contains(.timeStampDisable)
         ? .debuggingExtensions : [.timeStampDisable, .debuggingExtensions]
-      if (processor.control4 ^ value) & possible & vain.rawValue != 0 { domain.countNotHonoured(.control4) }
+      if (processor.control4 ^ value) & possible & vain.rawValue != 0 { domain.counts.add(notHonoured: .control4) }
       processor.control4 = value & possible | Self.visible4.rawValue
     default: return false
     }
@@ -97,7 +97,7 @@ extension InstructionEmulation {
       return true
     // Written back as it is.
     case MSR.efer: return value == efer
-    case Number.hypercallPage: return domain.writeHypercallPage(value)
+    case Number.hypercallPage: return domain.memory.writeHypercallPage(value)
     // What has no effect for a domain that doesn't own the processor.
     case Number.maximumPerformance, Number.actualPerformance: return true
     case Number.thermalControl, Number.energyBias: return domain.identification.isIntel

@@ -36,22 +36,23 @@ struct InstructionEmulation {
       processor.count(.privileged)
       return
     }
-    if layout == .bits32, emulateFlatSegments(bytes) {
+    if layout == .bits32, SegmentEmulation32(processor: processor).emulate(bytes) {
       processor.count(.selector)
       return
     }
     if layout == .bits64 {
-      if emulateSegments(bytes) {
+      let segments = SegmentEmulation(processor: processor)
+      if segments.emulate(bytes) {
         processor.count(.selector)
         return
       }
-      if let vector = absentSegmentVector(bytes, errorCode) {
+      if let vector = segments.absentVector(bytes, errorCode) {
         processor.trapCounts.add(exception: vector)
-        return processor.raise(vector: vector, errorCode: errorCode)
+        return processor.delivery.raise(vector: vector, errorCode: errorCode)
       }
     }
     processor.trapCounts.add(exception: ExceptionVector.generalProtection.rawValue)
-    processor.raise(vector: ExceptionVector.generalProtection.rawValue, errorCode: errorCode)
+    processor.delivery.raise(vector: ExceptionVector.generalProtection.rawValue, errorCode: errorCode)
   }
 
   /// INT n: the guest's own handler if it lets this mode call it.
@@ -64,10 +65,10 @@ struct InstructionEmulation {
     let level: UInt8 = processor.mode == .user ? 3 : domain.showsIOPrivilege ? 0 : 1
     let isAllowed = entry.privilegeLevel >= level
     guard entry.address != 0, isAllowed else {
-      return processor.raise(vector: ExceptionVector.generalProtection.rawValue, errorCode: errorCode)
+      return processor.delivery.raise(vector: ExceptionVector.generalProtection.rawValue, errorCode: errorCode)
     }
     registers.rip &+= length
-    processor.raise(vector: UInt8(vector & 0xff), errorCode: nil)
+    processor.delivery.raise(vector: UInt8(vector & 0xff), errorCode: nil)
   }
 
   /// Xen's list. Whether it was done.

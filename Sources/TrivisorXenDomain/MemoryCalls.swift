@@ -18,7 +18,7 @@ struct MemoryCalls: HypercallSubject {
     let value = layout == .bits64 ? arguments[1] : arguments[1] | arguments[2] << 32
     // Not what a linear page table shows: there the last table is one of a higher level.
     guard let leaf = tables.leaf(arguments[0], root: root), tables.use(leaf.table) == .table1 else { throw .invalid }
-    try domain.change(leaf.table, leaf.position, to: value)
+    try memory.change(leaf.table, leaf.position, to: value)
   }
 
   /// HYPERVISOR_mmu_update: machine address of an entry with the kind in bits 0 and 1, and its value; on all widths.
@@ -39,7 +39,7 @@ struct MemoryCalls: HypercallSubject {
       case 1:
         let frame = pointer >> 12
         guard frames.isOwned(frame), !frames.isHypervisors(frame) else { throw .invalid }
-        domain.setPseudoPhysical(frame, value)
+        memory.machineTable.set(frame, value)
       // The last is for page tables of other domains.
       case 0, 2, 3:
         let position = pointer >> 3 & 511
@@ -47,7 +47,7 @@ struct MemoryCalls: HypercallSubject {
         if pointer & 7 == 2, let old = frames.entry(pointer >> 12, position)?.pointee {
           value |= old & (PageTables.accessed | PageTables.dirty)
         }
-        try domain.changeOrStore(pointer >> 12, position, to: value)
+        try memory.changeOrStore(pointer >> 12, position, to: value)
       default: throw .notImplemented
       }
       finished += 1
@@ -121,7 +121,7 @@ struct MemoryCalls: HypercallSubject {
     case 0...3:
       // Pinning a level that there is not succeeds, without effect.
       guard Int(operation) + 1 <= tables.levels else { return }
-      domain.removeStaleTranslations()
+      memory.removeStaleTranslations()
       try tables.pin(argument, level: Int(operation) + 1)
     case 4: try tables.unpin(argument)
     case 5: try processor.setKernelRoot(argument)
@@ -134,7 +134,7 @@ struct MemoryCalls: HypercallSubject {
     case 15:
       guard layout == .bits64 else { throw .notImplemented }
       guard argument != processor.userRoot else { return }
-      domain.removeStaleTranslations()
+      memory.removeStaleTranslations()
       if argument != 0 { try tables.getRoot(argument) }
       if processor.userRoot != 0 { tables.put(processor.userRoot) }
       processor.userRoot = argument
@@ -182,20 +182,27 @@ struct MemoryCalls: HypercallSubject {
     case 11: return try reservations.exchange()
     case 12:
       // Where the machine-to-physical table is, and its last frame.
-      let start = layout == .bits64 ? Domain.machineToPhysical : Domain.machineToPhysical32
-      try putLong(start, argument)
-      try putLong(layout == .bits64 ? 0xffff_8040_0000_0000 : 0xf680_0000, argument &+ layout.wordSize)
+      let place = MachineToPhysicalTable.place(layout)
+      try putLong(place.lowerBound, argument)
+      try putLong(place.upperBound, argument &+ layout.wordSize)
       try putLong(frames.all.upperBound - 1, argument &+ 2 &* layout.wordSize)
     // XENMEM_maximum_gpfn: of what the domain itself says of it in shared_info.
     case 14:
       let owner = try short(argument)
       guard domain.isSelf(owner) else { throw owner == 0 ? .notPermitted : .noSuchProcess }
-      return max(1, domain.claimedFrameCount) - 1
+      return max(1, claimedFrameCount) - 1
     // XENMEM_get_sharing_freed_pages and XENMEM_get_sharing_shared_pages: nobody shares any.
     case 18, 19: return 0
     default: throw .notImplemented
     }
     return 0
+  }
+
+  /// How many pseudo-physical frames there are by the domain's own idea (`arch.max_pfn` of shared_info).
+  private var claimedFrameCount: UInt64 {
+    layout == .bits64
+      ? domain.sharedInfo.load(fromByteOffset: 3088, as: UInt64.self)
+      : UInt64(domain.sharedInfo.load(fromByteOffset: 2316, as: UInt32.self))
   }
 
   /// XENMEM_memory_map: an E820 of one entry, 20 bytes.
@@ -204,7 +211,7 @@ struct MemoryCalls: HypercallSubject {
     guard try half(argument) >= 1 else { return }
     let buffer = try long(argument &+ layout.wordSize)
     try put(UInt64(0), buffer)
-    try put(XenMachine.domainFrameCount(memory) * GuestMemory.pageSize, buffer &+ 8)
+    try put(XenMachine.domainFrameCount(memory.guest) * GuestMemory.pageSize, buffer &+ 8)
     try put(UInt32(1), buffer &+ 16)
     try put(UInt32(1), argument)
   }

@@ -21,10 +21,10 @@ struct PageFaults {
     let isFetch = code.contains(.fetch)
     // Not a mapping's affair: PKRU forbade it, which denies nothing any more.
     let isByKey = code.contains(.protectionKey)
-    let leaf = domain.tables.leaf(address, root: processor.root)
+    let leaf = domain.memory.tables.leaf(address, root: processor.root)
     let isPresent = leaf?.isPresent ?? false
     if let leaf, isPresent, !isByKey, !isWrite || leaf.isWritable, !isFetch || leaf.isExecutable,
-      leaf.isUsers || !processor.view.isUsers, let entry = domain.frames.entry(leaf.table, leaf.position)
+      leaf.isUsers || !processor.view.isUsers, let entry = domain.memory.frames.entry(leaf.table, leaf.position)
     {
       guard executor.canReach(address) else {
         return domain.end(
@@ -48,19 +48,21 @@ struct PageFaults {
     if processor.mode == .user { told.insert(.user) }
     if isFetch { told.insert(.fetch) }
     if isByKey, isPresent { told.insert(.protectionKey) }
-    processor.raisePageFault(address, errorCode: UInt64(told.rawValue))
+    processor.delivery.raisePageFault(address, errorCode: UInt64(told.rawValue))
   }
 
   /// Whether it is where a 32-bit kernel reads the machine-to-physical table; user code may not.
   private func isInMachineTable(_ address: UInt64) -> Bool {
-    guard domain.layout == .bits32, !processor.view.isUsers, address >= Domain.machineToPhysical32 else { return false }
+    guard domain.layout == .bits32, !processor.view.isUsers, address >= MachineToPhysicalTable.start32 else {
+      return false
+    }
     return domain.machineTable.addresses.contains(address)
   }
 
   /// All of it: guests read it in their first loops.
   private func mapMachineTable() throws(MappingRefusal) {
     let (addresses, frame) = domain.machineTable
-    guard let offset = domain.frames.fileOffset(frame) else { return }
+    guard let offset = domain.memory.frames.fileOffset(frame) else { return }
     let count = (UInt64(addresses.count) + GuestMemory.pageSize - 1) / GuestMemory.pageSize
     processor.count(.pageMapped)
     processor.runs.removeAll(keepingCapacity: true)
@@ -76,7 +78,7 @@ struct PageFaults {
   /// Maps a page, and with it those of the same table that lie beside it in memory, too, or come next, and have been used
   /// in the same way before: their accessed and dirty bits say already what mapping them would hide.
   private func map(_ address: UInt64, _ leaf: PageTables.Leaf) throws(MappingRefusal) {
-    guard let first = domain.frames.entry(leaf.table, leaf.position) else { return }
+    guard let first = domain.memory.frames.entry(leaf.table, leaf.position) else { return }
     let entry = first.pointee
     let frame = PageTables.frame(entry)
     let isWritable = leaf.isWritable && entry & PageTables.dirty != 0
@@ -84,7 +86,7 @@ struct PageFaults {
       PageTables.present | PageTables.accessed | PageTables.writable | PageTables.noExecute | PageTables.user
     /// The frame of an entry that can be mapped with this one.
     func alike(_ position: UInt64) -> UInt64? {
-      guard let other = domain.frames.entry(leaf.table, position)?.pointee else { return nil }
+      guard let other = domain.memory.frames.entry(leaf.table, position)?.pointee else { return nil }
       let hasDirty = !isWritable || other & PageTables.dirty != 0
       return other & rights == entry & rights && hasDirty ? PageTables.frame(other) : nil
     }
@@ -101,7 +103,9 @@ struct PageFaults {
         low -= 1
       }
     }
-    guard let offset = domain.frames.fileOffset(frame &- (leaf.position - low)), domain.frames.isOwned(frame) else {
+    guard let offset = domain.memory.frames.fileOffset(frame &- (leaf.position - low)),
+      domain.memory.frames.isOwned(frame)
+    else {
       return
     }
     let start = (address & ~0xfff) &- leaf.position << 12
@@ -110,15 +114,14 @@ struct PageFaults {
     var pageCount = high - low + 1
     var position = high + 1
     while mayHaveOthers, position < min(Self.entryCount, high + 1 + Self.neighbours), let other = alike(position),
-      let offset = domain.frames.fileOffset(other), domain.frames.isOwned(other),
+      let offset = domain.memory.frames.fileOffset(other), domain.memory.frames.isOwned(other),
       executor.canReach(start &+ position << 12)
     {
       processor.runs.append(PageRun(address: start &+ position << 12, count: 1, fileOffset: offset), joining: true)
       pageCount += 1
       position += 1
     }
-    domain.pageFaultMappings &+= UInt64(processor.runs.count)
-    domain.pagesMapped &+= pageCount
+    domain.counts.add(mappings: UInt64(processor.runs.count), pages: pageCount)
     do throws(MappingRefusal) {
       try executor.map(processor.runs, writable: isWritable, executable: leaf.isExecutable)
     } catch {

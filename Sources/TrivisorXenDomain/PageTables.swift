@@ -279,7 +279,7 @@ struct PageTables {
 
   /// Whether the address is one that a domain can map: all but the hypervisor's.
   static func isGuests(_ address: UInt64, _ levels: Int) -> Bool {
-    guard levels == 4 else { return address < Domain.machineToPhysical32 }
+    guard levels == 4 else { return address < MachineToPhysicalTable.start32 }
     return LinearAddress.isCanonical(address) && !hypervisors64.contains(address)
   }
 

@@ -22,7 +22,7 @@ extension ProcessorCalls {
   private func initialise64(
     _ processor: DomainProcessor, _ argument: UInt64
   ) throws(XenError) {
-    let bytes = try domain.read(argument, count: 5168, root: root)
+    let bytes = try domain.memory.read(argument, count: 5168, root: root)
     func quad(_ offset: Int) -> UInt64 {
       bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: UInt64.self) }
     }
@@ -85,7 +85,7 @@ extension ProcessorCalls {
   private func initialise32(
     _ processor: DomainProcessor, _ argument: UInt64
   ) throws(XenError) {
-    let bytes = try domain.read(argument, count: 2800, root: root)
+    let bytes = try domain.memory.read(argument, count: 2800, root: root)
     func half(_ offset: Int) -> UInt64 {
       UInt64(bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: UInt32.self) })
     }

@@ -196,6 +196,6 @@ struct ProcessorCalls: HypercallSubject {
   private func cascade(_ processor: DomainProcessor) {
     let selectors = Int(layout.wordSize)
     (processor.info + layout.selector).initializeMemory(as: UInt8.self, repeating: 0xff, count: selectors)
-    domain.setPending(processor)
+    domain.events.setPending(processor)
   }
 }

@@ -73,7 +73,7 @@ struct ReservationCalls: HypercallSubject {
         let first = tables.frames.reclaim(order: UInt64(reservation.order))
       else { return position }
       if populating {
-        for offset in 0..<reservation.size { domain.setPseudoPhysical(first + offset, wanted &+ offset) }
+        for offset in 0..<reservation.size { memory.machineTable.set(first + offset, wanted &+ offset) }
       }
       // No list: whoever increases its reservation so doesn't want to know.
       guard reservation.list != 0 || populating else { continue }
@@ -146,7 +146,7 @@ struct ReservationCalls: HypercallSubject {
     // Mappings for reading are not counted, so all go.
     tables.stale.addEverything()
     for (position, first) in new.enumerated() {
-      for offset in 0..<taken.size { domain.setPseudoPhysical(first + offset, wanted[position] &+ offset) }
+      for offset in 0..<taken.size { memory.machineTable.set(first + offset, wanted[position] &+ offset) }
       try putLong(first, place(taken.list, chunk &* takenCount &+ UInt64(position)))
     }
   }

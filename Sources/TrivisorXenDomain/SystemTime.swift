@@ -123,7 +123,7 @@ extension DomainProcessor {
     for offset in 4..<Self.timeSize { words.append(place.load(fromByteOffset: offset, as: UInt8.self)) }
     // The area was the guest's own idea, and may be gone.
     guard (try? write(version | 1, to: timeArea, root: kernelRoot)) != nil else { return }
-    try? domain.write(words, to: timeArea &+ 4, root: kernelRoot)
+    try? domain.memory.write(words, to: timeArea &+ 4, root: kernelRoot)
     try? write(version, to: timeArea, root: kernelRoot)
   }
 }

@@ -19,23 +19,25 @@ enum Flags {
   static let visible = (1 << 22 - 1) & ~(ioPrivilege | virtual8086)
 }
 
-extension DomainProcessor {
-  /// To the other mode: its page tables and its GS base.
-  func switchMode() {
-    mode = mode == .kernel ? .user : .kernel
-    modeSwitchCount &+= 1
-    if layout == .bits64 { swap(&registers.gsBase, &otherGSBase) }
+/// Entries of a domain's kernel on one of its processors.
+struct TrapDelivery {
+  let processor: DomainProcessor
+
+  private var domain: Domain { processor.domain }
+  private var registers: DomainRegisters {
+    get { processor.registers }
+    nonmutating _modify { yield &processor.registers }
   }
 
   /// One of the guest's words onto a stack of its kernel's.
   private func push(_ value: UInt64, _ stack: inout UInt64) throws(XenError) {
-    switch layout {
+    switch processor.layout {
     case .bits64:
       stack &-= 8
-      try write(value, to: stack, root: kernelRoot)
+      try processor.write(value, to: stack, root: processor.kernelRoot)
     case .bits32:
       stack = (stack &- 4) & 0xffff_ffff
-      try write(UInt32(truncatingIfNeeded: value), to: stack, root: kernelRoot)
+      try processor.write(UInt32(truncatingIfNeeded: value), to: stack, root: processor.kernelRoot)
     }
   }
 
@@ -47,23 +49,23 @@ extension DomainProcessor {
     errorCode: UInt64?, selectors: (code: UInt64, stack: UInt64)? = nil
   ) throws(XenError) {
     guard callback.address != 0 else { throw .badAddress }
-    let mask: UInt64 = upcallsAreMasked ? 1 : 0
+    let mask: UInt64 = processor.upcallsAreMasked ? 1 : 0
     let flags =
       registers.rflags & ~(Flags.resume | Flags.interrupt | Flags.ioPrivilege) | (mask == 0 ? Flags.interrupt : 0)
-      | (domain.showsIOPrivilege ? UInt64(ioPrivilege) << 12 : 0)
+      | (domain.showsIOPrivilege ? UInt64(processor.ioPrivilege) << 12 : 0)
     var codeSelector = selectors?.code ?? UInt64(registers.cs)
     let stackSelector = selectors?.stack ?? UInt64(registers.ss)
     let old = registers
     var stack = registers.rsp
-    let isFromUser = mode == .user
+    let isFromUser = processor.mode == .user
     if isFromUser {
-      switchMode()
-      stack = kernelStack
-    } else if layout == .bits64 {
+      processor.switchMode()
+      stack = processor.kernelStack
+    } else if processor.layout == .bits64 {
       // Privilege level 0 tells the guest that its own kernel was interrupted; 32-bit kernels are at 1 anyway.
       codeSelector &= ~Selectors.level
     }
-    switch layout {
+    switch processor.layout {
     case .bits64:
       stack &= ~15
       try push(stackSelector, &stack)
@@ -78,7 +80,7 @@ extension DomainProcessor {
     case .bits32:
       // Error code, EIP, CS with the mask in its upper half, EFLAGS, and of user code ESP and SS.
       if isFromUser {
-        let own = selectors ?? userSelectors
+        let own = selectors ?? processor.userSelectors
         codeSelector = own.code
         try push(own.stack, &stack)
         try push(old.rsp, &stack)
@@ -92,7 +94,7 @@ extension DomainProcessor {
     registers.rsp = stack
     registers.rip = callback.address
     registers.rflags &= ~(Flags.trap | Flags.nestedTask | Flags.resume | Flags.alignment)
-    if callback.masksUpcalls { upcallsAreMasked = true }
+    if callback.masksUpcalls { processor.upcallsAreMasked = true }
   }
 
   /// Gives an exception to the guest.
@@ -100,14 +102,14 @@ extension DomainProcessor {
     vector: UInt8, errorCode: UInt64?,
     selectors: (code: UInt64, stack: UInt64)? = nil
   ) {
-    let entry = traps[Int(vector)]
+    let entry = processor.traps[Int(vector)]
     let place = registers.rip
     guard entry.address != 0 else {
       return domain.end(
         .crashed("exception \(vector) at \(hexadecimal(place)), and the guest has no handler for it"))
     }
     let callback = DomainProcessor.Callback(address: entry.address, masksUpcalls: entry.masksUpcalls)
-    let stack = mode == .user ? kernelStack : registers.rsp
+    let stack = processor.mode == .user ? processor.kernelStack : registers.rsp
     do throws(XenError) {
       try bounce(to: callback, errorCode: errorCode, selectors: selectors)
     } catch {
@@ -121,9 +123,9 @@ extension DomainProcessor {
   func raisePageFault(
     _ address: UInt64, errorCode: UInt64
   ) {
-    faultAddress = address
-    storeFaultAddress(address)
-    guard traps[Int(ExceptionVector.pageFault.rawValue)].address != 0 else {
+    processor.faultAddress = address
+    processor.storeFaultAddress(address)
+    guard processor.traps[Int(ExceptionVector.pageFault.rawValue)].address != 0 else {
       return domain.end(
         .crashed(
           "page fault at \(hexadecimal(registers.rip)), address \(hexadecimal(address)), and the guest has no handler"
@@ -132,43 +134,33 @@ extension DomainProcessor {
     raise(vector: ExceptionVector.pageFault.rawValue, errorCode: errorCode)
   }
 
-  /// Where the guest looks for CR2.
-  func storeFaultAddress(_ address: UInt64) {
-    switch layout {
-    case .bits64: info.storeBytes(of: address, toByteOffset: layout.faultAddress, as: UInt64.self)
-    case .bits32:
-      info.storeBytes(
-        of: UInt32(truncatingIfNeeded: address), toByteOffset: layout.faultAddress, as: UInt32.self)
-    }
-  }
-
   /// SYSCALL in user mode: the guest kernel's own system call. Without a callback for it the instruction is invalid.
   func systemCall() {
-    guard systemCallCallback.address != 0 else {
+    guard processor.systemCallCallback.address != 0 else {
       registers.rip &-= 2
       return raise(vector: ExceptionVector.invalidOpcode.rawValue, errorCode: nil)
     }
     do throws(XenError) {
-      try bounce(to: systemCallCallback, errorCode: nil)
+      try bounce(to: processor.systemCallCallback, errorCode: nil)
       registers.rflags &= ~Flags.direction
     } catch {
-      domain.end(.crashed("a system call, and the guest has no stack for it at \(hexadecimal(kernelStack))"))
+      domain.end(.crashed("a system call, and the guest has no stack for it at \(hexadecimal(processor.kernelStack))"))
     }
   }
 
   /// SYSCALL in 32-bit code: the callback for it; without one the instruction is invalid.
   func systemCall32() {
-    count(.systemCall32)
-    guard systemCall32Callback.address != 0 else {
+    processor.count(.systemCall32)
+    guard processor.systemCall32Callback.address != 0 else {
       registers.rip &-= 2
       return raise(vector: ExceptionVector.invalidOpcode.rawValue, errorCode: nil)
     }
     do throws(XenError) {
-      try bounce(to: systemCall32Callback, errorCode: nil)
+      try bounce(to: processor.systemCall32Callback, errorCode: nil)
       registers.rflags &= ~Flags.direction
     } catch {
       domain.end(
-        .crashed("SYSCALL in 32-bit code, and the guest has no stack for it at \(hexadecimal(kernelStack))"))
+        .crashed("SYSCALL in 32-bit code, and the guest has no stack for it at \(hexadecimal(processor.kernelStack))"))
     }
   }
 
@@ -177,8 +169,8 @@ extension DomainProcessor {
   /// general protection fault. SYSCALL of 32-bit code comes to its callback in the same way, with RIP 0; without one it is an
   /// invalid instruction, as on Xen.
   func callWithoutPlace(_ call: DomainTrap.LostSystemCall) {
-    count(call == .systemEntry ? .systemEntry : .systemCall32)
-    let callback = call == .systemEntry ? systemEntryCallback : systemCall32Callback
+    processor.count(call == .systemEntry ? .systemEntry : .systemCall32)
+    let callback = call == .systemEntry ? processor.systemEntryCallback : processor.systemCall32Callback
     guard callback.address != 0 else {
       guard call == .systemEntry else { return raiseWithoutPlace(.invalidOpcode, errorCode: nil) }
       return raiseWithoutPlace(.generalProtection, errorCode: 0)
@@ -199,32 +191,24 @@ extension DomainProcessor {
   }
 
   private var selectorsWithoutPlace: (code: UInt64, stack: UInt64) {
-    (code: 3, stack: layout == .bits64 ? Selectors.data64 : Selectors.userData32)
-  }
-
-  /// CALLBACKTYPE_nmi and HYPERVISOR_nmi_op: a handler like another, which masks upcalls.
-  func setInterruptHandler(_ address: UInt64) throws(XenError) {
-    guard LinearAddress.isCanonical(address) else { throw .invalid }
-    let code = layout == .bits64 ? Selectors.code64 : Selectors.kernelCode32
-    traps[Int(ExceptionVector.nonMaskableInterrupt.rawValue)] = .init(
-      flags: 4, codeSelector: UInt16(truncatingIfNeeded: code), address: address)
+    (code: 3, stack: processor.layout == .bits64 ? Selectors.data64 : Selectors.userData32)
   }
 
   /// Delivers an NMI if one was sent; without a handler it is lost. The next one waits for iret.
   func deliverInterrupt() {
-    guard hasPendingInterrupt, !isInInterrupt else { return }
-    hasPendingInterrupt = false
-    let entry = traps[Int(ExceptionVector.nonMaskableInterrupt.rawValue)]
+    guard processor.hasPendingInterrupt, !processor.isInInterrupt else { return }
+    processor.hasPendingInterrupt = false
+    let entry = processor.traps[Int(ExceptionVector.nonMaskableInterrupt.rawValue)]
     guard entry.address != 0 else { return }
-    isInInterrupt = true
+    processor.isInInterrupt = true
     raise(vector: ExceptionVector.nonMaskableInterrupt.rawValue, errorCode: nil)
   }
 
   /// Delivers an upcall if one is due.
   func deliverUpcall() {
-    guard hasPendingUpcall, !upcallsAreMasked, eventCallback.address != 0 else { return }
-    upcallCount &+= 1
-    let callback = DomainProcessor.Callback(address: eventCallback.address, masksUpcalls: true)
+    guard processor.hasPendingUpcall, !processor.upcallsAreMasked, processor.eventCallback.address != 0 else { return }
+    processor.upcallCount &+= 1
+    let callback = DomainProcessor.Callback(address: processor.eventCallback.address, masksUpcalls: true)
     do throws(XenError) {
       try bounce(to: callback, errorCode: nil)
     } catch {

@@ -44,7 +44,7 @@ struct TrapReturn {
     registers.rip = words[4]
     registers.rflags = words[6] & ~(Flags.ioPrivilege | Flags.virtual8086) | Flags.interrupt
     if registers.rflags & Flags.nestedTask != 0, !domain.abilities.contains(.nestedTask) {
-      domain.countNotHonoured(.nestedTask)
+      domain.counts.add(notHonoured: .nestedTask)
     }
     registers.rsp = words[7]
     if words[3] & cameBySystemCall == 0 {
@@ -59,11 +59,11 @@ struct TrapReturn {
     // What the processor would say of selectors that can't be loaded, at the instruction that was to be next.
     let selectors = (code: words[5] & 0xffff | 3, stack: words[8] & 0xffff | 3)
     guard let code = processor.flatCode(UInt16(truncatingIfNeeded: selectors.code)) else {
-      return processor.raise(
+      return processor.delivery.raise(
         vector: ExceptionVector.generalProtection.rawValue, errorCode: selectors.code & ~3, selectors: selectors)
     }
     guard processor.dataSegment(UInt16(truncatingIfNeeded: selectors.stack))?.isWritable ?? false else {
-      return processor.raise(
+      return processor.delivery.raise(
         vector: ExceptionVector.generalProtection.rawValue, errorCode: selectors.stack & ~3, selectors: selectors)
     }
     registers.setSegments(code: code, stack: Selectors.data64)
@@ -103,7 +103,8 @@ struct TrapReturn {
     switch userSegment(selector, isCode: isCode) {
     case .flat: return true
     case .none:
-      processor.raise(vector: ExceptionVector.generalProtection.rawValue, errorCode: selector & ~Selectors.level)
+      processor.delivery.raise(
+        vector: ExceptionVector.generalProtection.rawValue, errorCode: selector & ~Selectors.level)
     case .other:
       domain.end(
         .crashed("user code in segment \(hexadecimal(selector)) with a base or a limit, which is not done here"))

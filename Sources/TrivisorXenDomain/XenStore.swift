@@ -428,7 +428,7 @@ extension XenStore {
 extension Domain {
   /// What Xen's tools say in the store of a domain that they have made.
   func publishStore() {
-    let kibibytes = UInt64(frames.ownedCount) * GuestMemory.pageSize / 1024
+    let kibibytes = UInt64(memory.frames.ownedCount) * GuestMemory.pageSize / 1024
     for (name, value) in [
       ("memory/target", "\(kibibytes)"), ("memory/static-max", "\(kibibytes)"), ("device", ""), ("data", ""),
       ("control/shutdown", ""), ("control/platform-feature-multiprocessor-suspend", "1"),

@@ -59,7 +59,7 @@ struct BlockBackEndTests {
       storage = Storage(isReadOnly: isReadOnly)
       harness = try DomainHarness(is64Bit: is64Bit, disks: [storage])
       for (reference, page) in [(8, 20), (9, 21)] as [(UInt32, UInt64)] {
-        let entry = try #require(harness.domain.grantEntry(reference))
+        let entry = try #require(harness.domain.grants.entry(reference))
         entry.storeBytes(of: harness.frame(page) << 32 | 1, as: UInt64.self)
       }
     }
@@ -72,7 +72,7 @@ struct BlockBackEndTests {
     /// As the store does when the domain has written to it.
     func set(_ name: String, _ value: String) {
       harness.domain.store.set("\(BlockBackEndTests.front)/\(name)", value)
-      harness.domain.attendDisks()
+      DiskService(domain: harness.domain).attend()
     }
 
     mutating func connect() throws {
@@ -110,7 +110,7 @@ struct BlockBackEndTests {
       #expect(harness.call(32, 4, harness.address(0)) == 0)
       #expect(try harness.load(UInt32.self, harness.address(20) + 8) == produced)
       #expect(try harness.load(UInt64.self, place) == 0x1234)
-      #expect(harness.domain.isPending(port))
+      #expect(harness.domain.events.isPending(port))
       return try harness.load(Int16.self, place + 10)
     }
   }
@@ -140,7 +140,7 @@ struct BlockBackEndTests {
     #expect(front.state(of: Self.back) == "5")
     front.set("state", "6")
     #expect(front.state(of: Self.back) == "6")
-    #expect(harness.domain.grants.uses.isEmpty)
+    #expect(harness.domain.grants.table.uses.isEmpty)
     // And once more.
     front.set("state", "1")
     #expect(front.state(of: Self.back) == "2")
@@ -160,7 +160,7 @@ struct BlockBackEndTests {
     #expect(try front.request(0, sector: 0, segments: Array(repeating: (9, 0, 0), count: 12)) == -1)
     #expect(try front.request(77, sector: 0, segments: [(9, 0, 0)]) == -2)
     // Nothing is read into what is not writable.
-    let entry = try #require(front.harness.domain.grantEntry(9))
+    let entry = try #require(front.harness.domain.grants.entry(9))
     entry.storeBytes(of: front.harness.frame(21) << 32 | 1 | 4, as: UInt64.self)
     #expect(try front.request(0, sector: 0, segments: [(9, 0, 0)]) == -1)
     #expect(try front.request(1, sector: 0, segments: [(9, 0, 0)]) == 0)
@@ -189,7 +189,7 @@ struct BlockBackEndTests {
     let harness = front.harness
     // The ring stays writable memory, whatever becomes of its mapping.
     #expect(harness.map(harness.address(20), 0) == 0)
-    #expect(harness.domain.tables.use(harness.frame(20)) == .writable)
+    #expect(harness.domain.memory.tables.use(harness.frame(20)) == .writable)
     #expect(harness.map(harness.address(20), harness.frame(20) << 12 | 0x63) == 0)
     // A producer beyond all bounds.
     try harness.store(UInt32(0x8000_0000), harness.address(20))
@@ -199,7 +199,7 @@ struct BlockBackEndTests {
     try harness.store(front.port, harness.address(0))
     #expect(harness.call(32, 3, harness.address(0)) == 0)
     #expect(harness.domain.disks[0].ring == nil)
-    #expect(harness.domain.grants.uses.isEmpty)
+    #expect(harness.domain.grants.table.uses.isEmpty)
   }
 
   @Test("saved and restored with its ring")
@@ -214,7 +214,7 @@ struct BlockBackEndTests {
       saved, memory: harness.memory, console: harness.sink, doorbells: doorbells, disks: [front.storage],
       reference: TimeReference())
     #expect(restored.save().disks == saved.disks)
-    #expect(restored.grants.uses[8]?.user == 0)
+    #expect(restored.grants.table.uses[8]?.user == 0)
     #expect(throws: RestoreFailure.self) {
       try Domain(
         saved, memory: harness.memory, console: harness.sink, doorbells: doorbells, reference: TimeReference())

@@ -67,7 +67,7 @@ struct EventQueueTests {
     #expect(try operate(9, ports[1]) == 0)
     #expect(try word(ports[1]) >> 28 == 0b1010)
     // Neither page becomes anything else meanwhile.
-    #expect(domain.tables.use(harness.frame(20)) == .writable)
+    #expect(domain.memory.tables.use(harness.frame(20)) == .writable)
     let saved = domain.save()
     let restored = try Domain(
       saved, memory: harness.memory, console: harness.sink,
@@ -76,7 +76,7 @@ struct EventQueueTests {
     #expect(restored.save().eventQueues == saved.eventQueues)
     try harness.store(UInt16(0x7ff0), place)
     #expect(harness.call(32, 10, place) == 0)
-    #expect(domain.eventQueues == nil)
+    #expect(domain.events.queues == nil)
   }
 
   @Test("what a domain has asked for is saved with it", arguments: widths)
@@ -85,7 +85,7 @@ struct EventQueueTests {
     let place = harness.address(0)
     try harness.store(UInt32(2), place)
     #expect(harness.call(20, 8, place, 1) == 0)
-    let entry = try #require(harness.domain.grantEntry(9))
+    let entry = try #require(harness.domain.grants.entry(9))
     entry.storeBytes(of: 1 << 16 | 1, as: UInt32.self)
     entry.storeBytes(of: harness.frame(20), toByteOffset: 8, as: UInt64.self)
     try harness.store(UInt64(0), place)
@@ -109,7 +109,7 @@ struct EventQueueTests {
     #expect(again.endOfInterruptPage == harness.frame(5))
     #expect(restored.processors[0].systemCall32Callback.address == 0x1234)
     for frame in XenMachine.firstFrame..<(XenMachine.firstFrame + XenMachine.domainFrameCount(harness.memory)) {
-      #expect(restored.tables.use(frame) == harness.domain.tables.use(frame))
+      #expect(restored.memory.tables.use(frame) == harness.domain.memory.tables.use(frame))
     }
     var worse = saved
     worse.grants.frameCount = 1000

@@ -20,7 +20,7 @@ struct HypercallTests {
     // The ring repeats the last line, as a kernel does that writes to both.
     let info = harness.start.startInfo
     let page = is64Bit ? try harness.load(UInt64.self, info + 72) : UInt64(try harness.load(UInt32.self, info + 52))
-    let ring = try #require(harness.domain.frames.bytes(page))
+    let ring = try #require(harness.domain.memory.frames.bytes(page))
     for (position, byte) in "two\nthree\n".utf8.enumerated() {
       ring.storeBytes(of: byte, toByteOffset: 1024 + position, as: UInt8.self)
     }
@@ -66,16 +66,16 @@ struct HypercallTests {
     try processor.setInterruptHandler(0x7000)
     #expect(harness.call(24, 11, 0, 1) == -22)
     #expect(harness.call(24, 11, 0, 0) == 0)
-    processor.deliverInterrupt()
+    processor.delivery.deliverInterrupt()
     #expect(processor.registers.rip == 0x7000)
     #expect(harness.call(24, 11, 0, 0) == 0)
     processor.registers.rip = 0x8000
-    processor.deliverInterrupt()
+    processor.delivery.deliverInterrupt()
     #expect(processor.registers.rip == 0x8000)
     // RAX and what comes back in its place lie below what was pushed.
     processor.registers.rsp -= 16
     TrapReturn(processor: processor).perform()
-    processor.deliverInterrupt()
+    processor.delivery.deliverInterrupt()
     #expect(processor.registers.rip == 0x7000)
   }
 
@@ -192,7 +192,7 @@ struct HypercallTests {
     #expect(harness.call(12, 11, place) == 0)
     #expect(try harness.load(UInt32.self, place + 2 * size) == 4)
     #expect(UInt64(try harness.load(UInt32.self, lists + 256)) == harness.frame(16))
-    #expect(harness.domain.pseudoPhysicalFrame(harness.frame(19)) == 0x303)
+    #expect(harness.domain.memory.machineTable[harness.frame(19)] == 0x303)
     try harness.storeWord(5, place + 2 * size)
     #expect(harness.call(12, 11, place) == -22)
     try harness.storeWord(0, place + 2 * size)
@@ -219,7 +219,7 @@ struct HypercallTests {
     let harness = try DomainHarness(is64Bit: is64Bit)
     let place = harness.address(0)
     func entry(_ reference: UInt32) throws -> UnsafeMutableRawPointer {
-      try #require(harness.domain.grantEntry(reference))
+      try #require(harness.domain.grants.entry(reference))
     }
     try entry(8).storeBytes(of: harness.frame(20) << 32 | 1 << 16 | 1, as: UInt64.self)
     func map(_ address: UInt64, _ flags: UInt32, _ reference: UInt32) throws -> (status: Int16, handle: UInt32) {
@@ -250,9 +250,10 @@ struct HypercallTests {
     // The entry of another address moves to where the grant was.
     let read = try map(window, 6, 8)
     #expect(try unmap(7, window, harness.address(41), read.handle) == 0)
-    #expect(harness.domain.tables.leaf(harness.address(41), root: harness.processor.kernelRoot)?.isPresent == false)
     #expect(
-      harness.domain.tables.leaf(window, root: harness.processor.kernelRoot).map { PageTables.frame($0.entry) }
+      harness.domain.memory.tables.leaf(harness.address(41), root: harness.processor.kernelRoot)?.isPresent == false)
+    #expect(
+      harness.domain.memory.tables.leaf(window, root: harness.processor.kernelRoot).map { PageTables.frame($0.entry) }
         == harness.frame(41))
     // Domain 0 grants nothing.
     try harness.store(UInt16(0), place + 16)
@@ -265,20 +266,20 @@ struct HypercallTests {
     let second = try map(window, 2, 8)
     #expect(second.status == 0)
     #expect(try entry(8).load(as: UInt16.self) == 1)
-    let status = try #require(harness.domain.frames.bytes(harness.domain.grantStatusFrame(0)))
+    let status = try #require(harness.domain.memory.frames.bytes(harness.domain.grants.statusFrame(0)))
     #expect(status.load(fromByteOffset: 16, as: UInt16.self) == 0x18)
     try harness.store(UInt32(1), place)
     #expect(harness.call(20, 8, place, 1) == -16)
     #expect(try harness.load(UInt32.self, place) == 2)
     #expect(try unmap(1, window, 0, second.handle) == 0)
     // A frame of statuses that is mapped can't be taken away.
-    #expect(harness.map(window, harness.domain.grantStatusFrame(0) << 12 | 0x21) == 0)
+    #expect(harness.map(window, harness.domain.grants.statusFrame(0) << 12 | 0x21) == 0)
     try harness.store(UInt32(1), place)
     #expect(harness.call(20, 8, place, 1) == -16)
     #expect(harness.map(window, 0) == 0)
     try harness.store(UInt32(1), place)
     #expect(harness.call(20, 8, place, 1) == 0)
-    #expect(harness.map(window, harness.domain.grantStatusFrame(0) << 12 | 0x21) == -16)
+    #expect(harness.map(window, harness.domain.grants.statusFrame(0) << 12 | 0x21) == -16)
   }
 
   @Test("the machine-to-physical table of 32 bits is memory that says the same")
@@ -286,7 +287,7 @@ struct HypercallTests {
     let harness = try DomainHarness(is64Bit: false)
     let table = XenMachine.tableFrames(harness.memory)
     func entry(_ frame: UInt64) throws -> UInt32 {
-      let page = try #require(harness.domain.frames.bytes(table.lowerBound + frame * 4 / 4096))
+      let page = try #require(harness.domain.memory.frames.bytes(table.lowerBound + frame * 4 / 4096))
       return page.load(fromByteOffset: Int(frame * 4 % 4096), as: UInt32.self)
     }
     #expect(try entry(0) == .max)
@@ -329,9 +330,9 @@ struct HypercallTests {
     #expect(try update(harness.frame(50), 300, 0) == 0)
     #expect(try update(root, 301, harness.frame(50) << 12 | 0x65) == 0)
     #expect(try pin(4, harness.frame(50)) == 0)
-    #expect(harness.domain.tables.use(harness.frame(50)) == .table4)
+    #expect(harness.domain.memory.tables.use(harness.frame(50)) == .table4)
     #expect(try update(root, 301, 0) == 0)
-    #expect(harness.domain.tables.use(harness.frame(50)) == .none)
+    #expect(harness.domain.memory.tables.use(harness.frame(50)) == .none)
     // Of 32 bits the root can't be seen so.
     let narrow = try DomainHarness(is64Bit: false)
     try narrow.store(narrow.start.rootFrame << 12 | 2 << 3, place)

@@ -1,11 +1,18 @@
 import TrivisorVMM
 import TrivisorX86
 
-extension InstructionEmulation {
-  /// Xen's flat selectors, which the host doesn't have: its own flat segments are in their place already.
-  func emulateSegments(
-    _ bytes: InstructionBytes
-  ) -> Bool {
+/// Segments of 64-bit domains: Xen's flat selectors, which the host doesn't have, and the guest's own. The host's flat segments are in
+/// their place already.
+struct SegmentEmulation {
+  let processor: DomainProcessor
+
+  private var registers: DomainRegisters {
+    get { processor.registers }
+    nonmutating _modify { yield &processor.registers }
+  }
+
+  /// Loads of selectors, far jumps, calls and returns. Whether it was one that could be done.
+  func emulate(_ bytes: InstructionBytes) -> Bool {
     guard var instruction = GuestInstruction(bytes) else { return false }
     let root = processor.root
     do throws(XenError) {
@@ -85,7 +92,7 @@ extension InstructionEmulation {
   }
 
   /// A load of a selector whose segment is one, but not present: the host's table doesn't have it at all.
-  func absentSegmentVector(_ bytes: InstructionBytes, _ errorCode: UInt64) -> UInt8? {
+  func absentVector(_ bytes: InstructionBytes, _ errorCode: UInt64) -> UInt8? {
     guard errorCode > 3, var instruction = GuestInstruction(bytes), instruction.opcode == 0x8e, instruction.readModRM(),
       let segment = processor.descriptor(UInt16(truncatingIfNeeded: errorCode)), !segment.isPresent, segment.isSegment,
       instruction.register == 2 ? segment.isWritable : segment.isReadable, segment.privilegeLevel == 3

@@ -3,7 +3,14 @@ import TrivisorX86
 
 /// Segments of 32-bit code, which the host's table doesn't have under Xen's selectors or the guest's own. All that is to be had is
 /// flat, and what guest code goes on with.
-extension InstructionEmulation {
+struct SegmentEmulation32 {
+  let processor: DomainProcessor
+
+  private var registers: DomainRegisters {
+    get { processor.registers }
+    nonmutating _modify { yield &processor.registers }
+  }
+
   private enum Opcode {
     static let popES: UInt16 = 0x07
     static let popSS: UInt16 = 0x17
@@ -25,7 +32,7 @@ extension InstructionEmulation {
   }
 
   /// Loads of data selectors, far jumps, calls and returns. Whether it was one that could be done.
-  func emulateFlatSegments(_ bytes: InstructionBytes) -> Bool {
+  func emulate(_ bytes: InstructionBytes) -> Bool {
     guard var instruction = GuestInstruction(bytes, is64Bit: false), !instruction.operandPrefix else { return false }
     do throws(XenError) {
       switch instruction.opcode {
