@@ -149,6 +149,13 @@ void cstub_configure_segments(void *memory, uint32_t base) {
   memcpy(configuration + CSTUB_CONF_SEGMENTS, segments, sizeof segments);
 }
 
+void cstub_configure_window(void *memory, uint64_t address, uint64_t size, uint64_t offset) {
+  char *configuration = memory;
+  memcpy(configuration + CSTUB_CONF_WINDOW_ADDRESS, &address, sizeof address);
+  memcpy(configuration + CSTUB_CONF_WINDOW_SIZE, &size, sizeof size);
+  memcpy(configuration + CSTUB_CONF_WINDOW_OFFSET, &offset, sizeof offset);
+}
+
 // An executable of one page: header, one segment, the code.
 static int image_file(void) {
   char image[4096];

@@ -33,15 +33,31 @@
 #define SYS_close_range 436
 
 // ucontext_t and siginfo_t of x86-64 (Linux, arch/x86/include/uapi/asm/{ucontext,sigcontext}.h), and what is compared.
+#define CONTEXT_GENERAL 40
 #define CONTEXT_RDI 104
 #define CONTEXT_RSI 112
 #define CONTEXT_RAX 144
 #define CONTEXT_RIP 168
+#define CONTEXT_RFLAGS 176
+#define CONTEXT_ERROR 192
+#define INFO_CODE 8
+#define INFO_ADDRESS 16
 #define INFO_CALL_ADDRESS 16
 #define INFO_ARCHITECTURE 28
+#define SIGSEGV 11
 #define SIGSYS 31
+#define SEGV_MAPERR 1
 #define AUDIT_ARCH_X86_64 0xc000003e
 #define XEN_SET_SEGMENT_BASE 25
+
+// Of a page fault's error code: a store, or a fetch. Of RFLAGS: TF.
+#define ERROR_STORE_OR_FETCH 0x12
+#define FLAG_TRAP 0x100
+// REX.W 8B /r: MOV of a quadword into a register. It has at most eight bytes.
+#define REX_W 0x48
+#define REX_W_MASK 0xf8
+#define OPCODE_LOAD 0x8b
+#define LONGEST_LOAD 8
 
 #define MAP_SHARED_FIXED 0x11
 #define SIG_SETMASK 2
@@ -94,6 +110,21 @@ cstub_code_start:
   mov $SYS_close, %eax
   mov $CSTUB_FD_SHARED, %edi
   syscall
+
+  mov CSTUB_CONF_WINDOW_SIZE(%r12), %rsi
+  test %rsi, %rsi
+  jz 10f
+  mov $SYS_mmap, %eax
+  movabs $CSTUB_WINDOW, %rdi
+  mov %rdi, %rbx
+  mov $1, %edx
+  mov $MAP_SHARED_FIXED, %r10d
+  mov $CSTUB_FD_MEMORY, %r8d
+  mov CSTUB_CONF_WINDOW_OFFSET(%r12), %r9
+  syscall
+  cmp %rbx, %rax
+  jne fail
+10:
 
   lea CSTUB_CONF_SIGNALS(%r12), %rbx
 1:
@@ -265,6 +296,8 @@ cstub_handler:
   and $-CSTUB_AREA_SIZE, %rbx
   cmp $SIGSYS, %edi
   je system_call
+  cmp $SIGSEGV, %edi
+  je access_fault
 hand_over:
   mov %edi, CSTUB_AREA_SIGNAL(%rbx)
   mov %rsi, CSTUB_AREA_SIGINFO(%rbx)
@@ -357,6 +390,84 @@ system_call:
   movq $0, CONTEXT_RAX(%rdx)
   incl CSTUB_AREA_SERVED(%rbx)
   jmp resume
+
+// A fault at an address that nothing can be mapped at. If it is a load of one quadword from the window, by the one form that compilers
+// make for it, the quadword is loaded from where the window is in this process. All else is the monitor's: other forms, other widths,
+// single steps. RIP's page has just been executed, so it can be read; of the next page nobody knows.
+access_fault:
+  cmpl $0, CSTUB_AREA_SERVES(%rbx)
+  je hand_over
+  cmpl $SEGV_MAPERR, INFO_CODE(%rsi)
+  jne hand_over
+  testl $ERROR_STORE_OR_FETCH, CONTEXT_ERROR(%rdx)
+  jnz hand_over
+  testl $FLAG_TRAP, CONTEXT_RFLAGS(%rdx)
+  jnz hand_over
+  movabs $CSTUB_CONFIGURATION, %r12
+  mov INFO_ADDRESS(%rsi), %rax
+  sub CSTUB_CONF_WINDOW_ADDRESS(%r12), %rax
+  cmp CSTUB_CONF_WINDOW_SIZE(%r12), %rax
+  jae hand_over
+  test $7, %al
+  jnz hand_over
+  mov CONTEXT_RIP(%rdx), %r8
+  mov %r8d, %ecx
+  and $4095, %ecx
+  cmp $(4096 - LONGEST_LOAD), %ecx
+  ja hand_over
+  mov (%r8), %ecx
+  mov %ecx, %r9d
+  and $REX_W_MASK, %cl
+  cmp $REX_W, %cl
+  jne hand_over
+  cmp $OPCODE_LOAD, %ch
+  jne hand_over
+// R9D: the first four bytes. R8: RIP behind the instruction. ECX: mod and r/m.
+  add $3, %r8
+  mov %r9d, %ecx
+  shr $16, %ecx
+  mov %ecx, %r10d
+  shr $6, %r10d
+  and $3, %r10d
+  and $7, %ecx
+  cmp $4, %ecx
+  jne 11f
+  inc %r8
+  mov %r9d, %ecx
+  shr $24, %ecx
+  and $7, %ecx
+11:
+  test %r10d, %r10d
+  jnz 12f
+  cmp $5, %ecx
+  jne 14f
+  jmp 13f
+12:
+  inc %r8
+  cmp $1, %r10d
+  je 14f
+  dec %r8
+13:
+  add $4, %r8
+14:
+// The register's number, and where the context has it.
+  mov %r9d, %ecx
+  shr $19, %ecx
+  and $7, %ecx
+  and $4, %r9d
+  lea (%rcx,%r9,2), %ecx
+  lea register_places(%rip), %r10
+  movzbl (%r10,%rcx), %ecx
+  movabs $CSTUB_WINDOW, %r10
+  mov (%r10,%rax), %rax
+  mov %rax, CONTEXT_GENERAL(%rdx,%rcx,8)
+  mov %r8, CONTEXT_RIP(%rdx)
+  incl CSTUB_AREA_SERVED_LOADS(%rbx)
+  jmp resume
+
+// RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15 in the context's order, which begins with R8.
+register_places:
+  .byte 13, 14, 12, 11, 15, 10, 9, 8, 0, 1, 2, 3, 4, 5, 6, 7
 cstub_code_end:
 
   .section .note.GNU-stack, "", @progbits

@@ -14,6 +14,7 @@ final class AddressSpaceCache: TranslationKeeper, @unchecked Sendable {
   private let memory: GuestMemory
   private let threadCount: Int
   private let is32Bit: Bool
+  private let window: UpperWindow?
   private final class Entry {
     let space: GuestAddressSpace
     var lastUse: UInt64
@@ -30,8 +31,10 @@ final class AddressSpaceCache: TranslationKeeper, @unchecked Sendable {
   private var uses: UInt64 = 0
   private(set) var createdCount: UInt64 = 0
 
-  init(memory: GuestMemory, threadCount: Int, is32Bit: Bool) {
+  /// - Parameter window: what all of them can read at an address of the upper half.
+  init(memory: GuestMemory, threadCount: Int, is32Bit: Bool, window: UpperWindow? = nil) {
     self.memory = memory
+    self.window = window
     self.threadCount = threadCount
     self.is32Bit = is32Bit
     inUse = Array(repeating: nil, count: threadCount)
@@ -62,7 +65,7 @@ final class AddressSpaceCache: TranslationKeeper, @unchecked Sendable {
       if empty(victim.value.space) { return victim.value.space }
     }
     createdCount &+= 1
-    return try GuestAddressSpace(memory: memory, threadCount: threadCount, is32Bit: is32Bit)
+    return try GuestAddressSpace(memory: memory, threadCount: threadCount, is32Bit: is32Bit, window: window)
   }
 
   func remove(_ stale: StaleTranslations) {

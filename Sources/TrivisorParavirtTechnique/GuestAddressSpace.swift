@@ -31,10 +31,13 @@ final class GuestAddressSpace: @unchecked Sendable {
     var changes: [MappingChange] = []
   }
 
-  init(memory: GuestMemory, threadCount: Int, is32Bit: Bool) throws(TechniqueFailure) {
+  /// - Parameter window: what its code can read at an address of the upper half.
+  init(
+    memory: GuestMemory, threadCount: Int, is32Bit: Bool, window: UpperWindow? = nil
+  ) throws(TechniqueFailure) {
     self.is32Bit = is32Bit
     process = try SandboxProcess(
-      memory: memory, threadCount: threadCount, segmentBase: is32Bit ? Self.base32 : nil)
+      memory: memory, threadCount: threadCount, segmentBase: is32Bit ? Self.base32 : nil, window: window)
     threads = .allocate(capacity: threadCount)
     threads.initialize(repeating: nil, count: threadCount)
   }

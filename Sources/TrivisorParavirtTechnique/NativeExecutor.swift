@@ -35,7 +35,7 @@ final class NativeExecutor: DomainExecutor {
   func set(_ controls: DomainControls) {}
 
   func run(
-    _ registers: inout DomainRegisters, servesSegmentBases: Bool, until deadline: UInt64
+    _ registers: inout DomainRegisters, servesCalls: Bool, until deadline: UInt64
   ) throws(GuestCodeLost) -> DomainTrap {
     guard let space else { return .interrupted }
     do throws(SandboxEnded) {
@@ -48,7 +48,7 @@ final class NativeExecutor: DomainExecutor {
       // Somebody has rung meanwhile.
       guard doorbell.enter(space) else { return .interrupted }
       defer { doorbell.leave() }
-      thread.setServesSegmentBases(servesSegmentBases)
+      thread.setServes(servesCalls)
       HostSelectors.copy(registers, to: &host, layout)
       let trap = try thread.run(&host, until: deadline)
       HostSelectors.copy(host, to: &registers, layout)
@@ -117,7 +117,10 @@ final class NativeExecutor: DomainExecutor {
 
   var counters: Counters { Counters() }
 
-  func takeServedCount() -> UInt32 { lastThread?.takeServedCount() ?? 0 }
+  func takeServed() -> ServedCalls {
+    guard let served = lastThread?.takeServed() else { return ServedCalls() }
+    return ServedCalls(segmentBases: served.segmentBases, tableLoads: served.loads)
+  }
 
   var details: [String: UInt64] {
     var details = ["switches between address spaces": rootSwitchCount]

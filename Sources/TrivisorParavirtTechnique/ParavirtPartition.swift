@@ -1,3 +1,4 @@
+import TrivisorBoot
 import TrivisorSandbox
 import Synchronization
 import TrivisorVMM
@@ -103,7 +104,9 @@ final class ParavirtPartition: Partition {
       domain.translations = space
       place = .engine(space)
     } else {
-      let cache = AddressSpaceCache(memory: memory, threadCount: processorCount, is32Bit: domain.layout == .bits32)
+      let is32Bit = domain.layout == .bits32
+      let cache = AddressSpaceCache(
+        memory: memory, threadCount: processorCount, is32Bit: is32Bit, window: is32Bit ? nil : Self.window(domain))
       domain.translations = cache
       place = .processes(cache)
     }
@@ -112,6 +115,15 @@ final class ParavirtPartition: Partition {
       contents.domain = domain
       contents.place = place
     }
+  }
+
+  /// The machine-to-physical table of 64-bit domains, whose address no process can have.
+  private static func window(_ domain: Domain) -> UpperWindow {
+    let (addresses, frame) = domain.machineTable
+    let size = (UInt64(addresses.count) + GuestMemory.pageSize - 1) & ~(GuestMemory.pageSize - 1)
+    return UpperWindow(
+      address: addresses.lowerBound, size: size,
+      fileOffset: (frame - XenMachine.firstFrame) * GuestMemory.pageSize)
   }
 
   /// Virtual processors are spread over the host's, each with its guest thread on the same one.

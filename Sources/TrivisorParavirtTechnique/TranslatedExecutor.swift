@@ -43,7 +43,7 @@ final class TranslatedExecutor: DomainExecutor {
   }
 
   func run(
-    _ registers: inout DomainRegisters, servesSegmentBases: Bool, until deadline: UInt64
+    _ registers: inout DomainRegisters, servesCalls: Bool, until deadline: UInt64
   ) throws(GuestCodeLost) -> DomainTrap {
     runCount &+= 1
     _ = engine.settle()
@@ -120,7 +120,7 @@ final class TranslatedExecutor: DomainExecutor {
 
   func canReach(_ address: UInt64) -> Bool { true }
 
-  func takeServedCount() -> UInt32 { 0 }
+  func takeServed() -> ServedCalls { ServedCalls() }
 
   var details: [String: UInt64] { engine.details.merging(space.details) { $1 } }
 

@@ -53,12 +53,13 @@ public final class SandboxProcess: Sendable {
   ///   - threadCount: 1–255.
   ///   - spin: how often a stopped thread looks for its turn before it sleeps; 0 where both sides share a processor.
   ///   - segmentBase: where address 0 of 32-bit code is, if it is to have segments (`codeSelector32`).
+  ///   - window: what it can read at an address of the upper half.
   /// - Throws: `TechniqueFailure` naming the host call.
   public init(
-    memory: GuestMemory, threadCount: Int, spin: UInt32 = 0, segmentBase: UInt32? = nil
+    memory: GuestMemory, threadCount: Int, spin: UInt32 = 0, segmentBase: UInt32? = nil, window: UpperWindow? = nil
   ) throws(TechniqueFailure) {
     self.threadCount = threadCount
-    shared = try SharedFrames(threadCount: threadCount, spin: spin, segmentBase: segmentBase)
+    shared = try SharedFrames(threadCount: threadCount, spin: spin, segmentBase: segmentBase, window: window)
     request = eventfd(0, Int32(EFD_CLOEXEC))
     done = eventfd(0, Int32(EFD_CLOEXEC))
     guard request >= 0, done >= 0 else {

@@ -15,7 +15,7 @@ public final class SandboxThread {
   private let spin: Int
   /// Where in the area the current frame's `ucontext_t` is; checked.
   private var context = 0
-  private var servedBefore: UInt32 = 0
+  private var servedBefore = Served()
   private var dataSelector: UInt32 = 0
 
   /// - Parameters:
@@ -157,18 +157,36 @@ public final class SandboxThread {
     return UnsafeMutableRawBufferPointer(start: area + place, count: size)
   }
 
-  /// Whether SYSCALL for Xen's hypercall set_segment_base (FS, or GS as it is; an address of the lower half) is carried out
-  /// in the process itself, from the next run on: one instruction, without a hand-over.
-  public func setServesSegmentBases(_ serves: Bool) {
+  /// Whether the process itself answers what it can, from the next run on, without a hand-over: SYSCALL for Xen's hypercall
+  /// set_segment_base (FS, or GS as it is; an address of the lower half), and loads from its window.
+  public func setServes(_ serves: Bool) {
     process.shared.area(index).storeBytes(
       of: serves ? 1 : 0, toByteOffset: Int(CSTUB_AREA_SERVES), as: UInt32.self)
   }
 
+  /// What a process has answered by itself.
+  public struct Served: Sendable, Equatable {
+    /// Calls of set_segment_base.
+    public var segmentBases: UInt32 = 0
+    /// Loads from its window.
+    public var loads: UInt32 = 0
+
+    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+    public init(segmentBases: UInt32 = 0, loads: UInt32 = 0) {
+      self.segmentBases = segmentBases
+      self.loads = loads
+    }
+  }
+
   /// How often that was done since it was asked last. Guest code can forge it.
-  public func takeServedCount() -> UInt32 {
-    let count = process.shared.area(index).load(fromByteOffset: Int(CSTUB_AREA_SERVED), as: UInt32.self)
-    defer { servedBefore = count }
-    return count &- servedBefore
+  public func takeServed() -> Served {
+    let area = process.shared.area(index)
+    let now = Served(
+      segmentBases: area.load(fromByteOffset: Int(CSTUB_AREA_SERVED), as: UInt32.self),
+      loads: area.load(fromByteOffset: Int(CSTUB_AREA_SERVED_LOADS), as: UInt32.self))
+    defer { servedBefore = now }
+    return Served(
+      segmentBases: now.segmentBases &- servedBefore.segmentBases, loads: now.loads &- servedBefore.loads)
   }
 
   /// Which data segment guest code has in DS, ES, FS and GS from each run on; 0 for what it has loaded itself.

@@ -28,7 +28,9 @@ final class SharedFrames: @unchecked Sendable {
     let time = Atomic<UInt64>(0)
   }
 
-  init(threadCount: Int, spin: UInt32, segmentBase: UInt32?) throws(TechniqueFailure) {
+  init(
+    threadCount: Int, spin: UInt32, segmentBase: UInt32?, window: UpperWindow?
+  ) throws(TechniqueFailure) {
     size = Int(CSTUB_CONFIGURATION_SIZE) + (threadCount + 1) * Int(CSTUB_AREA_SIZE)
     self.threadCount = threadCount
     threadIDs = Array(repeating: 0, count: threadCount)
@@ -53,6 +55,7 @@ final class SharedFrames: @unchecked Sendable {
     base = mapping
     cstub_configure(mapping, UInt32(threadCount), spin)
     if let segmentBase { cstub_configure_segments(mapping, segmentBase) }
+    if let window { cstub_configure_window(mapping, window.address, window.size, window.fileOffset) }
     for index in 0..<threadCount {
       // SS_AUTODISARM: the kernel begins at the stack's end whatever RSP is, so guest code that points RSP into the
       // alternate stack makes no frame overflow it.

@@ -88,11 +88,11 @@ public protocol DomainExecutor: AnyObject {
   /// Without the lock: runs guest code in the view that was entered, until it traps or the deadline has come.
   /// - Parameters:
   ///   - registers: the domain's; what they were before when they are lost.
-  ///   - servesSegmentBases: whether the executor may carry out set_segment_base by itself.
+  ///   - servesCalls: whether the executor may by itself carry out what `ServedCalls` counts.
   ///   - deadline: in nanoseconds of `monotonicNanoseconds()`.
   /// - Throws: `GuestCodeLost`.
   func run(
-    _ registers: inout DomainRegisters, servesSegmentBases: Bool, until deadline: UInt64
+    _ registers: inout DomainRegisters, servesCalls: Bool, until deadline: UInt64
   ) throws(GuestCodeLost) -> DomainTrap
 
   /// With the lock held: x87 and vector registers of guest code, where it ran last; the reset state before its first run.
@@ -108,14 +108,28 @@ public protocol DomainExecutor: AnyObject {
   /// Whether a page at this address can be reached at all.
   func canReach(_ address: UInt64) -> Bool
 
-  /// How many calls of set_segment_base were served since it was asked last.
-  func takeServedCount() -> UInt32
+  /// What it has carried out by itself since it was asked last.
+  func takeServed() -> ServedCalls
 
   /// What it counts, by name.
   var details: [String: UInt64] { get }
 
   /// What else it counts, besides the calls of `run`.
   var counters: Counters { get }
+}
+
+/// What an executor has carried out of a kernel's by itself, without coming back.
+public struct ServedCalls: Sendable, Equatable {
+  /// Hypercalls set_segment_base.
+  public var segmentBases: UInt32 = 0
+  /// Loads from the machine-to-physical table.
+  public var tableLoads: UInt32 = 0
+
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  public init(segmentBases: UInt32 = 0, tableLoads: UInt32 = 0) {
+    self.segmentBases = segmentBases
+    self.tableLoads = tableLoads
+  }
 }
 
 /// Registers of a guest's that have consequences while its code runs.

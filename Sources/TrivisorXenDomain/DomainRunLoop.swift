@@ -131,11 +131,11 @@ public final class DomainRunLoop {
     let entered = monotonicNanoseconds()
     var stop: StopReason?
     do {
-      let trap = try executor.run(&processor.registers, servesSegmentBases: serving, until: deadline)
+      let trap = try executor.run(&processor.registers, servesCalls: serving, until: deadline)
       ownCounters.count(.nanosecondsInGuest, monotonicNanoseconds() &- entered)
       ownCounters.count(.exit)
       try domain.lock.withLock { _ in
-        Hypercall.countServed(executor.takeServedCount(), processor)
+        Hypercall.count(executor.takeServed(), processor)
         guard domain.ending == nil else { return }
         if debugger.isActive { stop = try answerForDebugger(trap) } else { try answer(trap) }
       }

@@ -72,11 +72,13 @@ struct Hypercall: HypercallSubject {
     processor.registers.rax = Hypercall(processor: processor, arguments: arguments).result(number)
   }
 
-  /// Calls of set_segment_base that the executor has answered by itself.
-  static func countServed(_ count: UInt32, _ processor: DomainProcessor) {
-    guard count > 0 else { return }
-    processor.domain.counts.add(hypercall: Number.setSegmentBase, UInt64(count))
-    processor.count(.hypercallServed, UInt64(count))
+  /// What the executor has answered by itself.
+  static func count(_ served: ServedCalls, _ processor: DomainProcessor) {
+    if served.segmentBases > 0 {
+      processor.domain.counts.add(hypercall: Number.setSegmentBase, UInt64(served.segmentBases))
+      processor.count(.hypercallServed, UInt64(served.segmentBases))
+    }
+    if served.tableLoads > 0 { processor.count(.tableLoadServed, UInt64(served.tableLoads)) }
   }
 
   private var processorCalls: ProcessorCalls { ProcessorCalls(call: self) }

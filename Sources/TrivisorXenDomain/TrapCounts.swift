@@ -4,7 +4,7 @@ struct TrapCounts {
   enum Cause: Int, CaseIterable {
     case interrupted, hypercall, hypercallByInterrupt, hypercallServed, systemCall, systemEntry, systemCall32,
       softwareInterrupt, hostPageCall, identification, privileged, selector, pageMapped, tableStore, tableLoad,
-      lostUserCode
+      tableLoadServed, lostUserCode
 
     var name: String {
       switch self {
@@ -23,6 +23,7 @@ struct TrapCounts {
       case .pageMapped: "page fault, mapped"
       case .tableStore: "store into a page table, emulated"
       case .tableLoad: "machine-to-physical table, emulated"
+      case .tableLoadServed: "machine-to-physical table, served in the sandbox"
       case .lostUserCode: "user code that ended its process"
       }
     }

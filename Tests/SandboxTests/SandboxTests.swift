@@ -11,10 +11,10 @@ private struct Fixture {
   let thread: SandboxThread
   var registers = UserRegisters()
 
-  init(_ code: [UInt8]) throws {
+  init(_ code: [UInt8], window: UpperWindow? = nil) throws {
     memory = try GuestMemory(size: 1 << 20)
     try memory.copy(code, to: GuestPhysicalAddress(0))
-    process = try SandboxProcess(memory: memory, threadCount: 1)
+    process = try SandboxProcess(memory: memory, threadCount: 1, window: window)
     thread = try SandboxThread(process, index: 0)
     try process.apply([
       MappingChange(
@@ -80,20 +80,88 @@ struct SandboxTests {
     }
     let trap = SandboxTrap.systemCall(rip: 0x40_0002)
     #expect(try call(0, 0x1234_5000) == trap)
-    fixture.thread.setServesSegmentBases(true)
+    fixture.thread.setServes(true)
     #expect(try call(0, 0x1234_5000) == .exception(vector: 6, errorCode: 0, address: 0))
     #expect(fixture.registers.rax == 0)
     #expect(fixture.registers.rbx == 0x1234_5000)
     #expect(fixture.registers.fsBase == 0x1234_5000)
     #expect(try call(2, 0x6789_a000) == .exception(vector: 6, errorCode: 0, address: 0))
     #expect(fixture.registers.r12 == 0x6789_a000)
-    #expect(fixture.thread.takeServedCount() == 2)
+    #expect(fixture.thread.takeServed() == .init(segmentBases: 2))
     for which in [1, 3, 4, .max] as [UInt64] { #expect(try call(which, 0x1000) == trap) }
     for base in [1 << 47, 0xffff_8000_0000_0000, .max] as [UInt64] { #expect(try call(0, base) == trap) }
     for number in [24, 26, 25 | 1 << 32] as [UInt64] { #expect(try call(0, 0x1000, number: number) == trap) }
-    fixture.thread.setServesSegmentBases(false)
+    fixture.thread.setServes(false)
     #expect(try call(0, 0x1234_5000) == trap)
-    #expect(fixture.thread.takeServedCount() == 0)
+    #expect(fixture.thread.takeServed() == .init())
+  }
+
+  /// Loads of a quadword by MOV, all forms of an address; how many bytes, and which register it is loaded into.
+  private static let loads: [(code: [UInt8], register: Int)] = [
+    ([0x48, 0x8b, 0x03], 0), ([0x48, 0x8b, 0x4b, 0x08], 1), ([0x4c, 0x8b, 0xab, 0x00, 0x01, 0x00, 0x00], 13),
+    ([0x48, 0x8b, 0x14, 0xf3], 2), ([0x48, 0x8b, 0x6c, 0xf3, 0x10], 5),
+    ([0x48, 0x8b, 0x3c, 0xf5, 0x00, 0x00, 0x00, 0x80], 7), ([0x4a, 0x8b, 0xbc, 0xc3, 0x00, 0x01, 0x00, 0x00], 7),
+    ([0x4d, 0x8b, 0x04, 0x24], 8), ([0x4d, 0x8b, 0x7d, 0x00], 15), ([0x48, 0x8b, 0x1b], 3),
+  ]
+
+  @Test("loads of quadwords from the window are served where that is asked for, in every form, and nothing else is")
+  func window() throws {
+    let start: UInt64 = 0xffff_ffff_8000_0000
+    let window = UpperWindow(address: start, size: 8192, fileOffset: 0x2000)
+    for (code, register) in Self.loads {
+      for serves in [true, false] {
+        var fixture = try Fixture(code + [0x0f, 0x0b], window: window)
+        for place in 0..<1024 as Range<UInt64> {
+          try fixture.memory.write(0x1111_0000_0000_0000 | place, at: GuestPhysicalAddress(0x2000 + 8 * place))
+        }
+        fixture.thread.setServes(serves)
+        (fixture.registers.rbx, fixture.registers.rsi, fixture.registers.r8) = (start, 3, 2)
+        (fixture.registers.r12, fixture.registers.r13) = (start + 0x20, start + 0x1ff8)
+        let displacement: UInt64 =
+          switch code.count {
+          case 3: 0
+          case 4 where register == 1: 1
+          case 4 where register == 2: 3
+          case 4 where register == 8: 4
+          case 4: 0x3ff
+          case 5: 5
+          case 7: 32
+          default: code[3] == 0xf5 ? 3 : 34
+          }
+        let trap = try fixture.run()
+        guard serves else {
+          guard case .exception(14, _, start + 8 * displacement) = trap else {
+            Issue.record("\(code) without service: \(trap)")
+            continue
+          }
+          continue
+        }
+        #expect(trap == .exception(vector: 6, errorCode: 0, address: 0), "\(code)")
+        #expect(fixture.registers.rip == 0x40_0000 + UInt64(code.count), "\(code)")
+        let registers = [
+          0: fixture.registers.rax, 1: fixture.registers.rcx, 2: fixture.registers.rdx, 3: fixture.registers.rbx,
+          5: fixture.registers.rbp, 7: fixture.registers.rdi, 8: fixture.registers.r8, 13: fixture.registers.r13,
+          15: fixture.registers.r15,
+        ]
+        #expect(registers[register] == 0x1111_0000_0000_0000 | displacement, "\(code)")
+        #expect(fixture.thread.takeServed() == .init(loads: 1))
+      }
+    }
+    // A store, a doubleword, a load behind the end, one that is not aligned, another instruction, a single step.
+    for (code, address, flags) in [
+      ([0x48, 0x89, 0x03], start, 0x202), ([0x8b, 0x03], start, 0x202), ([0x48, 0x8b, 0x03], start + 8192, 0x202),
+      ([0x48, 0x8b, 0x03], start + 4, 0x202), ([0x48, 0x03, 0x03], start, 0x202),
+      ([0x48, 0x8b, 0x03], start - 8, 0x202), ([0x48, 0x8b, 0x03], start, 0x302), ([0xff, 0xe3], start, 0x202),
+    ] as [([UInt8], UInt64, UInt64)] {
+      var fixture = try Fixture(code + [0x0f, 0x0b], window: window)
+      fixture.thread.setServes(true)
+      (fixture.registers.rbx, fixture.registers.rflags) = (address, flags)
+      guard case .exception(14, _, address) = try fixture.run() else {
+        Issue.record("\(code) at \(address)")
+        continue
+      }
+      #expect(fixture.thread.takeServed() == .init())
+    }
   }
 
   @Test("INT 80h does not reach the host")

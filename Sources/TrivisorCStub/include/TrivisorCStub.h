@@ -19,6 +19,10 @@ void cstub_configure(void *_Nonnull configuration, uint32_t threads, uint32_t sp
 // Adds segments of 4 GiB for 32-bit code and data, whose address 0 is `base`.
 void cstub_configure_segments(void *_Nonnull configuration, uint32_t base);
 
+// A piece of guest memory, `size` bytes from `offset` in its file, of which guest code can load quadwords at `address`, where nothing
+// can be mapped.
+void cstub_configure_window(void *_Nonnull configuration, uint64_t address, uint64_t size, uint64_t offset);
+
 // Starts a process from the stub's image, with four descriptors and nothing else, in a session of its own, with small
 // resource limits, which dies with the calling thread. Returns its ID or -errno.
 pid_t cstub_spawn(int memory, int shared, int request, int done);

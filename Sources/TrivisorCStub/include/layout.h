@@ -4,6 +4,7 @@
 //     CSTUB_CODE                     one page: an ELF header and the stub's code, readable and executable
 //     CSTUB_CONFIGURATION            written by the monitor, mapped read-only here: filters, mapping requests
 //     CSTUB_FRAMES                   shared and writable: one area for the mapper, then one for each guest thread
+//     CSTUB_WINDOW                   read-only: the piece of guest memory that guest code reads at an address of the upper half
 //     up to the end                  nothing
 #pragma once
 
@@ -13,6 +14,7 @@
 #define CSTUB_CONFIGURATION_SIZE 0x10000
 #define CSTUB_FRAMES 0x7f0000100000
 #define CSTUB_AREA_SIZE 0x8000
+#define CSTUB_WINDOW 0x7f1000000000
 #define CSTUB_ADDRESS_SPACE_END 0x7ffffffff000
 
 // Descriptors that the stub begins with. Guest threads close all of them.
@@ -34,6 +36,9 @@
 #define CSTUB_CONF_SEGMENT_COUNT 0x70  // segments of the local descriptor table: struct user_desc, one after the other
 #define CSTUB_CONF_SEGMENTS 0x80
 #define CSTUB_SEGMENT_SIZE 16
+#define CSTUB_CONF_WINDOW_ADDRESS 0xa0  // where guest code reads it
+#define CSTUB_CONF_WINDOW_SIZE 0xa8     // in bytes; 0: there is none
+#define CSTUB_CONF_WINDOW_OFFSET 0xb0   // in guest memory's file
 #define CSTUB_CONF_PROGRAMS 0x100
 #define CSTUB_CONF_RESULTS 0x800  // quadwords 1, 2, 3, …: what the mapper writes to its descriptor, errno plus one
 #define CSTUB_CONF_TABLE 0x1000   // mapping requests
@@ -54,8 +59,9 @@
 #define CSTUB_AREA_STACK_FLAGS 0x40
 #define CSTUB_AREA_STACK_SIZE 0x48
 #define CSTUB_AREA_DATA_SELECTOR 0x50  // for DS, ES, FS, GS when the guest goes on; 0: they stay as they are
-#define CSTUB_AREA_SERVES 0x54         // whether the stub answers Xen's set_segment_base by itself
-#define CSTUB_AREA_SERVED 0x58         // how often it has done so, modulo 2^32
+#define CSTUB_AREA_SERVES 0x54         // whether the stub answers Xen's set_segment_base and loads from the window by itself
+#define CSTUB_AREA_SERVED 0x58         // how often it has done the former, modulo 2^32
+#define CSTUB_AREA_SERVED_LOADS 0x5c   // and the latter
 #define CSTUB_AREA_STACK_BOTTOM 0x100
 
 // Selectors of the segments for 32-bit guest code: entries 0 and 1 of the local descriptor table, privilege level 3.
