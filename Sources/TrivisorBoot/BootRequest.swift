@@ -68,6 +68,13 @@ public struct BootRequest: Sendable {
         initialRamdisks: initialRamdisks
       ).load(into: memory)
     }
+    if isForDomain, kind == .linux || kind == .pvh {
+      throw BootFailure(
+        image.name,
+        .unsupported(
+          "has no entry for a Xen PV domain; Linux has one for 64 bits, if built with CONFIG_XEN_PV, and since 5.9 none for 32",
+          remedy: "set \(Setting.technique) to hardware or rewriting, or give a kernel that has one"))
+    }
     // Before the image, which may want that memory. A paravirtual domain has no firmware.
     if kind != .xen { BIOSDataArea.store(in: memory) }
     var layout = GuestLayout(memory: memory, map: memoryMap ?? MemoryMap(memory), image: image.name)

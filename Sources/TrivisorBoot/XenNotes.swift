@@ -21,6 +21,7 @@ struct XenNotes {
     case symbols = 11
     case initialList = 15
     case moduleByFrame = 16
+    case physicalEntry = 18
   }
 
   private static let owner = Array("Xen\0".utf8)
@@ -40,6 +41,8 @@ struct XenNotes {
   private(set) var wantsSymbols = false
   /// PAE_MODE of 32-bit kernels is "no".
   private(set) var isWithoutPAE = false
+  /// PHYS32_ENTRY: it can be entered without page tables, as the guest of a virtual machine (PVH).
+  private var hasPhysicalEntry = false
   private var loader = ""
   private var guestOS = ""
   private var xenVersion = ""
@@ -47,9 +50,11 @@ struct XenNotes {
   private var count = 0
   private var isFromString = false
 
-  /// Whether it is for a domain builder: a kernel with only a PVH entry is not.
+  /// Whether it is for a domain builder: a kernel with only a PVH entry is not. Linux says all else of itself, too, when it was built
+  /// without CONFIG_XEN_PV.
   private var isParavirtual: Bool {
     (loader.hasPrefix("generic") || guestOS.hasPrefix("linux")) && xenVersion.hasPrefix("xen-3.0")
+      && (entry != nil || !hasPhysicalEntry)
   }
 
   /// Whether it is Linux, which has command lines of its own.
@@ -125,6 +130,7 @@ struct XenNotes {
     case .symbols: wantsSymbols = text == "yes"
     case .initialList: initialList = value
     case .moduleByFrame: namesModuleByFrame = value ?? 0 != 0
+    case .physicalEntry: hasPhysicalEntry = true
     }
   }
 

@@ -187,6 +187,12 @@ struct XenDomainLoaderTests {
     #expect(
       try reason(Self.note(8, Self.text("generic")) + Self.note(5, Self.text("xen-3.0")) + Self.note(4, Self.number(0)))
         .contains("PADDR_OFFSET"))
+    // Linux without CONFIG_XEN_PV has everything but an entry.
+    #expect(try reason(Self.usual + Self.note(18, Self.number(0x100_0000))).contains("no Xen notes"))
+    #expect(
+      try failure(
+        kernel(Self.usual + Self.note(18, Self.number(0x100_0000)) + Self.note(1, Self.number(Self.base))), kind: .xen)
+        == nil)
     // Supported, or required and there.
     let fine = Self.usual + Self.note(10, Self.text("!writable_page_tables|pae_pgdir_above_4gb|unknown"))
     #expect(try failure(kernel(fine)) == nil)
