@@ -15,6 +15,8 @@ final class Doorbell: StopHandle, DomainDoorbell {
   private struct State {
     var stopRequested = false
     var rung = false
+    /// Told when somebody rings or asks it to stop, as it may wait for its turn.
+    var whenRung: (@Sendable () -> Void)?
     /// Where guest code runs at this moment.
     var space: (any Interruptible)?
   }
@@ -24,23 +26,28 @@ final class Doorbell: StopHandle, DomainDoorbell {
 
   init(_ number: Int) { self.number = number }
 
+  /// - Parameter hook: runs on the thread that rings, or that asks it to stop.
+  func whenRung(_ hook: @escaping @Sendable () -> Void) { state.with { $0.whenRung = hook } }
+
   func requestStop() {
-    let space = state.with { state in
+    let (space, hook) = state.with { state in
       state.stopRequested = true
-      return state.space
+      return (state.space, state.whenRung)
     }
     interrupt(space)
+    hook?()
   }
 
   private func interrupt(_ space: (any Interruptible)?) { space?.interrupt(number) }
 
   /// Makes the processor look around before guest code goes on.
   func ring() {
-    let space = state.with { state in
+    let (space, hook) = state.with { state in
       state.rung = true
-      return state.space
+      return (state.space, state.whenRung)
     }
     interrupt(space)
+    hook?()
   }
 
   /// On the processor's thread: whether it was asked to stop; then the next run may go on.

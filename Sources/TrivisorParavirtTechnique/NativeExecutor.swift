@@ -1,3 +1,4 @@
+import Glibc
 import TrivisorSandbox
 import TrivisorVMM
 import TrivisorXenDomain
@@ -26,6 +27,10 @@ final class NativeExecutor: DomainExecutor {
 
   func enterThread() {}
   func leaveThread() {}
+  /// All processors run at the same time.
+  func beginTurn(isHurried: Bool) {}
+  func endTurn() {}
+  func passTurn(isYielding: Bool) { if isYielding { sched_yield() } }
 
   func enter(_ view: AddressView, isKernel: Bool) throws(TechniqueFailure) {
     space = try cache.space(for: view, processor: number)
@@ -110,6 +115,11 @@ final class NativeExecutor: DomainExecutor {
       }
     }
   }
+
+  /// The host's processor tells of pages only.
+  let seesWatchedBytes = false
+  func watch(_ points: [Watchpoint]) {}
+  func takeWatched() -> Watchpoint? { nil }
 
   func canReach(_ address: UInt64) -> Bool {
     (space?.hostAddress(address) ?? .max) < MappingChange.addressLimit

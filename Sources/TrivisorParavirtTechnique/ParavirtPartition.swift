@@ -99,7 +99,7 @@ final class ParavirtPartition: Partition {
             "its kernel is linked for the upper half of the address space, so its code is translated, which is done"
             + " for one processor", remedy: "set \(Setting.processors) to 1")
       }
-      let space = try TranslatedSpace(memory, model)
+      let space = try TranslatedSpace(memory, model, processorCount: processorCount)
       space.adopt(domain)
       domain.translations = space
       place = .engine(space)

@@ -47,7 +47,7 @@ final class ParavirtProcessor: Processor {
         NativeExecutor(
           number: number, cache: cache, doorbell: doorbell, layout: domain.layout,
           hostProcessor: partition.hostProcessor(for: number))
-      case .engine(let space): TranslatedExecutor(space, doorbell: doorbell)
+      case .engine(let space): TranslatedExecutor(space, number: number, doorbell: doorbell)
       }
     loop = DomainRunLoop(domain, processor: number, executor: executor)
     return loop

@@ -1,3 +1,4 @@
+import Glibc
 import TrivisorDevices
 import TrivisorTranslation
 import TrivisorVMM
@@ -12,28 +13,43 @@ extension TranslationStopHandle: Interruptible {
 /// their two roots are two views of its TLB, so going from one to the other flushes nothing.
 final class TranslatedExecutor: DomainExecutor {
   private let space: TranslatedSpace
+  private let number: Int
+  private let surroundings: DomainSurroundings
   private let engine: TranslatedProcessor
   private let code: DomainCode
   private let doorbell: Doorbell
   private var alarm: ProcessorAlarm
   private var runCount: UInt64 = 0
   private var isKernel = true
+  private var watched: Watchpoint?
 
-  init(_ space: TranslatedSpace, doorbell: Doorbell) {
+  /// - Parameter number: the processor's.
+  init(_ space: TranslatedSpace, number: Int, doorbell: Doorbell) {
     self.space = space
-    engine = space.engine
-    code = space.code
+    self.number = number
+    let place = space.places[number]
+    (engine, code, surroundings) = (place.engine, place.code, place.surroundings)
     self.doorbell = doorbell
-    let stop = space.engine.stop
+    let (stop, turns) = (engine.stop, space.turns)
     alarm = ProcessorAlarm { stop.kickFromOutside() }
+    doorbell.whenRung { turns.hurry(number) }
   }
 
   func enterThread() throws(TechniqueFailure) { try engine.enterThread() }
   func leaveThread() { engine.leaveThread() }
 
+  func beginTurn(isHurried: Bool) { space.turns.begin(number, isHurried: isHurried) }
+  func endTurn() { space.turns.end() }
+  func passTurn(isYielding: Bool) {
+    guard isYielding || space.turns.isOver else { return }
+    space.turns.end()
+    if isYielding { sched_yield() }
+    space.turns.begin(number)
+  }
+
   func enter(_ view: AddressView, isKernel: Bool) {
     self.isKernel = isKernel
-    space.enter(root: view.root, isKernel: isKernel)
+    space.enter(number, root: view.root, isKernel: isKernel)
   }
 
   func set(_ controls: DomainControls) {
@@ -50,14 +66,25 @@ final class TranslatedExecutor: DomainExecutor {
     // Somebody has rung meanwhile.
     guard doorbell.enter(engine.stop) else { return .interrupted }
     defer { doorbell.leave() }
+    // So has who waits for his turn.
+    guard !space.turns.isOver else { return .interrupted }
     load(registers)
     alarm.set(deadline, now: monotonicNanoseconds())
+    engine.adoptOrders()
     let interruption = engine.run()
     save(&registers)
     switch interruption {
-    case .exception(let exception): return trap(exception, &registers)
+    case .exception(let exception):
+      // What it had used before it faulted does not count; a single step comes behind an instruction that counts.
+      engine.beginException()
+      noteWatched(engine.stopBehindException())
+      return trap(exception, &registers)
+    case .stop(.debugger(let stop)):
+      noteWatched(stop)
+      return .interrupted
     case .stop:
-      if let address = space.surroundings.takeRefusedStore() {
+      if let address = surroundings.takeRefusedStore() {
+        engine.beginException()
         let code: PageFaultError = [.present, .write]
         return .exception(
           vector: ExceptionVector.pageFault.rawValue, errorCode: UInt64(code.rawValue), address: address)
@@ -115,6 +142,21 @@ final class TranslatedExecutor: DomainExecutor {
     }
   }
 
+  // MARK: A debugger
+
+  let seesWatchedBytes = true
+
+  func watch(_ points: [Watchpoint]) { engine.follow(points.isEmpty ? .none : DebuggerOrders(watchpoints: points)) }
+
+  private func noteWatched(_ stop: DebuggerStop?) {
+    if case .watchpoint(let point)? = stop { watched = point }
+  }
+
+  func takeWatched() -> Watchpoint? {
+    defer { watched = nil }
+    return watched
+  }
+
   /// The engine walks the tables itself.
   func map(_ runs: [PageRun], writable: Bool, executable: Bool) {}
 
@@ -122,7 +164,7 @@ final class TranslatedExecutor: DomainExecutor {
 
   func takeServed() -> ServedCalls { ServedCalls() }
 
-  var details: [String: UInt64] { engine.details.merging(space.details) { $1 } }
+  var details: [String: UInt64] { number == 0 ? engine.details.merging(space.details) { $1 } : engine.details }
 
   /// Leaving translated code for a look-up or a jump is an exit, too.
   var counters: Counters {

@@ -6,15 +6,26 @@ import TrivisorVMM
 import TrivisorXenDomain
 
 /// Where the code of a domain runs that is linked for the upper half of the address space: translated, in this process. What is
-/// known of its page tables is the processor's own TLB.
+/// known of its page tables is the processors' own TLBs.
 final class TranslatedSpace: TranslationKeeper, @unchecked Sendable {
-  // Unchecked: used on the thread of the domain's one processor, but for the stop handle.
+  // Unchecked: used by the processor whose turn it is, but for the turns themselves.
 
-  let engine: TranslatedProcessor
-  let surroundings = DomainSurroundings()
-  var code: DomainCode { DomainCode(engine) }
-  /// Of the kernel's view and of the user's, as they were entered last.
-  private var roots: (kernel: UInt64, user: UInt64) = (0, 0)
+  /// One virtual processor.
+  struct Place {
+    let engine: TranslatedProcessor
+    let surroundings: DomainSurroundings
+    /// Of the kernel's view and of the user's, as they were entered last.
+    var kernelRoot: UInt64 = 0
+    var userRoot: UInt64 = 0
+
+    var code: DomainCode { DomainCode(engine) }
+  }
+
+  /// The most processors.
+  static let processorLimit = 16
+
+  private(set) var places: [Place] = []
+  let turns: DomainTurns
   /// Of all translations: for another root, for much at a known place, for what is at several places.
   private var flushes: (root: UInt64, many: UInt64, all: UInt64) = (0, 0, 0)
 
@@ -26,7 +37,7 @@ final class TranslatedSpace: TranslationKeeper, @unchecked Sendable {
   }
 
   /// - Throws: `TechniqueFailure` when the host can't do it.
-  init(_ memory: GuestMemory, _ model: ProcessorModel) throws(TechniqueFailure) {
+  init(_ memory: GuestMemory, _ model: ProcessorModel, processorCount: Int) throws(TechniqueFailure) {
     let host = HostProcessor.current
     let lacking = NativeFeatures.lackingForEngine(of: host)
     guard lacking.isEmpty else {
@@ -39,24 +50,36 @@ final class TranslatedSpace: TranslationKeeper, @unchecked Sendable {
     let error = cws_install_handlers()
     guard error == 0 else { throw TechniqueFailure(call: "sigaction", reason: String(cString: strerror(error))) }
     for region in memory.regions { madvise(region.host, Int(region.size), MADV_DONTFORK) }
-    let table = CPUIDTable(
-      features: NativeFeatures.announced(model, on: host), processor: 0, of: 1, name: model.name)
+    let features = NativeFeatures.announced(model, on: host)
     let physical = PhysicalMemory(memory, from: XenMachine.firstFrame * GuestMemory.pageSize)
-    engine = try TranslatedProcessor(
-      in: surroundings, store: TranslationCache(announced: AnnouncedFeatures(table), memory: physical),
-      guestMemory: memory, memory: physical, identification: table)
+    let tables = (0..<processorCount).map { number in
+      CPUIDTable(features: features, processor: number, of: processorCount, name: model.name)
+    }
+    let cache = try TranslationCache(announced: AnnouncedFeatures(tables[0]), memory: physical)
+    for table in tables {
+      let surroundings = DomainSurroundings()
+      let engine = try TranslatedProcessor(
+        in: surroundings, store: cache, guestMemory: memory, memory: physical, identification: table)
+      places.append(Place(engine: engine, surroundings: surroundings))
+    }
+    turns = DomainTurns(places.map(\.engine.stop))
   }
 
   /// Makes a domain one whose code is translated.
   func adopt(_ domain: Domain) {
     let (addresses, frame) = domain.machineTable
-    code.deprivilege(
-      code: UInt16(Selectors.code64), data: UInt16(Selectors.data64),
-      window: MappedWindow(addresses, at: frame * GuestMemory.pageSize))
-    surroundings.domain = domain
     domain.abilities = [.taskSwitched, .timeStampDisable, .nestedTask]
-    let table = engine.identification
-    domain.identification = DomainIdentification { leaf, index in
+    for (number, place) in places.enumerated() {
+      place.code.deprivilege(
+        code: UInt16(Selectors.code64), data: UInt16(Selectors.data64),
+        window: MappedWindow(addresses, at: frame * GuestMemory.pageSize))
+      place.surroundings.domain = domain
+      domain.identify(number, as: Self.identification(place.engine.identification))
+    }
+  }
+
+  private static func identification(_ table: CPUIDTable) -> DomainIdentification {
+    DomainIdentification { leaf, index in
       guard let answer = table.leaf(leaf, index: index) else { return (0, 0, 0, 0) }
       switch (leaf, index) {
       // CR4.OSXSAVE is set, whatever the domain believes.
@@ -68,17 +91,19 @@ final class TranslatedSpace: TranslationKeeper, @unchecked Sendable {
     }
   }
 
-  func enter(root: UInt64, isKernel: Bool) {
-    surroundings.isKernel = isKernel
-    let known = isKernel ? roots.kernel : roots.user
+  /// A processor is to run with a root.
+  func enter(_ number: Int, root: UInt64, isKernel: Bool) {
+    let place = places[number]
+    place.surroundings.isKernel = isKernel
+    let known = isKernel ? place.kernelRoot : place.userRoot
     if known != root {
       flushes.root &+= 1
       // What Linux does for each instruction that it patches: another root with the same kernel in it.
-      let isSameKernel = !isKernel || surroundings.domain?.haveSameUpperHalf(known, root) ?? false
-      code.flushTranslations(keepsUpperHalf: isSameKernel)
-      if isKernel { roots.kernel = root } else { roots.user = root }
+      let isSameKernel = !isKernel || place.surroundings.domain?.haveSameUpperHalf(known, root) ?? false
+      place.code.flushTranslations(keepsUpperHalf: isSameKernel)
+      if isKernel { places[number].kernelRoot = root } else { places[number].userRoot = root }
     }
-    code.switchView(root: root << 12, isDomainKernel: isKernel)
+    place.code.switchView(root: root << 12, isDomainKernel: isKernel)
   }
 
   /// More pages than this are dearer to forget one by one than to look for again.
@@ -89,20 +114,24 @@ final class TranslatedSpace: TranslationKeeper, @unchecked Sendable {
     for range in stale.ranges { pages &+= (range.upperBound &- range.lowerBound) >> 12 }
     guard !stale.isEverything, pages <= Self.manyPages else {
       if stale.isEverything { flushes.all &+= 1 } else { flushes.many &+= 1 }
-      return code.flushTranslations()
+      for place in places { place.code.flushTranslations() }
+      return
     }
     for range in stale.ranges {
       var page = range.lowerBound
       while page < range.upperBound {
         // The domain's tables say 48 bits of addresses.
-        code.flushTranslation(of: UInt64(bitPattern: Int64(bitPattern: page << 16) >> 16))
+        let linear = UInt64(bitPattern: Int64(bitPattern: page << 16) >> 16)
+        for place in places { place.code.flushTranslation(of: linear) }
         page &+= 4096
       }
     }
   }
 
   func forget(root: UInt64) {
-    if roots.kernel == root { roots.kernel = 0 }
-    if roots.user == root { roots.user = 0 }
+    for number in places.indices {
+      if places[number].kernelRoot == root { places[number].kernelRoot = 0 }
+      if places[number].userRoot == root { places[number].userRoot = 0 }
+    }
   }
 }

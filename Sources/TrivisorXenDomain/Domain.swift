@@ -38,8 +38,6 @@ public final class Domain: @unchecked Sendable {
   private(set) var processors: [DomainProcessor] = []
   /// What whoever executes its code honours; nothing, natively.
   public var abilities: ExecutorAbilities = []
-  /// What its processors are like.
-  public var identification = DomainIdentification.host
   /// Whoever is to be told what of the domain's page tables is no longer true.
   public var translations: (any TranslationKeeper)? {
     get { memory.translations }
@@ -187,6 +185,11 @@ public final class Domain: @unchecked Sendable {
     guard self.ending == nil else { return }
     self.ending = ending
     for processor in processors { processor.doorbell.ring() }
+  }
+
+  /// Says what a processor is like; as the host's are, unless it was said.
+  public func identify(_ number: Int, as identification: DomainIdentification) {
+    processors[number].identification = identification
   }
 
   /// The addresses of the machine-to-physical table, and the machine frame that it begins with.

@@ -77,6 +77,17 @@ public protocol DomainExecutor: AnyObject {
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   func leaveThread()
 
+  /// Without the lock, before anything is done for the processor: waits until it may be, where processors take turns.
+  /// - Parameter isHurried: it has slept, and something has come for it.
+  func beginTurn(isHurried: Bool)
+
+  /// Before the processor sleeps or stops.
+  func endTurn()
+
+  /// Between two runs: lets others have their turn if it is time.
+  /// - Parameter isYielding: the guest wants that, too.
+  func passTurn(isYielding: Bool)
+
   /// With the domain's lock held: makes a view ready for the next `run`.
   /// - Parameter isKernel: whether the guest's kernel runs in it.
   /// - Throws: `TechniqueFailure` when the host refuses.
@@ -104,6 +115,15 @@ public protocol DomainExecutor: AnyObject {
 
   /// With the lock held: makes pages reachable in the view that was entered, all with the same rights.
   func map(_ runs: [PageRun], writable: Bool, executable: Bool) throws(MappingRefusal)
+
+  /// Whether it sees by itself which bytes instructions use; else the pages of bytes that a debugger watches are not to be mapped.
+  var seesWatchedBytes: Bool { get }
+
+  /// From the next run on: what to look at.
+  func watch(_ points: [Watchpoint])
+
+  /// Which of it the last instruction of the last run has used, or what became of it; asked once.
+  func takeWatched() -> Watchpoint?
 
   /// Whether a page at this address can be reached at all.
   func canReach(_ address: UInt64) -> Bool

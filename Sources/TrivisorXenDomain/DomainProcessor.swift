@@ -40,6 +40,8 @@ public final class DomainProcessor {
   unowned let domain: Domain
   let number: Int
   let doorbell: any DomainDoorbell
+  /// What its kernel is told when it asks for CPUID.
+  var identification = DomainIdentification.host
   /// As they are while guest code does not run.
   public internal(set) var registers = DomainRegisters()
   /// Its `struct vcpu_info`, in guest memory.

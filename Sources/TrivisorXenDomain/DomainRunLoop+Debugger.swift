@@ -2,8 +2,9 @@
 // runs, and steps are the trap flag in the process that runs it. The flag is taken out of what the guest sees: PUSHF's image,
 // R11 of SYSCALL, the frames of its traps. Its own trap flag stays its own: what that asks for is delivered besides.
 //
-// Pages with watched bytes are not mapped, so that each access faults. The instruction is then stepped with the page there, and it
-// has used the bytes if the fault was at one of them, or if they have changed.
+// Where the executor doesn't see by itself which bytes are used, pages with watched bytes are not mapped, so that each access faults.
+// The instruction is then stepped with the page there, and it has used the bytes if the fault was at one of them, or if they have
+// changed. What the hypervisor itself writes there, frames above all, is seen by that they have changed.
 
 import Synchronization
 import TrivisorVMM
@@ -51,7 +52,8 @@ extension DomainRunLoop {
   /// - Throws: `TechniqueFailure` naming what of the orders can't be had.
   public func follow(_ orders: DebuggerOrders) throws(TechniqueFailure) {
     domain.planted.remove(debugger.places)
-    if !debugger.orders.watchpoints.isEmpty { domain.lock.withLock { _ in domain.watcherCount -= 1 } }
+    if !unmappedPoints.isEmpty { domain.lock.withLock { _ in domain.watcherCount -= 1 } }
+    if executor.seesWatchedBytes { executor.watch(orders.watchpoints) }
     debugger = DomainDebugger()
     guard orders != .none else { return }
     var places: Set<UInt64> = []
@@ -65,12 +67,15 @@ extension DomainRunLoop {
     }
     debugger.orders = orders
     debugger.places = places
-    guard !orders.watchpoints.isEmpty else { return }
+    guard !unmappedPoints.isEmpty else { return }
     domain.lock.withLock { _ in
       domain.watcherCount += 1
       unmap { $0.addEverything() }
     }
   }
+
+  /// Watched bytes whose pages are not mapped.
+  private var unmappedPoints: [Watchpoint] { executor.seesWatchedBytes ? [] : debugger.orders.watchpoints }
 
   private func unmap(_ what: (inout StaleTranslations) -> Void) {
     var stale = StaleTranslations()
@@ -129,7 +134,7 @@ extension DomainRunLoop {
 
   /// One instruction, with the pages of watched bytes there.
   private func stepWatching() throws(TechniqueFailure) -> StopReason {
-    let points = debugger.orders.watchpoints
+    let points = unmappedPoints
     guard !points.isEmpty else { return try stepOnce() }
     let before = points.map(contents)
     defer {
@@ -154,14 +159,16 @@ extension DomainRunLoop {
   }
 
   private func contents(_ point: Watchpoint) -> [UInt8]? {
-    domain.lock.withLock { _ in
-      try? domain.memory.read(point.address, count: Int(truncatingIfNeeded: point.length), root: processor.root)
-    }
+    domain.lock.withLock { _ in lockedContents(point) }
+  }
+
+  private func lockedContents(_ point: Watchpoint) -> [UInt8]? {
+    try? domain.memory.read(point.address, count: Int(truncatingIfNeeded: point.length), root: processor.root)
   }
 
   /// Whether a fault is one of a page that is not mapped because of what is watched there.
   private func isWatched(_ trap: DomainTrap) -> Bool {
-    let points = debugger.orders.watchpoints
+    let points = unmappedPoints
     guard !points.isEmpty, case .exception(ExceptionVector.pageFault.rawValue, let code, let address) = trap else {
       return false
     }
@@ -187,11 +194,12 @@ extension DomainRunLoop {
   private func stepOnce() throws(TechniqueFailure) -> StopReason {
     while true {
       if processor.doorbell.takeStopRequest() { return .stopRequested }
+      passTurn()
       processor.doorbell.silence()
       let rested = processor.rest != .none || !processor.isUp
       switch try domain.lock.withLock({ _ throws(TechniqueFailure) in try prepare(holdsBack: !rested) }) {
       case .stop(let reason): return reason
-      case .rest(let deadline): processor.doorbell.sleep(until: deadline)
+      case .rest(let deadline): sleep(until: deadline)
       case .run(let deadline, _):
         // It was woken, and stands before its upcall's first instruction.
         if rested { return .debugger(.step) }
@@ -233,6 +241,19 @@ extension DomainRunLoop {
   /// Answers a trap of guest code that a debugger looks at.
   /// - Returns: why the run ends, if it does.
   func answerForDebugger(_ trap: DomainTrap) throws(MappingRefusal) -> StopReason? {
+    guard executor.seesWatchedBytes, !debugger.orders.watchpoints.isEmpty else { return try answerDebugged(trap) }
+    let used = executor.takeWatched()
+    let points = debugger.orders.watchpoints.filter { $0.use != .read }
+    let (root, before) = (processor.root, points.map(lockedContents))
+    let reason = try answerDebugged(trap)
+    if let used { return .debugger(.watchpoint(used)) }
+    guard root == processor.root, let changed = zip(points, before).first(where: { lockedContents($0) != $1 })?.0 else {
+      return reason
+    }
+    return .debugger(.watchpoint(changed))
+  }
+
+  private func answerDebugged(_ trap: DomainTrap) throws(MappingRefusal) -> StopReason? {
     let isWatched = isWatched(trap)
     if let step = debugger.step {
       debugger.step = nil

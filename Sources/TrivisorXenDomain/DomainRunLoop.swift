@@ -5,7 +5,6 @@
 //          │                                            ├─ #GP: emulate : the guest's fault
 //          └──── stale translations removed ◀───────────┴─ other exceptions: the guest's
 
-import Glibc
 import Synchronization
 import TrivisorVMM
 import TrivisorX86
@@ -69,7 +68,11 @@ public final class DomainRunLoop {
   /// - Throws: `TechniqueFailure` when the host refuses what an executor needs.
   public func run() throws(TechniqueFailure) -> StopReason {
     try executor.enterThread()
-    defer { executor.leaveThread() }
+    executor.beginTurn(isHurried: false)
+    defer {
+      executor.endTurn()
+      executor.leaveThread()
+    }
     return debugger.isActive ? try runForDebugger() : try runGuest()
   }
 
@@ -77,14 +80,28 @@ public final class DomainRunLoop {
   func runGuest() throws(TechniqueFailure) -> StopReason {
     while true {
       if processor.doorbell.takeStopRequest() { return .stopRequested }
+      passTurn()
       processor.doorbell.silence()
       switch try domain.lock.withLock({ _ throws(TechniqueFailure) in try prepare() }) {
       case .stop(let reason): return reason
-      case .rest(let deadline): processor.doorbell.sleep(until: deadline)
+      case .rest(let deadline): sleep(until: deadline)
       case .run(let deadline, let serving):
         if let reason = step(until: deadline, serving: serving) { return reason }
       }
     }
+  }
+
+  /// Only this processor itself says that it yields.
+  func passTurn() {
+    let isYielding = processor.isYielding
+    processor.isYielding = false
+    executor.passTurn(isYielding: isYielding)
+  }
+
+  func sleep(until deadline: UInt64) {
+    executor.endTurn()
+    processor.doorbell.sleep(until: deadline)
+    executor.beginTurn(isHurried: true)
   }
 
   /// - Parameter holdsBack: interrupts and upcalls wait, because a debugger steps.
@@ -99,10 +116,6 @@ public final class DomainRunLoop {
       processor.start = nil
     }
     guard processor.rest == .none else { return .rest(until: min(processor.deadline, watchdog)) }
-    if processor.isYielding {
-      processor.isYielding = false
-      sched_yield()
-    }
     if !holdsBack {
       processor.delivery.deliverInterrupt()
       processor.delivery.deliverUpcall()

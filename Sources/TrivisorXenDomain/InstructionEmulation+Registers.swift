@@ -47,7 +47,7 @@ extension InstructionEmulation {
       let root = layout == .bits64 ? value >> 12 : (value & 0xffff_ffff) >> 12 | (value & 0xfff) << 20
       guard (try? processor.setKernelRoot(root)) != nil else { return false }
     case 4:
-      let possible = Self.changeable4.rawValue & domain.identification.control4
+      let possible = Self.changeable4.rawValue & processor.identification.control4
       // What natively run code can't have of it.
       let vain: CR4 =
         domain.abilities.contains(.timeStampDisable)
@@ -62,7 +62,7 @@ extension InstructionEmulation {
   /// EFER: system calls, long mode, no-execute. Of 32 bits without long mode, and on Intel without SYSCALL.
   private var efer: UInt64 {
     if layout == .bits64 { return Self.extendedFeatures }
-    return domain.identification.isIntel ? 0x800 : 0x801
+    return processor.identification.isIntel ? 0x800 : 0x801
   }
 
   /// Xen's own page attributes (XEN_MSR_PAT).
@@ -100,19 +100,19 @@ extension InstructionEmulation {
     case Number.hypercallPage: return domain.memory.writeHypercallPage(value)
     // What has no effect for a domain that doesn't own the processor.
     case Number.maximumPerformance, Number.actualPerformance: return true
-    case Number.thermalControl, Number.energyBias: return domain.identification.isIntel
-    case Number.miscellaneous: return domain.identification.isIntel
-    case Number.microcode: return domain.identification.isIntel && value == 0
+    case Number.thermalControl, Number.energyBias: return processor.identification.isIntel
+    case Number.miscellaneous: return processor.identification.isIntel
+    case Number.microcode: return processor.identification.isIntel && value == 0
     case Number.northBridge: return true
     case Number.performanceStates, Number.powerStates, Number.hardwareConfiguration:
-      return !domain.identification.isIntel
+      return !processor.identification.isIntel
     case Number.machineCheckStatus, Number.machineCheckBanks, Number.machineCheckControl: return true
     default: return isCounter(number)
     }
   }
 
   private func read(_ number: UInt32) -> UInt64? {
-    let isIntel = domain.identification.isIntel
+    let isIntel = processor.identification.isIntel
     switch number {
     case MSR.fsBase where layout == .bits64: return registers.fsBase
     case MSR.gsBase where layout == .bits64: return registers.gsBase
@@ -146,7 +146,7 @@ extension InstructionEmulation {
   /// Performance counters, which are off: they read zero, and what is written is lost.
   private func isCounter(_ number: UInt32) -> Bool {
     let counters: [ClosedRange<UInt32>] =
-      domain.identification.isIntel
+      processor.identification.isIntel
       ? [0xc1...0xc8, 0x186...0x18d, 0x309...0x30b, 0x38d...0x390]
       : [0xc001_0200...0xc001_020b, 0xc001_0000...0xc001_0007]
     return counters.contains { $0.contains(number) }

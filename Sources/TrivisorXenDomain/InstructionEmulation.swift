@@ -192,7 +192,7 @@ struct InstructionEmulation {
     case 0x4000_0000: words = (0x4000_0002, 0x566e_6558, 0x6558_4d4d, 0x4d4d_566e)
     case 0x4000_0001: words = (4 << 16 | 17, 0, 0, 0)
     case 0x4000_0002: words = (0, 0, 0, 0)
-    default: words = domain.identification.read(leaf, UInt32(truncatingIfNeeded: registers.rcx))
+    default: words = processor.identification.read(leaf, UInt32(truncatingIfNeeded: registers.rcx))
     }
     (registers.rax, registers.rbx) = (UInt64(words.0), UInt64(words.1))
     (registers.rcx, registers.rdx) = (UInt64(words.2), UInt64(words.3))

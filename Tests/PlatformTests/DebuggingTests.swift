@@ -400,13 +400,16 @@ struct DebuggingTests {
     #expect(guest.outcome == .stopped(.request))
   }
 
-  @Test("A paravirtual domain is stepped through hypercalls, and meets breakpoints where its steps have led")
-  func domain() throws {
+  @Test(
+    "A paravirtual domain is stepped through hypercalls, and meets breakpoints and watchpoints where its steps have led",
+    arguments: [false, true])
+  func domain(isTranslated: Bool) throws {
+    let technique = ParavirtTechnique(translatesAll: isTranslated)
     let guest = try #require(EmbeddedGuest.named("hello"))
     let image = try BootImage(name: guest.name, bytes: try #require(guest.paravirtualBytes))
     var places: [UInt64] = []
     do {
-      let debugged = try Debugged(BootRequest(image: image), ParavirtTechnique())
+      let debugged = try Debugged(BootRequest(image: image), technique)
       for _ in 0..<300 {
         places.append(try debugged.client.register("rip"))
         #expect(try debugged.client.register("eflags") & 0x100 == 0)
@@ -416,7 +419,7 @@ struct DebuggingTests {
       #expect(debugged.outcome == .poweredOff || debugged.outcome == .exited(code: 0))
     }
     #expect(Set(places).count > 50)
-    let debugged = try Debugged(BootRequest(image: image), ParavirtTechnique())
+    let debugged = try Debugged(BootRequest(image: image), technique)
     let client = debugged.client
     for place in [places[20], places[150]] where places.firstIndex(of: place) != 0 {
       let before = try client.memory(place, 8)
@@ -426,6 +429,16 @@ struct DebuggingTests {
       #expect(try client.memory(place, 8) == before)
       try client.remove(0, place)
     }
+    // What is next below the stack is written by the next call or push, and then read by the return or pop.
+    let slot = try client.register("rsp") &- 8
+    let hit = "watch:\(String(slot, radix: 16))"
+    try client.insert(2, slot, 8)
+    #expect(try client.resume().reason == hit)
+    #expect(try client.register("rsp") <= slot)
+    try client.remove(2, slot, 8)
+    try client.insert(3, slot, 8)
+    #expect(try client.resume().reason == "r" + hit)
+    try client.remove(3, slot, 8)
     try client.setRegister("rax", 0x1234)
     #expect(try client.register("rax") == 0x1234)
     client.send("k")
