@@ -42,9 +42,9 @@ extension FileServer: Restorable {
   /// The state at this moment.
   public func save() -> Saved {
     Saved(
-      isInitialized: isInitialized, isReadOnly: isReadOnly, nextNode: nodes.nextNumber, nextHandle: nextHandle,
-      nodes: nodes.save(),
-      handles: handles.map { Saved.Handle(number: $0.key, node: $0.value.node.number, flags: $0.value.flags) }
+      isInitialized: isInitialized, isReadOnly: isReadOnly, nextNode: share.nodes.nextNumber,
+      nextHandle: share.nextHandle, nodes: share.nodes.save(),
+      handles: share.handles.map { Saved.Handle(number: $0.key, node: $0.value.node.number, flags: $0.value.flags) }
         .sorted { $0.number < $1.number })
   }
 
@@ -54,7 +54,8 @@ extension FileServer: Restorable {
     let subject = "shared folder"
     try restoring(subject, requires: saved.isReadOnly == isReadOnly, "it was shared with other rights")
     try restoring(
-      subject, requires: saved.nodes.count < limits.nodes && saved.handles.count <= limits.openFiles,
+      subject,
+      requires: saved.nodes.count < share.limits.nodes && saved.handles.count <= share.limits.openFiles,
       "it knows \(saved.nodes.count) files and has \(saved.handles.count) open")
     var known: Set<UInt64> = [NodeTable.rootNumber]
     for node in saved.nodes {
@@ -72,24 +73,24 @@ extension FileServer: Restorable {
           && handleNumbers.insert(handle.number).inserted, "its handle \(handle.number) is of no file")
     }
     reset()
-    nodes.restore(saved)
+    share.nodes.restore(saved)
     isInitialized = saved.isInitialized
-    nextHandle = saved.nextHandle
+    share.nextHandle = saved.nextHandle
     for handle in saved.handles {
-      guard let node = nodes.restored(handle.node) else { continue }
-      if let file = try? reopen(node, flags: handle.flags) { keep(file, as: handle.number) }
+      guard let node = share.nodes.restored(handle.node) else { continue }
+      if let file = try? reopen(node, flags: handle.flags) { share.keep(file, as: handle.number) }
     }
-    nodes.endRestoring()
+    share.nodes.endRestoring()
   }
 
   /// What was open before, opened again: no file is cut.
   private func reopen(_ node: FileNode, flags: Int32) throws(Errno) -> OpenFile {
     guard node.kind == S_IFDIR else {
-      return OpenFile(node, try open(node, flags: flags & ~(O_TRUNC | O_CREAT | O_EXCL)), flags: flags)
+      return OpenFile(node, try share.open(node, flags: flags & ~(O_TRUNC | O_CREAT | O_EXCL)), flags: flags)
     }
     guard node.backing == .host else { return OpenFile(node, -1, flags: flags) }
-    let descriptor = try withDescriptor(of: node) { path throws(Errno) in
-      try Self.reopen(path, flags: O_RDONLY | O_DIRECTORY)
+    let descriptor = try share.withDescriptor(of: node) { path throws(Errno) in
+      try FileShare.reopen(path, flags: O_RDONLY | O_DIRECTORY)
     }
     return OpenFile(node, descriptor, flags: flags)
   }

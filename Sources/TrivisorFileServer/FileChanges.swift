@@ -3,7 +3,9 @@ import Glibc
 import SystemPackage
 
 /// Making, removing and renaming; modes, owners, sizes and times.
-extension FileServer {
+struct FileChanges {
+  let share: FileShare
+
   /// What a request wants to be set (FATTR_… of include/uapi/linux/fuse.h).
   private struct Wanted: OptionSet {
     let rawValue: UInt32
@@ -31,17 +33,17 @@ extension FileServer {
     let mode: UInt32 = try request.number()
     try request.skip(4)
     let owner = OwnerMap.Owner(user: try request.number(), group: try request.number())
-    let node = try nodes.node(request.node)
-    try refuseIfReadOnly()
+    let node = try share.nodes.node(request.node)
+    try share.refuseIfReadOnly()
     guard node.backing == .host else { throw .notPermitted }
-    let file = wanted.contains(.handle) ? try? openFile(handle, of: node.number) : nil
-    try withDescriptor(of: node) { descriptor throws(Errno) in
+    let file = wanted.contains(.handle) ? try? share.openFile(handle, of: node.number) : nil
+    try share.withDescriptor(of: node) { descriptor throws(Errno) in
       if wanted.contains(.mode) {
         let kept: UInt32 = node.kind == S_IFDIR ? 0o7777 : 0o1777
-        guard chmod(Self.path(descriptor), mode & kept) == 0 else { throw Errno(rawValue: errno) }
+        guard chmod(FileShare.path(descriptor), mode & kept) == 0 else { throw Errno(rawValue: errno) }
       }
       if !wanted.isDisjoint(with: [.user, .group]) {
-        let mapped = folder.owners.toHost(owner)
+        let mapped = share.folder.owners.toHost(owner)
         // All ones: stays as it is.
         let user = wanted.contains(.user) ? mapped.user : UInt32.max
         let group = wanted.contains(.group) ? mapped.group : UInt32.max
@@ -57,10 +59,10 @@ extension FileServer {
             wanted.contains(.modificationTime), now: wanted.contains(.modificationNow), times.modification,
             fractions.modification),
         ]
-        guard utimensat(AT_FDCWD, Self.path(descriptor), &values, 0) == 0 else { throw Errno(rawValue: errno) }
+        guard utimensat(AT_FDCWD, FileShare.path(descriptor), &values, 0) == 0 else { throw Errno(rawValue: errno) }
       }
     }
-    putAttributes(try status(of: node, file), &reply)
+    share.putAttributes(try share.status(of: node, file), &reply)
   }
 
   private static func time(_ isWanted: Bool, now: Bool, _ seconds: Int64, _ nanoseconds: UInt32) -> timespec {
@@ -74,7 +76,7 @@ extension FileServer {
     guard let size = off_t(exactly: size) else { throw .invalidArgument }
     if let file, ftruncate(file.descriptor, size) == 0 { return }
     // The file may have been opened for reading alone.
-    let descriptor = try open(node, flags: O_WRONLY)
+    let descriptor = try share.open(node, flags: O_WRONLY)
     defer { close(descriptor) }
     guard ftruncate(descriptor, size) == 0 else { throw Errno(rawValue: errno) }
     node.version = nil
@@ -112,47 +114,47 @@ extension FileServer {
   private func make(
     _ name: FileName, mode: UInt32?, _ request: FileRequest, _ reply: inout FileReply, _ call: (Int32) -> Int32
   ) throws(Errno) {
-    let parent = try nodes.node(request.node)
-    try refuseChange(of: name, in: parent)
-    try withDescriptor(of: parent) { folder throws(Errno) in
+    let parent = try share.nodes.node(request.node)
+    try share.refuseChange(of: name, in: parent)
+    try share.withDescriptor(of: parent) { folder throws(Errno) in
       guard call(folder) == 0 else { throw Errno(rawValue: errno) }
       guard let mode else { return }
       let (made, _) = try NodeTable.open(name, in: folder)
       defer { close(made) }
-      try adopt(made, mode: mode, request)
+      try share.adopt(made, mode: mode, request)
     }
-    let (node, status) = try find(name, in: parent)
-    putEntry(node, status, &reply)
+    let (node, status) = try share.find(name, in: parent)
+    share.putEntry(node, status, &reply)
   }
 
   func link(_ request: inout FileRequest, _ reply: inout FileReply) throws(Errno) {
-    let old = try nodes.node(try request.number())
+    let old = try share.nodes.node(try request.number())
     let name = try request.name()
-    let parent = try nodes.node(request.node)
-    try refuseChange(of: name, in: parent)
+    let parent = try share.nodes.node(request.node)
+    try share.refuseChange(of: name, in: parent)
     guard old.backing == .host, old.kind != S_IFDIR else { throw .notPermitted }
-    try withDescriptor(of: old) { source throws(Errno) in
-      try withDescriptor(of: parent) { folder throws(Errno) in
-        guard linkat(AT_FDCWD, Self.path(source), folder, name.characters, AT_SYMLINK_FOLLOW) == 0 else {
+    try share.withDescriptor(of: old) { source throws(Errno) in
+      try share.withDescriptor(of: parent) { folder throws(Errno) in
+        guard linkat(AT_FDCWD, FileShare.path(source), folder, name.characters, AT_SYMLINK_FOLLOW) == 0 else {
           throw Errno(rawValue: errno)
         }
       }
     }
-    let (node, status) = try find(name, in: parent)
-    putEntry(node, status, &reply)
+    let (node, status) = try share.find(name, in: parent)
+    share.putEntry(node, status, &reply)
   }
 
   func remove(_ request: inout FileRequest, flags: Int32) throws(Errno) {
     let name = try request.name()
-    let parent = try nodes.node(request.node)
-    try refuseChange(of: name, in: parent)
-    try withDescriptor(of: parent) { folder throws(Errno) in
+    let parent = try share.nodes.node(request.node)
+    try share.refuseChange(of: name, in: parent)
+    try share.withDescriptor(of: parent) { folder throws(Errno) in
       guard unlinkat(folder, name.characters, flags) == 0 else { throw Errno(rawValue: errno) }
     }
   }
 
   func rename(_ request: inout FileRequest, hasFlags: Bool) throws(Errno) {
-    let newParent = try nodes.node(try request.number())
+    let newParent = try share.nodes.node(try request.number())
     var flags: UInt32 = 0
     if hasFlags {
       flags = try request.number()
@@ -161,11 +163,11 @@ extension FileServer {
     // RENAME_NOREPLACE, or RENAME_EXCHANGE; a whiteout is a device.
     guard [0, 1, 2].contains(flags) else { throw .invalidArgument }
     let (name, newName) = (try request.name(), try request.name())
-    let parent = try nodes.node(request.node)
-    try refuseChange(of: name, in: parent)
-    try refuseChange(of: newName, in: newParent)
-    let moved = try withDescriptor(of: parent) { from throws(Errno) in
-      try withDescriptor(of: newParent) { to throws(Errno) in
+    let parent = try share.nodes.node(request.node)
+    try share.refuseChange(of: name, in: parent)
+    try share.refuseChange(of: newName, in: newParent)
+    let moved = try share.withDescriptor(of: parent) { from throws(Errno) in
+      try share.withDescriptor(of: newParent) { to throws(Errno) in
         let moved = (known(name, in: from), flags == 2 ? known(newName, in: to) : nil)
         guard clinux_rename(from, name.characters, to, newName.characters, flags) == 0 else {
           throw Errno(rawValue: errno)
@@ -183,7 +185,7 @@ extension FileServer {
   private func known(_ name: FileName, in folder: Int32) -> FileNode? {
     var status = stat()
     guard fstatat(folder, name.characters, &status, AT_SYMLINK_NOFOLLOW) == 0 else { return nil }
-    let node = nodes.node(known: FileIdentity(status))
-    return node === nodes.root || node?.backing != .host ? nil : node
+    let node = share.nodes.node(known: FileIdentity(status))
+    return node === share.nodes.root || node?.backing != .host ? nil : node
   }
 }

@@ -4,10 +4,8 @@ import SystemPackage
 import TrivisorVMM
 
 /// Opening, reading and writing.
-extension FileServer {
-  /// What of an open's flags is passed on (open(2)). Waiting, links, processes' terminals and the guest's page cache are not the
-  /// host's business.
-  private static let openFlags = O_ACCMODE | O_APPEND | O_TRUNC | O_SYNC | O_DSYNC
+struct FileContents {
+  let share: FileShare
 
   private enum OpenFlag {
     static let keepsCache: UInt32 = 1 << 1
@@ -16,39 +14,15 @@ extension FileServer {
 
   func open(_ request: inout FileRequest, _ reply: inout FileReply) throws(Errno) {
     let flags = Int32(bitPattern: try request.number() as UInt32)
-    let node = try nodes.node(request.node)
-    let handle = try keep(try open(node, flags: flags), of: node, flags: flags)
+    let node = try share.nodes.node(request.node)
+    let handle = try share.keep(try share.open(node, flags: flags), of: node, flags: flags)
     putOpen(handle, try openReplyFlags(handle, node), &reply)
-  }
-
-  /// A regular file, opened anew.
-  func open(_ node: FileNode, flags: Int32) throws(Errno) -> Int32 {
-    guard node.kind == S_IFREG else { throw node.kind == S_IFDIR ? .isDirectory : .permissionDenied }
-    let writes = flags & O_ACCMODE != O_RDONLY || flags & O_TRUNC != 0
-    if writes {
-      try refuseIfReadOnly()
-      if node.backing == .fixed { throw .readOnlyFileSystem }
-    }
-    return try withDescriptor(of: node) { descriptor throws(Errno) in
-      let status = try Self.status(descriptor)
-      guard status.kind == S_IFREG else { throw .permissionDenied }
-      if writes { try Self.stripPrivileges(descriptor, status) }
-      return try Self.reopen(descriptor, flags: flags & Self.openFlags)
-    }
-  }
-
-  /// What a guest has written must not run with its owner's rights on the host. For ordinary users the host's kernel sees to
-  /// that when they write; for root it does not.
-  private static func stripPrivileges(_ descriptor: Int32, _ status: stat) throws(Errno) {
-    let privileges = FilePrivileges.all
-    guard status.st_mode & privileges != 0, geteuid() == 0 else { return }
-    guard chmod(path(descriptor), status.st_mode & 0o7777 & ~privileges) == 0 else { throw Errno(rawValue: errno) }
   }
 
   /// What the guest's kernel has cached of a file stays good as long as the file has not changed.
   private func openReplyFlags(_ handle: UInt64, _ node: FileNode) throws(Errno) -> UInt32 {
-    guard let file = handles[handle] else { return 0 }
-    let version = FileVersion(try Self.status(file.descriptor))
+    guard let file = share.handles[handle] else { return 0 }
+    let version = FileVersion(try FileShare.status(file.descriptor))
     defer { node.version = version }
     return node.version == nil || node.version == version ? OpenFlag.keepsCache : 0
   }
@@ -65,52 +39,43 @@ extension FileServer {
     let mode: UInt32 = try request.number()
     try request.skip(8)
     let name = try request.name()
-    let parent = try nodes.node(request.node)
-    try refuseChange(of: name, in: parent)
-    let created = try withDescriptor(of: parent) { folder throws(Errno) -> Int32 in
+    let parent = try share.nodes.node(request.node)
+    try share.refuseChange(of: name, in: parent)
+    let created = try share.withDescriptor(of: parent) { folder throws(Errno) -> Int32 in
       let opened = clinux_open_beneath(
-        folder, name.characters, flags & Self.openFlags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
+        folder, name.characters, flags & FileShare.openFlags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
       if opened >= 0 { return opened }
       // Somebody else was faster: then it is what it is, unless the guest insists.
       guard errno == EEXIST, flags & O_EXCL == 0 else { throw Errno(rawValue: errno) }
       return -1
     }
     if created >= 0 {
-      do throws(Errno) { try adopt(created, mode: mode, request) } catch {
+      do throws(Errno) { try share.adopt(created, mode: mode, request) } catch {
         close(created)
         throw error
       }
     }
     let node: FileNode
     let status: stat
-    do throws(Errno) { (node, status) = try find(name, in: parent) } catch {
+    do throws(Errno) { (node, status) = try share.find(name, in: parent) } catch {
       if created >= 0 { close(created) }
       throw error
     }
-    defer { nodes.dropIfUnused(node) }
-    let descriptor = created >= 0 ? created : try open(node, flags: flags & ~O_CREAT)
-    let handle = try keep(descriptor, of: node, flags: flags)
+    defer { share.nodes.dropIfUnused(node) }
+    let descriptor = created >= 0 ? created : try share.open(node, flags: flags & ~O_CREAT)
+    let handle = try share.keep(descriptor, of: node, flags: flags)
     node.version = FileVersion(status)
-    putEntry(node, status, &reply)
+    share.putEntry(node, status, &reply)
     putOpen(handle, OpenFlag.keepsCache, &reply)
-  }
-
-  /// Gives a new file the mode and, where the host lets us, the owner that the guest means.
-  func adopt(_ descriptor: Int32, mode: UInt32, _ request: FileRequest) throws(Errno) {
-    let owner = folder.owners.toHost(OwnerMap.Owner(user: request.user, group: request.group))
-    if geteuid() == 0, owner.user != 0 || owner.group != 0 {
-      fchownat(descriptor, "", owner.user, owner.group, CLINUX_AT_EMPTY_PATH)
-    }
-    guard chmod(Self.path(descriptor), mode & 0o1777) == 0 else { throw Errno(rawValue: errno) }
   }
 
   func read(_ request: inout FileRequest, _ reply: inout FileReply) throws(Errno) {
     let handle: UInt64 = try request.number()
     let offset: UInt64 = try request.number()
     let size: UInt32 = try request.number()
-    let file = try openFile(handle, of: request.node)
+    let file = try share.openFile(handle, of: request.node)
     guard let offset = off_t(exactly: offset) else { throw .invalidArgument }
-    reply.room.keepFirst(min(Int(size), Self.transferLimit))
+    reply.room.keepFirst(min(Int(size), FileShare.transferLimit))
     while reply.room.byteCount > 0 {
       let (pieces, count) = reply.room.vectors
       let done = preadv(file.descriptor, pieces, count, offset + off_t(reply.stored))
@@ -131,9 +96,9 @@ extension FileServer {
     let handle: UInt64 = try request.number()
     let offset: UInt64 = try request.number()
     let size: UInt32 = try request.number()
-    try refuseIfReadOnly()
-    let file = try openFile(handle, of: request.node)
-    guard let offset = off_t(exactly: offset), Int(size) <= pieces.byteCount, size <= Self.transferLimit else {
+    try share.refuseIfReadOnly()
+    let file = try share.openFile(handle, of: request.node)
+    guard let offset = off_t(exactly: offset), Int(size) <= pieces.byteCount, size <= FileShare.transferLimit else {
       throw .invalidArgument
     }
     pieces.keepFirst(Int(size))
@@ -157,17 +122,17 @@ extension FileServer {
 
   func release(_ request: inout FileRequest) throws(Errno) {
     let handle: UInt64 = try request.number()
-    let file = try openFile(handle, of: request.node)
-    handles[handle] = nil
+    let file = try share.openFile(handle, of: request.node)
+    share.handles[handle] = nil
     file.node.handles.removeAll { $0 == handle }
     // Our own writes are no reason to read it all again.
-    if file.node.version == nil { file.node.version = (try? Self.status(file.descriptor)).map(FileVersion.init) }
+    if file.node.version == nil { file.node.version = (try? FileShare.status(file.descriptor)).map(FileVersion.init) }
   }
 
   func synchronize(_ request: inout FileRequest) throws(Errno) {
     let handle: UInt64 = try request.number()
     let flags: UInt32 = try request.number()
-    let file = try openFile(handle, of: request.node)
+    let file = try share.openFile(handle, of: request.node)
     // FUSE_FSYNC_FDATASYNC
     let result = flags & 1 != 0 ? fdatasync(file.descriptor) : fsync(file.descriptor)
     guard result == 0 || errno == EINVAL || errno == EROFS else { throw Errno(rawValue: errno) }
@@ -178,8 +143,8 @@ extension FileServer {
     let offset: UInt64 = try request.number()
     let length: UInt64 = try request.number()
     let mode: UInt32 = try request.number()
-    try refuseIfReadOnly()
-    let file = try openFile(handle, of: request.node)
+    try share.refuseIfReadOnly()
+    let file = try share.openFile(handle, of: request.node)
     guard let offset = off_t(exactly: offset), let length = off_t(exactly: length) else { throw .invalidArgument }
     guard fallocate(file.descriptor, Int32(bitPattern: mode), offset, length) == 0 else {
       throw Errno(rawValue: errno)
@@ -191,7 +156,7 @@ extension FileServer {
     let handle: UInt64 = try request.number()
     let offset: UInt64 = try request.number()
     let whence: UInt32 = try request.number()
-    let file = try openFile(handle, of: request.node)
+    let file = try share.openFile(handle, of: request.node)
     // The rest is the guest's kernel's own.
     guard [CLINUX_SEEK_DATA, CLINUX_SEEK_HOLE].contains(Int32(bitPattern: whence)), file.node.kind == S_IFREG,
       let offset = off_t(exactly: offset)
@@ -204,17 +169,17 @@ extension FileServer {
   // MARK: Folders
 
   func openDirectory(_ request: inout FileRequest, _ reply: inout FileReply) throws(Errno) {
-    let node = try nodes.node(request.node)
+    let node = try share.nodes.node(request.node)
     guard node.kind == S_IFDIR else { throw .notDirectory }
     var descriptor: Int32 = -1
     if node.backing == .host {
-      descriptor = try withDescriptor(of: node) { path throws(Errno) in
-        try Self.reopen(path, flags: O_RDONLY | O_DIRECTORY)
+      descriptor = try share.withDescriptor(of: node) { path throws(Errno) in
+        try FileShare.reopen(path, flags: O_RDONLY | O_DIRECTORY)
       }
     }
-    let handle = try keep(descriptor, of: node, flags: O_RDONLY)
+    let handle = try share.keep(descriptor, of: node, flags: O_RDONLY)
     putOpen(
-      handle, folder.freshness == .snapshot ? OpenFlag.keepsCache | OpenFlag.cachesDirectory : 0, &reply)
+      handle, share.folder.freshness == .snapshot ? OpenFlag.keepsCache | OpenFlag.cachesDirectory : 0, &reply)
   }
 
   func readDirectory(
@@ -223,10 +188,10 @@ extension FileServer {
     let handle: UInt64 = try request.number()
     let offset: UInt64 = try request.number()
     let size: UInt32 = try request.number()
-    let file = try openFile(handle, of: request.node)
+    let file = try share.openFile(handle, of: request.node)
     guard file.node.kind == S_IFDIR else { throw .notDirectory }
-    let room = min(Int(size), reply.room.byteCount, Self.transferLimit)
-    let extraNames = file.node === nodes.root ? Array(extraFiles.keys) : []
+    let room = min(Int(size), reply.room.byteCount, FileShare.transferLimit)
+    let extraNames = file.node === share.nodes.root ? Array(share.extraFiles.keys) : []
     var reader = try DirectoryReader(
       file, extraNames: extraNames.sorted { $0.characters.lexicographicallyPrecedes($1.characters) })
     try reader.seek(offset)
@@ -234,13 +199,13 @@ extension FileServer {
       let before = reply.bytes.count
       var found: (node: FileNode, status: stat)?
       if withAttributes {
-        if !entry.isDots, let name = try? FileName(entry.name) { found = try? find(name, in: file.node) }
+        if !entry.isDots, let name = try? FileName(entry.name) { found = try? share.find(name, in: file.node) }
         // An entry without a node is looked up when it is wanted.
-        putEntry(number: found?.node.number ?? 0, found?.status ?? stat(), &reply)
+        share.putEntry(number: found?.node.number ?? 0, found?.status ?? stat(), &reply)
       }
       // struct fuse_dirent
-      let inode = found.map { inodeNumber(UInt64($0.status.st_ino), device: UInt64($0.status.st_dev)) }
-      reply.put(inode ?? inodeNumber(entry.inode, device: file.node.identity.device))
+      let inode = found.map { share.inodeNumber(UInt64($0.status.st_ino), device: UInt64($0.status.st_dev)) }
+      reply.put(inode ?? share.inodeNumber(entry.inode, device: file.node.identity.device))
       reply.put(entry.next)
       reply.put(UInt32(entry.name.count))
       reply.put(UInt32(entry.kind))
@@ -249,7 +214,7 @@ extension FileServer {
       guard reply.bytes.count <= room else {
         reply.shorten(to: before)
         reader.putBack(entry)
-        if let node = found?.node { nodes.dropIfUnused(node) }
+        if let node = found?.node { share.nodes.dropIfUnused(node) }
         // A buffer that can't take a single one would be taken for the end.
         if before == 0 { throw .invalidArgument }
         break

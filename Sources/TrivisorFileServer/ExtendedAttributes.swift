@@ -10,7 +10,9 @@ import TrivisorCLinux
 import Glibc
 import SystemPackage
 
-extension FileServer {
+struct ExtendedAttributes {
+  let share: FileShare
+
   /// Linux: XATTR_SIZE_MAX, XATTR_LIST_MAX, XATTR_NAME_MAX.
   private static let valueLimit = 64 << 10
   private static let nameLimit = 255
@@ -56,7 +58,7 @@ extension FileServer {
     let flags: UInt32 = try request.number()
     let (name, right) = try attributeName(&request)
     try refuseInSnapshot()
-    try refuseIfReadOnly()
+    try share.refuseIfReadOnly()
     guard right == .all else { throw .notPermitted }
     guard size == request.arguments.count, size <= Self.valueLimit else { throw .invalidArgument }
     let value = Array(request.arguments)
@@ -70,7 +72,7 @@ extension FileServer {
   func removeExtendedAttribute(_ request: inout FileRequest) throws(Errno) {
     let (name, right) = try attributeName(&request)
     try refuseInSnapshot()
-    try refuseIfReadOnly()
+    try share.refuseIfReadOnly()
     guard right == .all else { throw .notPermitted }
     try withAttributes(of: request.node) { path throws(Errno) in
       guard removexattr(path, name) == 0 else { throw Errno(rawValue: errno) }
@@ -79,16 +81,16 @@ extension FileServer {
 
   /// After this error the guest's kernel does not ask again.
   private func refuseInSnapshot() throws(Errno) {
-    if folder.freshness == .snapshot { throw .noFunction }
+    if share.folder.freshness == .snapshot { throw .noFunction }
   }
 
   /// Calls `body` with a path to a file or folder; others have no attributes of users'.
   private func withAttributes<Result>(
     of number: UInt64, _ body: (String) throws(Errno) -> Result
   ) throws(Errno) -> Result {
-    let node = try nodes.node(number)
+    let node = try share.nodes.node(number)
     guard node.backing == .host, [S_IFREG, S_IFDIR].contains(node.kind) else { throw .notSupported }
-    return try withDescriptor(of: node) { descriptor throws(Errno) in try body(Self.path(descriptor)) }
+    return try share.withDescriptor(of: node) { descriptor throws(Errno) in try body(FileShare.path(descriptor)) }
   }
 
   private func readAttribute(
