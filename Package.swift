@@ -46,6 +46,8 @@ let package = Package(
       name: "TrivisorDevices",
       dependencies: ["TrivisorCLinux", "TrivisorFileServer", "TrivisorVMM", "TrivisorX86", system],
       swiftSettings: strict),
+    .target(
+      name: "TrivisorNetworking", dependencies: ["TrivisorCLinux", "TrivisorVMM", system], swiftSettings: strict),
     .target(name: "TrivisorKernelModules", dependencies: ["TrivisorBoot", system], swiftSettings: strict),
     .target(name: "TrivisorCommandChannel", dependencies: ["TrivisorVMM"], swiftSettings: strict),
     .target(
@@ -104,15 +106,16 @@ let package = Package(
       name: "TrivisorLinuxCommands",
       dependencies: [
         "TrivisorBoot", "TrivisorCLinux", "TrivisorCommandChannel", "TrivisorEmbeddedGuests", "TrivisorFileServer",
-        "TrivisorImageArchives", "TrivisorKernelModules", "TrivisorPlatform", "TrivisorVMM", system,
+        "TrivisorImageArchives", "TrivisorKernelModules", "TrivisorNetworking", "TrivisorPlatform", "TrivisorVMM",
+        system,
       ],
       swiftSettings: strict),
     .target(
       name: "Trivisor",
       dependencies: [
         "TrivisorBoot", "TrivisorCommandChannel", "TrivisorDevices", "TrivisorEmbeddedGuests", "TrivisorFileServer",
-        "TrivisorHardwareTechnique", "TrivisorLinuxCommands", "TrivisorParavirtTechnique", "TrivisorPlatform",
-        "TrivisorRewritingTechnique", "TrivisorVMM", system,
+        "TrivisorHardwareTechnique", "TrivisorLinuxCommands", "TrivisorNetworking", "TrivisorParavirtTechnique",
+        "TrivisorPlatform", "TrivisorRewritingTechnique", "TrivisorVMM", system,
       ],
       swiftSettings: strict + [.enableUpcomingFeature("InternalImportsByDefault")]),
     .executableTarget(name: "HelloExample", dependencies: ["Trivisor"], path: "Examples/Hello", swiftSettings: strict),
@@ -143,8 +146,9 @@ let package = Package(
         "TrivisorConfinement", "TrivisorDebugger", "TrivisorDevices", "TrivisorEmbeddedGuests", "TrivisorFileServer",
         "TrivisorGuestProcess",
         "TrivisorHardwareTechnique", "TrivisorInspection", "TrivisorInstructionSet", "TrivisorLinuxCommands",
-        "TrivisorNamedGuests", "TrivisorParavirtTechnique", "TrivisorPlatform", "TrivisorProcessStart",
-        "TrivisorRewritingTechnique", "TrivisorTestRunner", "TrivisorTranslation", "TrivisorVMM", "TrivisorVersion",
+        "TrivisorNamedGuests", "TrivisorNetworking", "TrivisorParavirtTechnique", "TrivisorPlatform",
+        "TrivisorProcessStart", "TrivisorRewritingTechnique", "TrivisorTestRunner", "TrivisorTranslation",
+        "TrivisorVMM", "TrivisorVersion",
         argumentParser, system,
       ],
       swiftSettings: strict),
@@ -183,6 +187,9 @@ let package = Package(
         "TrivisorCLinux", "TrivisorDevices", "TrivisorFileServer", "TrivisorSpoiledStates", "TrivisorVMM", system,
       ],
       swiftSettings: strict),
+    .testTarget(
+      name: "NetworkingTests",
+      dependencies: ["TrivisorCLinux", "TrivisorNetworking", "TrivisorVMM", system], swiftSettings: strict),
     .testTarget(
       name: "CommandChannelTests", dependencies: ["TrivisorCommandChannel", "TrivisorDevices", "TrivisorVMM"],
       swiftSettings: strict),
@@ -236,7 +243,8 @@ let package = Package(
     .testTarget(
       name: "TrivisorTests",
       dependencies: [
-        "TrivisorCPseudoTerminal", "TrivisorEmbeddedGuests", "TrivisorCommand", "TrivisorLinuxCommands", system,
+        "TrivisorCPseudoTerminal", "TrivisorEmbeddedGuests", "TrivisorCommand", "TrivisorLinuxCommands",
+        "TrivisorNetworking", "TrivisorVMM", system,
       ],
       swiftSettings: strict),
     .target(name: "TrivisorConformanceGuests", path: "Tests/ConformanceGuests"),

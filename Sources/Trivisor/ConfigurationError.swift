@@ -54,6 +54,7 @@ extension Setting {
     case .root, .rootSize: "linuxCommand.root"
     case .disk: "storageDevices"
     case .share: "directorySharingDevices"
+    case .network: "networkDevices"
     case .serialPorts: "serialPorts"
     case .testDevices: "testDevices"
     case .timeLimit: "timeLimit"

@@ -2,6 +2,7 @@ import TrivisorBoot
 import TrivisorCommandChannel
 import TrivisorDevices
 import TrivisorLinuxCommands
+import TrivisorNetworking
 import TrivisorPlatform
 import TrivisorVMM
 
@@ -24,12 +25,17 @@ struct MachineAssembly {
       request = try configuration.bootLoader.plan.request(configuration.technique == .named(.paravirtual))
     } catch { throw .configuration([error]) }
     let isParavirtual = request.isParavirtualKernel
-    let command = try Self.prepareCommand(configuration, &request)
+    // Those of a machine that can't be had end with the list.
+    let networks = try Self.openNetworks(configuration)
+    let command = try Self.prepareCommand(configuration, networks, &request)
     var plan = configuration.platformConfiguration(
       request,
       memory: configuration.memorySize ?? command.map { ByteCount(bytes: $0.memory) }
         ?? VirtualMachineConfiguration.defaultMemory,
       whenBroken: { _ in whenBroken() })
+    plan.networkDevices = networks.map {
+      TrivisorPlatform.NetworkDeviceConfiguration($0.link, address: $0.hardwareAddress)
+    }
     if let linux = configuration.linuxCommand, let command, let order = command.order {
       do throws(CommandOrder.Refusal) {
         let channel = try CommandChannel(
@@ -70,13 +76,29 @@ struct MachineAssembly {
     self.options = options
   }
 
+  private static func openNetworks(
+    _ configuration: VirtualMachineConfiguration
+  ) throws(VirtualMachineError) -> [GuestNetwork] {
+    var networks: [GuestNetwork] = []
+    for device in configuration.networkDevices {
+      do throws(NetworkFailure) {
+        networks.append(try device.open())
+      } catch {
+        guard error.isUsage else { throw .host(error.sentence.text { $0.property }) }
+        throw .configuration([ConfigurationError(error.sentence, about: "networkDevices")])
+      }
+    }
+    return networks
+  }
+
   /// Adds archives and words for the kernel, and says what it takes.
   private static func prepareCommand(
-    _ configuration: VirtualMachineConfiguration, _ request: inout BootRequest
+    _ configuration: VirtualMachineConfiguration, _ networks: [GuestNetwork], _ request: inout BootRequest
   ) throws(VirtualMachineError) -> LinuxCommandHost.Result? {
     guard let linux = configuration.linuxCommand else { return nil }
-    var host = LinuxCommandHost(
-      command: linux.order, options: linux.workplace(sharing: configuration.directorySharingDevices))
+    var workplace = linux.workplace(sharing: configuration.directorySharingDevices)
+    workplace.networks = networks.map { WorkplaceNetwork($0) }
+    var host = LinuxCommandHost(command: linux.order, options: workplace)
     host.memory = configuration.memorySize?.bytes
     host.wantsKernelLog = !configuration.serialPorts.isEmpty
     host.hasDisks = !configuration.storageDevices.isEmpty

@@ -1,6 +1,7 @@
 import TrivisorBoot
 import TrivisorDevices
 import TrivisorFileServer
+import TrivisorNetworking
 import TrivisorPlatform
 import TrivisorVMM
 
@@ -42,6 +43,8 @@ public struct VirtualMachineConfiguration: Sendable {
   public var virtioConsole: VirtioConsoleConfiguration?
   /// Disks, in the order in which the guest finds them.
   public var storageDevices: [StorageDeviceConfiguration] = []
+  /// Network interfaces, in the order in which the guest finds them.
+  public var networkDevices: [NetworkDeviceConfiguration] = []
   /// Folders of the host's, in the order in which the guest finds them.
   public var directorySharingDevices: [DirectorySharingDeviceConfiguration] = []
   /// Sources of random numbers; at most one.
@@ -84,7 +87,11 @@ public struct VirtualMachineConfiguration: Sendable {
               ? "the image is no kernel for Xen's paravirtual interface"
               : "the image is a kernel for Xen's paravirtual interface", about: "bootLoader"))
       }
-      let plan = platformConfiguration(request, memory: memorySize ?? Self.defaultMemory, whenBroken: nil)
+      var plan = platformConfiguration(request, memory: memorySize ?? Self.defaultMemory, whenBroken: nil)
+      // Nothing is started to find out whether it could be.
+      plan.networkDevices = networkDevices.map { _ in
+        TrivisorPlatform.NetworkDeviceConfiguration(UnpluggedLink(), address: .random())
+      }
       found += plan.validate(for: engine).map { ConfigurationError($0) }
       if linuxCommand != nil, technique == .paravirtual {
         found.append(
@@ -120,6 +127,11 @@ public struct VirtualMachineConfiguration: Sendable {
       found.append(
         ConfigurationError(
           "the tag '\(device.tag)' can't be had: give 1 to 36 bytes without a colon", about: "directorySharingDevices"))
+    }
+    for device in networkDevices {
+      if let finding = device.finding() {
+        found.append(ConfigurationError(Sentence(finding), about: "networkDevices"))
+      }
     }
     if let timeLimit, timeLimit <= .zero {
       found.append(ConfigurationError("\(timeLimit) is no time: give more, or none", about: "timeLimit"))

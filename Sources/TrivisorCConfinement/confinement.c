@@ -105,7 +105,7 @@ int confinement_enforce(int ruleset) {
 // What every run needs: memory, threads, time, waiting, and descriptors that are open.
 static const int common_calls[] = {
     SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_pwrite64, SYS_preadv, SYS_pwritev, SYS_preadv2,
-    SYS_pwritev2, SYS_close, SYS_lseek, SYS_fstat, SYS_newfstatat, SYS_statx, SYS_fstatfs, SYS_statfs, SYS_poll, SYS_ppoll,
+    SYS_pwritev2, SYS_close, SYS_lseek, SYS_fstat, SYS_newfstatat, SYS_statx, SYS_fstatfs, SYS_statfs, SYS_poll, SYS_ppoll, SYS_epoll_ctl,
     SYS_select, SYS_pselect6, SYS_fcntl, SYS_flock, SYS_fsync, SYS_fdatasync, SYS_sync_file_range, SYS_fallocate,
     SYS_ftruncate, SYS_getdents64, SYS_dup, SYS_dup3, SYS_pipe2, SYS_eventfd2, SYS_timerfd_create, SYS_timerfd_settime,
     SYS_timerfd_gettime, SYS_signalfd4, SYS_memfd_create, SYS_sendto, SYS_sendmsg, SYS_recvfrom, SYS_recvmsg, SYS_shutdown,
@@ -135,7 +135,7 @@ static const int spawning_calls[] = {
     SYS_setrlimit, SYS_personality, SYS_seccomp, SYS_modify_ldt, SYS_clone,
 };
 
-// For the socket of a guest that has a name.
+// For the socket of a guest that has a name, or waits for another one.
 static const int accepting_calls[] = {SYS_accept4, SYS_unlink, SYS_setsockopt};
 
 enum { PROGRAM_LIMIT = 512 };

@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/if_tun.h>
 #include <linux/openat2.h>
+#include <net/if.h>
 #include <pty.h>
 #include <signal.h>
 #include <spawn.h>
@@ -50,6 +52,14 @@ enum : int {
 
 enum : unsigned int {
   CLINUX_MFD_CLOEXEC = 1,
+  CLINUX_MFD_ALLOW_SEALING = 2,
+};
+
+/// Seals of memory files (fcntl(2)): it grows no more. A session of its own for a program (posix_spawnattr_setflags(3)).
+enum : int {
+  CLINUX_F_ADD_SEALS = 1033,
+  CLINUX_F_SEAL_GROW = 4,
+  CLINUX_POSIX_SPAWN_SETSID = 0x80,
 };
 
 /// MAP_NORESERVE | MAP_SHARED: `mmap`'s flags for guest memory that is configured without being committed.
@@ -189,3 +199,39 @@ static inline int clinux_peer(int fd, struct CLinuxPeer *peer) {
 }
 
 extern int accept4(int fd, struct sockaddr *address, socklen_t *size, int flags);
+
+/// A packet interface of the host's that exists (Linux: Documentation/networking/tuntap.rst), with a header of `header_size`
+/// bytes in front of each frame; a descriptor, or the error's number negated.
+static inline int clinux_open_tap(const char *name, int header_size) {
+  const int descriptor = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+  if (descriptor < 0) return -errno;
+  struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+  for (int i = 0; i < IFNAMSIZ - 1 && name[i] != 0; i++) request.ifr_name[i] = name[i];
+  int result = ioctl(descriptor, TUNSETIFF, &request);
+  if (result != 0 && errno == EINVAL) {
+    // One that was made for several queues is asked for so.
+    request.ifr_flags |= IFF_MULTI_QUEUE;
+    result = ioctl(descriptor, TUNSETIFF, &request);
+  }
+  if (result == 0) result = ioctl(descriptor, TUNSETVNETHDRSZ, &header_size);
+  if (result == 0) return descriptor;
+  const int error = -errno;
+  close(descriptor);
+  return error;
+}
+
+/// What a packet interface may leave to its reader (TUN_F_CSUM and so on); 0, or the error's number negated.
+static inline int clinux_set_tap_offloads(int descriptor, unsigned int offloads) {
+  return ioctl(descriptor, TUNSETOFFLOAD, (unsigned long)offloads) == 0 ? 0 : -errno;
+}
+
+/// The longest packet that an interface carries; or the error's number negated.
+static inline int clinux_interface_mtu(const char *name) {
+  const int any = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (any < 0) return -errno;
+  struct ifreq request = {.ifr_mtu = 0};
+  for (int i = 0; i < IFNAMSIZ - 1 && name[i] != 0; i++) request.ifr_name[i] = name[i];
+  const int result = ioctl(any, SIOCGIFMTU, &request) == 0 ? request.ifr_mtu : -errno;
+  close(any);
+  return result;
+}

@@ -25,6 +25,7 @@ struct KernelConfigCommand: ParsableCommand {
       ]
     ),
     ("the devices", ["VIRTIO_MENU", "VIRTIO_MMIO", "VIRTIO_BLK", "VIRTIO_CONSOLE", "HW_RANDOM", "HW_RANDOM_VIRTIO"]),
+    ("a network", ["NET", "UNIX", "PACKET", "INET", "IPV6", "NETDEVICES", "VIRTIO_NET"]),
     (
       "the host's folders, and a root that stays as it is",
       ["FUSE_FS", "VIRTIO_FS", "OVERLAY_FS", "TMPFS", "TMPFS_XATTR", "TMPFS_POSIX_ACL"]

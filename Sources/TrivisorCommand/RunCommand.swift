@@ -6,6 +6,7 @@ import TrivisorDebugger
 import TrivisorDevices
 import TrivisorFileServer
 import TrivisorLinuxCommands
+import TrivisorNetworking
 import Glibc
 import TrivisorPlatform
 import TrivisorRewritingTechnique
@@ -122,6 +123,16 @@ struct RunCommand: ParsableCommand {
   var disk: [String] = []
 
   @Option(
+    help: ArgumentHelp(
+      """
+      A network interface, any number: user, by the program passt, without privileges; tap=NAME, an interface of the \
+      host's; socket=PATH, another guest with the same path. With user, tcp=8080:80 and udp=… forward ports of the host's \
+      loopback (or of ADDRESS/8080:80), and loopback=off keeps the guest from it. With the others, a command's guest gets \
+      address=A/BITS, gateway=A and dns=A. mac=… is the interface's. See docs/network.md.
+      """, valueName: "user|tap=name|socket=path[,…]"))
+  var network: [NetworkArgument] = []
+
+  @Option(
     help: """
       The guest's console on standard input and output: serial, or virtio (Linux: hvc0, whose driver the guest must \
       have; the serial port is there, too, without input).
@@ -210,7 +221,7 @@ struct RunCommand: ParsableCommand {
       }
     }
     let guest = try GuestImage(image, isParavirtual: technique == .paravirtual)
-    let (configuration, order, further, packed) = try configuration(guest)
+    let (configuration, order, further, packed, networks) = try configuration(guest)
     try RunSession.refuse(configuration.machine.findings())
     var choice: TechniqueChoice
     do throws(NoTechnique) {
@@ -247,6 +258,7 @@ struct RunCommand: ParsableCommand {
     session.furtherCommands = further
     session.isConfined = sandbox
     session.packed = packed
+    session.networks = networks
     session.timeLimit = timeout?.nanoseconds
     session.showsStatistics = stats
     session.isVerbose = verbose
@@ -326,7 +338,7 @@ struct RunCommand: ParsableCommand {
 
   private func configuration(
     _ guest: GuestImage
-  ) throws -> (VirtualMachineConfiguration, CommandOrder?, FurtherCommands?, [FilePath]) {
+  ) throws -> (VirtualMachineConfiguration, CommandOrder?, FurtherCommands?, [FilePath], [GuestNetwork]) {
     var packed: [FilePath] = []
     var request = BootRequest(image: guest.image, kind: kind)
     request.commandLine = append.joined(separator: " ")
@@ -345,6 +357,8 @@ struct RunCommand: ParsableCommand {
       try refuseWithoutCommand()
       shares = try sharesWithoutCommand()
     }
+    let networks = try openNetworks()
+    place.networks = networks.map { WorkplaceNetwork($0) }
     if linuxCommand != nil || workplace.root != nil {
       var host = LinuxCommandHost(command: linuxCommand, options: place)
       host.option = linuxCommand == nil ? "--root" : exec == nil ? "a command behind --" : "--exec"
@@ -385,6 +399,7 @@ struct RunCommand: ParsableCommand {
         path: FilePath(isReadOnly ? String(argument.dropLast(3)) : argument), isReadOnly: isReadOnly)
     }
     configuration.sharedFolders = shares
+    configuration.networkDevices = networks.map { NetworkDeviceConfiguration($0.link, address: $0.hardwareAddress) }
     configuration.resetPolicy = onReset
     configuration.usesQEMUExitCodes = qemuExitCodes
     configuration.hasTestDevices = testDevices
@@ -394,7 +409,25 @@ struct RunCommand: ParsableCommand {
       }
       configuration.debugExitPort = port
     }
-    return (configuration, order, further, packed)
+    return (configuration, order, further, packed, networks)
+  }
+
+  /// Makes what the guest's interfaces are plugged into: it can't be had any more when the process is confined.
+  private func openNetworks() throws -> [GuestNetwork] {
+    try network.map { argument in
+      do throws(NetworkFailure) {
+        return switch argument.kind {
+        case .user(let user): try GuestNetwork(user, hardwareAddress: argument.hardwareAddress)
+        case .tap(let name):
+          try GuestNetwork(tap: name, hardwareAddress: argument.hardwareAddress, addresses: argument.addresses)
+        case .socket(let path):
+          try GuestNetwork(
+            socket: FilePath(path), hardwareAddress: argument.hardwareAddress, addresses: argument.addresses)
+        }
+      } catch {
+        throw Refusal(status: error.isUsage ? .usage : .failed, sentence: error.sentence)
+      }
+    }
   }
 }
 

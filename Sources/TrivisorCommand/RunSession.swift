@@ -8,6 +8,7 @@ import Glibc
 import Synchronization
 import TrivisorGuestProcess
 import TrivisorNamedGuests
+import TrivisorNetworking
 import TrivisorPlatform
 import SystemPackage
 import TrivisorVMM
@@ -41,6 +42,8 @@ struct RunSession {
   var isConfined = true
   /// Of the host's files, beside those that the configuration names: packed into archives when the guest's memory is filled.
   var packed: [FilePath] = []
+  /// What the guest's network interfaces are plugged into.
+  var networks: [GuestNetwork] = []
   var debugger: DebuggerServer?
   /// Whether it is a paravirtual domain whose code can't run natively.
   var isTranslated = false
@@ -159,7 +162,7 @@ struct RunSession {
     places += packed.map { Confinement.Place($0, .read) }
     places += [Confinement.Place("/proc/self", .read)]
     if name != nil, let folder = try? RuntimeFolder().path { places.append(Confinement.Place(folder, .change)) }
-    let takesConnections = name != nil
+    let takesConnections = name != nil || networks.contains(where: \.acceptsConnections)
     let technique = choice.technique.name
     if technique == .hardware { places.append(Confinement.Place("/dev/kvm", .write)) }
     state.change { $0.restrictFiles(to: places) }

@@ -30,6 +30,7 @@ extension Setting {
     case .workingFolder: "--cwd"
     case .environment: "--env"
     case .user: "--user"
+    case .network: "--network"
     case .serialPorts: title
     }
   }

@@ -77,7 +77,7 @@ public struct Confinement: Sendable, Equatable {
   ///   - opensFiles: the run opens files by their names: it has shared folders, or starts anew after a reset.
   ///   - makesProcesses: the technique runs guests in processes of their own.
   ///   - makesCode: the technique translates, or maps, code.
-  ///   - takesConnections: others send commands for the guest to a socket that is open.
+  ///   - takesConnections: others send commands, or frames, for the guest to a socket that is open.
   public mutating func restrictCalls(
     opensFiles: Bool, makesProcesses: Bool, makesCode: Bool, takesConnections: Bool = false
   ) {

@@ -32,6 +32,12 @@ public struct KernelAbilities: Sendable {
     /// Disks of a Xen domain.
     public static let xenBlock = Ability(
       module: "xen-blkfront", option: "XEN_BLKDEV_FRONTEND", word: "xen-blkfront", title: "Xen's disks")
+    /// Network interfaces.
+    public static let virtioNetwork = Ability(
+      module: "virtio_net", option: "VIRTIO_NET", word: "virtio_net", title: "virtio network interfaces")
+    /// Network interfaces of a Xen domain.
+    public static let xenNetwork = Ability(
+      module: "xen-netfront", option: "XEN_NETDEV_FRONTEND", word: "vif", title: "Xen's network interfaces")
     /// Consoles.
     public static let virtioConsole = Ability(
       module: "virtio_console", option: "VIRTIO_CONSOLE", word: "virtio_console", title: "virtio consoles")

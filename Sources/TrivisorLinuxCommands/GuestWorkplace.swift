@@ -69,6 +69,11 @@ struct GuestWorkplace {
       try require(.virtioFileSystem, for: .share)
     }
     if hasDisks { needed += isDomain ? [.xenBlock] : [.memoryMappedVirtio, .virtioBlock] }
+    if !options.networks.isEmpty {
+      let abilities: [KernelAbilities.Ability] = isDomain ? [.xenNetwork] : [.memoryMappedVirtio, .virtioNetwork]
+      for ability in abilities { try require(ability, for: .network) }
+      needed += abilities
+    }
     if hasVirtioConsole { needed += [.memoryMappedVirtio, .virtioConsole] }
     if let folder = abilities.modules {
       modules = try folder.loadOrder(of: needed.map(\.module))
@@ -78,6 +83,9 @@ struct GuestWorkplace {
     for share in options.shares { try add(share) }
     if !isDomain { addModules() }
     steps.append("host=trivisor")
+    // One that was given first is tried first.
+    steps += options.networks.enumerated().map { index, network in network.step(metric: 100 * index) }
+    if let names = WorkplaceNetwork.namesStep(options.networks) { steps.append(names) }
     if let folder = options.folder ?? callersFolder { steps.append("folder=\(folder)") }
     if options.user != nil { steps.append(user.step) }
   }

@@ -13,6 +13,8 @@ package struct Workplace: Sendable {
   package var rootSize: UInt64?
   /// Folders that are mounted before the command begins.
   package var shares: [WorkplaceShare] = []
+  /// Network interfaces that are set up before the command begins.
+  package var networks: [WorkplaceNetwork] = []
   /// Paths of the host's that no folder shows.
   package var hidden: [FilePath] = []
   /// The kernel's modules: lib/modules/RELEASE, or a folder that holds it; looked for beside the image when `nil`.

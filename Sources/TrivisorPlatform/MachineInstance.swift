@@ -180,11 +180,11 @@ final class MachineInstance: Sendable {
   }
 
   private static func virtioCount(_ configuration: VirtualMachineConfiguration) -> Int {
-    configuration.storageDevices.count + configuration.sharedFolders.count + (configuration.hasEntropyDevice ? 1 : 0)
-      + (configuration.virtioConsole == nil ? 0 : 1)
+    configuration.storageDevices.count + configuration.sharedFolders.count + configuration.networkDevices.count
+      + (configuration.hasEntropyDevice ? 1 : 0) + (configuration.virtioConsole == nil ? 0 : 1)
   }
 
-  /// The disks in their order, then the shared folders, the source of random numbers, then the console.
+  /// The disks in their order, then the shared folders, the networks, the source of random numbers, then the console.
   private static func makeVirtioDevices(
     _ configuration: VirtualMachineConfiguration, disks: [DiskImage], console: VirtioConsole?, memory: GuestMemory,
     router: InterruptRouter
@@ -198,6 +198,9 @@ final class MachineInstance: Sendable {
       for share in configuration.sharedFolders {
         devices.append(try makeFileSystem(share, limits))
       }
+    }
+    for network in configuration.networkDevices {
+      devices.append(VirtioNetwork(network.link, address: network.address))
     }
     if configuration.hasEntropyDevice { devices.append(VirtioEntropy()) }
     if let console { devices.append(console) }

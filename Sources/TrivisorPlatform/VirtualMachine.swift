@@ -99,7 +99,10 @@ public final class VirtualMachine: Sendable {
   /// Runs the machine to its end; blocks the calling thread, which also serves input, signals and the time limit.
   /// - Throws: `MachineFailure` when there is nothing to run: the image, the memory or the technique.
   public func runOnThisThread(_ options: RunOptions = RunOptions()) throws(MachineFailure) -> RunResult {
-    defer { for sink in configuration.sinks { sink.close() } }
+    defer {
+      for sink in configuration.sinks { sink.close() }
+      for network in configuration.networkDevices { network.link.close() }
+    }
     var times = RunResult.Times()
     var counters = Counters()
     var details: [String: UInt64] = [:]

@@ -24,6 +24,8 @@ public struct VirtualMachineConfiguration: Sendable {
   public var command: CommandConfiguration?
   /// Disks, in the order in which the guest finds them.
   public var storageDevices: [StorageDeviceConfiguration] = []
+  /// Network interfaces, in the order in which the guest finds them.
+  public var networkDevices: [NetworkDeviceConfiguration] = []
   /// Folders of the host's, in the order in which the guest finds them.
   public var sharedFolders: [SharedFolderConfiguration] = []
   /// Whether there is a virtio source of random numbers.
@@ -52,6 +54,7 @@ public struct VirtualMachineConfiguration: Sendable {
 
   /// Their names are xvda to xvdp.
   private static let mostDomainDisks = 16
+  private static let mostNetworks = 8
 
   /// Every request that can't be honoured under `technique`; when empty, only the host or the image can still refuse.
   public func validate(for technique: any Technique) -> [Finding] {
@@ -77,11 +80,15 @@ public struct VirtualMachineConfiguration: Sendable {
       }
     }
     // Beside the disks there may be a console and a source of random numbers.
-    let most = VirtioPlaces.maximumCount - 2 - sharedFolders.count
-    if most < 0 {
+    let most = VirtioPlaces.maximumCount - 2 - sharedFolders.count - networkDevices.count
+    if networkDevices.count > Self.mostNetworks {
+      findings.append(
+        Finding(.network, "\(networkDevices.count) networks can't be had: give at most \(Self.mostNetworks)"))
+    } else if most < 0 {
       findings.append(
         Finding(
-          .share, "\(sharedFolders.count) folders can't be shared: give at most \(VirtioPlaces.maximumCount - 2)"))
+          .share,
+          "\(sharedFolders.count) folders can't be shared: give at most \(sharedFolders.count + most)"))
     } else if storageDevices.count > most {
       findings.append(Finding(.disk, "\(storageDevices.count) disks can't be had: give at most \(most)"))
     }
@@ -106,6 +113,13 @@ public struct VirtualMachineConfiguration: Sendable {
             "a paravirtual domain has no virtio devices, so no folder can be shared with it: leave that out, or choose"
               + " hardware or rewriting by \(Setting.technique)"))
       }
+    }
+    if technique.handoverKind == .xenDomain, !networkDevices.isEmpty {
+      findings.append(
+        Finding(
+          .network,
+          "a paravirtual domain has no virtio devices, so no network: leave it out, or choose hardware or rewriting by"
+            + " \(Setting.technique)"))
     }
     return findings + technique.findings(for: machine)
   }
@@ -193,6 +207,20 @@ public struct SharedFolderConfiguration: Sendable {
     self.folder = folder
     self.tag = tag
     self.setting = setting
+  }
+}
+
+/// A network interface: virtio for the guest, what it is plugged into on the host.
+public struct NetworkDeviceConfiguration: Sendable {
+  /// Open, and closed when the run is over: it stays when the machine starts anew.
+  public var link: any NetworkLink
+  /// The interface's.
+  public var address: MACAddress
+
+  /// Takes both.
+  public init(_ link: any NetworkLink, address: MACAddress) {
+    self.link = link
+    self.address = address
   }
 }
 

@@ -10,7 +10,7 @@ public enum Setting: Sendable, Hashable, CaseIterable {
   /// What is booted, and how.
   case imageKind, loadAddress, entry, linuxEntry, commandLine, initialRamdisk, module, root
   /// Devices.
-  case disk, share, serialPorts, testDevices
+  case disk, share, network, serialPorts, testDevices
   /// How long it may take.
   case timeLimit
   /// Where the debug exit is.
@@ -41,6 +41,7 @@ public enum Setting: Sendable, Hashable, CaseIterable {
     case .root: "the root folder"
     case .disk: "the disk"
     case .share: "the shared folder"
+    case .network: "the network"
     case .serialPorts: "the serial ports"
     case .testDevices: "the test devices"
     case .timeLimit: "the time limit"

@@ -74,6 +74,13 @@ struct InterfaceFlags {
   char rest[22];
 };
 
+// struct ifreq again, with a number or the beginning of a hardware address behind the name (linux/if.h).
+struct InterfaceRequest {
+  char name[16];
+  int32_t value;
+  char rest[20];
+};
+
 // struct timespec of 64-bit kernels.
 struct TimeSpecification {
   int64_t seconds, nanoseconds;

@@ -6,7 +6,7 @@ enum Linux {
   enum Number: Int {
     case read = 0, write = 1, open = 2, close = 3, poll = 7, rt_sigprocmask = 14, ioctl = 16, dup2 = 33, pause = 34
     case chdir = 80, umask = 95, setuid = 105, setgid = 106, setgroups = 116, fstatfs = 138, setrlimit = 160
-    case chroot = 161, sethostname = 170, finit_module = 313
+    case chroot = 161, sethostname = 170, finit_module = 313, nanosleep = 35, readlink = 89
     case socket = 41, fork = 57, execve = 59, exit = 60, wait4 = 61, kill = 62, fcntl = 72, mkdir = 83, rmdir = 84,
       unlink = 87
     case symlink = 88, setsid = 112, sync = 162, mount = 165, reboot = 169, getdents64 = 217, clock_gettime = 228
@@ -28,7 +28,9 @@ enum Linux {
   /// include/uapi/asm-generic/fcntl.h.
   enum Open {
     static let readOnly = 0
+    static let writeOnly = 0x1
     static let readWrite = 0x2
+    static let create = 0x40
     static let noControllingTerminal = 0x100
     static let nonBlocking = 0x800
     static let directory = 0x1_0000
@@ -52,6 +54,7 @@ enum Linux {
     static let readOnly = 1
     static let noSetUserID = 2
     static let noDevices = 4
+    static let bind = 4096
     static let move = 8192
   }
 

@@ -5,6 +5,7 @@
 //     root=share             the root is the host's folder, and what is written goes there
 //     share=ro:TAG:PATH      a folder of the host's at a place, or rw
 //     host=NAME              what the machine calls itself
+//     network=…, names=…     see network.swift
 //     folder=PATH, user=…    see place.swift
 //
 // What can't be done is told to the host, which ends the run with that sentence.
@@ -13,6 +14,8 @@ import CLinuxGuest
 
 struct Setup {
   private(set) var hasLiveRoot = false
+  /// Whether what is written to the root goes to the host's folder.
+  private var rootIsShared = false
   /// The tmpfs that takes what is written to the root.
   private var upper = -1
 
@@ -32,6 +35,7 @@ struct Setup {
 
   /// Everything else: the usual file systems are there by now.
   mutating func takeRest(_ steps: UnsafeMutablePointer<UnsafePointer<CChar>?>, _ channel: inout Channel) {
+    let network = NetworkSetup(rootIsShared: rootIsShared)
     var index = 0
     while let step = steps[index] {
       index += 1
@@ -39,6 +43,10 @@ struct Setup {
         mountShare(share, &channel)
       } else if let name = value(step, "host=") {
         Linux.call(.sethostname, Linux.address(name), length(name))
+      } else if let interface = value(step, "network=") {
+        network.configure(interface, &channel)
+      } else if let text = value(step, "names=") {
+        network.resolveNames(text)
       }
     }
     // Open files: 1024, and a million for who asks (RLIMIT_NOFILE).
@@ -69,6 +77,7 @@ struct Setup {
       Linux.call(.mkdir, Linux.address(folder), 0o755)
     }
     guard let size = value(kind, "overlay:") else {
+      rootIsShared = true
       mountRoot("/.trivisor/root", flags: 0, &channel)
       return moveRoot(&channel)
     }
@@ -201,7 +210,7 @@ private func length(_ text: UnsafePointer<CChar>) -> Int {
 }
 
 /// Tells the host why there will be no command.
-private func refuse(_ text: StaticString, _ detail: UnsafePointer<CChar>?, _ channel: inout Channel) -> Never {
+func refuse(_ text: StaticString, _ detail: UnsafePointer<CChar>?, _ channel: inout Channel) -> Never {
   var sentence = Path(text)
   if let detail { sentence.append(detail) }
   channel.sendRefusal(of: 0, sentence.bytes, sentence.count)
@@ -216,13 +225,13 @@ private func refuse(_ text: StaticString, _ detail: UnsafePointer<CChar>?, _ cha
 }
 
 /// Text that is put together, with its closing zero. There is room for two at a time.
-private struct Path {
+struct Path {
   private(set) var count = 0
   let bytes = textBuffer()
 
   init(_ text: StaticString) {
     bytes[0] = 0
-    for index in 0..<text.utf8CodeUnitCount { append(text.utf8Start[index]) }
+    append(text)
   }
 
   var address: Int { Linux.address(bytes) }
@@ -232,6 +241,10 @@ private struct Path {
     bytes[count] = byte
     bytes[count + 1] = 0
     count += 1
+  }
+
+  mutating func append(_ text: StaticString) {
+    for index in 0..<text.utf8CodeUnitCount { append(text.utf8Start[index]) }
   }
 
   mutating func append(_ text: UnsafePointer<CChar>) {

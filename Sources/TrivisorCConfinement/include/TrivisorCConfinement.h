@@ -20,7 +20,7 @@ enum confinement_calls {
   CONFINEMENT_SPAWNS = 2,
   // Memory becomes executable: where code is translated, or a guest runs natively.
   CONFINEMENT_NEW_CODE = 4,
-  // A socket that listens takes further commands, and its name is removed at the end.
+  // A socket that listens takes further commands, or another guest, and its name is removed at the end.
   CONFINEMENT_ACCEPTS = 8,
 };
 

@@ -119,14 +119,27 @@ struct SplitRing: @unchecked Sendable {
   /// The next request, if there is one; it stays next until `complete`.
   /// - Parameter storage: room for `maximumChainLength` pieces, which the chain refers to.
   mutating func next(storage: UnsafeMutablePointer<iovec>) throws(VirtioFault) -> DescriptorChain? {
+    try request(0, storage: storage, room: Self.maximumChainLength)
+  }
+
+  /// A request further on, if there are so many; all stay where they are until they are completed.
+  /// - Parameters:
+  ///   - distance: how many are before it.
+  ///   - room: how many pieces `storage` has room for.
+  func request(
+    _ distance: UInt16, storage: UnsafeMutablePointer<iovec>, room: Int
+  ) throws(VirtioFault) -> DescriptorChain? {
     let published = available.field(UInt16.self, at: 2).pointee.load(ordering: .acquiring)
     let waiting = published &- nextAvailable
-    if waiting == 0 { return nil }
+    if waiting <= distance { return nil }
     guard waiting <= size else { throw .overrun(waiting) }
-    let slot = Int(nextAvailable & (size - 1))
+    let slot = Int((nextAvailable &+ distance) & (size - 1))
     let head = available.field(UInt16.self, at: 4 + 2 * slot).pointee.load(ordering: .relaxed)
-    return try chain(head, storage: storage)
+    return try chain(head, storage: storage, room: room)
   }
+
+  /// How many requests there can be at a time.
+  var capacity: UInt16 { size }
 
   private struct Descriptor {
     let address: UInt64
@@ -153,7 +166,7 @@ struct SplitRing: @unchecked Sendable {
   }
 
   private func chain(
-    _ head: UInt16, storage: UnsafeMutablePointer<iovec>
+    _ head: UInt16, storage: UnsafeMutablePointer<iovec>, room: Int
   ) throws(VirtioFault) -> DescriptorChain {
     var table = descriptors
     var entries = Int(size)
@@ -185,7 +198,7 @@ struct SplitRing: @unchecked Sendable {
       let isWritable = descriptor.flags & Flag.write != 0
       if descriptor.length > 0 {
         guard isWritable || readableCount == count else { throw .readableAfterWritable }
-        guard count < Self.maximumChainLength else { throw .chainTooLong }
+        guard count < room else { throw .chainTooLong }
         storage[count] = iovec(iov_base: try host(descriptor), iov_len: Int(descriptor.length))
         count += 1
         bytes += UInt64(descriptor.length)
@@ -220,13 +233,21 @@ struct SplitRing: @unchecked Sendable {
   ///   - head: the one that `next` gave last.
   ///   - written: bytes stored to its writable part.
   mutating func complete(_ head: UInt16, written: UInt32) {
+    use(head, written: written)
+    publishUsed()
+  }
+
+  /// Gives the next request back, of which the driver hears when `publishUsed` follows.
+  mutating func use(_ head: UInt16, written: UInt32) {
     nextAvailable &+= 1
     let entry = 4 + 8 * Int(nextUsed & (size - 1))
     used.field(UInt32.self, at: entry).pointee.store(UInt32(head), ordering: .relaxed)
     used.field(UInt32.self, at: entry + 4).pointee.store(written, ordering: .relaxed)
     nextUsed &+= 1
-    used.field(UInt16.self, at: 2).pointee.store(nextUsed, ordering: .releasing)
   }
+
+  /// The driver can see all that was given back.
+  func publishUsed() { used.field(UInt16.self, at: 2).pointee.store(nextUsed, ordering: .releasing) }
 
   /// Whether the driver wants to be told of what was completed since this last said so.
   mutating func takeInterruptWish() -> Bool {
@@ -252,16 +273,17 @@ struct SplitRing: @unchecked Sendable {
   }
 
   /// Asks the driver to tell of the next request.
+  /// - Parameter count: how many are there and don't suffice.
   /// - Returns: whether one came meanwhile, of which it will not tell.
-  mutating func requestNotification() -> Bool {
+  mutating func requestNotification(behind count: UInt16 = 0) -> Bool {
     suppressesNotifications = false
     if usesEventIndex {
-      used.field(UInt16.self, at: 4 + 8 * Int(size)).pointee.store(nextAvailable, ordering: .relaxed)
+      used.field(UInt16.self, at: 4 + 8 * Int(size)).pointee.store(nextAvailable &+ count, ordering: .relaxed)
     } else {
       used.field(UInt16.self, at: 0).pointee.store(0, ordering: .relaxed)
     }
     atomicMemoryFence(ordering: .sequentiallyConsistent)
-    return available.field(UInt16.self, at: 2).pointee.load(ordering: .relaxed) != nextAvailable
+    return available.field(UInt16.self, at: 2).pointee.load(ordering: .relaxed) != nextAvailable &+ count
   }
 }
 

@@ -3,6 +3,7 @@ import TrivisorVMM
 
 /// A type of virtio device (virtio 1.2, chapter 5).
 public enum VirtioDeviceID: UInt32, Sendable {
+  case network = 1
   case block = 2
   case console = 3
   case entropy = 4
@@ -20,6 +21,9 @@ public protocol VirtioDevice: AnyObject, Sendable {
   var features: VirtioFeatures { get }
   /// The largest size of each queue, powers of two.
   var queueSizes: [UInt16] { get }
+  /// What the thread waits for beside notifications, level-triggered: a descriptor that is readable when there is
+  /// something for `process`.
+  var eventDescriptor: Int32? { get }
   /// A byte of the configuration space; zero behind its end. Called by any thread at any time.
   func configuration(at offset: UInt64) -> UInt8
 
@@ -41,10 +45,17 @@ public protocol VirtioDevice: AnyObject, Sendable {
   func restore(_ saved: VirtioDeviceState, features: VirtioFeatures?) throws(RestoreFailure) -> Bool
 }
 
+extension VirtioDevice {
+  /// Nothing but requests.
+  public var eventDescriptor: Int32? { nil }
+}
+
 /// What a device's type remembers, as a value.
 public enum VirtioDeviceState: Codable, Sendable, Equatable {
   /// Nothing: the source of random numbers.
   case entropy
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  case network(VirtioNetwork.Saved)
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case block(VirtioBlock.Saved)
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation

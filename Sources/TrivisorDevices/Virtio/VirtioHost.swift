@@ -93,8 +93,16 @@ public final class Doorbell: Sendable {
   /// Never waits: the count would have to reach 2^64 first.
   func ring() { eventfd_write(fileDescriptor, 1) }
 
-  /// Waits until it was rung since the last time.
-  func wait() {
+  /// Waits until it was rung since the last time, or, if there is another descriptor, until that one is readable.
+  func wait(or other: Int32? = nil) {
+    if let other {
+      var both = [
+        pollfd(fd: fileDescriptor, events: Int16(POLLIN), revents: 0),
+        pollfd(fd: other, events: Int16(POLLIN), revents: 0),
+      ]
+      while poll(&both, 2, -1) < 0, errno == EINTR {}
+      if both[0].revents == 0 { return }
+    }
     var count: eventfd_t = 0
     while eventfd_read(fileDescriptor, &count) != 0, errno == EINTR {}
   }

@@ -57,6 +57,24 @@ public final class VirtioQueue: Sendable {
     while step(body) {}
   }
 
+  /// Hands the whole ring over, if the driver has given it, and tells the driver afterwards of what was completed meanwhile.
+  /// Breaks the device at a fault.
+  ///
+  /// - Parameter body: must not use this queue.
+  /// - Returns: whether the queue is in use, and goes on to be.
+  @discardableResult
+  func batch(_ body: (inout SplitRing, UnsafeMutablePointer<iovec>) throws(VirtioFault) -> Void) -> Bool {
+    state.withLock { state in
+      guard var ring = state.ring, host.status.load(ordering: .acquiring) & VirtioHost.Status.driverOK != 0,
+        !host.isBroken
+      else { return false }
+      do throws(VirtioFault) { try body(&ring, state.pieces) } catch { host.fail(error) }
+      if ring.takeInterruptWish() { host.notifyUsed(queue: index) }
+      state.ring = ring
+      return !host.isBroken
+    }
+  }
+
   /// Handles one request. Whether there may be another.
   private func step(_ body: (inout DescriptorChain) -> Disposition) -> Bool {
     state.withLock { state in

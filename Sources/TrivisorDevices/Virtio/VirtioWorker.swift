@@ -77,7 +77,7 @@ final class VirtioWorker: Sendable {
     sigfillset(&blocked)
     pthread_sigmask(SIG_SETMASK, &blocked, nil)
     while true {
-      worker.doorbell.wait()
+      worker.doorbell.wait(or: worker.device.eventDescriptor)
       let goesOn: Bool = worker.life.wait { life in
         if life.phase == .stopping { return false }
         if life.holders > 0 { return nil }

@@ -181,6 +181,18 @@ struct VirtioFuzzTests {
     if isReadOnly { #expect(file.content == content) }
   }
 
+  @Test("network", arguments: 1...5 as ClosedRange<UInt64>)
+  func network(seed: UInt64) throws {
+    let link = MemoryLink(offloads: [.checksums, .segments4, .segments6], maximumTransferUnit: 65_520)
+    try fuzz(VirtioNetwork(link, address: .random()), seed: seed) { generator in
+      if link.incomingCount < 8 {
+        link.deliver([UInt8](repeating: 0x78, count: Int.random(in: 14..<3000, using: &generator)))
+      }
+      link.set(isFull: UInt8.random(in: 0..<8, using: &generator) == 0)
+      if UInt8.random(in: 0..<16, using: &generator) == 0 { link.set(isUp: Bool.random(using: &generator)) }
+    }
+  }
+
   @Test("a ring that changes while it is looked at", arguments: 1...4 as ClosedRange<UInt64>)
   func concurrentChange(seed: UInt64) throws {
     let file = try TemporaryFile([UInt8](repeating: 0, count: 16 * 512))
