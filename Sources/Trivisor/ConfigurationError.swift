@@ -57,6 +57,7 @@ extension Setting {
     case .network: "networkDevices"
     case .serialPorts: "serialPorts"
     case .testDevices: "testDevices"
+    case .virtioTransport: "virtioTransport"
     case .timeLimit: "timeLimit"
     case .resetPolicy: "resetPolicy"
     case .command: "linuxCommand"

@@ -46,6 +46,7 @@ struct MachineAssembly {
         throw .configuration([ConfigurationError(Sentence(error.description), about: "linuxCommand")])
       }
       plan.sharedFolders = command.shares
+      plan.virtioTransport = command.transport
       // A kernel finds the command's port as its second one.
       if plan.serialPorts.isEmpty {
         plan.serialPorts = [SerialPortConfiguration(output: .discarded)].map {
@@ -104,6 +105,7 @@ struct MachineAssembly {
     host.hasDisks = !configuration.storageDevices.isEmpty
     if case .named(let technique) = configuration.technique { host.isDomain = technique.name == .paravirtual }
     host.hasVirtioConsole = configuration.virtioConsole != nil
+    host.transport = configuration.virtioTransport.kind
     host.imagePath = configuration.bootLoader.plan.imagePath
     do {
       return try host.prepare(&request)

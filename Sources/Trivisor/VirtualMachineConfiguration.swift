@@ -25,6 +25,16 @@ public struct VirtualMachineConfiguration: Sendable {
     case software
   }
 
+  /// How the guest reaches virtio devices.
+  public enum VirtioTransport: Sendable, Hashable, CaseIterable {
+    /// As a Linux kernel can that runs a `LinuxCommand`: over MMIO if it has both ways. Others over MMIO.
+    case automatic
+    /// Pages of registers, which ACPI tables name.
+    case mmio
+    /// Functions of a PCI bus, with MSI-X.
+    case pci
+  }
+
   /// What it runs.
   public var bootLoader: any BootLoader
   /// By which technique.
@@ -37,6 +47,8 @@ public struct VirtualMachineConfiguration: Sendable {
   public var memorySize: ByteCount?
   /// Local APICs, I/O APIC, 8259s and 8254.
   public var interruptChips = InterruptChips.automatic
+  /// The bus of all virtio devices.
+  public var virtioTransport = VirtioTransport.automatic
   /// COM1 to COM4, as many as there are.
   public var serialPorts: [SerialPortConfiguration] = []
   /// Linux' hvc0, if there is one: then it has the machine's input.
@@ -172,6 +184,8 @@ public struct VirtualMachineConfiguration: Sendable {
       }
     }
     plan.hasEntropyDevice = !entropyDevices.isEmpty
+    plan.virtioTransport = virtioTransport.kind ?? .mmio
+    plan.requiresVirtioTransport = virtioTransport != .automatic
     plan.resetPolicy = resetPolicy == .restart ? .restart : .failure
     return plan
   }
@@ -183,5 +197,16 @@ public struct VirtualMachineConfiguration: Sendable {
 
   var inputs: [InputAttachment] {
     serialPorts.compactMap(\.input) + [virtioConsole?.input, linuxCommand?.standardInput].compactMap { $0 }
+  }
+}
+
+extension VirtualMachineConfiguration.VirtioTransport {
+  /// What was asked for, if anything.
+  var kind: VirtioTransportKind? {
+    switch self {
+    case .automatic: nil
+    case .mmio: .mmio
+    case .pci: .pci
+    }
   }
 }

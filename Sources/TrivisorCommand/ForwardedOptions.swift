@@ -26,6 +26,9 @@ struct ForwardedOptions: ParsableArguments {
   @Option(help: ArgumentHelp("A virtio disk.", valueName: "file[,ro]"), completion: .file())
   var disk: [String] = []
 
+  @Option(help: "How the guests reach virtio devices: mmio, pci or auto.")
+  var transport: String?
+
   @Option(help: "How a Linux kernel is entered.")
   var linuxEntry: String?
 
@@ -49,6 +52,7 @@ struct ForwardedOptions: ParsableArguments {
     var words: [String] = []
     let single: [(String, String?)] = [
       ("kind", kind), ("cpu", cpu), ("cpus", cpus.map(String.init)), ("memory", memory), ("linux-entry", linuxEntry),
+      ("transport", transport),
       ("on-reset", onReset), ("debug-exit", debugExit),
     ]
     for case (let name, let value?) in single { words.append("--\(name)=\(value)") }

@@ -134,6 +134,13 @@ struct RunCommand: ParsableCommand {
 
   @Option(
     help: """
+      How the guest reaches virtio devices: mmio, pci or auto. A Linux kernel finds them sooner over MMIO; auto takes PCI \
+      where it has only that.
+      """)
+  var transport: TransportArgument = .auto
+
+  @Option(
+    help: """
       The guest's console on standard input and output: serial, or virtio (Linux: hvc0, whose driver the guest must \
       have; the serial port is there, too, without input).
       """)
@@ -350,6 +357,7 @@ struct RunCommand: ParsableCommand {
     var order: CommandOrder?
     var further: FurtherCommands?
     var shares: [SharedFolderConfiguration] = []
+    var chosenTransport = transport.kind ?? .mmio
     var linuxCommand = try linuxCommand
     var place = workplace.workplace
     try place.openImage(for: &linuxCommand) { Diagnostics.say("--root: " + $0) }
@@ -369,11 +377,16 @@ struct RunCommand: ParsableCommand {
       host.hasDisks = !disk.isEmpty
       host.isDomain = technique == .paravirtual
       host.hasVirtioConsole = console == .virtio
+      host.transport = transport.kind
       host.imagePath = image.hasPrefix("guest:") ? nil : FilePath(image)
       let result = try host.prepare(&request)
       (memoryNeeded, order, further) = (MemorySize(bytes: result.memory), result.order, result.further)
       shares += result.shares
       packed = result.packed
+      chosenTransport = result.transport
+    } else if transport == .auto, technique != .paravirtual, !disk.isEmpty || !shares.isEmpty || console == .virtio {
+      chosenTransport = LinuxCommandHost.transport(
+        for: request, imagePath: image.hasPrefix("guest:") ? nil : FilePath(image))
     }
     request.modules = try module.map { argument in
       let words = argument.split(separator: " ", maxSplits: 1).map(String.init)
@@ -400,6 +413,8 @@ struct RunCommand: ParsableCommand {
     }
     configuration.sharedFolders = shares
     configuration.networkDevices = networks.map { NetworkDeviceConfiguration($0.link, address: $0.hardwareAddress) }
+    configuration.virtioTransport = chosenTransport
+    configuration.requiresVirtioTransport = transport != .auto
     configuration.resetPolicy = onReset
     configuration.usesQEMUExitCodes = qemuExitCodes
     configuration.hasTestDevices = testDevices
@@ -443,6 +458,14 @@ enum TechniqueArgument: String, ExpressibleByArgument, CaseIterable {
 /// `--console`.
 enum ConsoleArgument: String, ExpressibleByArgument, CaseIterable {
   case serial, virtio
+}
+
+/// `--transport`.
+enum TransportArgument: String, ExpressibleByArgument, CaseIterable {
+  case mmio, pci, auto
+
+  /// What was asked for, if anything.
+  var kind: VirtioTransportKind? { VirtioTransportKind(rawValue: rawValue) }
 }
 
 extension ResetPolicy: ExpressibleByArgument {}

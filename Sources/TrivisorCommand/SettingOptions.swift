@@ -21,6 +21,7 @@ extension Setting {
     case .disk: "--disk"
     case .share: "--share"
     case .testDevices: "--test-devices"
+    case .virtioTransport: "--transport"
     case .timeLimit: "--timeout"
     case .debugExit: "--debug-exit"
     case .resetPolicy: "--on-reset"

@@ -16,10 +16,23 @@ final class KVMEventBinding: EventBinding {
   func bindDoorbell(
     _ eventDescriptor: Int32, to address: GuestPhysicalAddress, width: AccessWidth
   ) throws(TechniqueFailure) {
+    try change(eventDescriptor, address, width, flags: 0)
+  }
+
+  func unbindDoorbell(
+    _ eventDescriptor: Int32, from address: GuestPhysicalAddress, width: AccessWidth
+  ) throws(TechniqueFailure) {
+    try change(eventDescriptor, address, width, flags: 1 << UInt32(kvm_ioeventfd_flag_nr_deassign))
+  }
+
+  private func change(
+    _ eventDescriptor: Int32, _ address: GuestPhysicalAddress, _ width: AccessWidth, flags: UInt32
+  ) throws(TechniqueFailure) {
     var doorbell = kvm_ioeventfd()
     doorbell.addr = address.rawValue
     doorbell.len = UInt32(width.rawValue)
     doorbell.fd = eventDescriptor
+    doorbell.flags = flags
     _ = try kvm("KVM_IOEVENTFD", kvm_ioeventfd(machine.raw, &doorbell))
   }
 

@@ -20,6 +20,9 @@ public struct KernelAbilities: Sendable {
     /// Devices at addresses.
     public static let memoryMappedVirtio = Ability(
       module: "virtio_mmio", option: "VIRTIO_MMIO", word: "virtio-mmio", title: "virtio over MMIO")
+    /// Devices on a PCI bus.
+    public static let virtioOverPCI = Ability(
+      module: "virtio_pci", option: "VIRTIO_PCI", word: "virtio-pci", title: "virtio over PCI")
     /// The host's folders.
     public static let virtioFileSystem = Ability(
       module: "virtiofs", option: "VIRTIO_FS", word: "virtiofs", title: "virtio-fs")
@@ -69,6 +72,14 @@ public struct KernelAbilities: Sendable {
     self.image = image
     self.modules = modules
     configuration = KernelConfiguration(image: path, release: release, modules: modules)
+  }
+
+  /// Whether virtio devices must be on a PCI bus for this kernel: where they need not, it finds them sooner at addresses.
+  public var needsVirtioOverPCI: Bool {
+    switch state(of: .memoryMappedVirtio) {
+    case .builtIn, .module, .unknown: false
+    case .absent, .missingModule: [.builtIn, .module].contains(state(of: .virtioOverPCI))
+    }
   }
 
   /// How the kernel has it.

@@ -22,6 +22,8 @@ struct GuestWorkplace {
   var hasDisks = false
   var isDomain = false
   var hasVirtioConsole = false
+  /// How the guest is to reach virtio devices; without, as its kernel can.
+  var transport: VirtioTransportKind?
   private let hasArchives: Bool
   private let image: BootImage
   private let release: String?
@@ -64,17 +66,17 @@ struct GuestWorkplace {
     var needed: [KernelAbilities.Ability] = []
     if let root = options.root, root.way != .copy { needed += chooseRoot(root) }
     if !options.shares.isEmpty {
-      needed += [.memoryMappedVirtio, .virtioFileSystem]
-      try require(.memoryMappedVirtio, for: .share)
+      needed += [transportAbility, .virtioFileSystem]
+      try require(transportAbility, for: .share)
       try require(.virtioFileSystem, for: .share)
     }
-    if hasDisks { needed += isDomain ? [.xenBlock] : [.memoryMappedVirtio, .virtioBlock] }
+    if hasDisks { needed += isDomain ? [.xenBlock] : [transportAbility, .virtioBlock] }
     if !options.networks.isEmpty {
-      let abilities: [KernelAbilities.Ability] = isDomain ? [.xenNetwork] : [.memoryMappedVirtio, .virtioNetwork]
+      let abilities: [KernelAbilities.Ability] = isDomain ? [.xenNetwork] : [transportAbility, .virtioNetwork]
       for ability in abilities { try require(ability, for: .network) }
       needed += abilities
     }
-    if hasVirtioConsole { needed += [.memoryMappedVirtio, .virtioConsole] }
+    if hasVirtioConsole { needed += [transportAbility, .virtioConsole] }
     if let folder = abilities.modules {
       modules = try folder.loadOrder(of: needed.map(\.module))
     }
@@ -88,6 +90,13 @@ struct GuestWorkplace {
     if let names = WorkplaceNetwork.namesStep(options.networks) { steps.append(names) }
     if let folder = options.folder ?? callersFolder { steps.append("folder=\(folder)") }
     if options.user != nil { steps.append(user.step) }
+  }
+
+  /// What was asked for, or what the kernel can.
+  var chosenTransport: VirtioTransportKind { transport ?? (abilities.needsVirtioOverPCI ? .pci : .mmio) }
+
+  private var transportAbility: KernelAbilities.Ability {
+    chosenTransport == .pci ? .virtioOverPCI : .memoryMappedVirtio
   }
 
   private func refuseUnusable() throws {
@@ -111,7 +120,7 @@ struct GuestWorkplace {
 
   /// Whether the root can be the folder itself; where not, that is said, and it will be a copy.
   private mutating func chooseRoot(_ root: WorkplaceRoot) -> [KernelAbilities.Ability] {
-    var needed: [KernelAbilities.Ability] = [.memoryMappedVirtio, .virtioFileSystem]
+    var needed: [KernelAbilities.Ability] = [transportAbility, .virtioFileSystem]
     if root.way == .overlay { needed.append(.overlay) }
     var reason: Sentence?
     if hasArchives { reason = "with \(Setting.initialRamdisk) the root is in memory" }

@@ -28,6 +28,8 @@ package struct LinuxCommandHost {
     /// What of the host's is packed into archives, when the guest's memory is filled.
     package var packed: [FilePath] = []
     package var shares: [SharedFolderConfiguration] = []
+    /// How the guest is to reach its virtio devices.
+    package var transport = VirtioTransportKind.mmio
   }
 
   /// No guest gets less, unless its user says so.
@@ -51,6 +53,8 @@ package struct LinuxCommandHost {
   package var hasVirtioConsole = false
   /// Whether the guest is a paravirtual domain.
   package var isDomain = false
+  /// How the guest is to reach virtio devices; without, as its kernel can.
+  package var transport: VirtioTransportKind?
   /// The image's file, if it is one.
   package var imagePath: FilePath?
 
@@ -63,16 +67,29 @@ package struct LinuxCommandHost {
   /// What the caller's users call that which makes no sense without a command or a root.
   package var option: Sentence
 
+  /// How a kernel that runs no command of ours can reach virtio devices. What its own archives hold is not looked into.
+  package static func transport(for request: BootRequest, imagePath: FilePath?) -> VirtioTransportKind {
+    guard let release = (try? request.linuxRelease()) ?? nil else { return .mmio }
+    let folder = ModuleFolder(release: release, image: imagePath)
+    let abilities = KernelAbilities(request.image, path: imagePath, release: release, modules: folder)
+    return abilities.needsVirtioOverPCI ? .pci : .mmio
+  }
+
   /// Adds archives and words for the kernel.
   /// - Throws: `WorkplaceRefusal`, `BootFailure`.
   package func prepare(_ request: inout BootRequest) throws -> Result {
     let kernel = try refuseUnfit(request)
-    guard let command else { return try prepareRoot(&request, kernel) }
+    guard let command else {
+      var result = try prepareRoot(&request, kernel)
+      result.transport = transport ?? Self.transport(for: request, imagePath: imagePath)
+      return result
+    }
     let user = try options.user.map { try GuestUser($0, root: options.root?.path) } ?? GuestUser()
     var workplace = GuestWorkplace(options: options, user: user, request: request, imagePath: imagePath)
     workplace.hasDisks = hasDisks
     workplace.isDomain = isDomain
     workplace.hasVirtioConsole = hasVirtioConsole
+    workplace.transport = transport
     workplace.say = say
     try workplace.prepare()
     var result: Result
@@ -102,6 +119,7 @@ package struct LinuxCommandHost {
       folder: workplace.steps.last { $0.hasPrefix(FurtherCommands.folderStep) })
     if needsBusybox { result.packed.append(try busybox()) }
     result.shares = workplace.shares
+    result.transport = workplace.chosenTransport
     return result
   }
 

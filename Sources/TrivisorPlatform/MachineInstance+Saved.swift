@@ -17,14 +17,14 @@ extension MachineInstance {
     func refusal(_ reason: String) -> TechniqueFailure { TechniqueFailure(call: "saving the machine", reason: reason) }
     guard let partition = partition.restorable else { throw refusal("machines under this technique can't be saved") }
     guard !runsCommand else { throw refusal(Self.commandReason) }
-    for device in virtioDevices { device.hold() }
-    defer { for device in virtioDevices { device.release() } }
+    virtio.hold()
+    defer { virtio.release() }
     // The partition behind the processors: its clock must not be behind what a processor has read.
     let processors = try threads.readStates()
     let devices = DevicesSaved(
       serialPorts: serialPorts.map { Versioned($0.save()) },
       consoleWatches: consoleWatches.map { Versioned($0.save()) },
-      standard: standardPorts.save(), test: testDevices?.save(), virtio: virtioDevices.map { Versioned($0.save()) })
+      standard: standardPorts.save(), test: testDevices?.save(), virtio: virtio.save())
     return MachineSaved(
       kind: Self.kind(of: machine), memory: memory.save(), processors: processors, partition: partition.save(),
       devices: devices)
@@ -57,10 +57,9 @@ extension MachineInstance {
     let devices = saved.devices
     try restoring(
       "machine",
-      requires: devices.serialPorts.count == serialPorts.count && devices.virtio.count == virtioDevices.count
-        && devices.consoleWatches.count == consoleWatches.count,
-      "it has \(devices.serialPorts.count) serial ports and \(devices.virtio.count) virtio devices, and the "
-        + "configuration says \(serialPorts.count) and \(virtioDevices.count)")
+      requires: devices.serialPorts.count == serialPorts.count && devices.consoleWatches.count == consoleWatches.count,
+      "it has \(devices.serialPorts.count) serial ports and \(devices.consoleWatches.count) consoles, and the "
+        + "configuration says \(serialPorts.count) and \(consoleWatches.count)")
     try memory.restore(saved.memory)
     try partition.restore(anyState: saved.partition)
     for (device, state) in zip(serialPorts, devices.serialPorts) { try device.restore(state.state) }
@@ -70,6 +69,6 @@ extension MachineInstance {
       "machine", requires: (devices.test == nil) == (testDevices == nil),
       "it has \(devices.test == nil ? "no " : "")test devices, and the configuration says otherwise")
     if let test = devices.test { try testDevices?.restore(test) }
-    for (device, state) in zip(virtioDevices, devices.virtio) { try device.restore(state.state) }
+    try virtio.restore(devices.virtio)
   }
 }

@@ -9,12 +9,13 @@
 //                                                              0x5f8                    calls of firmware, for boot sectors
 //           0x0e0-0x0eb  test ports              *         0x510                    firmware configuration *
 //           0x2000-0x2017 test lines             *         (*: with test devices only)
-//           0x070-0x071  clock and NVRAM                     0xcf8-0xcff              PCI configuration: nothing there
+//           0x070-0x071  clock and NVRAM                     0xcf8-0xcff              PCI configuration
 //           0x080        POST codes                          0xcf9                    reset control
 //           0x505        pvpanic                             0x600-0x605              ACPI power management, line 9
 //                                                            0x608-0x60b              ACPI power management timer
 //     memory 0x000e_0000 ACPI tables
-//            0xd000_0000 virtio devices, a page each; I/O APIC inputs 16-23
+//            0xd000_0000 virtio devices over MMIO, a page each; I/O APIC inputs 16-23
+//            0xd800_0000 what PCI functions answer, and 0xe000_0000 their configuration, if virtio is over PCI
 //            0xfec0_0000 I/O APIC, 0xfee0_0000 local APIC: the technique's
 //            0xff00_0000 test memory *
 //
@@ -45,7 +46,7 @@ final class MachineInstance: Sendable {
   let machine: MachineConfiguration
   let memory: GuestMemory
   let partition: any Partition
-  let virtioDevices: [VirtioMMIO]
+  let virtio: VirtioBus
   let standardPorts: StandardPorts
   let testDevices: TestDevices?
   /// When there was memory, and when the image was in it.
@@ -98,8 +99,6 @@ final class MachineInstance: Sendable {
       serialPorts.append(port)
       claims.append(.init("command channel", base: place.port, count: 8, device: port))
     }
-    standardPorts = StandardPorts(configuration, memory: memory, router: router)
-    claims += standardPorts.claims
     testDevices = configuration.hasTestDevices ? TestDevices(configuration, router: router) : nil
     claims += testDevices?.portClaims ?? []
     let virtioConsole = configuration.virtioConsole.map { console in
@@ -118,18 +117,18 @@ final class MachineInstance: Sendable {
       }
       images = opened
       // A domain's disks are no devices of a bus.
-      virtioDevices = try Self.makeVirtioDevices(
+      let devices = try Self.makeVirtioDevices(
         configuration, disks: technique.handoverKind == .xenDomain ? [] : images, console: virtioConsole,
-        memory: memory, router: router)
+        memory: memory)
+      virtio = try VirtioBus(devices, over: configuration.virtioTransport, memory: memory, router: router)
     } catch { throw .device(error) }
-    let virtioClaims = virtioDevices.enumerated().map { index, device in
-      Bus.MemoryClaim("virtio \(index)", base: VirtioPlaces.address(index), size: VirtioMMIO.size, device: device)
-    }
+    standardPorts = StandardPorts(configuration, memory: memory, router: router, bus: virtio.bus)
+    claims += standardPorts.claims
     endedEvent = try EventDescriptor()
     stopEvent = try EventDescriptor()
     commandEvent = try EventDescriptor()
     do throws(TechniqueFailure) {
-      let bus = try Self.makeBus(claims, virtioClaims + (testDevices?.memoryClaims ?? []))
+      let bus = try Self.makeBus(claims, virtio.claims + (testDevices?.memoryClaims ?? []))
       let partition = try technique.makePartition(machine, memory: memory, bus: bus)
       self.partition = partition
       router.connect(partition.interrupts)
@@ -142,11 +141,7 @@ final class MachineInstance: Sendable {
       } else {
         console = ownConsole ?? deviceConsole
       }
-      if let binding = partition.eventBinding {
-        for (index, device) in virtioDevices.enumerated() {
-          try device.bind(binding, at: VirtioPlaces.address(index))
-        }
-      }
+      if let binding = partition.eventBinding { try virtio.bind(binding) }
       let endedEvent = endedEvent
       let whenEnded: @Sendable () -> Void = { endedEvent.signal() }
       if let loaded {
@@ -171,11 +166,7 @@ final class MachineInstance: Sendable {
     var places = zip(configuration.serialPorts, SerialPortConfiguration.places).map { $1 }
     if configuration.command != nil { places.append(SerialPortConfiguration.commandPlace) }
     description.serialPorts = places.map { ACPIMachine.SerialPort(base: $0.port, interrupt: $0.line) }
-    description.virtioDevices = (0..<virtioCount(configuration)).map { index in
-      ACPIMachine.VirtioDevice(
-        base: UInt32(truncatingIfNeeded: VirtioPlaces.address(index).rawValue), size: UInt32(VirtioMMIO.size),
-        interrupt: VirtioPlaces.line(index))
-    }
+    VirtioBus.describe(virtioCount(configuration), over: configuration.virtioTransport, in: &description)
     return description
   }
 
@@ -186,9 +177,8 @@ final class MachineInstance: Sendable {
 
   /// The disks in their order, then the shared folders, the networks, the source of random numbers, then the console.
   private static func makeVirtioDevices(
-    _ configuration: VirtualMachineConfiguration, disks: [DiskImage], console: VirtioConsole?, memory: GuestMemory,
-    router: InterruptRouter
-  ) throws(DeviceFailure) -> [VirtioMMIO] {
+    _ configuration: VirtualMachineConfiguration, disks: [DiskImage], console: VirtioConsole?, memory: GuestMemory
+  ) throws(DeviceFailure) -> [any VirtioDevice] {
     var devices: [any VirtioDevice] = []
     for (index, image) in disks.enumerated() {
       devices.append(VirtioBlock(image, identifier: "trivisor-disk-\(index)"))
@@ -204,12 +194,7 @@ final class MachineInstance: Sendable {
     }
     if configuration.hasEntropyDevice { devices.append(VirtioEntropy()) }
     if let console { devices.append(console) }
-    var transports: [VirtioMMIO] = []
-    for (index, device) in devices.enumerated() {
-      let line = InterruptLine(VirtioPlaces.line(index), router: router)
-      transports.append(try VirtioMMIO(device, memory: memory, interrupt: line))
-    }
-    return transports
+    return devices
   }
 
   private static func makeFileSystem(
@@ -226,7 +211,7 @@ final class MachineInstance: Sendable {
 
   /// Lets the devices' threads finish the request at hand and go: when no processor runs any more.
   func stopDevices() {
-    for device in virtioDevices { device.stop() }
+    for device in virtio.transports { device.stop() }
   }
 
   /// The guest kernel's panic, if it said that it had one: by the port made for that, or on a console.
@@ -254,7 +239,7 @@ final class MachineInstance: Sendable {
 
   /// Devices that a hostile or broken driver made stop, a sentence each.
   var deviceFaults: [String] {
-    virtioDevices.enumerated().compactMap { index, device in
+    virtio.transports.enumerated().compactMap { index, device in
       device.fault.map { "virtio device \(index) was stopped because its driver broke the rules: \($0)" }
     }
   }

@@ -7,7 +7,7 @@ import TrivisorVMM
 /// on its disks.
 public struct MachineSaved: SavedState {
   /// Raised when a part is added or means something else; devices have numbers of their own.
-  public static let version = 1
+  public static let version = 2
 
   /// What of the configuration it depends on.
   struct Kind: Codable, Sendable, Equatable {
@@ -94,5 +94,5 @@ struct DevicesSaved: Codable, Sendable, Equatable {
   var consoleWatches: [Versioned<ConsoleWatch.Saved>]
   var standard: StandardPorts.Saved
   var test: TestDevices.Saved?
-  var virtio: [Versioned<VirtioMMIO.Saved>]
+  var virtio: VirtioBus.Saved
 }

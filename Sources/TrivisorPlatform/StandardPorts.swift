@@ -13,11 +13,13 @@ final class StandardPorts: Sendable {
   private let power: PowerManagementPorts
   private let powerTimer = PowerManagementTimer()
   /// Port 0xcf9, reset control, lies within the eight configuration ports, which pass it on.
-  private let configurationPorts = PCIConfigurationPorts(resetControl: ResetControl())
+  private let configurationPorts: PCIConfigurationPorts
 
   private let debugExitPort: UInt16
 
-  init(_ configuration: VirtualMachineConfiguration, memory: GuestMemory, router: InterruptRouter) {
+  /// - Parameter bus: the PCI bus, if there is one.
+  init(_ configuration: VirtualMachineConfiguration, memory: GuestMemory, router: InterruptRouter, bus: PCIBus?) {
+    configurationPorts = PCIConfigurationPorts(resetControl: ResetControl(), bus: bus)
     let above = memory.regions.dropFirst().reduce(0) { $0 + $1.size }
     clock = CMOSClock(
       memoryBelow4GiB: memory.regions[0].size, memoryAbove4GiB: above,

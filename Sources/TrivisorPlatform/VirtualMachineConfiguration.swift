@@ -28,6 +28,10 @@ public struct VirtualMachineConfiguration: Sendable {
   public var networkDevices: [NetworkDeviceConfiguration] = []
   /// Folders of the host's, in the order in which the guest finds them.
   public var sharedFolders: [SharedFolderConfiguration] = []
+  /// How the guest reaches virtio devices.
+  public var virtioTransport = VirtioTransportKind.mmio
+  /// Whether somebody has asked for that way: a paravirtual domain, which has none, is then refused.
+  public var requiresVirtioTransport = false
   /// Whether there is a virtio source of random numbers.
   public var hasEntropyDevice = true
   /// Exit codes at the debug exit as QEMU's `isa-debug-exit` gives them, `(value << 1) | 1`, for scripts made for QEMU.
@@ -97,6 +101,13 @@ public struct VirtualMachineConfiguration: Sendable {
         Finding(
           .testDevices,
           "a paravirtual domain has no bus for them: leave them out, or choose hardware or rewriting by"
+            + " \(Setting.technique)"))
+    }
+    if technique.handoverKind == .xenDomain, requiresVirtioTransport {
+      findings.append(
+        Finding(
+          .virtioTransport,
+          "a paravirtual domain has no virtio devices: leave that out, or choose hardware or rewriting by"
             + " \(Setting.technique)"))
     }
     if technique.handoverKind == .xenDomain, storageDevices.count > Self.mostDomainDisks {

@@ -10,6 +10,12 @@ public protocol EventBinding: Sendable {
     _ eventDescriptor: Int32, to address: GuestPhysicalAddress, width: AccessWidth
   ) throws(TechniqueFailure)
 
+  /// Ends what `bindDoorbell` began: the bus sees the stores again.
+  /// - Throws: `TechniqueFailure` when the host refuses.
+  func unbindDoorbell(
+    _ eventDescriptor: Int32, from address: GuestPhysicalAddress, width: AccessWidth
+  ) throws(TechniqueFailure)
+
   /// From now on adding to the eventfd pulses the line: asserted and released at once, for edge-triggered inputs.
   /// - Throws: `TechniqueFailure` when the host refuses.
   func bindPulse(_ eventDescriptor: Int32, to line: Int) throws(TechniqueFailure)

@@ -61,6 +61,11 @@ public final class InterruptRouter: Sendable {
     }
   }
 
+  /// Delivers a message-signalled interrupt; without a controller there is nobody whom it could reach.
+  public func deliver(_ message: InterruptMessage) {
+    connection.withLock { $0.controller }?.deliver(message)
+  }
+
   fileprivate func set(_ line: Int, asserted: Bool) {
     let controller = connection.withLock { connection in
       if connection.controller == nil, (0..<32).contains(line) {

@@ -10,7 +10,7 @@ public enum Setting: Sendable, Hashable, CaseIterable {
   /// What is booted, and how.
   case imageKind, loadAddress, entry, linuxEntry, commandLine, initialRamdisk, module, root
   /// Devices.
-  case disk, share, network, serialPorts, testDevices
+  case disk, share, network, serialPorts, testDevices, virtioTransport
   /// How long it may take.
   case timeLimit
   /// Where the debug exit is.
@@ -44,6 +44,7 @@ public enum Setting: Sendable, Hashable, CaseIterable {
     case .network: "the network"
     case .serialPorts: "the serial ports"
     case .testDevices: "the test devices"
+    case .virtioTransport: "the way to virtio devices"
     case .timeLimit: "the time limit"
     case .debugExit: "the debug exit's port"
     case .resetPolicy: "what a reset means"

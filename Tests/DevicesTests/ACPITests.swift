@@ -13,6 +13,16 @@ private func sampleMachine(processors: Int = 4, disks: Int = 3) -> ACPIMachine {
   return machine
 }
 
+/// One whose virtio devices are on a PCI bus.
+private func machineWithPCI() -> ACPIMachine {
+  var machine = sampleMachine(disks: 0)
+  var host = ACPIMachine.PCIHost(
+    configurationBase: 0xe000_0000, windowBase: 0xd800_0000, windowSize: 0x0800_0000)
+  host.interrupts = [.init(device: 1, pin: 1, interrupt: 21), .init(device: 31, pin: 4, interrupt: 18)]
+  machine.pciHost = host
+  return machine
+}
+
 private func number(_ bytes: [UInt8], _ offset: Int, _ count: Int) -> UInt64 {
   (0..<count).reduce(0) { $0 | UInt64(bytes[offset + $1]) << UInt64(8 * $1) }
 }
@@ -92,8 +102,9 @@ struct ACPITableTests {
   /// Intel's compiler from Debian's `acpica-tools` as the judge, where it is installed.
   @Test(
     "Intel's compiler reads the tables, and compiles again what it read", .timeLimit(.minutes(1)),
-    .enabled(if: FileManager.default.isExecutableFile(atPath: "/usr/bin/iasl"), "acpica-tools is not installed"))
-  func disassembly() throws {
+    .enabled(if: FileManager.default.isExecutableFile(atPath: "/usr/bin/iasl"), "acpica-tools is not installed"),
+    arguments: [false, true])
+  func disassembly(hasPCI: Bool) throws {
     let folder = FileManager.default.temporaryDirectory.appendingPathComponent("acpi-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(at: folder) }
@@ -113,7 +124,8 @@ struct ACPITableTests {
       return output
     }
 
-    let tables = ACPITables(sampleMachine(processors: 3, disks: 9))
+    let tables = ACPITables(hasPCI ? machineWithPCI() : sampleMachine(processors: 3, disks: 9))
+    #expect(tables.tables.contains { $0.signature == "MCFG" } == hasPCI)
     for (signature, content) in tables.tables {
       try Data(content).write(to: folder.appendingPathComponent("\(signature).aml"))
       let disassembled = try compiler("-d", "\(signature).aml")
@@ -123,6 +135,14 @@ struct ACPITableTests {
       #expect(compiled.contains(" 0 Errors") || signature != "DSDT", "\(compiled)")
       #expect(!source.contains("Invalid") && !source.contains("Unknown"), "\(source)")
       switch signature {
+      case "DSDT" where hasPCI:
+        for text in [
+          "PNP0A08", "PNP0A03", "PNP0C02", "_PRT", "_OSC", "0x001FFFFF", "0xD8000000,         // Range Minimum",
+          "0xDFFFFFFF,         // Range Maximum", "33db4d5b-1ff7-401c-9657-7441c03dd766", "WordBusNumber",
+        ] {
+          #expect(source.contains(text), "\(text) is missing in \(source)")
+        }
+      case "MCFG": #expect(source.contains("Base Address : 00000000E0000000"))
       case "DSDT":
         for text in ["_S5", "PNP0501", "LNRO0005", "0xD0008000", "QEMU0001", "Shared", "Exclusive", "0x00000010,"] {
           #expect(source.contains(text), "\(text) is missing in \(source)")
@@ -133,7 +153,7 @@ struct ACPITableTests {
         }
         #expect(source.contains("Reset Register Supported (V2) : 1"))
       case "APIC":
-        #expect(source.components(separatedBy: "[Processor Local APIC]").count == 4)
+        #expect(source.components(separatedBy: "[Processor Local APIC]").count == (hasPCI ? 5 : 4))
         #expect(source.contains("[I/O APIC]"))
       default: break
       }

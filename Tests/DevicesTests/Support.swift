@@ -7,6 +7,7 @@ final class RecordingController: InterruptController {
   struct Lines: Sendable {
     var levels: [Int: Bool] = [:]
     var rises: [Int: Int] = [:]
+    var messages: [InterruptMessage] = []
   }
 
   private let lines = Mutex(Lines())
@@ -18,8 +19,9 @@ final class RecordingController: InterruptController {
     }
   }
 
-  func deliver(_ message: InterruptMessage) {}
+  func deliver(_ message: InterruptMessage) { lines.withLock { $0.messages.append(message) } }
 
+  var messages: [InterruptMessage] { lines.withLock { $0.messages } }
   func level(_ line: Int) -> Bool { lines.withLock { $0.levels[line] ?? false } }
   func rises(_ line: Int) -> Int { lines.withLock { $0.rises[line] ?? 0 } }
 }

@@ -38,12 +38,50 @@ public struct ACPIMachine: Sendable {
     }
   }
 
+  /// A PCI host bridge with one bus, whose functions' configuration is in memory, too.
+  public struct PCIHost: Sendable {
+    /// Where a function's pin is wired to.
+    public struct Interrupt: Sendable {
+      /// On the bus.
+      public var device: Int
+      /// 1 for INTA# to 4.
+      public var pin: UInt8
+      /// The global system interrupt, level-triggered.
+      public var interrupt: Int
+
+      /// Takes all three.
+      public init(device: Int, pin: UInt8, interrupt: Int) {
+        self.device = device
+        self.pin = pin
+        self.interrupt = interrupt
+      }
+    }
+
+    /// Where the memory that leads to the functions' configuration begins.
+    public var configurationBase: UInt64
+    /// The memory in which functions answer, below 4 GiB.
+    public var windowBase: UInt32
+    /// Its length in bytes.
+    public var windowSize: UInt32
+    /// Of the devices that there are.
+    public var interrupts: [Interrupt] = []
+
+    /// A bus without devices.
+    public init(configurationBase: UInt64, windowBase: UInt32, windowSize: UInt32) {
+      self.configurationBase = configurationBase
+      self.windowBase = windowBase
+      self.windowSize = windowSize
+    }
+  }
+
   /// Processors whose local APIC identifiers are 0 and up, at most 255.
   public var processorCount: Int
   /// COM1 and so on.
   public var serialPorts: [SerialPort] = []
   /// In the order in which kernels shall find them: the first disk is the first block device.
   public var virtioDevices: [VirtioDevice] = []
+  /// The PCI bus, if there is one.
+  public var pciHost: PCIHost?
   /// Where `PowerManagementPorts` is.
   public var powerManagementPort = PowerManagementPorts.conventionalPort
   /// The line that `PowerManagementPorts` drives: level-triggered, active high.

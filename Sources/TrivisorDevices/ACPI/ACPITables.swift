@@ -2,7 +2,8 @@
 //
 //     RSDP ──▶ XSDT ──▶ FADT ──▶ DSDT   serial ports, virtio devices, the sleep state "off"
 //                 │        └───▶ FACS
-//                 └───▶ MADT            local APICs, I/O APIC, how ISA interrupts are wired
+//                 ├───▶ MADT            local APICs, I/O APIC, how ISA interrupts are wired
+//                 └───▶ MCFG            where the configuration of PCI functions is, if there is a bus
 //
 // A guest finds the RSDP by what its boot protocol says (PVH, Linux' boot parameters), or by looking for its signature at
 // 16-byte boundaries between 0xe0000 and 0xfffff.
@@ -31,6 +32,7 @@ public struct ACPITables: Sendable {
   /// - Parameter base: a multiple of 64, with room for some kilobytes below 4 GiB.
   public init(_ machine: ACPIMachine, at base: GuestPhysicalAddress = conventionalBase) {
     var layout = Layout(base: base.rawValue)
+    var tables: [(signature: String, content: [UInt8])]
     // The RSDP comes first and is filled in last.
     layout.append([UInt8](repeating: 0, count: 36), alignment: 64)
     let facs = layout.append(Self.firmwareControlStructure(), alignment: 64)
@@ -38,13 +40,20 @@ public struct ACPITables: Sendable {
     let dsdtAddress = layout.append(dsdt)
     let fadt = Self.table("FACP", revision: 6, Self.fixedDescription(machine, facs: facs, dsdt: dsdtAddress))
     let madt = Self.table("APIC", revision: 5, Self.multipleAPICDescription(machine))
-    let addresses = [layout.append(fadt), layout.append(madt)]
+    var addresses = [layout.append(fadt), layout.append(madt)]
+    tables = [("DSDT", dsdt), ("FACP", fadt), ("APIC", madt)]
+    if let host = machine.pciHost {
+      let mcfg = Self.table("MCFG", revision: 1, host.configurationDescription)
+      addresses.append(layout.append(mcfg))
+      tables.append(("MCFG", mcfg))
+    }
     let xsdt = Self.table("XSDT", revision: 1, addresses.flatMap { littleEndian($0, count: 8) })
     let xsdtAddress = layout.append(xsdt)
     layout.replace(at: 0, with: Self.rootPointer(xsdt: xsdtAddress))
     self.base = base
     bytes = layout.bytes
-    tables = [("DSDT", dsdt), ("FACP", fadt), ("APIC", madt), ("XSDT", xsdt)]
+    tables.append(("XSDT", xsdt))
+    self.tables = tables
   }
 
   private struct Layout {
@@ -197,6 +206,7 @@ public struct ACPITables: Sendable {
               ])),
           ]))
     }
+    if let host = machine.pciHost { devices += host.devices }
     if let port = machine.panicPort {
       devices.append(
         .device(

@@ -58,6 +58,39 @@ struct AML: Sendable, Equatable {
 
   static func device(_ name: String, _ terms: [AML]) -> AML { block([0x5b, 0x82], path(name) + AML(terms).bytes) }
 
+  // MARK: Methods
+
+  /// - Parameter isSerialized: as methods must be that make names.
+  static func method(_ name: String, arguments: UInt8, isSerialized: Bool, _ terms: [AML]) -> AML {
+    block([0x14], path(name) + [arguments & 7 | (isSerialized ? 8 : 0)] + AML(terms).bytes)
+  }
+
+  /// The value that a method was called with; 0 to 6.
+  static func argument(_ index: UInt8) -> AML { AML([0x68 + min(index, 6)]) }
+
+  /// A name used as a value or a place.
+  static func reference(_ name: String) -> AML { AML(path(name)) }
+
+  /// Names four bytes of a buffer.
+  static func doublewordField(_ buffer: AML, at offset: UInt64, _ name: String) -> AML {
+    AML([0x8a] + buffer.bytes + integer(offset).bytes + path(name))
+  }
+
+  static func isEqual(_ left: AML, _ right: AML) -> AML { AML([0x93] + left.bytes + right.bytes) }
+  static func not(_ condition: AML) -> AML { AML([0x92] + condition.bytes) }
+
+  static func when(_ condition: AML, _ terms: [AML], otherwise: [AML] = []) -> AML {
+    let first = block([0xa0], condition.bytes + AML(terms).bytes)
+    return otherwise.isEmpty ? first : AML([first, block([0xa1], AML(otherwise).bytes)])
+  }
+
+  static func store(_ value: AML, to place: AML) -> AML { AML([0x70] + value.bytes + place.bytes) }
+  /// Sets bits of a place.
+  static func or(_ bits: UInt64, into place: AML) -> AML {
+    AML([0x7d] + place.bytes + integer(bits).bytes + place.bytes)
+  }
+  static func giveBack(_ value: AML) -> AML { AML([0xa4] + value.bytes) }
+
   /// One segment of up to four characters, padded with underscores, after a root prefix if there is one.
   private static func path(_ name: String) -> [UInt8] {
     let root = name.hasPrefix("\\")
@@ -86,6 +119,20 @@ struct AML: Sendable, Equatable {
   /// A readable and writable range below 4 GiB.
   static func memory(_ base: UInt32, size: UInt32) -> [UInt8] {
     [0x86, 0x09, 0x00, 0x01] + littleEndian(UInt64(base), count: 4) + littleEndian(UInt64(size), count: 4)
+  }
+
+  /// Memory that a bridge passes on: readable, writable, not cacheable; an address space descriptor of 32 bits.
+  static func passedMemory(_ base: UInt32, size: UInt32) -> [UInt8] {
+    let (first, length) = (UInt64(base), UInt64(size))
+    return [0x87, 0x17, 0x00, 0x00, 0x0c, 0x01] + littleEndian(0, count: 4) + littleEndian(first, count: 4)
+      + littleEndian(first + length - 1, count: 4) + littleEndian(0, count: 4) + littleEndian(length, count: 4)
+  }
+
+  /// The numbers of the buses behind a bridge.
+  static func passedBuses(_ first: UInt16, count: UInt16) -> [UInt8] {
+    let (start, length) = (UInt64(first), UInt64(count))
+    return [0x88, 0x0d, 0x00, 0x02, 0x0c, 0x00] + littleEndian(0, count: 2) + littleEndian(start, count: 2)
+      + littleEndian(start + length - 1, count: 2) + littleEndian(0, count: 2) + littleEndian(length, count: 2)
   }
 
   /// A global system interrupt: edge-triggered, active high.

@@ -1,7 +1,7 @@
 // What every transport of virtio does, whatever its registers look like: the device status, the negotiation of features,
 // the set-up of queues, the reset (virtio 1.2, 2.1–2.4 and 3.1).
 //
-//     transport (VirtioMMIO)  ──registers──▶  VirtioControl  ──▶ VirtioQueue ◀── VirtioWorker ──▶ VirtioDevice
+//     VirtioMMIO, VirtioPCI  ──registers──▶  VirtioControl  ──▶ VirtioQueue ◀── VirtioWorker ──▶ VirtioDevice
 //            ▲                                     │                                                   │
 //            └── VirtioNotifier ◀── VirtioHost ◀───┴───────────────────────────────────────────────────┘
 //
@@ -49,6 +49,9 @@ final class VirtioControl: Sendable {
   var offeredFeatures: VirtioFeatures {
     device.features.union([.version1, .indirectDescriptors, .eventIndex])
   }
+
+  /// What the driver has accepted, or is about to.
+  var acceptedFeatures: VirtioFeatures { settings.withLock { $0.driverFeatures } }
 
   /// Replaces 32 of the accepted feature bits; ignored once the negotiation is over.
   func acceptFeatures(_ bits: UInt32, high: Bool) {
@@ -120,6 +123,16 @@ final class VirtioControl: Sendable {
       }
       if status & VirtioHost.Status.driverOK != 0 { host.wake() }
     }
+  }
+
+  /// Its size and addresses as the driver has written them; `nil` for one that is not there.
+  func layout(ofQueue index: Int) -> SplitRing.Layout? {
+    settings.withLock { $0.layouts.indices.contains(index) ? $0.layouts[index] : nil }
+  }
+
+  /// Returns when the requests at hand are done.
+  func waitForRequests() {
+    for queue in queues { _ = queue.isEnabled }
   }
 
   /// Whether the device has it.

@@ -27,6 +27,8 @@ public final class VirtioHost: Sendable {
 
   let status = Atomic<UInt8>(0)
   let generation = Atomic<UInt32>(0)
+  /// Whether the transport lets the device reach memory at all: a PCI function must be a bus master for that.
+  let mayUseMemory = Atomic<Bool>(true)
   let doorbell: Doorbell
   private let notifier: any VirtioNotifier
   private let firstFault = Mutex<VirtioFault?>(nil)

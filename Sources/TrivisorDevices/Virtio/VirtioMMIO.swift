@@ -11,7 +11,7 @@ import Synchronization
 import TrivisorVMM
 
 /// A virtio device in guest physical memory.
-public final class VirtioMMIO: MemoryDevice {
+public final class VirtioMMIO: MemoryDevice, VirtioTransport {
   /// Bytes of registers.
   public static let size: UInt64 = 0x1000
 

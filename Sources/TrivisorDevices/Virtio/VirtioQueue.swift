@@ -79,7 +79,7 @@ public final class VirtioQueue: Sendable {
   private func step(_ body: (inout DescriptorChain) -> Disposition) -> Bool {
     state.withLock { state in
       guard state.ring != nil, host.status.load(ordering: .acquiring) & VirtioHost.Status.driverOK != 0,
-        !host.isBroken
+        !host.isBroken, host.mayUseMemory.load(ordering: .acquiring)
       else { return false }
       do throws(VirtioFault) {
         guard var chain = try state.ring?.next(storage: state.pieces) else {

@@ -161,6 +161,9 @@ struct VirtioMMIOTests {
         #expect(address.rawValue == VirtioDriver.base + 0x50 && width == .doubleword)
         doorbell.store(eventDescriptor, ordering: .relaxed)
       }
+      func unbindDoorbell(
+        _ eventDescriptor: Int32, from address: GuestPhysicalAddress, width: AccessWidth
+      ) throws(TechniqueFailure) {}
       func bindPulse(_ eventDescriptor: Int32, to line: Int) throws(TechniqueFailure) {
         #expect(line == VirtioDriver.line)
         pulse.store(eventDescriptor, ordering: .relaxed)
