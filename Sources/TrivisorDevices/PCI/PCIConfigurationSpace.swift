@@ -121,10 +121,10 @@ struct PCIConfigurationSpace: Sendable {
 
   // MARK: Saved form
 
-  /// Doublewords with the bits that can be written, in their places; all others are zero.
-  func save() -> [UInt32] {
-    stride(from: 0, to: bytes.count, by: 4).map { read(at: $0, width: .doubleword) & writableBits(at: $0) }
-  }
+  /// The doublewords of which something can be written, in their order, without their other bits.
+  func save() -> [UInt32] { writableOffsets.map { read(at: $0, width: .doubleword) & writableBits(at: $0) } }
+
+  private var writableOffsets: [Int] { stride(from: 0, to: bytes.count, by: 4).filter { writableBits(at: $0) != 0 } }
 
   private func writableBits(at offset: Int) -> UInt32 {
     (0..<4).reduce(0) { $0 | UInt32(writable[offset + $1]) << UInt32(8 * $1) }
@@ -132,11 +132,11 @@ struct PCIConfigurationSpace: Sendable {
 
   /// - Throws: `RestoreFailure` for bits that can't be written; nothing has changed then.
   mutating func restore(_ saved: [UInt32]) throws(RestoreFailure) {
+    let offsets = writableOffsets
     try restoring(
       "PCI function",
-      requires: saved.count == bytes.count / 4
-        && saved.indices.allSatisfy { saved[$0] & ~writableBits(at: 4 * $0) == 0 },
+      requires: saved.count == offsets.count && zip(saved, offsets).allSatisfy { $0 & ~writableBits(at: $1) == 0 },
       "its configuration space has bits that can't be written")
-    for (index, value) in saved.enumerated() { write(value, at: 4 * index, width: .doubleword) }
+    for (value, offset) in zip(saved, offsets) { write(value, at: offset, width: .doubleword) }
   }
 }

@@ -300,10 +300,11 @@ extension VirtioDeviceID {
   /// What kind of device PCI takes it for: base class, sub-class, interface (PCI Code and ID Assignment Specification 1.11).
   fileprivate var classCode: UInt32 {
     switch self {
-    // Mass storage, communication, other.
+    // Network, mass storage, communication, none of them.
+    case .network: 0x02_0000
     case .block, .fileSystem: 0x01_8000
     case .console: 0x07_8000
-    case .entropy: 0xff_0000
+    default: 0xff_0000
     }
   }
 }

@@ -66,7 +66,7 @@ public final class VirtioQueue: Sendable {
   func batch(_ body: (inout SplitRing, UnsafeMutablePointer<iovec>) throws(VirtioFault) -> Void) -> Bool {
     state.withLock { state in
       guard var ring = state.ring, host.status.load(ordering: .acquiring) & VirtioHost.Status.driverOK != 0,
-        !host.isBroken
+        !host.isBroken, host.mayUseMemory.load(ordering: .acquiring)
       else { return false }
       do throws(VirtioFault) { try body(&ring, state.pieces) } catch { host.fail(error) }
       if ring.takeInterruptWish() { host.notifyUsed(queue: index) }

@@ -356,7 +356,7 @@ struct VirtioPCITests {
     _ = first.request(queue, [piece])
     let memory = first.memory.save()
     var (refusals, acceptances) = (0, 0)
-    for _ in 0..<80 {
+    for _ in 0..<60 {
       guard let saved = try spoiled(first.device.save(), using: &generator) else { continue }
       let second = try VirtioPCIDriver(VirtioEntropy())
       try second.memory.restore(memory)
