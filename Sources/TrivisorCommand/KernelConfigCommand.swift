@@ -20,19 +20,26 @@ struct KernelConfigCommand: ParsableCommand {
     (
       "the console, the command channel and the ACPI tables that name the devices",
       [
-        "SERIAL_8250", "SERIAL_8250_CONSOLE", "SERIAL_8250_PNP", "ACPI", "BLK_DEV_INITRD", "BINFMT_ELF",
-        "BINFMT_SCRIPT",
+        "64BIT", "PRINTK", "TTY", "SERIAL_8250", "SERIAL_8250_CONSOLE", "SERIAL_8250_PNP", "ACPI", "BLK_DEV_INITRD",
+        "BINFMT_ELF", "BINFMT_SCRIPT",
       ]
     ),
     ("the devices", ["VIRTIO_MENU", "VIRTIO_MMIO", "VIRTIO_BLK", "VIRTIO_CONSOLE", "HW_RANDOM", "HW_RANDOM_VIRTIO"]),
     ("a network", ["NET", "UNIX", "PACKET", "INET", "IPV6", "NETDEVICES", "VIRTIO_NET"]),
     (
       "the host's folders, and a root that stays as it is",
-      ["FUSE_FS", "VIRTIO_FS", "OVERLAY_FS", "TMPFS", "TMPFS_XATTR", "TMPFS_POSIX_ACL"]
+      ["FUSE_FS", "VIRTIO_FS", "OVERLAY_FS", "SHMEM", "TMPFS", "TMPFS_XATTR", "TMPFS_POSIX_ACL"]
     ),
     (
       "what the first process mounts",
       ["PROC_FS", "SYSFS", "DEVTMPFS", "UNIX98_PTYS", "POSIX_MQUEUE", "SIGNALFD", "EPOLL"]
+    ),
+    (
+      "what programs take for granted, and a small configuration leaves out",
+      [
+        "MULTIUSER", "FUTEX", "POSIX_TIMERS", "FILE_LOCKING", "EVENTFD", "TIMERFD", "INOTIFY_USER", "AIO",
+        "ADVISE_SYSCALLS", "MEMBARRIER",
+      ]
     ),
     (
       "kernels as packaged, entered without unpacking themselves", ["HYPERVISOR_GUEST", "PARAVIRT", "KVM_GUEST", "PVH"]
