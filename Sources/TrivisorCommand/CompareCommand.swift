@@ -48,6 +48,11 @@ struct CompareCommand: ParsableCommand {
         + " where the host's KVM emulates guest kernel code.", valueName: "names"))
   var techniqueNames: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Which of them ratios are to. Default: the first that runs as itself: no KVM that emulates.", valueName: "name"))
+  var base: String?
+
   @Option(help: "How many runs under each technique count.")
   var `repeat` = 5
 
@@ -91,6 +96,9 @@ struct CompareCommand: ParsableCommand {
       throw ValidationError("--techniques: there is no technique '\(name)'; there are hardware, rewriting, paravirtual")
     }
     if names.isEmpty { throw ValidationError("--techniques: name at least one") }
+    if let base, !names.contains(base) {
+      throw ValidationError("--base: '\(base)' is none of the techniques to compare: \(names.joined(separator: ", "))")
+    }
   }
 
   func run() throws {
@@ -157,6 +165,7 @@ struct CompareCommand: ParsableCommand {
     var plan = ComparisonPlan(image: image, runArguments: [image] + words, techniques: names)
     plan.repetitions = `repeat`
     plan.warmUps = warmUp
+    plan.base = base
     if let timeout { plan.timeLimit = timeout.nanoseconds }
     let isOwn = image.hasPrefix("guest:")
     plan.cautions = Self.cautions.filter { names.contains($0.key) }
@@ -208,6 +217,7 @@ struct CompareCommand: ParsableCommand {
         lines.append("of \(technique.name): \(caution)")
       }
     }
+    lines += comparison.baseRemarks
     if comparison.ran.count > 1, comparison.differences.isEmpty {
       lines.append("the same result under all that ran")
       lines.append(comparison.headline)

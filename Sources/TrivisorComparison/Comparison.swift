@@ -27,6 +27,31 @@ public struct Comparison: Sendable {
   /// Those that have runs that count.
   public var ran: [TechniqueRuns] { techniques.filter { !$0.samples.isEmpty } }
 
+  /// Which of those ratios are to.
+  public var base: TechniqueRuns? {
+    ran.first { $0.name == plan.base } ?? ran.first { $0.caution == nil } ?? ran.first
+  }
+
+  /// What is to be known of ratios, a sentence each: that the base is another one than was asked for, or that there is a caution on it.
+  public var baseRemarks: [String] {
+    guard ran.count > 1, let base else { return [] }
+    var remarks: [String] = []
+    if let wanted = plan.base, wanted != base.name {
+      remarks.append("ratios are to \(base.name), because \(wanted) has no figures")
+    }
+    if let caution = base.caution { remarks.append("ratios are to \(base.name), of which: \(caution)") }
+    return remarks
+  }
+
+  /// How many times as much as under the base a figure of a row is; `nil` for the base itself, and where one of both is not counted
+  /// or zero.
+  func ratio(_ row: Row, _ index: Int) -> Double? {
+    guard let place = ran.firstIndex(where: { $0.name == base?.name }), place != index,
+      let own = row.values[index]?.median, let other = row.values[place]?.median, own > 0, other > 0
+    else { return nil }
+    return own / other
+  }
+
   /// Whether a technique took longer than it may.
   public var isOverdue: Bool { techniques.contains(where: \.isOverdue) }
 

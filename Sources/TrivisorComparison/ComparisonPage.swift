@@ -88,7 +88,7 @@ public enum ComparisonPage {
     const notes = report.techniques.filter(t => t.obstacle || t.caution);
     if (notes.length) {
       const box = section('What to know of this host', '');
-      facts(box, notes.map(t => [t.name, t.obstacle ? 'not run: ' + t.obstacle : t.caution]));
+      facts(box, [...notes.map(t => [t.name, t.obstacle ? 'not run: ' + t.obstacle : t.caution]), ...report.baseRemarks.map(r => ['ratios', r])]);
     }
 
     if (ran.some(t => t.runs.length > 1)) {
@@ -142,22 +142,25 @@ public enum ComparisonPage {
         });
       }
     };
+    const base = ran.findIndex(t => t.name === report.base);
     const against = (value, row, index) => {
-      const first = row.values.findIndex(v => v && v.median > 0);
-      return index > first && first >= 0 && value.median > 0 ? '×' + ratio(value.median / row.values[first].median) : '';
+      const first = row.values[base];
+      return index !== base && first && first.median > 0 && value.median > 0 ? '×' + ratio(value.median / first.median) : '';
     };
+    const beside = ran.length > 1 ? ' × how many times ' + report.base + '’s.' : '';
     const measured = report.measurements.rows;
     if (measured.length && ran.length)
-      matrix(section('Measured by the guest', 'Cycles an operation, medians; × how many times as many as in the first column. The lines are logarithmic.'),
+      matrix(section('Measured by the guest', 'Cycles an operation, medians.' + beside + ' The lines are logarithmic.'),
         'Measured by the guest', measured, true, (value, row, index) => [short(value.median), against(value, row, index)]);
     if (ran.length)
-      matrix(section('Times and memory', 'Medians; the smallest and the largest beside them.'), 'Times and memory', report.costs.rows, false,
-        (value, row) => [short(value.median) + ' ' + row.unit, short(value.minimum) + '–' + short(value.maximum)]);
+      matrix(section('Times and memory', 'Medians; the smallest and the largest beside them.' + beside), 'Times and memory', report.costs.rows, false,
+        (value, row, index) => [short(value.median) + ' ' + row.unit,
+          [short(value.minimum) + '–' + short(value.maximum), against(value, row, index)].filter(t => t).join(' ')]);
     // What all have a word for stands side by side; what only one technique counts is its own list.
     const rows = report.counters.rows;
     const common = rows.filter(r => r.counter);
     if (common.length && ran.length)
-      matrix(section('Events that all techniques count', 'Medians; – where a technique does not count one. The lines are logarithmic.'), 'Events', common, true,
+      matrix(section('Events that all techniques count', 'Medians; – where a technique does not count one.' + beside + ' The lines are logarithmic.'), 'Events', common, true,
         (value, row, index) => [number(value.median, 0), against(value, row, index)]);
     const limit = 15;
     ran.forEach((t, i) => {

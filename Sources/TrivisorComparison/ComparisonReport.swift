@@ -38,6 +38,8 @@ public struct ComparisonReport: Encodable {
   private let repetitions: Int
   private let warmUps: Int
   private let host: HostDescription
+  private let base: String?
+  private let baseRemarks: [String]
   private let isSame: Bool
   private let isOverdue: Bool
   private let differences: [String]
@@ -57,6 +59,8 @@ public struct ComparisonReport: Encodable {
     repetitions = comparison.plan.repetitions
     warmUps = comparison.plan.warmUps
     self.host = host
+    base = comparison.base?.name
+    baseRemarks = comparison.baseRemarks
     differences = comparison.differences
     isSame = differences.isEmpty
     isOverdue = comparison.isOverdue

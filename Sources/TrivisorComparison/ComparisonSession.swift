@@ -18,6 +18,8 @@ public struct ComparisonPlan: Sendable {
   public var obstacles: [String: String] = [:]
   /// What to know of the figures of some of them on this host, by name.
   public var cautions: [String: String] = [:]
+  /// Which of them ratios are to; `nil` for the first that runs without a caution, else the first that runs.
+  public var base: String?
   /// How many runs count.
   public var repetitions = 5
   /// How many runs before them don't.

@@ -3,50 +3,42 @@ public enum ComparisonText {
   /// A table as rows of cells: the first is the head, the first column the titles.
   public typealias Table = [[String]]
 
-  /// Times and memory; then events by cause; then what the guest measured, with the ratio to the first technique.
+  /// Times and memory; then events by cause; then what the guest measured, with the ratios to the base.
   public static func tables(_ comparison: Comparison) -> [(title: String, rows: Table)] {
     let names = comparison.ran.map(\.name)
     var tables: [(String, Table)] = []
     let results = ["result"] + comparison.ran.map { $0.result?.title ?? "" }
+    let base = names.count > 1 ? comparison.base.map { "; × how many times \($0.name)'s" } ?? "" : ""
+    func rows(_ rows: [Comparison.Row], _ cell: (Spread, Comparison.Row) -> String) -> Table {
+      rows.map { row in
+        [row.title]
+          + row.values.enumerated().map { index, value in
+            guard let value else { return "–" }
+            return cell(value, row) + (comparison.ratio(row, index).map { " (×\(ratio($0)))" } ?? "")
+          }
+      }
+    }
     tables.append(
       (
-        "median (smallest to largest) of \(comparison.plan.repetitions) runs",
-        [[""] + names, results] + comparison.costs.map { row in [row.title] + row.values.map { cell($0, row.unit) } }
+        "median, smallest to largest, of \(comparison.plan.repetitions) runs\(base)",
+        [[""] + names, results]
+          + rows(comparison.costs) { value, row in
+            "\(decimal(value.median, 1)) \(row.unit), \(decimal(value.minimum, 1))–\(decimal(value.maximum, 1))"
+          }
       ))
     let counters = comparison.counters
     if !counters.isEmpty {
-      tables.append(
-        (
-          "events, median",
-          [[""] + names]
-            + counters.map { row in
-              [row.title] + row.values.map { $0.map { count($0.median) } ?? "–" }
-            }
-        ))
+      tables.append(("events, median\(base)", [[""] + names] + rows(counters) { value, _ in count(value.median) }))
     }
     let measurements = comparison.measurements
     if !measurements.isEmpty {
       tables.append(
         (
-          "measured by the guest: cycles, and times as many as the first",
-          [[""] + names]
-            + measurements.map { row in
-              let first = row.values.first.flatMap { $0?.median }
-              return [row.title]
-                + row.values.enumerated().map { index, value in
-                  guard let value else { return "–" }
-                  guard index > 0, let first, first > 0 else { return count(value.median) }
-                  return "\(count(value.median)) (×\(ratio(value.median / first)))"
-                }
-            }
+          "measured by the guest: cycles\(base)",
+          [[""] + names] + rows(measurements) { value, _ in count(value.median) }
         ))
     }
     return tables
-  }
-
-  private static func cell(_ spread: Spread?, _ unit: String) -> String {
-    guard let spread else { return "–" }
-    return "\(decimal(spread.median, 1)) \(unit) (\(decimal(spread.minimum, 1))–\(decimal(spread.maximum, 1)))"
   }
 
   /// Whole numbers in groups of three.

@@ -97,6 +97,29 @@ struct ComparisonTests {
     arguments: [(23.5, "23.50"), (1, "1.00"), (0.123, "0.12"), (0.0456, "0.046"), (0.0023, "0.0023"), (0, "0.00")])
   func ratios(value: Double, text: String) { #expect(ComparisonText.ratio(value) == text) }
 
+  @Test("ratios are to the base: what was asked for, else what runs as itself")
+  func base() throws {
+    var emulated = try runs("hardware", guests: [1], result: good, measurements: ["syscall": 1000])
+    emulated.caution = "KVM emulates"
+    let (second, third) = (
+      try runs("rewriting", guests: [1], result: good, measurements: ["syscall": 100]),
+      try runs("paravirtual", guests: [1], result: good, measurements: [:])
+    )
+    func row(_ base: String?) -> [String]? {
+      var wanted = plan
+      wanted.base = base
+      return ComparisonText.tables(Comparison(wanted, [emulated, second, third]))[2].rows.last
+    }
+    #expect(row(nil) == ["syscall", "1 000 (×10.00)", "100", "–"])
+    #expect(row("hardware") == ["syscall", "1 000", "100 (×0.10)", "–"])
+    var wanted = plan
+    wanted.base = "hardware"
+    #expect(
+      Comparison(wanted, [emulated, second]).baseRemarks == ["ratios are to hardware, of which: KVM emulates"])
+    #expect(
+      Comparison(wanted, [second, third]).baseRemarks == ["ratios are to rewriting, because hardware has no figures"])
+  }
+
   @Test("counters that nobody has are left out; ratios are to the first technique")
   func tables() throws {
     let first = try runs("hardware", guests: [1], result: good, measurements: ["syscall": 100])
