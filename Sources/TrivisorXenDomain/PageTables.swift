@@ -26,9 +26,15 @@ struct PageTables {
     static func table(_ level: Int) -> Use { Use(rawValue: UInt8(truncatingIfNeeded: level)) ?? .none }
   }
 
-  /// Which addresses a table translates: those from one address on, if all that refer to it agree.
-  private enum Place: Equatable {
-    case unknown, from(UInt64), several
+  /// The entry by which a table is named.
+  private struct Parent {
+    let index: Int
+    let position: UInt64
+    /// Of the table that the entry is in.
+    let level: Int
+
+    /// Of the entry's addresses in those of its table.
+    var offset: UInt64 { position << UInt64(12 + 9 * (level - 1)) }
   }
 
   /// What a walk found at the last level.
@@ -70,7 +76,7 @@ struct PageTables {
   private(set) var uses: [Use]
   private(set) var counts: [UInt32]
   private(set) var pinned: [Bool]
-  private var places: [Place]
+  private var places: TablePlaces
   /// While saved tables are counted anew: they may name frames that the domain gave back, though not for writing.
   private var isRestoring = false
   /// Of tables of the same level that see each other as pages (linear page tables): how many entries for such there are, or,
@@ -86,7 +92,7 @@ struct PageTables {
     uses = Array(repeating: .none, count: count)
     counts = Array(repeating: 0, count: count)
     pinned = Array(repeating: false, count: count)
-    places = Array(repeating: .unknown, count: count)
+    places = TablePlaces(count: count)
     linear = Array(repeating: 0, count: count)
   }
 
@@ -120,14 +126,14 @@ struct PageTables {
   /// How many entries of a table count: the root of a 32-bit domain has four.
   private func entryCount(_ level: Int) -> UInt64 { level == levels && levels == 3 ? 4 : 512 }
 
-  /// One more reference of this kind, from an entry for addresses from `place` on.
-  private mutating func get(_ frame: UInt64, _ use: Use, at place: Place? = nil) throws(XenError) {
+  /// One more reference of this kind, from an entry of another table if one is given.
+  private mutating func get(_ frame: UInt64, _ use: Use, in parent: Parent? = nil) throws(XenError) {
     guard let index = frames.index(frame), counts[index] < .max else { throw .invalid }
     guard frames.isOwned(frame) else { throw .invalid }
     guard counts[index] == 0 else {
       guard uses[index] == use else { throw use == .writable ? .busy : .invalid }
       counts[index] += 1
-      note(place, index)
+      if let parent { place(index, in: parent) }
       return
     }
     guard use == .writable || !frames.isHypervisors(frame) else { throw .invalid }
@@ -135,12 +141,14 @@ struct PageTables {
     uses[index] = use
     counts[index] = 1
     guard let level = use.level else { return }
-    places[index] = level == levels ? .from(0) : place ?? .unknown
+    places.clear(index)
+    if level == levels { places.add(index, 0) }
+    if let parent { _ = places.inherit(index, from: parent.index, offset: parent.offset) }
     validationCount &+= 1
     for position in 0..<entryCount(level) {
       do throws(XenError) {
         guard let entry = frames.entry(frame, position) else { throw .invalid }
-        try take(entry.pointee, of: frame, level: level, position: position, within: places[index])
+        try take(entry.pointee, of: frame, Parent(index: index, position: position, level: level))
         let adjusted = adjusted(entry.pointee, level)
         guard adjusted != entry.pointee else { continue }
         entry.pointee = adjusted
@@ -155,10 +163,18 @@ struct PageTables {
     }
   }
 
-  private mutating func note(_ place: Place?, _ index: Int) {
-    guard let place else { return }
-    if places[index] == .unknown { places[index] = place == .unknown ? .several : place }
-    if places[index] != place { places[index] = .several }
+  /// A table is named by one more entry: so are all that it names itself.
+  private mutating func place(_ index: Int, in parent: Parent) {
+    guard places.inherit(index, from: parent.index, offset: parent.offset) else { return }
+    let level = parent.level - 1
+    guard level > 1 else { return }
+    let frame = XenMachine.firstFrame + UInt64(index)
+    for position in 0..<entryCount(level) {
+      guard let entry = frames.entry(frame, position)?.pointee, entry & Self.present != 0,
+        let below = frames.index(Self.frame(entry)), use(Self.frame(entry)).level == level - 1
+      else { continue }
+      place(below, in: Parent(index: index, position: position, level: level))
+    }
   }
 
   /// One less.
@@ -166,7 +182,7 @@ struct PageTables {
     guard let index = frames.index(frame), counts[index] > 0 else { return }
     counts[index] -= 1
     guard counts[index] == 0, let level = uses[index].level else { return }
-    places[index] = .unknown
+    places.clear(index)
     if level == levels { releasedRoots.append(frame) }
     for position in 0..<entryCount(level) {
       release(frames.entry(frame, position)?.pointee ?? 0, of: frame, level: level)
@@ -180,7 +196,7 @@ struct PageTables {
       let entry = frames.entry(table, position)
     else { throw .invalid }
     let old = entry.pointee
-    try take(new, of: table, level: level, position: position, within: places[index])
+    try take(new, of: table, Parent(index: index, position: position, level: level))
     updateCount &+= 1
     entry.pointee = adjusted(new, level)
     frames.didStore(at: entry)
@@ -190,11 +206,7 @@ struct PageTables {
     guard old & Self.present != 0, old != new else { return }
     guard !wasLinear else { return stale.addEverything() }
     let span = UInt64(12 + 9 * (level - 1))
-    if case .from(let start) = places[index] {
-      stale.add(start &+ position << span, size: 1 << span)
-    } else {
-      stale.addEverything()
-    }
+    if !places.each(index, { stale.add($0 &+ position << span, size: 1 << span) }) { stale.addEverything() }
   }
 
   /// What Xen makes of an entry of a 64-bit domain, for all to read: every page is the user's for the processor, and two
@@ -220,11 +232,9 @@ struct PageTables {
   }
 
   /// The references that an entry stands for.
-  private mutating func take(
-    _ entry: UInt64, of table: UInt64, level: Int, position: UInt64, within place: Place
-  ) throws(XenError) {
+  private mutating func take(_ entry: UInt64, of table: UInt64, _ parent: Parent) throws(XenError) {
     guard entry & Self.present != 0 else { return }
-    let target = Self.frame(entry)
+    let (target, level) = (Self.frame(entry), parent.level)
     if level == 1 {
       guard entry & (Self.cacheAttributes | Self.large) == 0 else { throw .invalid }
       // Where no memory is: a device's, which is not given, or no frame at all.
@@ -236,12 +246,11 @@ struct PageTables {
     }
     guard frames.index(target) != nil, frames.isOwned(target) else { throw .invalid }
     // Large pages are not given; the part of the root that is the hypervisor's is not the guest's to fill.
-    guard entry & (Self.cacheAttributes | Self.large | Self.global) == 0, level < 4 || !(256..<272).contains(position)
+    guard entry & (Self.cacheAttributes | Self.large | Self.global) == 0,
+      level < 4 || !(256..<272).contains(parent.position)
     else { throw .invalid }
-    let below: Place =
-      if case .from(let start) = place { .from(start &+ position << UInt64(12 + 9 * (level - 1))) } else { .several }
     if use(target).level == level { return try takeLinear(entry, of: table, level: level) }
-    try get(target, .table(level - 1), at: below)
+    try get(target, .table(level - 1), in: parent)
   }
 
   /// An entry that names a table of its own level, to be seen as a page where the tables of the level below would be: read-only,

@@ -115,6 +115,40 @@ struct PageTablesTests {
     #expect(tables.use(first + 5) == .none)
   }
 
+  @Test("what a change makes untrue is known at every place that a table has, also those that it has got last")
+  mutating func places() throws {
+    try tables.pin(first, level: 4)
+    let mib2: UInt64 = 2 << 20
+    // The L1 at a second place, then its L2 at a second one, then its L3, which is in the upper half.
+    try tables.update(table: first + 2, position: 5, to: (first + 3) << 12 | 7)
+    try tables.update(table: first + 1, position: 3, to: (first + 2) << 12 | 7)
+    #expect(tables.stale.isEmpty)
+    try tables.update(table: first + 3, position: 0, to: 0)
+    let places = [0, 5 * mib2, 3 << 30, 3 << 30 + 5 * mib2] as [UInt64]
+    #expect(Set(tables.stale.ranges) == Set(places.map { $0..<($0 + 4096) }))
+    tables.stale.removeAll()
+    try tables.update(table: first, position: 511, to: (first + 1) << 12 | 7)
+    try tables.update(table: first + 3, position: 1, to: 0)
+    #expect(tables.stale.ranges.count == 8 && !tables.stale.isEverything)
+    #expect(tables.stale.ranges.contains((511 << 39 + 4096)..<(511 << 39 + 8192)))
+    tables.stale.removeAll()
+    // One more is one too many.
+    try tables.update(table: first + 2, position: 6, to: (first + 3) << 12 | 7)
+    try tables.update(table: first + 3, position: 0, to: (first + 5) << 12 | 5)
+    try tables.update(table: first + 3, position: 0, to: 0)
+    #expect(tables.stale.isEverything)
+  }
+
+  @Test("of a table that no root leads to nothing is known to anybody; when one does, all below it has its place")
+  mutating func unreachable() throws {
+    try tables.pin(first + 2, level: 2)
+    try tables.update(table: first + 3, position: 1, to: 0)
+    #expect(tables.stale.isEmpty)
+    try tables.pin(first, level: 4)
+    try tables.update(table: first + 3, position: 0, to: 0)
+    #expect(tables.stale.ranges == [0..<4096])
+  }
+
   @Test("a failed update leaves every count as it was")
   mutating func rollback() throws {
     try tables.pin(first, level: 4)
