@@ -16,8 +16,13 @@ public final class DomainRunLoop {
   let executor: any DomainExecutor
   /// What a debugger from outside wants (`DomainRunLoop+Debugger`).
   var debugger = DomainDebugger()
-  /// Exits, and the time in guest code.
-  public var counters: Counters { ownCounters + executor.counters }
+  /// Exits, the time in guest code, and what was delivered to the kernel: an upcall is its interrupt.
+  public var counters: Counters {
+    var counters = ownCounters + executor.counters
+    counters[.exceptionDelivered] = processor.trapCounts.exceptionCount
+    counters[.interruptDelivered] = processor.upcallCount
+    return counters
+  }
   private var ownCounters = Counters()
 
   /// - Parameter number: of the processor; there is one as long as there is a doorbell.

@@ -39,6 +39,9 @@ struct TrapCounts {
 
   mutating func add(exception vector: UInt8) { exceptions[Int(vector) & (Self.vectorCount - 1)] &+= 1 }
 
+  /// All exceptions.
+  var exceptionCount: UInt64 { exceptions.reduce(0, &+) }
+
   /// By name, without those that did not occur.
   var byName: [String: UInt64] {
     var result: [String: UInt64] = [:]
