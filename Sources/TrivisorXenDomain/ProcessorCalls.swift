@@ -110,7 +110,8 @@ struct ProcessorCalls: HypercallSubject {
     let due = layout == .bits64 ? a[0] : a[0] | a[1] << 32
     processor.timer = due == 0 ? .max : domain.time.hostTime(due)
     // Times that are none, or weeks away, come from guests whose arithmetic wraps: they get an event soon.
-    if due > 0, due >> 63 != 0 || due > domain.time.now && (due - domain.time.now) >> 50 != 0 {
+    let now = domain.time.now
+    if due > 0, due >> 63 != 0 || due > now && (due - now) >> 50 != 0 {
       processor.timer = monotonicNanoseconds() &+ 100_000_000
     }
   }
