@@ -44,7 +44,8 @@ extension ProcessorCalls {
     registers.rsi = quad(user + 104)
     registers.rdi = quad(user + 112)
     registers.rip = quad(user + 128)
-    registers.rflags = quad(user + 144) & ~(Flags.ioPrivilege | Flags.virtual8086) | Flags.interrupt
+    let flags = quad(user + 144)
+    registers.rflags = flags & ~(Flags.ioPrivilege | Flags.virtual8086) | Flags.interrupt
     registers.rsp = quad(user + 152)
     registers.fsBase = quad(5144)
     guard LinearAddress.isCanonical(registers.fsBase), LinearAddress.isCanonical(quad(5152)),
@@ -76,6 +77,8 @@ extension ProcessorCalls {
     processor.eventCallback = .init(address: quad(5112), masksUpcalls: true)
     processor.failsafeCallback = .init(address: quad(5120), masksUpcalls: quad(512) & 8 != 0)
     processor.systemCallCallback = .init(address: quad(5128), masksUpcalls: quad(512) & 16 != 0)
+    // As PHYSDEVOP_set_iopl would: Linux says it so for all processors but the first.
+    processor.ioPrivilege = UInt8(flags >> 12 & 3)
     processor.start = registers
     // VGCF_online
     processor.isUp = quad(512) & 32 != 0
@@ -99,7 +102,8 @@ extension ProcessorCalls {
     registers.rbp = half(user + 20)
     registers.rax = half(user + 24)
     registers.rip = half(user + 32)
-    registers.rflags = half(user + 40) & ~(Flags.ioPrivilege | Flags.virtual8086) | Flags.interrupt
+    let flags = half(user + 40)
+    registers.rflags = flags & ~(Flags.ioPrivilege | Flags.virtual8086) | Flags.interrupt
     registers.rsp = half(user + 44)
     registers.setSegments(code: Selectors.kernelCode32, stack: Selectors.kernelData32)
     let code = half(user + 36) & 0xffff
@@ -122,6 +126,7 @@ extension ProcessorCalls {
     processor.kernelStack = half(2712)
     processor.eventCallback = .init(address: half(2784), masksUpcalls: true)
     processor.failsafeCallback = .init(address: half(2792), masksUpcalls: half(512) & 8 != 0)
+    processor.ioPrivilege = UInt8(flags >> 12 & 3)
     processor.start = registers
     processor.isUp = half(512) & 32 != 0
   }

@@ -430,4 +430,22 @@ struct HypercallTests {
     #expect(processor.mode == .user)
     #expect(processor.registers.rsp == 0x6000)
   }
+
+  @Test("a processor begins with the I/O privilege that its first flags name", arguments: [true, false])
+  func firstPrivilege(is64Bit: Bool) throws {
+    let harness = try DomainHarness(is64Bit: is64Bit)
+    let (context, root) = (harness.address(20), harness.start.rootFrame)
+    if is64Bit {
+      try harness.store(UInt64(4), context + 512)
+      try harness.store(UInt64(0x1000), context + 520 + 144)
+      try harness.store(root << 12, context + 4984 + 24)
+    } else {
+      try harness.store(UInt32(0x1000), context + 516 + 40)
+      try harness.store(UInt32(0xe019), context + 516 + 36)
+      try harness.store(UInt32(truncatingIfNeeded: root << 12), context + 2728)
+    }
+    #expect(harness.call(24, 0, 1, context) == 0)
+    #expect(harness.domain.processors[1].ioPrivilege == 1)
+    #expect(harness.domain.processors[1].start.map { $0.rflags & 0x3000 } == 0)
+  }
 }
