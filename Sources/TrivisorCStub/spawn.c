@@ -307,6 +307,12 @@ int cstub_pin(pid_t thread, int cpu) {
   return sched_setaffinity(thread, sizeof set, &set);
 }
 
+int cstub_unpin(void) {
+  cpu_set_t set;
+  if (sched_getaffinity(getpid(), sizeof set, &set) != 0) return -1;
+  return sched_setaffinity(0, sizeof set, &set);
+}
+
 int cstub_processor_after(int first, uint32_t number) {
   cpu_set_t set;
   // Of the first thread: the calling one may be pinned already.

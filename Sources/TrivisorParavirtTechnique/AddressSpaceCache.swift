@@ -26,6 +26,7 @@ final class AddressSpaceCache: TranslationKeeper, @unchecked Sendable {
   }
   private var spaces: [AddressView: Entry] = [:]
   private var spare: [GuestAddressSpace] = []
+  private let reserve: SpaceReserve
   /// By virtual processor, what it was in last: these processes stay.
   private var inUse: [AddressView?]
   private var uses: UInt64 = 0
@@ -38,6 +39,9 @@ final class AddressSpaceCache: TranslationKeeper, @unchecked Sendable {
     self.threadCount = threadCount
     self.is32Bit = is32Bit
     inUse = Array(repeating: nil, count: threadCount)
+    reserve = SpaceReserve {
+      try? GuestAddressSpace(memory: memory, threadCount: threadCount, is32Bit: is32Bit, window: window)
+    }
   }
 
   /// The process for what a virtual processor is to run in next.
@@ -65,6 +69,8 @@ final class AddressSpaceCache: TranslationKeeper, @unchecked Sendable {
       if empty(victim.value.space) { return victim.value.space }
     }
     createdCount &+= 1
+    // Most domains have one root, or two.
+    if spaces.count > 1, let space = reserve.take(), !space.process.hasEnded { return space }
     return try GuestAddressSpace(memory: memory, threadCount: threadCount, is32Bit: is32Bit, window: window)
   }
 
@@ -103,6 +109,7 @@ final class AddressSpaceCache: TranslationKeeper, @unchecked Sendable {
   }
 
   func destroy() {
+    reserve.end()
     for entry in spaces.values { entry.space.destroy() }
     for space in spare { space.destroy() }
   }

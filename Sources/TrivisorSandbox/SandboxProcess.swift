@@ -145,6 +145,9 @@ public final class SandboxProcess: Sendable {
     if let thread = shared.threadID(index) { _ = cstub_pin(thread, processor) }
   }
 
+  /// Lets the calling thread run on all processors of the host that this process may use.
+  public static func unpinCaller() { _ = cstub_unpin() }
+
   /// The processor of the host that the calling thread is on.
   public static var currentProcessor: Int32 { max(0, cstub_current_cpu()) }
 

@@ -59,6 +59,8 @@ int cstub_memory_file(const char *_Nonnull name, uint64_t size);
 
 // Pins the calling thread, or `thread` of another process if not 0, to one processor of the host.
 int cstub_pin(pid_t thread, int cpu);
+// Lets the calling thread run on all processors that the process's first thread may use.
+int cstub_unpin(void);
 // The processor that the calling thread runs on.
 int cstub_current_cpu(void);
 // The processor `number` places after `first`, in a circle, among those that the process's first thread may use.
