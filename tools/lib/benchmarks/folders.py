@@ -36,7 +36,7 @@ $bin mount -t overlay -o lowerdir=/lower,upperdir=/upper/data,workdir=/upper/wor
 $bin mkdir -p /new/tmp/bench
 $bin mount -t 9p -o $options bench /new/tmp/bench
 for place in dev proc sys; do $bin mount -o move /$place /new/$place; done
-$bin chroot /new /bin/sh /tmp/bench/script </dev/null
+$bin chroot /new /bin/sh /tmp/bench/script </new/dev/null
 $bin poweroff -f
 """
 
