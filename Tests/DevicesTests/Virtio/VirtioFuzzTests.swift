@@ -1,3 +1,4 @@
+import Glibc
 import SystemPackage
 import TrivisorSpoiledStates
 import Testing
@@ -129,17 +130,38 @@ private struct RandomGuest {
   }
 }
 
-@Suite("Random drivers", .timeLimit(.minutes(2)))
+/// Steps of each random driver. For longer than the suite takes: `TRIVISOR_FUZZ_STEPS=1000000 swift test --filter
+/// VirtioFuzzTests`, some inputs a step.
+private let stepCount = getenv("TRIVISOR_FUZZ_STEPS").flatMap { Int(String(cString: $0)) } ?? 2000
+
+@Suite("Random drivers", .timeLimit(.minutes(stepCount / 10_000 + 2)))
 struct VirtioFuzzTests {
+  /// Of this process, by /proc/self/statm.
+  private var residentPages: Int {
+    var text = [UInt8](repeating: 0, count: 256)
+    let file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC)
+    defer { close(file) }
+    let count = max(0, read(file, &text, text.count))
+    return String(decoding: text[..<count], as: UTF8.self).split(separator: " ").dropFirst().first.flatMap { Int($0) }
+      ?? 0
+  }
+
   /// Whatever the guest does: no trap, no endless work, nothing written outside what it can reach.
   private func fuzz(_ type: any VirtioDevice, seed: UInt64, between: (inout SeededGenerator) -> Void = { _ in }) throws
   {
     let driver = try VirtioDriver(type, memorySize: RandomGuest.memorySize)
     var guest = RandomGuest(driver, queueCount: type.queueSizes.count, seed: seed)
+    var resident = 0
     guest.openQueues()
-    for _ in 0..<2000 {
+    for step in 0..<stepCount {
       guest.step()
       between(&guest.generator)
+      if step == 1000 { resident = residentPages }
+    }
+    if stepCount > 2000 {
+      print("\(type.deviceID), seed \(seed): \(guest.requests) requests, \(guest.faults.count) kinds of faults")
+      // Nothing grows: 32 MiB are for what other drivers do meanwhile.
+      #expect(residentPages - resident < 8192)
     }
     let untouched = RandomGuest.playground
     let rest = Int(RandomGuest.memorySize - untouched)
