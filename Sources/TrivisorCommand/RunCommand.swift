@@ -427,12 +427,21 @@ struct RunCommand: ParsableCommand {
     return (configuration, order, further, packed, networks)
   }
 
+  /// Says where the gateway is, if that is not where users look for it.
+  private func openUserNetwork(_ user: UserNetwork, _ address: MACAddress?) throws(NetworkFailure) -> GuestNetwork {
+    let network = try GuestNetwork(user, hardwareAddress: address)
+    if let first = network.addresses.entries.first, let gateway = first.gateway, gateway != UserNetwork.usualGateway {
+      Diagnostics.say("--network: the guest is \(first.address), and the gateway \(gateway)")
+    }
+    return network
+  }
+
   /// Makes what the guest's interfaces are plugged into: it can't be had any more when the process is confined.
   private func openNetworks() throws -> [GuestNetwork] {
     try network.map { argument in
       do throws(NetworkFailure) {
         return switch argument.kind {
-        case .user(let user): try GuestNetwork(user, hardwareAddress: argument.hardwareAddress)
+        case .user(let user): try openUserNetwork(user, argument.hardwareAddress)
         case .tap(let name):
           try GuestNetwork(tap: name, hardwareAddress: argument.hardwareAddress, addresses: argument.addresses)
         case .socket(let path):

@@ -175,8 +175,9 @@ public struct Passt {
     // A host without this version of IP: passt tells.
     guard socket >= 0 else { return }
     defer { close(socket) }
-    var yes: Int32 = 1
-    setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, socklen_t(MemoryLayout<Int32>.size))
+    // Of TCP, what only waits for its end is not in the way.
+    var reuses: Int32 = isTCP ? 1 : 0
+    setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &reuses, socklen_t(MemoryLayout<Int32>.size))
     var result: Int32
     if forwarding.address.isVersion6 {
       var address = sockaddr_in6()

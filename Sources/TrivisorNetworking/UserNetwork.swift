@@ -46,6 +46,8 @@ public struct UserNetwork: Sendable, Equatable {
 
   // MARK: Addresses
 
+  /// The gateway's address, unless the host has such addresses itself.
+  public static let usualGateway = address4(.gateway, network: 2)
   static let prefixes = (version4: 24, version6: 64)
   private static let network6: [UInt8] = [0xfd, 0x54, 0x72, 0x76, 0x69, 0x73, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 
