@@ -31,7 +31,7 @@ package final class CodeProbe {
       throw TechniqueFailure(call: "making a partition", reason: "it is another technique's")
     }
     self.partition = partition
-    owner = try RewritingProcessor(partition: partition)
+    owner = try partition.makeOnlyProcessor()
     processor = owner.engine
     try processor.enterThread()
   }

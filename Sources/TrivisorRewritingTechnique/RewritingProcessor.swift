@@ -1,4 +1,5 @@
-// One virtual CPU of a PC: the loop around translated code, which takes what the interrupt chips have.
+// One virtual CPU of a PC: the loop around translated code, which takes what the interrupt chips have. It is a machine's processor's
+// turn (`ProcessorTurn`) whenever it is in here, but for when it sleeps.
 //
 // Time works by an alarm: a timer of the host that kicks the processor when the chips' next deadline has come. A processor
 // that waits (HLT) sleeps until then by itself.
@@ -18,13 +19,20 @@ final class RewritingProcessor: Processor {
   private let interrupts: ProcessorInterrupts
   private var alarm: ProcessorAlarm
   private var lostTime = LostTime()
+  private let turn: ProcessorTurn
 
-  init(partition: RewritingPartition) throws(TechniqueFailure) {
+  /// - Parameters:
+  ///   - turn: its part in the rendezvous with the others; it is its turn now.
+  ///   - identification: what CPUID says.
+  init(
+    partition: RewritingPartition, turn: ProcessorTurn, identification: CPUIDTable
+  ) throws(TechniqueFailure) {
     self.partition = partition
-    interrupts = partition.chipset.processor(0)
+    self.turn = turn
+    interrupts = partition.chipset.processor(turn.index)
     engine = try TranslatedProcessor(
       in: PCSurroundings(partition, interrupts), store: partition.translations, guestMemory: partition.memory,
-      memory: PhysicalMemory(partition.memory), identification: partition.identification, trace: partition.trace)
+      memory: PhysicalMemory(partition.memory), identification: identification, turn: turn, trace: partition.trace)
     let stop = engine.stop
     alarm = ProcessorAlarm { stop.kickFromOutside() }
     interrupts.connect { stop.kick() }
@@ -34,22 +42,48 @@ final class RewritingProcessor: Processor {
 
   var stopHandle: any StopHandle { engine.stop }
   var counters: Counters { engine.counters }
-  var details: [String: UInt64] { engine.details }
+  var details: [String: UInt64] {
+    var details = engine.details
+    // The machine's, told once.
+    if turn.index == 0, turn.stops.count != 0 {
+      details["world stops"] = turn.stops.count
+      details["microseconds waiting for the world to stop"] = turn.stops.waited / 1000
+    }
+    return details
+  }
 
   var isHaltedForGood: Bool {
     engine.activity != .running && !engine.flags.contains(.interrupt) && !engine.hasEvent
   }
 
-  func readState() throws(TechniqueFailure) -> MachineState { engine.readState() }
-  func writeState(_ state: MachineState) throws(TechniqueFailure) { try engine.writeState(state) }
-  func follow(_ orders: DebuggerOrders) { engine.follow(orders) }
-  func walk(_ linear: UInt64) -> PageWalk { engine.walk(linear) }
+  func readState() throws(TechniqueFailure) -> MachineState {
+    turn.enter()
+    defer { turn.leave() }
+    return engine.readState()
+  }
+  func writeState(_ state: MachineState) throws(TechniqueFailure) {
+    turn.enter()
+    defer { turn.leave() }
+    try engine.writeState(state)
+  }
+  func follow(_ orders: DebuggerOrders) {
+    turn.enter()
+    defer { turn.leave() }
+    engine.follow(orders)
+  }
+  func walk(_ linear: UInt64) -> PageWalk {
+    turn.enter()
+    defer { turn.leave() }
+    return engine.walk(linear)
+  }
   func cpuidLeaf(_ function: UInt32, _ index: UInt32) -> CPUIDLeaf? { engine.cpuidLeaf(function, index) }
 
   func run() throws(TechniqueFailure) -> StopReason {
     try engine.enterThread()
     let began = cws_timestamp()
+    turn.enter()
     defer {
+      turn.leave()
       engine.leaveThread()
       engine.ledger.total &+= cws_timestamp() &- began
     }
@@ -138,7 +172,9 @@ final class RewritingProcessor: Processor {
         return true
       }
       let (deadline, lay) = (interrupts.deadline, monotonicNanoseconds())
+      turn.leave()
       let awakening = engine.sleep(until: deadline)
+      turn.enter()
       lostTime.slept(from: lay, to: monotonicNanoseconds(), deadline: deadline)
       if awakening == .request { return false }
     }

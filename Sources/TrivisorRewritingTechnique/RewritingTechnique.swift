@@ -38,7 +38,7 @@ public struct RewritingTechnique: Technique {
       return .unavailable(
         reason: Self.sentence(lacking), remedy: "use a host of the x86-64-v3 level or another technique")
     }
-    return .available(notes: ["x86-to-x86 translation in user space, one processor"])
+    return .available(notes: ["x86-to-x86 translation in user space"])
   }
 
   private static func sentence(_ lacking: [ProcessorFeature]) -> String {
@@ -48,15 +48,17 @@ public struct RewritingTechnique: Technique {
   /// Stock kernels run, faster than on a host whose KVM emulates them.
   public func caution() -> String? { nil }
 
-  /// Processor features of a named model that the engine does not give; more than one processor.
+  /// Processor features of a named model that the engine does not give; too many processors.
   public func findings(for configuration: MachineConfiguration) -> [Finding] {
     var findings: [Finding] = []
-    if configuration.processorCount > 1 {
+    if configuration.processorCount > ProcessorRendezvous.processorLimit {
       findings.append(
         Finding(
           .processors,
-          "the rewriting technique runs one processor, not \(configuration.processorCount): change \(Setting.technique), or ask for one"
-        ))
+          """
+          the rewriting technique runs at most \(ProcessorRendezvous.processorLimit) processors, not \
+          \(configuration.processorCount): ask for fewer, or change \(Setting.technique)
+          """))
     }
     if configuration.interruptChips == .kernel {
       findings.append(
@@ -103,11 +105,14 @@ public struct RewritingTechnique: Technique {
     }
     // A child that an embedder forks must not get the guest's memory, nor make each of its pages copied on the next write.
     for region in memory.regions { madvise(region.host, Int(region.size), MADV_DONTFORK) }
-    var table = CPUIDTable(
-      features: announced(configuration.processorModel), processor: 0, of: configuration.processorCount,
-      name: configuration.processorModel.name)
-    table.leaves += MonitorSignature.leaves
-    return try RewritingPartition(memory: memory, bus: bus, identification: table, trace: trace)
+    let features = announced(configuration.processorModel)
+    let identifications = (0..<configuration.processorCount).map { index in
+      var table = CPUIDTable(
+        features: features, processor: index, of: configuration.processorCount, name: configuration.processorModel.name)
+      table.leaves += MonitorSignature.leaves
+      return table
+    }
+    return try RewritingPartition(memory: memory, bus: bus, identifications: identifications, trace: trace)
   }
 }
 
@@ -115,10 +120,13 @@ public struct RewritingTechnique: Technique {
 final class RewritingPartition: Partition {
   let memory: GuestMemory
   let bus: Bus
-  let identification: CPUIDTable
+  /// What CPUID says, by processor.
+  private let identifications: [CPUIDTable]
 
   let trace: CodeTrace?
   let translations: TranslationCache
+  /// Where there are several processors.
+  private let rendezvous: ProcessorRendezvous?
   let clock: any ChipsetClock
   let chipset: Chipset
   /// When the clock in guest memory was zero.
@@ -128,15 +136,24 @@ final class RewritingPartition: Partition {
   }
   private let startNanoseconds: Atomic<UInt64>
 
-  init(memory: GuestMemory, bus: Bus, identification: CPUIDTable, trace: CodeTrace?) throws(TechniqueFailure) {
+  /// - Parameter identifications: one for each processor.
+  init(memory: GuestMemory, bus: Bus, identifications: [CPUIDTable], trace: CodeTrace?) throws(TechniqueFailure) {
+    let count = identifications.count
+    guard let first = identifications.first, count <= ProcessorRendezvous.processorLimit else {
+      throw TechniqueFailure(
+        call: "making \(count) processors",
+        reason: "the rewriting technique runs 1 to \(ProcessorRendezvous.processorLimit)",
+        remedy: "set \(Setting.processors)")
+    }
     self.memory = memory
-    self.identification = identification
+    self.identifications = identifications
+    rendezvous = count > 1 ? ProcessorRendezvous(processorCount: count) : nil
     self.trace = trace
     translations = try TranslationCache(
-      announced: AnnouncedFeatures(identification), memory: PhysicalMemory(memory), trace: trace)
+      announced: AnnouncedFeatures(first), memory: PhysicalMemory(memory), isShared: count > 1, trace: trace)
     clock = HostChipsetClock()
     startNanoseconds = Atomic(clock.nanoseconds)
-    chipset = Chipset(processorCount: 1, clock: clock)
+    chipset = Chipset(processorCount: count, clock: clock)
     do throws(BusConflict) {
       self.bus = try bus.adding(ports: chipset.portClaims, memory: chipset.memoryClaims)
     } catch {
@@ -145,12 +162,20 @@ final class RewritingPartition: Partition {
   }
 
   func makeProcessor(index: Int) throws(TechniqueFailure) -> any Processor {
-    guard index == 0 else {
+    guard identifications.indices.contains(index) else {
       throw TechniqueFailure(
-        call: "making processor \(index)", reason: "the rewriting technique runs one processor",
-        remedy: "set \(Setting.processors) to 1")
+        call: "making processor \(index)", reason: "the machine has \(identifications.count)",
+        remedy: "set \(Setting.processors)")
     }
-    return try RewritingProcessor(partition: self)
+    let turn = ProcessorTurn(rendezvous, index: index)
+    turn.enter()
+    defer { turn.leave() }
+    return try RewritingProcessor(partition: self, turn: turn, identification: identifications[index])
+  }
+
+  /// The only processor of a machine that has one.
+  func makeOnlyProcessor() throws(TechniqueFailure) -> RewritingProcessor {
+    try RewritingProcessor(partition: self, turn: ProcessorTurn(), identification: identifications[0])
   }
 
   var interrupts: any InterruptController { chipset }

@@ -94,7 +94,8 @@ struct BlockKey: Hashable {
 /// Translated code.
 ///
 /// It has entries for flags that are in RAX and for flags that are in the host's register, because what comes before leaves them
-/// where they are; and for each a quick one behind the poll, for jumps that can't close a cycle.
+/// where they are; and for each a quick one behind the poll, for jumps that can't close a cycle. Where several processors run it,
+/// jump caches have an entry of their own, a jump to the one for RAX: nobody is ever in the middle of that one when it is changed.
 final class Block {
   let key: BlockKey
   /// The first byte.
@@ -118,6 +119,8 @@ final class Block {
 
   var isStraddling: Bool { key.isStraddling }
 
+  /// For whoever remembers the block by its address; where that leads when the block is dropped is changed in one step.
+  var entryForLookup: UInt64 { host &+ UInt64(entries.lookup) }
   /// For jumps that leave the flags in RAX.
   var entryForRAX: UInt64 { host &+ UInt64(entries.rax) }
   /// For jumps that leave the flags in the host's register.
@@ -141,6 +144,7 @@ final class Block {
 
 /// Where a block's entries are, from its first byte.
 struct BlockEntries {
+  var lookup: UInt8 = 0
   var rax: UInt8 = 0
   var host: UInt8 = 0
   var quickRAX: UInt8 = 0
@@ -263,4 +267,12 @@ struct Site {
   var recipe: FlagRecipe?
 
   var block: Block { owner._withUnsafeGuaranteedRef { $0 } }
+
+  /// The instruction may go on from here in translated code.
+  var isWithinInstruction: Bool {
+    switch kind {
+    case .miss, .segment, .stored: true
+    default: false
+    }
+  }
 }

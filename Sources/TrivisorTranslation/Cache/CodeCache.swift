@@ -73,17 +73,25 @@ final class CodeCache: @unchecked Sendable {
 
   func offset(_ address: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: address &- base) }
 
-  /// Sets the jump whose operand is at `place`.
+  /// Sets the jump whose operand is at `place`. Where others run it meanwhile, the operand lies within eight aligned bytes
+  /// (`Emitter.alignOperand`), which change in one step.
   func patch(_ place: UInt32, to target: UInt64) {
-    PatchPoint(place: writable + Int(place), next: base &+ UInt64(place) &+ 4).patch(to: target)
+    let bits = Int(place & 7) * 8
+    guard bits <= 32 else {
+      PatchPoint(place: writable + Int(place), next: base &+ UInt64(place) &+ 4).patch(to: target)
+      return
+    }
+    let word = UnsafeMutableRawPointer(writable + Int(place & ~7)).assumingMemoryBound(to: UInt64.self)
+    let offset = UInt64(UInt32(truncatingIfNeeded: target &- (base &+ UInt64(place) &+ 4)))
+    cws_store64(word, word.pointee & ~(0xffff_ffff << UInt64(bits)) | offset << UInt64(bits))
   }
 
-  /// Sets the word at `place`, which a jump goes through.
+  /// Sets the word at `place`, which a jump goes through or compares with; it is aligned.
   func set(_ place: UInt32, to target: UInt64) {
-    UnsafeMutableRawPointer(writable + Int(place)).storeBytes(of: target, as: UInt64.self)
+    cws_store64(UnsafeMutableRawPointer(writable + Int(place)).assumingMemoryBound(to: UInt64.self), target)
   }
 
-  /// Makes a dropped block's entry for flags in RAX lead to where RIP in the state block says: only jumps that have put it there
+  /// Makes a dropped block's entry for look-ups lead to where RIP in the state block says: only jumps that have put it there
   /// still come here, and nothing goes on at what lies within the jump.
   func redirect(_ entry: UInt64) {
     let place = offset(entry)

@@ -14,6 +14,8 @@ final class Linker {
   @exclusivity(unchecked) private var globalCrossings: [Crossing] = []
   @exclusivity(unchecked) private var localCrossings: [Crossing] = []
   @exclusivity(unchecked) private var crossed = PageFilter()
+  /// Where several processors run the code: which physical page a `cross` site was last linked for.
+  @exclusivity(unchecked) private var crossedTo: [Int: UInt64] = [:]
 
   /// A jump to another page that goes to its target directly.
   private struct Crossing {
@@ -55,9 +57,17 @@ final class Linker {
   /// in now.
   func linkCross(_ site: Int, word: UInt32, jump: UInt32, from source: Block, to target: Block) {
     guard source.isValid, target.isValid, PageCode.exists(for: target.key.page) else { return }
+    if translator.isShared { crossedTo[site] = target.key.page }
     translator.cache.patch(jump, to: target.entryForRAX)
     translator.cache.set(word, to: PageCode.code(for: target.key.page))
     if !target.incoming.contains(site) { target.incoming.append(site) }
+  }
+
+  /// Whether such a link needs the world to stand: another processor may be between the comparison with the page that the link has led
+  /// to before, and the jump.
+  func mustStandForCross(_ site: Int, to target: Block) -> Bool {
+    guard translator.isShared, let page = crossedTo[site] else { return false }
+    return page != target.key.page
   }
 
   /// Takes back all links to a block that is dropped.
@@ -104,5 +114,6 @@ final class Linker {
     globalCrossings.removeAll(keepingCapacity: true)
     localCrossings.removeAll(keepingCapacity: true)
     crossed.removeAll()
+    crossedTo.removeAll()
   }
 }

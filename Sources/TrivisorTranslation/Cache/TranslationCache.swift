@@ -9,9 +9,11 @@ import TrivisorVMM
 
 /// The blocks of a machine.
 package final class TranslationCache: @unchecked Sendable {
-  // Unchecked: only the thread of the machine's processor touches it; `codePages` says itself what others may read.
+  // Unchecked: only the processor whose turn it is touches it (`ProcessorRendezvous`); `codePages` says itself what others may read.
   let translator: Translator
   let codePages: CodePages
+  /// Where devices say what they have stored to code.
+  let deviceStores: DeviceStores
   let linker: Linker
   @exclusivity(unchecked) private var table = BlockTable()
   /// In ascending order of host addresses. Owns the blocks, until all of them go at once.
@@ -26,21 +28,25 @@ package final class TranslationCache: @unchecked Sendable {
   @exclusivity(unchecked) private(set) var numbering = 0
   /// How many were dropped because their bytes changed.
   @exclusivity(unchecked) private(set) var invalidated: UInt64 = 0
-  /// Told when everything is thrown away.
-  private var emptied: [() -> Void] = []
+  /// What each processor remembers of addresses, by its index.
+  private var views: [AddressTranslations?] = []
+  /// Several processors run the blocks.
+  var isShared: Bool { translator.isShared }
 
   /// - Parameters:
   ///   - announced: which instructions there are.
   ///   - memory: of the machine.
+  ///   - isShared: several processors run the blocks.
   ///   - trace: where to write what its code does.
   /// - Throws: `TechniqueFailure` when the host refuses memory.
   package init(
-    announced: AnnouncedFeatures, memory: PhysicalMemory, trace: CodeTrace? = nil
+    announced: AnnouncedFeatures, memory: PhysicalMemory, isShared: Bool = false, trace: CodeTrace? = nil
   ) throws(TechniqueFailure) {
-    translator = try Translator(announced: announced)
+    translator = try Translator(announced: announced, isShared: isShared)
     translator.tracesSensitive = trace?.subject == .sensitive
     linker = Linker(translator)
     codePages = try CodePages(memory: memory)
+    deviceStores = DeviceStores(codePages, memory)
   }
 
   deinit { table.deallocate() }
@@ -49,16 +55,25 @@ package final class TranslationCache: @unchecked Sendable {
 
   /// The number of a mode, under which its blocks are found. Where there are too many, numbers begin anew, and everything goes
   /// that was translated or noted under one (see `numbering`).
-  /// - Parameter guess: the number that it had before, most likely.
-  func number(of mode: CodeMode, probably guess: UInt8) -> UInt8 {
+  /// - Parameters:
+  ///   - guess: the number that it had before, most likely.
+  ///   - turn: of the processor that asks, at a safe point.
+  func number(of mode: CodeMode, probably guess: UInt8, _ turn: ProcessorTurn) -> UInt8 {
     if Int(guess) < modes.count, modes[Int(guess)] == mode { return guess }
     if let known = modes.firstIndex(of: mode) { return UInt8(known) }
     if modes.count == StateLayout.modeLimit {
+      turn.stopWorld()
+      defer { turn.startWorld() }
       modes.removeAll()
       relativeModes = 0
       numbering += 1
       removeAll()
+      return append(mode)
     }
+    return append(mode)
+  }
+
+  private func append(_ mode: CodeMode) -> UInt8 {
     if mode.isRelative { relativeModes |= 1 << UInt64(modes.count) }
     modes.append(mode)
     return UInt8(modes.count - 1)
@@ -78,8 +93,11 @@ package final class TranslationCache: @unchecked Sendable {
   func isCode(_ page: UInt64) -> Bool { codePages.isCode(page) }
 
   /// Blocks are to end before a debugger's breakpoints from now on.
-  func plan(around breakpoints: PlannedBreakpoints) {
+  /// - Parameter turn: of a processor at a safe point.
+  func plan(around breakpoints: PlannedBreakpoints, _ turn: ProcessorTurn) {
     guard breakpoints != translator.breakpoints else { return }
+    turn.stopWorld()
+    defer { turn.startWorld() }
     translator.breakpoints = breakpoints
     removeAll()
   }
@@ -152,7 +170,7 @@ package final class TranslationCache: @unchecked Sendable {
     codePages.record(dead.key.page)?.blocks.removeAll { $0 === dead }
     if dead.isStraddling { codePages.record(dead.key.secondPage)?.blocks.removeAll { $0 === dead } }
     linker.unlink(dead)
-    translator.cache.redirect(dead.entryForRAX)
+    translator.cache.redirect(dead.entryForLookup)
   }
 
   /// The cache is full, or the modes' numbers begin anew.
@@ -163,9 +181,22 @@ package final class TranslationCache: @unchecked Sendable {
     inOrder.removeAll(keepingCapacity: true)
     linker.forgetAll()
     translator.removeAll()
-    for observer in emptied { observer() }
+    for view in views { view?.forgetBlocks() }
   }
 
-  /// - Parameter observer: runs whenever everything has been thrown away.
-  func whenEmptied(_ observer: @escaping () -> Void) { emptied.append(observer) }
+  // MARK: Processors
+
+  /// - Parameter view: what a processor remembers of addresses; `nil` when it goes.
+  func setView(_ view: AddressTranslations?, of processor: Int) {
+    while views.count <= processor { views.append(nil) }
+    views[processor] = view
+  }
+
+  /// Processors can no longer store unseen to a page that has become code. The world must stand, if there are others among them.
+  /// - Parameter writers: a bit for each processor.
+  func forbidStores(to host: UnsafeMutableRawPointer, by writers: UInt64) {
+    for (number, view) in views.enumerated() where writers >> UInt64(number) & 1 != 0 {
+      view?.data.removeWritable(host)
+    }
+  }
 }

@@ -27,7 +27,7 @@ package final class TranslationMeter {
     mode.isKernel = !isUser
     mode.hasSSE = true
     mode.hasAVX = true
-    self.mode = translations.number(of: mode, probably: 0)
+    self.mode = translations.number(of: mode, probably: 0, ProcessorTurn())
   }
 
   /// Translates what a physical page holds, block behind block from its first byte on.

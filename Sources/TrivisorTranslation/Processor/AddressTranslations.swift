@@ -13,6 +13,8 @@ final class AddressTranslations {
   @exclusivity(unchecked) private var jumps: [JumpCache] = []
   @exclusivity(unchecked) private var jumpPages = PageFilter()
   private let linker: Linker
+  /// Told when all blocks are gone, and perhaps the modes' numbers.
+  var whenBlocksGo: () -> Void = {}
   /// How often everything went, all but global pages, and one page.
   private(set) var wholeFlushes: UInt64 = 0
   private(set) var partialFlushes: UInt64 = 0
@@ -24,7 +26,6 @@ final class AddressTranslations {
     code = InstructionTLB(block)
     linker = store.linker
     for mode in 0..<StateLayout.modeLimit { jumps.append(JumpCache(block, mode: mode)) }
-    store.whenEmptied { [weak self] in self?.forgetJumps(keepsGlobal: false) }
   }
 
   deinit { code.deallocate() }
@@ -38,6 +39,12 @@ final class AddressTranslations {
     jumps[target.key.modeNumber].insert(target, at: rip, isGlobal: isGlobal)
     jumpPages.note(rip)
     if target.isStraddling { jumpPages.note(rip &+ 4096) }
+  }
+
+  /// All blocks are gone.
+  func forgetBlocks() {
+    forgetJumps(keepsGlobal: false)
+    whenBlocksGo()
   }
 
   /// Forgets every translation, or, as a load of CR3 does, all but the global ones.

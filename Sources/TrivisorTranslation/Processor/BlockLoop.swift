@@ -18,6 +18,9 @@ struct BlockLoop {
   private let control: ControlState
   private let store: TranslationCache
   private let translations: AddressTranslations
+  private let turn: ProcessorTurn
+  /// This processor has stopped the world for the instruction in work.
+  private var standsAlone = false
   /// Of the page that `fetch` found.
   private var fetchedIsGlobal = false
   /// How much of the second page a block may have that begins with an instruction that straddles.
@@ -29,6 +32,7 @@ struct BlockLoop {
     control = processor.control
     store = processor.store
     translations = processor.translations
+    turn = processor.turn
   }
 
   /// Runs until something interrupts it.
@@ -36,6 +40,7 @@ struct BlockLoop {
     do throws(Interruption) {
       try runBlocks()
     } catch {
+      goOnTogether()
       return error
     }
   }
@@ -48,7 +53,13 @@ struct BlockLoop {
       block.system.pointee.return_is_special =
         processor.pendingEvents.nonMaskableBlocked || control.hasInnerDataSegments ? 1 : 0
       let began = cws_timestamp()
-      cws_enter(block.state)
+      if standsAlone || processor.linear.takeStoresLater() {
+        cws_enter(block.state)
+      } else {
+        turn.release()
+        cws_enter(block.state)
+        turn.resume()
+      }
       processor.ledger.guest &+= cws_timestamp() &- began
       control.adopt()
       processor.counters.count(.exit)
@@ -72,11 +83,17 @@ struct BlockLoop {
       if let recipe = site.recipe { processor.arithmeticFlags = recipe.flags(block.general) }
       let isStepping = processor.mode.isSingleStepping
       processor.isTrapping = processor.systemFlags & RFLAGS.trap.rawValue != 0
+      if standsAlone, !site.isWithinInstruction { goOnTogether() }
       switch site.kind {
       case .miss(let access):
         processor.counters.count(.exitMemory)
         processor.rip = page &+ site.rip
-        if let place = try processor.linear.resolve(access) {
+        if isWholeOnlyAlone(access) {
+          if isStepping, processor.isResuming { processor.systemFlags |= RFLAGS.resume.rawValue }
+          turn.stopWorld()
+          standsAlone = true
+          target = try findBlock(as: isStepping ? .usual : .bouncing).entry
+        } else if let place = try processor.linear.resolve(access) {
           target = place
         } else if control.isWatched {
           if isStepping, processor.isResuming { processor.systemFlags |= RFLAGS.resume.rawValue }
@@ -101,6 +118,7 @@ struct BlockLoop {
         processor.rip = page &+ site.rip
         processor.shadow = .none
         let isIntact = try processor.linear.storePending(access, site.block)
+        goOnTogether()
         if access.isCall || (isIntact && !processor.mustReturn) {
           target = store.translator.cache.base &+ UInt64(access.next)
           continue
@@ -148,10 +166,17 @@ struct BlockLoop {
           throw .exception(.general)
         }
         let generation = store.generation
-        let next = try findBlock()
+        var next = try findBlock()
+        let mustStand = generation == store.generation && store.linker.mustStandForCross(number, to: next)
+        if mustStand {
+          turn.stopWorld()
+          standsAlone = true
+          next = try findBlock()
+        }
         if generation == store.generation, processor.trace == nil {
           store.linker.linkCross(number, word: word, jump: jump, from: site.block, to: next)
         }
+        goOnTogether()
         target = next.entry
         continue
       case .refetch:
@@ -224,6 +249,18 @@ struct BlockLoop {
     }
   }
 
+  /// Whether the access is a read-modify-write on two pages that others may reach: with LOCK it must be one step.
+  private func isWholeOnlyAlone(_ access: AccessSite) -> Bool {
+    turn.isShared && !standsAlone && access.isRead && access.isWrite
+      && block.state.pointee.address & 4095 + UInt64(access.size) > 4096
+  }
+
+  private mutating func goOnTogether() {
+    guard standsAlone else { return }
+    standsAlone = false
+    turn.startWorld()
+  }
+
   /// RSP is as it was before a branch that faults.
   private func takeBack(_ released: Int32) {
     let stack = processor.general(.rsp) &- UInt64(bitPattern: Int64(released))
@@ -274,8 +311,9 @@ struct BlockLoop {
 
   // MARK: Blocks
 
-  /// The block at RIP, translated if need be.
+  /// The block at RIP, translated if need be. A safe point: nothing that was known of other blocks need be true any more.
   private mutating func findBlock(as variant: BlockKey.Variant = .usual) throws(Interruption) -> Block {
+    turn.safePoint()
     try control.establish()
     if processor.mode.isSingleStepping {
       if variant == .usual { try processor.stopBeforeStep() }
@@ -284,6 +322,14 @@ struct BlockLoop {
       processor.systemFlags &= ~RFLAGS.resume.rawValue
     }
     if processor.mode.bits == .bits64, !LinearAddress.isCanonical(processor.rip) { throw .exception(.general) }
+    while true {
+      if let found = try lookUp(variant) { return found }
+      try control.establish()
+    }
+  }
+
+  /// - Returns: `nil` if the world has stood meanwhile, so that everything must be looked at anew.
+  private mutating func lookUp(_ variant: BlockKey.Variant) throws(Interruption) -> Block? {
     let (modeNumber, codeSegment) = (control.modeNumber, control.codeSegment)
     // How many bytes CS has from here on.
     var room = Int.max
@@ -302,7 +348,7 @@ struct BlockLoop {
       page: physical >> 12, secondPage: .max, rip: place, mode: number, codeSegment: codeSegment)
     if let found = store.find(key) { return entered(found) }
     if store.translator.isFull {
-      store.removeAll()
+      guard !stopsWorld({ if store.translator.isFull { store.removeAll() } }) else { return nil }
     }
     let began = cws_timestamp()
     defer { processor.ledger.translator &+= cws_timestamp() &- began }
@@ -311,7 +357,7 @@ struct BlockLoop {
       return try makeDeviceBlock(key, linear, physical, room: room)
     }
     let rest = UnsafeRawBufferPointer(start: host + offset, count: min(4096 - offset, room))
-    watchStores(to: physical, host)
+    guard !watchStores(to: physical, host) else { return nil }
     let isCut = rest.count < 15 && store.translator.needsMore(rest, mode: processor.mode)
     if !isCut, let made = store.make(rest, key: key, mode: processor.mode) { return counted(made) }
     // The first instruction goes on in the next page, or beyond CS.
@@ -329,7 +375,7 @@ struct BlockLoop {
     guard let secondHost = processor.mmu.host(second & ~4095, count: 4096) else {
       return try makeDeviceBlock(key, linear, physical, room: room)
     }
-    watchStores(to: second, secondHost)
+    guard !watchStores(to: second, secondHost) else { return nil }
     let more = UnsafeRawBufferPointer(start: secondHost, count: min(Self.bytesBehindPage, room - rest.count))
     let bytes = Array(rest) + Array(more)
     let made = bytes.withUnsafeBytes { store.make($0, key: straddling, mode: processor.mode) }
@@ -394,10 +440,27 @@ struct BlockLoop {
   }
 
   /// From now on stores to the page are seen, before its bytes are read.
-  private func watchStores(to physical: UInt64, _ host: UnsafeMutableRawPointer) {
-    guard store.markAsCode(physical >> 12) else { return }
-    if store.codePages.takeWritable(physical >> 12) { translations.data.removeWritable(host) }
-    atomicMemoryFence(ordering: .sequentiallyConsistent)
+  /// - Returns: whether the world has stood for it.
+  private func watchStores(to physical: UInt64, _ host: UnsafeMutableRawPointer) -> Bool {
+    guard store.markAsCode(physical >> 12) else { return false }
+    // Those to come go by the mark.
+    let writers = store.codePages.takeWriters(physical >> 12)
+    let hasOthers = writers & ~(1 << UInt64(turn.index)) != 0
+    defer { atomicMemoryFence(ordering: .sequentiallyConsistent) }
+    guard hasOthers else {
+      if writers != 0 { translations.data.removeWritable(host) }
+      return false
+    }
+    return stopsWorld { store.forbidStores(to: host, by: writers) }
+  }
+
+  /// Does something while no other processor runs.
+  /// - Returns: whether there are others, which may have changed what was known.
+  private func stopsWorld(_ body: () -> Void) -> Bool {
+    turn.stopWorld()
+    body()
+    turn.startWorld()
+    return turn.isShared
   }
 
   /// Whether code is found by the translations of user code.

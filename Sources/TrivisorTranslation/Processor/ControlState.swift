@@ -32,6 +32,7 @@ final class ControlState {
   private let block: StateBlock
   private let mmu: GuestMMU
   private let translations: AddressTranslations
+  private let turn: ProcessorTurn
   private let store: TranslationCache
 
   @exclusivity(unchecked) private(set) var system = SystemRegisters()
@@ -97,7 +98,11 @@ final class ControlState {
     let numbering: Int
   }
 
-  init(_ block: StateBlock, _ mmu: GuestMMU, _ translations: AddressTranslations, _ store: TranslationCache) {
+  init(
+    _ block: StateBlock, _ mmu: GuestMMU, _ translations: AddressTranslations, _ store: TranslationCache,
+    _ turn: ProcessorTurn
+  ) {
+    self.turn = turn
     self.block = block
     self.mmu = mmu
     self.translations = translations
@@ -105,6 +110,7 @@ final class ControlState {
     flags = .alwaysOne
     publishPaging()
     publishSystemCalls()
+    translations.whenBlocksGo = { [unowned self] in isEstablished = false }
   }
 
   // MARK: Flags
@@ -356,7 +362,7 @@ final class ControlState {
         || isAlone != .no,
       checksAccesses: hasBreakpoints || checksAlignment || isWatched, isFlat: bits == .bits64 || hasFlatSegments,
       stackSize: UInt8(stackSize), isProtected: usesDescriptors, isDomainKernel: isDomainKernel)
-    modeNumber = store.number(of: mode, probably: modeNumber)
+    modeNumber = store.number(of: mode, probably: modeNumber, turn)
     isEstablished = true
     publish()
     codeSegment = BlockKey.flat

@@ -126,7 +126,7 @@ extension TranslatedProcessor {
     let orders = follower.orders
     // A step is never in a block that is planned around breakpoints, and one over a breakpoint lasts one step: what was
     // planned stays for the run behind it.
-    if !orders.steps { store.plan(around: PlannedBreakpoints(orders.allBreakpoints)) }
+    if !orders.steps { store.plan(around: PlannedBreakpoints(orders.allBreakpoints), turn) }
     // Pages that are watched now may be in the TLB.
     if orders.watchpoints != follower.watchedBefore { translations.flush() }
     follower.watchedBefore = orders.watchpoints

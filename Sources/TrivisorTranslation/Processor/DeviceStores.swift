@@ -3,19 +3,18 @@ import TrivisorVMM
 
 /// Pages of translated code to which devices have stored.
 ///
-/// The device's thread puts them here and then takes the processor's poll page away, all before the guest can learn of the
-/// request's end; so the processor comes here before it runs another block. Nothing is missed when a page becomes code at
+/// The device's thread puts them here and then takes the processors' poll pages away, all before the guest can learn of the
+/// request's end; so a processor comes here before any of them runs another block. Nothing is missed when a page becomes code at
 /// the same time: the device stores first and then asks whether it is code, the processor marks it first and then reads.
 final class DeviceStores: MemoryWatcher {
   private let codePages: CodePages
-  private let stop: TranslationStopHandle
+  private let stops = Mutex<[TranslationStopHandle]>([])
   private let memory: PhysicalMemory
   private let pages = Mutex<[UInt64]>([])
   private let hasPages = Atomic<Bool>(false)
 
-  init(_ codePages: CodePages, _ stop: TranslationStopHandle, _ memory: PhysicalMemory) {
+  init(_ codePages: CodePages, _ memory: PhysicalMemory) {
     self.codePages = codePages
-    self.stop = stop
     self.memory = memory
   }
 
@@ -26,7 +25,19 @@ final class DeviceStores: MemoryWatcher {
     guard !stored.isEmpty else { return }
     pages.withLock { $0 += stored }
     hasPages.store(true, ordering: .releasing)
-    stop.kickFromOutside()
+    for stop in stops.withLock({ $0 }) { stop.kickFromOutside() }
+  }
+
+  /// A processor that is to come here from now on.
+  func connect(_ stop: TranslationStopHandle) { stops.withLock { $0.append(stop) } }
+
+  /// One that is gone.
+  /// - Returns: whether it was the last one.
+  func disconnect(_ stop: TranslationStopHandle) -> Bool {
+    stops.withLock { stops in
+      stops.removeAll { $0 === stop }
+      return stops.isEmpty
+    }
   }
 
   /// What was stored to since the last time.

@@ -31,7 +31,7 @@ struct JumpCache {
     if first.isFilled(index), first.tag(index) != rip {
       second.set(index, tag: first.tag(index), word: first.word(index), isGlobal: first.isGlobal(index))
     }
-    first.set(index, tag: rip, word: target.entryForRAX, isGlobal: isGlobal)
+    first.set(index, tag: rip, word: target.entryForLookup, isGlobal: isGlobal)
   }
 
   mutating func removeAll(keepsGlobal: Bool) {

@@ -16,6 +16,7 @@ final class LinearMemory {
   private let surroundings: any ProcessorSurroundings
   private let tally: ProcessorTally
   private let follower: DebuggerFollower
+  private let turn: ProcessorTurn
 
   /// The instruction in work reaches memory by elements that a mask selects.
   var selectsElements = false
@@ -25,14 +26,18 @@ final class LinearMemory {
   @exclusivity(unchecked) private var pending: (first: UInt64, firstCount: Int, second: UInt64, secondCount: Int) = (
     0, 0, 0, 0
   )
+  /// The access on the bounce buffer is to be stored where it belongs: until then nobody else may have a turn, or an operation with
+  /// LOCK would not be one step.
+  @exclusivity(unchecked) private var storesLater = false
   /// FSW.ES.
   private static let errorSummary: UInt16 = 0x80
 
   init(
     _ block: StateBlock, _ mmu: GuestMMU, _ store: TranslationCache, _ translations: AddressTranslations,
     _ control: ControlState, _ surroundings: any ProcessorSurroundings, _ tally: ProcessorTally,
-    _ follower: DebuggerFollower
+    _ follower: DebuggerFollower, _ turn: ProcessorTurn
   ) {
+    self.turn = turn
     self.block = block
     self.mmu = mmu
     self.store = store
@@ -64,7 +69,7 @@ final class LinearMemory {
       if !control.mode.checksAccesses, let host = mmu.host(page, count: 4096),
         !(access.isWrite && store.isCode(first >> 12)), !follower.watches(page: linear)
       {
-        if access.isWrite { store.codePages.noteWritable(first >> 12) }
+        if access.isWrite { store.codePages.noteWritable(first >> 12, by: turn.index) }
         translations.data.insert(
           linear, host: host, view: Int(access.view), isWrite: access.isWrite, isGlobal: mmu.isGlobal,
           shift: mmu.pageShift)
@@ -80,6 +85,7 @@ final class LinearMemory {
       readPhysical(pieces.second, into: place + pieces.firstCount, count: pieces.secondCount)
     }
     pending = pieces
+    storesLater = access.isWrite
     state.pointee.t1 = linear & 63
     state.pointee.t2 = UInt64(UInt(bitPattern: block.bounce))
     return store.translator.cache.base &+ UInt64(access.bounce)
@@ -97,6 +103,14 @@ final class LinearMemory {
     }
     if let reason { throw .stop(reason) }
     return running.isValid
+  }
+
+  /// Whether the access in work is stored where it belongs only afterwards (`storePending`): asked once.
+  @inline(__always)
+  func takeStoresLater() -> Bool {
+    guard storesLater else { return false }
+    storesLater = false
+    return true
   }
 
   private func isRAM(_ pieces: (first: UInt64, firstCount: Int, second: UInt64, secondCount: Int)) -> Bool {
@@ -132,7 +146,7 @@ final class LinearMemory {
       if !control.mode.checksAccesses, let host = mmu.host(first & ~4095, count: 4096),
         !(isWrite && store.isCode(first >> 12)), !follower.watches(page: linear)
       {
-        if isWrite { store.codePages.noteWritable(first >> 12) }
+        if isWrite { store.codePages.noteWritable(first >> 12, by: turn.index) }
         translations.data.insert(
           linear, host: host, view: view, isWrite: isWrite, isGlobal: mmu.isGlobal, shift: mmu.pageShift)
       }
@@ -195,7 +209,7 @@ final class LinearMemory {
   func writePhysical(_ physical: UInt64, from place: UnsafeRawPointer, count: Int) -> StopReason? {
     guard count > 0 else { return nil }
     if let host = mmu.host(physical, count: UInt64(count)) {
-      host.copyMemory(from: place, byteCount: count)
+      storeAtOnce(to: host, from: place, count: count)
       store.invalidate(physical, count: count)
       return nil
     }
@@ -211,6 +225,16 @@ final class LinearMemory {
       offset += width.rawValue
     }
     return nil
+  }
+
+  /// What is as wide as a register is stored in one step, as others may see it.
+  private func storeAtOnce(to host: UnsafeMutableRawPointer, from place: UnsafeRawPointer, count: Int) {
+    switch count {
+    case 2: host.storeBytes(of: place.loadUnaligned(as: UInt16.self), as: UInt16.self)
+    case 4: host.storeBytes(of: place.loadUnaligned(as: UInt32.self), as: UInt32.self)
+    case 8: host.storeBytes(of: place.loadUnaligned(as: UInt64.self), as: UInt64.self)
+    default: host.copyMemory(from: place, byteCount: count)
+    }
   }
 
   // MARK: Linear memory
@@ -270,7 +294,12 @@ final class LinearMemory {
 
   private func timed<Result>(_ body: () -> Result) -> Result {
     let began = cws_timestamp()
-    defer { tally.ledger.devices &+= cws_timestamp() &- began }
+    // A device may take its time: meanwhile others have their turn.
+    turn.release()
+    defer {
+      turn.resume()
+      tally.ledger.devices &+= cws_timestamp() &- began
+    }
     return body()
   }
 

@@ -26,6 +26,8 @@ package final class TranslatedProcessor {
   /// How other threads reach it.
   package let stop: TranslationStopHandle
   let deviceStores: DeviceStores
+  /// Its part in the rendezvous with the machine's other processors.
+  package let turn: ProcessorTurn
   /// Of the clock in guest memory.
   var clockVersion: UInt32 = 0
 
@@ -98,13 +100,14 @@ package final class TranslatedProcessor {
   ///   - guestMemory: where devices report their stores.
   ///   - memory: the same memory as page tables name it.
   ///   - identification: what CPUID says.
+  ///   - turn: where the machine has several processors, its part in their rendezvous; it is its turn now.
   ///   - trace: where to write what its code does.
   /// - Throws: `TechniqueFailure` when the host refuses memory.
   package init(
     in surroundings: any ProcessorSurroundings, store: TranslationCache, guestMemory: GuestMemory,
-    memory: PhysicalMemory,
-    identification: CPUIDTable, trace: CodeTrace? = nil
+    memory: PhysicalMemory, identification: CPUIDTable, turn: ProcessorTurn = ProcessorTurn(), trace: CodeTrace? = nil
   ) throws(TechniqueFailure) {
+    self.turn = turn
     self.surroundings = surroundings
     self.memory = memory
     self.identification = identification
@@ -116,18 +119,21 @@ package final class TranslatedProcessor {
     mmu.hasGibibytePages = identification.has(.pdpe1gb)
     self.store = store
     translations = AddressTranslations(block, store)
-    control = ControlState(block, mmu, translations, store)
+    control = ControlState(block, mmu, translations, store, turn)
     linear = LinearMemory(
-      block, mmu, store, translations, control, surroundings, tally, follower)
+      block, mmu, store, translations, control, surroundings, tally, follower, turn)
     stop = TranslationStopHandle(block)
-    deviceStores = DeviceStores(store.codePages, stop, memory)
+    deviceStores = store.deviceStores
     let cache = store.translator.cache
     block.state.pointee.cache_base = UInt64(UInt(bitPattern: cache.executable))
     block.state.pointee.cache_size = UInt64(CodeCache.capacity)
     block.general[2] = 0x600
     block.state.pointee.flags = 0
     mmu.entryChanged = { [unowned store] place in store.invalidate(place, count: 8) }
+    deviceStores.connect(stop)
     guestMemory.watch.set(deviceStores)
+    store.setView(translations, of: turn.index)
+    turn.join(stop)
     if surroundings.takesSystemCalls {
       mmu.takesStore = { [unowned surroundings] physical, linear in
         surroundings.takesStore(to: physical, linear: linear)
@@ -136,7 +142,11 @@ package final class TranslatedProcessor {
   }
 
   deinit {
-    guestMemory.watch.set(nil)
+    turn.enter()
+    if deviceStores.disconnect(stop) { guestMemory.watch.set(nil) }
+    store.setView(nil, of: turn.index)
+    turn.join(nil)
+    turn.leave()
     stop.invalidate()
   }
 

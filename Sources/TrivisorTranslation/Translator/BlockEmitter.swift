@@ -41,6 +41,8 @@ struct BlockEmitter: ~Copyable {
   let announced: AnnouncedFeatures
   /// Every sensitive instruction is to be carried out by Swift.
   let tracesSensitive: Bool
+  /// Several processors run the code.
+  let isShared: Bool
   let block: Block
   /// What is written.
   var code: Emitter
@@ -68,8 +70,9 @@ struct BlockEmitter: ~Copyable {
 
   init(
     _ key: BlockKey, _ mode: CodeMode, _ block: Block, into cache: CodeCache, announced: AnnouncedFeatures,
-    tracesSensitive: Bool
+    tracesSensitive: Bool, isShared: Bool
   ) {
+    self.isShared = isShared
     self.key = key
     self.mode = mode
     self.block = block
@@ -137,10 +140,17 @@ struct BlockEmitter: ~Copyable {
   ///
   ///     in the host's register:  RAX's entry: flags to the host's; the host's entry: poll; quick entry of the host's
   ///     in RAX, or nowhere:      the host's entry: flags to RAX; RAX's entry: poll; quick entry of RAX's, or of both
+  ///
+  /// Where several processors run it, a jump to RAX's entry comes before all that: that is where jump caches lead.
   private mutating func emitEntries() -> BlockEntries {
     let wish = plan.flagsWish
     var entries = BlockEntries()
     let start = code.address
+    let lookup = isShared ? code.jump32() : nil
+    let behindLookup = UInt8(truncatingIfNeeded: code.address &- start)
+    entries.rax = behindLookup
+    entries.host = behindLookup
+    entries.quickHost = behindLookup
     if wish == .host {
       code.restoreFlags()
       entries.host = UInt8(truncatingIfNeeded: code.address &- start)
@@ -151,6 +161,8 @@ struct BlockEmitter: ~Copyable {
       entries.rax = UInt8(truncatingIfNeeded: code.address &- start)
       flags = .rax
     }
+    lookup?.patch(to: start &+ UInt64(entries.rax))
+    entries.lookup = isShared ? 0 : entries.rax
     // A load from the page that a stop request makes unreadable: no flags, no registers but a temporary.
     faulting { $0.code.load(Host.t1, .state(StateLayout.poll)) }
     let behind = UInt8(truncatingIfNeeded: code.address &- start)
@@ -286,6 +298,11 @@ struct BlockEmitter: ~Copyable {
 
   /// Leaves translated code, with the flags wherever they are.
   mutating func exit(_ kind: Site.Kind) { exit(kind, rip: rip) }
+
+  /// Before a jump that will be linked: where others run it meanwhile, its target must change in one step.
+  mutating func alignLink(opcodeLength: UInt64) {
+    if isShared { code.alignOperand(opcodeLength: opcodeLength) }
+  }
 
   /// The same, for another instruction than the one in work, or to a target.
   mutating func exit(_ kind: Site.Kind, rip: UInt64) { leave(site: addSite(kind, rip: rip)) }

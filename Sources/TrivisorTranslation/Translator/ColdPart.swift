@@ -163,6 +163,7 @@ extension ColdAnchor {
     let ownMiss = AccessCode.check(view: view, isWrite: access.isWrite, size: Int(access.size), &block)
     X87Code.write(x87Notes, &block)
     block.requireHostFlags()
+    block.alignLink(opcodeLength: 1)
     let jump = block.code.jump32()
     let unlinked = block.code.address
     jump.patch(to: unlinked)

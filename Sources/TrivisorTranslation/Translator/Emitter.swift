@@ -90,6 +90,11 @@ struct Emitter {
     while address & (alignment - 1) != 0, !isFull { byte(0xcc) }
   }
 
+  /// Fills up until the four bytes behind an opcode of this length will lie within eight aligned ones.
+  mutating func alignOperand(opcodeLength: UInt64) {
+    while (address &+ opcodeLength) & 7 > 4, !isFull { byte(0x90) }
+  }
+
   /// The low bytes of a value; a longest instruction's room is needed.
   @inline(__always)
   mutating func immediate(_ value: Int64, size: UInt8) {

@@ -2,7 +2,8 @@
 //
 // A direct jump within the page is patched to its target the first time it is taken: whoever is in this block is on a
 // mapping of this page already. A jump to another page goes through a word behind the block, which holds the target's
-// address as long as the translation of the target's page is as it was, and else that of the way out. An indirect one looks
+// address as long as the translation of the target's page is as it was, and else that of the way out; where several processors
+// run the code, each in an address space of its own, it is as an indirect one. An indirect one looks
 // the linear RIP up in the jump cache of the mode, which is emptied when translations change.
 //
 // Code for any linear address can't have such a word: what is on the next page is a matter of the address space. A jump to
@@ -66,6 +67,7 @@ enum TransferCode {
     block.requireHostFlags()
     let target = target(instruction, block)
     let isShort = isShort(instruction, block)
+    block.alignLink(opcodeLength: 2)
     let taken = block.code.jump32(condition: instruction.condition)
     if !isShort, block.plan.isLinked(to: target) {
       block.postpone(.chain(taken, target: target, inRAX: false))
@@ -81,6 +83,7 @@ enum TransferCode {
   /// The jump at the end of a round behind which the next one follows: leaves where the loop's jump is not taken.
   static func loopExit(_ instruction: Instruction, _ block: inout BlockEmitter) {
     block.requireHostFlags()
+    block.alignLink(opcodeLength: 2)
     let past = block.code.jump32(condition: Emitter.Condition.opposite(of: instruction.condition))
     block.postpone(.chain(past, target: block.nextRIP, inRAX: false))
     block.flags = .host
@@ -199,10 +202,15 @@ enum TransferCode {
     }
     if block.plan.isLinked(to: target) {
       let inRAX = block.leaveFlags()
+      block.alignLink(opcodeLength: 1)
       block.postpone(.chain(block.code.jump32(), target: target, inRAX: inRAX))
     } else if block.mode.isRelative, let distance {
       let branch = isBranch ? Int32(truncatingIfNeeded: block.rip) : -1
       cross(to: target, pages: distance & ~4095, branch: branch, released: released, &block)
+    } else if block.isShared {
+      // The word would be true in the address space of one of them.
+      block.loadCodeAddress(Host.t1, target)
+      indirect(released: released, isBranch: isBranch, &block)
     } else {
       let inRAX = block.leaveFlags()
       block.postpone(.across(block.code.jumpThroughWord(), target: target, inRAX: inRAX))
@@ -216,6 +224,7 @@ enum TransferCode {
     block.requireSavedFlags()
     let (miss, word) = comparePage(at: pages, &block)
     block.code.store(Host.t1, .state(StateLayout.page))
+    block.alignLink(opcodeLength: 1)
     block.postpone(
       .cross(
         miss, word: word, jump: block.code.jump32(), target: target, branch: branch, released: released))

@@ -8,6 +8,8 @@ import TrivisorVMM
 final class Translator {
   let cache: CodeCache
   let announced: AnnouncedFeatures
+  /// Several processors run the code.
+  let isShared: Bool
   /// Every sensitive instruction is to be carried out by Swift.
   var tracesSensitive = false
   /// Where blocks end for a debugger's sake.
@@ -20,7 +22,8 @@ final class Translator {
   private let decoder64 = Decoder(mode: .bits64)
 
   /// - Throws: `TechniqueFailure` when the host refuses memory.
-  init(announced: AnnouncedFeatures) throws(TechniqueFailure) {
+  init(announced: AnnouncedFeatures, isShared: Bool) throws(TechniqueFailure) {
+    self.isShared = isShared
     cache = try CodeCache()
     self.announced = announced
     guard records.makeRoom(), templates.makeRoom() else {
@@ -72,7 +75,7 @@ final class Translator {
     let block = Block(key: key, host: cache.emitter().address)
     // Workspace and records move into the emitter and back: there is one owner at a time, and nothing is copied.
     var emitter = BlockEmitter(
-      workspace.plan.key, mode, block, into: cache, announced: announced, tracesSensitive: tracesSensitive)
+      workspace.plan.key, mode, block, into: cache, announced: announced, tracesSensitive: tracesSensitive, isShared: isShared)
     swap(&emitter.work, &workspace)
     swap(&emitter.records, &records)
     emitter.emit()

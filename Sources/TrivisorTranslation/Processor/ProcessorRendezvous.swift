@@ -1,0 +1,182 @@
+// Several processors, and what they share.
+//
+// The machine has one translation cache. Translated code of all processors runs at the same time; what Swift does with the
+// cache, the tables of code pages and the modes' numbers is done by one processor at a time:
+//
+//     enter ─▶ Swift ─ release ▶ translated code, or a device ─ resume ▶ Swift ─▶ … ─▶ leave (it sleeps, or stands)
+//
+// Beside the others' translated code Swift may add a block, link blocks and drop them. Other processors may be anywhere
+// meanwhile, so each such step is one store that is right before and after for whoever comes by (`CodeCache.patch`,
+// `Linker`): a processor that is in a dropped block runs it to its end, as a processor may run instructions that it fetched
+// before they were changed.
+//
+// For the rest the world stops: nobody else is in translated code, nor between two pieces of an instruction. That is for
+//
+// - a page that becomes code while others may store to it unseen: their entries for writing go before its bytes are read,
+//   because a store that comes later would be missed for ever;
+// - memory that is used anew: the cache that is full, modes' numbers that begin anew;
+// - a link to another physical page than before: somebody may be between the comparison and the jump;
+// - a read-modify-write on two pages, which no host instruction makes whole.
+//
+// A processor can be stopped where it holds no host address and no place in translated code: at a safe point, which is where it
+// looks for its next block, sleeps, or stands. Whoever stops the world takes the others' poll pages away and waits until
+// each is there. Two at once take turns, and the second counts as being at a safe point while it waits: so it must look
+// again at all that it knew.
+//
+// Lock order: the machine's lock, then a stop handle's, or the chips'. A device never asks for the machine's.
+
+import Glibc
+import TrivisorVMM
+
+/// Who of a machine's processors is where.
+package final class ProcessorRendezvous: @unchecked Sendable {
+  // Unchecked: everything is touched with `mutex` held only.
+
+  /// So many processors have a bit in `CodePages`.
+  package static let processorLimit = 16
+
+  private let mutex: UnsafeMutablePointer<pthread_mutex_t>
+  /// A processor has come to a safe point.
+  private let arrived: UnsafeMutablePointer<pthread_cond_t>
+  /// The world goes on.
+  private let resumed: UnsafeMutablePointer<pthread_cond_t>
+  /// By index.
+  private var handles: [TranslationStopHandle?]
+  /// A bit for each processor that is at no safe point.
+  private var inside: UInt32 = 0
+  /// Who has stopped the world, or wants to; -1: nobody.
+  private var owner = -1
+  /// How often the owner has stopped it, one stop within another.
+  private var depth = 0
+  /// How often the world stopped, and for how long somebody waited for the others, in nanoseconds.
+  private var stops: UInt64 = 0
+  private var waited: UInt64 = 0
+
+  /// - Parameter count: of processors: at most `processorLimit`.
+  package init(processorCount count: Int) {
+    handles = Array(repeating: nil, count: count)
+    mutex = .allocate(capacity: 1)
+    arrived = .allocate(capacity: 1)
+    resumed = .allocate(capacity: 1)
+    pthread_mutex_init(mutex, nil)
+    pthread_cond_init(arrived, nil)
+    pthread_cond_init(resumed, nil)
+  }
+
+  deinit {
+    pthread_cond_destroy(arrived)
+    pthread_cond_destroy(resumed)
+    pthread_mutex_destroy(mutex)
+    arrived.deallocate()
+    resumed.deallocate()
+    mutex.deallocate()
+  }
+
+  /// Makes a processor one that the others know; while the lock is held.
+  func join(_ index: Int, _ handle: TranslationStopHandle?) { handles[index] = handle }
+
+  fileprivate var tally: (count: UInt64, waited: UInt64) {
+    pthread_mutex_lock(mutex)
+    defer { pthread_mutex_unlock(mutex) }
+    return (stops, waited)
+  }
+
+  fileprivate func enter(_ index: Int) {
+    pthread_mutex_lock(mutex)
+    while owner >= 0 { pthread_cond_wait(resumed, mutex) }
+    inside |= 1 << UInt32(index)
+  }
+
+  fileprivate func leave(_ index: Int) {
+    goOutside(index)
+    pthread_mutex_unlock(mutex)
+  }
+
+  fileprivate func release() { pthread_mutex_unlock(mutex) }
+
+  fileprivate func resume() { pthread_mutex_lock(mutex) }
+
+  private func goOutside(_ index: Int) {
+    inside &= ~(1 << UInt32(index))
+    if owner >= 0 { pthread_cond_broadcast(arrived) }
+  }
+
+  @inline(__always)
+  fileprivate func safePoint(_ index: Int) {
+    if owner >= 0, owner != index { waitOutside(index) }
+  }
+
+  private func waitOutside(_ index: Int) {
+    goOutside(index)
+    while owner >= 0 { pthread_cond_wait(resumed, mutex) }
+    inside |= 1 << UInt32(index)
+  }
+
+  fileprivate func stopWorld(_ index: Int) {
+    safePoint(index)
+    depth += 1
+    if owner == index { return }
+    owner = index
+    stops &+= 1
+    let others = inside & ~(1 << UInt32(index))
+    guard others != 0 else { return }
+    for (number, handle) in handles.enumerated() where others >> UInt32(number) & 1 != 0 { handle?.kickFromOutside() }
+    let began = monotonicNanoseconds()
+    while inside & ~(1 << UInt32(index)) != 0 { pthread_cond_wait(arrived, mutex) }
+    waited &+= monotonicNanoseconds() &- began
+  }
+
+  fileprivate func startWorld() {
+    depth -= 1
+    guard depth == 0 else { return }
+    owner = -1
+    pthread_cond_broadcast(resumed)
+  }
+}
+
+/// A processor's part in the rendezvous of its machine; of a machine with one processor, nothing.
+package struct ProcessorTurn {
+  private let rendezvous: ProcessorRendezvous?
+  /// The processor's.
+  package let index: Int
+
+  /// - Parameters:
+  ///   - rendezvous: of the machine, if it has several processors.
+  ///   - index: the processor's.
+  package init(_ rendezvous: ProcessorRendezvous? = nil, index: Int = 0) {
+    self.rendezvous = rendezvous
+    self.index = index
+  }
+
+  /// Whether there are others.
+  var isShared: Bool { rendezvous != nil }
+
+  /// How often the machine's world stopped, and how long that was waited for, in nanoseconds.
+  package var stops: (count: UInt64, waited: UInt64) { rendezvous?.tally ?? (0, 0) }
+
+  func join(_ handle: TranslationStopHandle?) { rendezvous?.join(index, handle) }
+
+  /// From a safe point: waits for its turn in Swift.
+  package func enter() { rendezvous?.enter(index) }
+
+  /// To a safe point, and lets others have their turn.
+  package func leave() { rendezvous?.leave(index) }
+
+  /// Lets others have their turn, without being at a safe point.
+  @inline(__always)
+  func release() { rendezvous?.release() }
+
+  /// Waits for the turn that it has released.
+  @inline(__always)
+  func resume() { rendezvous?.resume() }
+
+  /// Waits while another one has stopped the world.
+  @inline(__always)
+  func safePoint() { rendezvous?.safePoint(index) }
+
+  /// At a safe point: brings the others to theirs, where they stay until `startWorld`. Another one may have stopped it before: all
+  /// that was known must be looked at again.
+  func stopWorld() { rendezvous?.stopWorld(index) }
+
+  func startWorld() { rendezvous?.startWorld() }
+}
