@@ -33,6 +33,7 @@ final class RewritingProcessor: Processor {
     engine = try TranslatedProcessor(
       in: PCSurroundings(partition, interrupts), store: partition.translations, guestMemory: partition.memory,
       memory: PhysicalMemory(partition.memory), identification: identification, turn: turn, trace: partition.trace)
+    if turn.index != 0 { engine.activity = .waitingForStartup }
     let stop = engine.stop
     alarm = ProcessorAlarm { stop.kickFromOutside() }
     interrupts.connect { stop.kick() }
