@@ -63,6 +63,7 @@ final class PCSurroundings: ProcessorSurroundings {
   func sendInterrupts(_ command: UInt32, to set: [UInt64], first: UInt32) -> Int? {
     interrupts.send(command, to: set, first: first)
   }
+  func kickProcessor(_ identifier: UInt32) { partition.chipset.kick(identifier) }
   func signalFloatingPointError() {
     partition.chipset.setLine(FloatingPointErrorPorts.interruptLine, asserted: true)
   }

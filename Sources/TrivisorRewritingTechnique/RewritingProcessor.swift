@@ -19,6 +19,7 @@ final class RewritingProcessor: Processor {
   private let interrupts: ProcessorInterrupts
   private var alarm: ProcessorAlarm
   private var lostTime = LostTime()
+  private var runDelay = RunDelay()
   private let turn: ProcessorTurn
 
   /// - Parameters:
@@ -55,6 +56,7 @@ final class RewritingProcessor: Processor {
 
   var isHaltedForGood: Bool {
     engine.activity != .running && !engine.flags.contains(.interrupt) && !engine.hasEvent
+      && !interrupts.pending.contains(.kick)
   }
 
   func readState() throws(TechniqueFailure) -> MachineState {
@@ -90,6 +92,7 @@ final class RewritingProcessor: Processor {
     }
     engine.adoptOrders()
     lostTime.enter(now: monotonicNanoseconds())
+    runDelay.enter(now: monotonicNanoseconds())
     while true {
       if engine.settle() { return .stopRequested }
       let wasWaiting = engine.activity != .running
@@ -125,6 +128,7 @@ final class RewritingProcessor: Processor {
     engine.stepsOnce = false
     // Before the guest can learn of it by a timer's interrupt.
     if lostTime.isLong(now: monotonicNanoseconds()) { events.tellOfLostTime() }
+    if turn.isShared, let stolen = runDelay.take(now: monotonicNanoseconds()) { events.tellOfStolenTime(stolen) }
     interrupts.letTimePass()
     while engine.hasEvent {
       if engine.shadow != .none {
@@ -172,11 +176,19 @@ final class RewritingProcessor: Processor {
         if engine.activity == .halted { engine.activity = .running }
         return true
       }
+      if engine.activity == .halted, interrupts.takeKick() {
+        engine.activity = .running
+        return true
+      }
       let (deadline, lay) = (interrupts.deadline, monotonicNanoseconds())
+      self.events.fallAsleep()
       turn.leave()
       let awakening = engine.sleep(until: deadline)
+      let rose = monotonicNanoseconds()
       turn.enter()
-      lostTime.slept(from: lay, to: monotonicNanoseconds(), deadline: deadline)
+      self.events.wakeUp()
+      lostTime.slept(from: lay, to: rose, deadline: deadline)
+      runDelay.slept(from: lay, to: rose)
       if awakening == .request { return false }
     }
   }

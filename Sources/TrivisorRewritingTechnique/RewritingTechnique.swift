@@ -109,7 +109,7 @@ public struct RewritingTechnique: Technique {
     let identifications = (0..<configuration.processorCount).map { index in
       var table = CPUIDTable(
         features: features, processor: index, of: configuration.processorCount, name: configuration.processorModel.name)
-      table.leaves += MonitorSignature.leaves
+      table.leaves += MonitorSignature.leaves(processorCount: configuration.processorCount)
       return table
     }
     return try RewritingPartition(memory: memory, bus: bus, identifications: identifications, trace: trace)

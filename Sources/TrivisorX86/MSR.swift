@@ -73,4 +73,6 @@ public enum MSR {
 
   /// KVM's clock: where the wall clock goes, and the system time; the newer numbers (Linux, Documentation/virt/kvm/x86/msr.rst).
   public static let kvmWallClock: UInt32 = 0x4b56_4d00, kvmSystemTime: UInt32 = 0x4b56_4d01
+  /// Where KVM says for how long the processor was kept from running, and whether it sleeps.
+  public static let kvmStealTime: UInt32 = 0x4b56_4d03
 }

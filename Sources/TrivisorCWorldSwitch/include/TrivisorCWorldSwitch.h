@@ -271,6 +271,9 @@ static inline int cws_compare_exchange(uint64_t *_Nonnull place, uint64_t expect
 static inline int cws_compare_exchange32(uint32_t *_Nonnull place, uint32_t expected, uint32_t desired) {
   return __atomic_compare_exchange_n(place, &expected, desired, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
+static inline uint8_t cws_exchange8(uint8_t *_Nonnull place, uint8_t value) {
+  return __atomic_exchange_n(place, value, __ATOMIC_SEQ_CST);
+}
 static inline void cws_store64(uint64_t *_Nonnull place, uint64_t value) {
   __atomic_store_n(place, value, __ATOMIC_RELEASE);
 }

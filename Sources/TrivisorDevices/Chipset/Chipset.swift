@@ -77,6 +77,13 @@ public final class Chipset: InterruptController {
     if let message = state.inputs.setLine(line, asserted: asserted) { route(&state, message) }
   }
 
+  /// Ends the HLT of the processor with this APIC ID, or its next one, if there is such a processor.
+  public func kick(_ identifier: UInt32) {
+    withState { state in
+      if Int(identifier) < state.locals.count { state.locals[Int(identifier)].isKicked = true }
+    }
+  }
+
   // MARK: What happens inside
 
   /// Runs `body` under the lock, then tells processors what is new for them.
@@ -112,6 +119,7 @@ public final class Chipset: InterruptController {
       if state.locals[index].hasNonMaskable { bits.insert(.nonMaskable) }
       if state.locals[index].hasInitialize { bits.insert(.initialize) }
       if state.locals[index].startupVector != nil { bits.insert(.startup) }
+      if state.locals[index].isKicked { bits.insert(.kick) }
       signals[index].update(bits, deadline: deadline(state, index))
     }
   }

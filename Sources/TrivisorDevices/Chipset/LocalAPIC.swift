@@ -50,6 +50,8 @@ struct LocalAPIC {
   var hasNonMaskable = false
   var hasInitialize = false
   var startupVector: UInt8?
+  /// HLT is to end, or the next one: a guest's call to its monitor, of which the chip itself knows nothing.
+  var isKicked = false
   /// After INIT, and before the first one on all processors but the bootstrap one.
   var waitsForStartup: Bool
 

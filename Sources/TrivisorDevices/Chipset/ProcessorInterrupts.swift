@@ -23,6 +23,8 @@ public struct ProcessorInterrupts: Sendable {
     public static let startup = Pending(rawValue: 8)
     /// `deadline` is earlier than it was: `acceptDeadline`.
     public static let deadline = Pending(rawValue: 16)
+    /// Somebody has asked for the end of its HLT, or its next one: `takeKick`.
+    public static let kick = Pending(rawValue: 32)
   }
 
   /// What the processor does next.
@@ -97,6 +99,15 @@ public struct ProcessorInterrupts: Sendable {
       guard let vector = state.locals[index].deliverable else { return nil }
       state.locals[index].acknowledge(vector)
       return .interrupt(vector: vector)
+    }
+  }
+
+  /// Whether HLT is to end though nothing interrupts, which is thereby answered.
+  public func takeKick() -> Bool {
+    guard pending.contains(.kick) else { return false }
+    return chipset.withState { state in
+      defer { state.locals[index].isKicked = false }
+      return state.locals[index].isKicked
     }
   }
 

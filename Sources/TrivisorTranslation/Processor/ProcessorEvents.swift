@@ -38,6 +38,14 @@ package struct ProcessorEvents {
   /// Says in the clock in guest memory that the machine was stopped.
   package func tellOfLostTime() { MonitorClock(context: processor).tellOfLostTime() }
 
+  /// Says in guest memory for how many nanoseconds it could not run, since the last time.
+  package func tellOfStolenTime(_ nanoseconds: UInt64) { StolenTime(context: processor).add(nanoseconds) }
+
+  /// Before it sleeps, and afterwards: the others may leave it alone meanwhile.
+  package func fallAsleep() { StolenTime(context: processor).fallAsleep() }
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  package func wakeUp() { StolenTime(context: processor).wakeUp() }
+
   /// Delivers an exception, or the double fault that comes of trying.
   /// - Returns: why the machine ends, if it does.
   package func raise(_ first: GuestException) -> StopReason? {

@@ -149,7 +149,7 @@ package struct ProcessorTurn {
   }
 
   /// Whether there are others.
-  var isShared: Bool { rendezvous != nil }
+  package var isShared: Bool { rendezvous != nil }
 
   /// How often the machine's world stopped, and how long that was waited for, in nanoseconds.
   package var stops: (count: UInt64, waited: UInt64) { rendezvous?.tally ?? (0, 0) }

@@ -65,6 +65,8 @@ package protocol ProcessorSurroundings: AnyObject {
   /// Sends an interrupt command to the processors of a set whose bit 0 is the APIC ID `first`.
   /// - Returns: how many there are, or `nil` for another command than a fixed interrupt or an NMI.
   func sendInterrupts(_ command: UInt32, to set: [UInt64], first: UInt32) -> Int?
+  /// Ends the HLT of the processor with this APIC ID, or its next one, if there is such a processor.
+  func kickProcessor(_ identifier: UInt32)
   /// FERR#: an x87 error that is no exception, because CR0.NE is 0.
   func signalFloatingPointError()
   /// CR8.
@@ -85,4 +87,6 @@ package protocol ProcessorSurroundings: AnyObject {
 extension ProcessorSurroundings {
   /// None.
   package func takesStore(to physical: UInt64, linear: UInt64) -> Bool { false }
+  /// Nobody.
+  package func kickProcessor(_ identifier: UInt32) {}
 }

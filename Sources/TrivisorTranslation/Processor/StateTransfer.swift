@@ -122,7 +122,7 @@ struct StateTransfer {
     case MSR.systemCallFlagMask, MSR.timeStampAuxiliary: register.value >> 32 == 0
     case MSR.timeStampCounter, MSR.timeStampAdjust, MSR.star, MSR.systemEnterCS...MSR.systemEnterEIP,
       MSR.pageAttributeTable,
-      MSR.memoryTypeDefault, MSR.memoryTypeVariableRanges, MSR.kvmWallClock, MSR.kvmSystemTime:
+      MSR.memoryTypeDefault, MSR.memoryTypeVariableRanges, MSR.kvmWallClock, MSR.kvmSystemTime, MSR.kvmStealTime:
       true
     case let index where BranchRecord.contains(index) || MSR.isMemoryTypeFixed(index): true
     case let index:

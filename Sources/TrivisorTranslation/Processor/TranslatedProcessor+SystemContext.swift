@@ -84,6 +84,8 @@ extension TranslatedProcessor: SystemContext {
     surroundings.sendInterrupts(command, to: set, first: first)
   }
 
+  func kickProcessor(_ identifier: UInt32) { surroundings.kickProcessor(identifier) }
+
   var memoryEnds: (low: UInt64, high: UInt64) { (memory.pieces.0.end, memory.pieces.1.end) }
 
   // MARK: Physical memory

@@ -27,6 +27,7 @@ struct ModelSpecificAccess<Context: SystemContext> {
     case MSR.memoryTypeCapability: Self.memoryTypeCapability
     case MSR.apicBase, MSR.timeStampDeadline, MSR.x2APIC:
       if let value = context.readLocalAPIC(index) { value } else { throw .exception(.general) }
+    case MSR.kvmStealTime where hasStealTime: context.modelSpecific(index)
     case let index where BranchRecord.contains(index): context.branchRecord.read(index)
     case let index where MSR.isMemoryTypeFixed(index): context.modelSpecific(index)
     default:
@@ -67,6 +68,10 @@ struct ModelSpecificAccess<Context: SystemContext> {
       context[modelSpecific: index] = value
       let clock = MonitorClock(context: context)
       if index == MSR.kvmWallClock { clock.storeWallClock(at: value) } else { clock.storeSystemTime() }
+    case MSR.kvmStealTime where hasStealTime:
+      guard StolenTime<Context>.isPossible(value) else { throw .exception(.general) }
+      context[modelSpecific: index] = value
+      StolenTime(context: context).add(0)
     case let index where BranchRecord.contains(index):
       guard context.branchRecord.write(index, value) else { throw .exception(.general) }
     case let index where MSR.isMemoryTypeFixed(index):
@@ -75,6 +80,8 @@ struct ModelSpecificAccess<Context: SystemContext> {
     default: try writeFamily(index, value)
     }
   }
+
+  private var hasStealTime: Bool { MonitorSignature.announces(.stealTime, context.identification) }
 
   private func writeBase(_ index: UInt32, _ value: UInt64) throws(Interruption) {
     guard LinearAddress.isCanonical(value) else { throw .exception(.general) }

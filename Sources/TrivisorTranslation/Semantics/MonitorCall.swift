@@ -11,6 +11,8 @@ import TrivisorVMM
 enum Hypercall {
   /// KVM_HC_VAPIC_POLL_IRQ: only to let the monitor look at interrupts.
   static let pollInterrupts: UInt64 = 1
+  /// KVM_HC_KICK_CPU: wakes a processor that has halted, whatever it waits for.
+  static let kickProcessor: UInt64 = 5
   /// KVM_HC_CLOCK_PAIRING: the wall clock and the time stamp counter at one moment.
   static let clockPairing: UInt64 = 9
   /// KVM_HC_SEND_IPI: one interrupt command for many processors.
@@ -42,6 +44,8 @@ struct MonitorCall<Context: SystemContext> {
     case Hypercall.clockPairing:
       pairClocks(at: context.general(.rbx, size: size), type: context.general(.rcx, size: size))
     case Hypercall.sendInterrupts: sendInterrupts(size: size)
+    case Hypercall.kickProcessor where MonitorSignature.announces(.unhalt, context.identification):
+      kickProcessor(size: size)
     default: Hypercall.unknown
     }
   }
@@ -53,6 +57,12 @@ struct MonitorCall<Context: SystemContext> {
     let first = UInt32(truncatingIfNeeded: context.general(.rdx, size: size))
     let command = UInt32(truncatingIfNeeded: context.general(.rsi, size: size))
     return context.sendInterrupts(command, to: set, first: first).map { Int64($0) } ?? Hypercall.invalid
+  }
+
+  /// RCX is its APIC ID.
+  private func kickProcessor(size: Int) -> Int64 {
+    context.kickProcessor(UInt32(truncatingIfNeeded: context.general(.rcx, size: size)))
+    return 0
   }
 
   private func pairClocks(at address: UInt64, type: UInt64) -> Int64 {

@@ -4,20 +4,9 @@
 // Source: Linux, Documentation/virt/kvm/x86/msr.rst and arch/x86/include/asm/pvclock-abi.h.
 
 import Glibc
+import Synchronization
 import TrivisorVMM
 import TrivisorX86
-
-/// How CPUID shows the clock.
-package enum MonitorSignature {
-  /// CPUID leaf with the name of what the guest runs on.
-  static let signatureLeaf: UInt32 = 0x4000_0000
-  /// CPUID leaves 0x4000_0000 and 0x4000_0001: KVM's signature, the clock's newer MSRs (bit 3), one time base for all
-  /// processors (24), and nothing else.
-  package static let leaves = [
-    CPUIDLeaf(signatureLeaf, eax: 0x4000_0001, ebx: 0x4b4d_564b, ecx: 0x564b_4d56, edx: 0x4d),
-    CPUIDLeaf(0x4000_0001, eax: 0x0100_0008),
-  ]
-}
 
 /// The clock's flags, in the byte at `offset` of its structure.
 private enum ClockFlag {
@@ -75,27 +64,36 @@ struct MonitorClock<Context: SystemContext> {
   /// Also when the time stamp counter was set.
   func storeSystemTime() {
     guard let place else { return }
-    context.clockVersion &+= 2
     let scale = ClockScale(frequency: context.timestampFrequency)
     let (stamp, time) = (context.timestamp, context.systemTime)
     // What the guest has not taken back yet stays.
     let flags = ClockFlag.stable | (flags(at: place)?.load(as: UInt8.self) ?? 0) & ClockFlag.guestStopped
     let fields: InlineArray<8, UInt32> = [
-      context.clockVersion, 0, UInt32(truncatingIfNeeded: stamp), UInt32(truncatingIfNeeded: stamp >> 32),
+      beginUpdate(), 0, UInt32(truncatingIfNeeded: stamp), UInt32(truncatingIfNeeded: stamp >> 32),
       UInt32(truncatingIfNeeded: time), UInt32(truncatingIfNeeded: time >> 32), scale.multiplier,
       UInt32(UInt8(bitPattern: scale.shift)) | UInt32(flags) << 8,
     ]
     store(fields, at: place)
+    endUpdate(at: place)
+  }
+
+  /// Another processor may read the clock meanwhile: an odd version says that the rest is not complete.
+  private func beginUpdate() -> UInt32 { context.clockVersion &+ 1 }
+
+  private func endUpdate(at place: UInt64) {
+    context.clockVersion &+= 2
+    atomicMemoryFence(ordering: .sequentiallyConsistent)
+    store([context.clockVersion] as InlineArray<1, UInt32>, at: place)
   }
 
   /// Tells the guest that it was stopped (PVCLOCK_GUEST_STOPPED): its watchdogs then begin anew. The guest takes the flag back.
   func tellOfLostTime() {
     guard let place else { return }
-    context.clockVersion &+= 2
     guard let flags = flags(at: place) else { return }
-    store([context.clockVersion] as InlineArray<1, UInt32>, at: place)
+    store([beginUpdate()] as InlineArray<1, UInt32>, at: place)
     flags.storeBytes(of: flags.load(as: UInt8.self) | ClockFlag.guestStopped, as: UInt8.self)
     context.didStore(to: flags, count: 1)
+    endUpdate(at: place)
   }
 
   /// The guest's clock goes on from the time stamp counter and the system time at hand, with this host's frequency. What
@@ -114,6 +112,7 @@ struct MonitorClock<Context: SystemContext> {
   private func store<let count: Int>(_ fields: InlineArray<count, UInt32>, at address: UInt64) {
     guard let place = context.ram(at: address, count: 4 * count) else { return }
     for index in 0..<count {
+      if index == 1 { atomicMemoryFence(ordering: .sequentiallyConsistent) }
       place.storeBytes(of: fields[index], toByteOffset: 4 * index, as: UInt32.self)
     }
     context.didStore(to: place, count: 4 * count)

@@ -55,6 +55,8 @@ protocol SystemContext: InstructionContext {
   /// Sends an interrupt command to the processors of a set whose bit 0 is the APIC ID `first`.
   /// - Returns: how many there are, or `nil` for another command than a fixed interrupt or an NMI.
   func sendInterrupts(_ command: UInt32, to set: [UInt64], first: UInt32) -> Int?
+  /// Ends the HLT of the processor with this APIC ID, or its next one, if there is such a processor.
+  func kickProcessor(_ identifier: UInt32)
   /// The ends of memory below 4 GiB and above; the second is 0 if there is none.
   var memoryEnds: (low: UInt64, high: UInt64) { get }
 

@@ -53,6 +53,8 @@ final class PlainContext: SystemContext {
   var timestampFrequency: UInt64 = 1_000_000_000
   var taskPriority: UInt8 = 0
   var hasLocalAPIC = true
+  func kickProcessor(_ identifier: UInt32) {}
+
   func sendInterrupts(_ command: UInt32, to set: [UInt64], first: UInt32) -> Int? {
     set.reduce(0) { $0 + $1.nonzeroBitCount }
   }
