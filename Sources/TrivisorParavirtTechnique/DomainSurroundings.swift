@@ -67,5 +67,6 @@ final class DomainSurroundings: ProcessorSurroundings {
 
   func timestampOffsetChanged(to offset: UInt64) {}
   let systemTime: UInt64 = 0
+  let clockPair: (timestamp: UInt64, systemTime: UInt64) = (0, 0)
   var timestampFrequency: UInt64 { HostTimestamp.estimatedFrequency }
 }

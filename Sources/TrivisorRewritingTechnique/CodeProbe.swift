@@ -8,7 +8,7 @@ import TrivisorX86
 
 /// A processor that runs code from a given state up to its first exception, which is not delivered but told.
 ///
-/// Used on the thread that made it.
+/// Used on the thread that made it. It is the first processor of its machine, and the others never start.
 package final class CodeProbe {
   /// Why the code came to an end.
   package enum Ending: Equatable {
@@ -31,12 +31,16 @@ package final class CodeProbe {
       throw TechniqueFailure(call: "making a partition", reason: "it is another technique's")
     }
     self.partition = partition
-    owner = try partition.makeOnlyProcessor()
+    owner = try partition.makeFirstProcessor()
     processor = owner.engine
     try processor.enterThread()
+    processor.turn.enter()
   }
 
-  deinit { processor.leaveThread() }
+  deinit {
+    processor.turn.leave()
+    processor.leaveThread()
+  }
 
   /// Sets everything: done once, after which the members below are changed from run to run.
   package func begin(_ change: (inout MachineState) -> Void) throws(TechniqueFailure) {

@@ -77,5 +77,6 @@ final class PCSurroundings: ProcessorSurroundings {
 
   func timestampOffsetChanged(to offset: UInt64) { interrupts.setTimestampOffset(offset) }
   var systemTime: UInt64 { partition.clock.nanoseconds &- partition.startTime }
+  var clockPair: (timestamp: UInt64, systemTime: UInt64) { partition.clockPair }
   var timestampFrequency: UInt64 { partition.clock.timestampFrequency }
 }

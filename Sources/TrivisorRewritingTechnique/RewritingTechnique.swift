@@ -121,7 +121,7 @@ final class RewritingPartition: Partition {
   let memory: GuestMemory
   let bus: Bus
   /// What CPUID says, by processor.
-  private let identifications: [CPUIDTable]
+  let identifications: [CPUIDTable]
 
   let trace: CodeTrace?
   let translations: TranslationCache
@@ -132,9 +132,15 @@ final class RewritingPartition: Partition {
   /// When the clock in guest memory was zero.
   var startTime: UInt64 {
     get { startNanoseconds.load(ordering: .relaxed) }
-    set { startNanoseconds.store(newValue, ordering: .relaxed) }
+    set {
+      startNanoseconds.store(newValue, ordering: .relaxed)
+      pair.withLock { $0 = Self.pair(clock, since: newValue) }
+    }
   }
   private let startNanoseconds: Atomic<UInt64>
+  /// The host's time stamp counter and the clock's time at one moment: as long as the machine is, the same.
+  var clockPair: (timestamp: UInt64, systemTime: UInt64) { pair.withLock { $0 } }
+  private let pair: Mutex<(timestamp: UInt64, systemTime: UInt64)>
 
   /// - Parameter identifications: one for each processor.
   init(memory: GuestMemory, bus: Bus, identifications: [CPUIDTable], trace: CodeTrace?) throws(TechniqueFailure) {
@@ -152,7 +158,9 @@ final class RewritingPartition: Partition {
     translations = try TranslationCache(
       announced: AnnouncedFeatures(first), memory: PhysicalMemory(memory), isShared: count > 1, trace: trace)
     clock = HostChipsetClock()
-    startNanoseconds = Atomic(clock.nanoseconds)
+    let now = clock.nanoseconds
+    startNanoseconds = Atomic(now)
+    pair = Mutex(Self.pair(clock, since: now))
     chipset = Chipset(processorCount: count, clock: clock)
     do throws(BusConflict) {
       self.bus = try bus.adding(ports: chipset.portClaims, memory: chipset.memoryClaims)
@@ -161,21 +169,36 @@ final class RewritingPartition: Partition {
     }
   }
 
+  /// The closest of a few readings, since the thread may be interrupted between the two.
+  private static func pair(_ clock: any ChipsetClock, since start: UInt64) -> (timestamp: UInt64, systemTime: UInt64) {
+    var best = (timestamp: UInt64(0), systemTime: UInt64(0))
+    var least = UInt64.max
+    for _ in 0..<5 {
+      let before = cws_timestamp()
+      let now = clock.nanoseconds
+      let took = cws_timestamp() &- before
+      if took < least { (least, best) = (took, (before &+ took / 2, now &- start)) }
+    }
+    return best
+  }
+
   func makeProcessor(index: Int) throws(TechniqueFailure) -> any Processor {
     guard identifications.indices.contains(index) else {
       throw TechniqueFailure(
         call: "making processor \(index)", reason: "the machine has \(identifications.count)",
         remedy: "set \(Setting.processors)")
     }
+    return try makeRewritingProcessor(index: index)
+  }
+
+  /// For whoever looks into it.
+  func makeFirstProcessor() throws(TechniqueFailure) -> RewritingProcessor { try makeRewritingProcessor(index: 0) }
+
+  private func makeRewritingProcessor(index: Int) throws(TechniqueFailure) -> RewritingProcessor {
     let turn = ProcessorTurn(rendezvous, index: index)
     turn.enter()
     defer { turn.leave() }
     return try RewritingProcessor(partition: self, turn: turn, identification: identifications[index])
-  }
-
-  /// The only processor of a machine that has one.
-  func makeOnlyProcessor() throws(TechniqueFailure) -> RewritingProcessor {
-    try RewritingProcessor(partition: self, turn: ProcessorTurn(), identification: identifications[0])
   }
 
   var interrupts: any InterruptController { chipset }

@@ -31,10 +31,10 @@ final class CaseMachine: Sendable {
   private let controller = Mutex<(any InterruptController)?>(nil)
   private let state: Monitor<State>
 
-  init(_ conformanceCase: ConformanceCase, interruptChips: InterruptChips) {
+  init(_ conformanceCase: ConformanceCase, interruptChips: InterruptChips, idleProcessors: Int) {
     self.conformanceCase = conformanceCase
     self.interruptChips = interruptChips
-    count = conformanceCase.processorCount
+    count = conformanceCase.processorCount + idleProcessors
     state = Monitor(State(handles: Array(repeating: nil, count: count), states: Array(repeating: nil, count: count)))
   }
 

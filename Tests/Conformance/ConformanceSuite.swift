@@ -7,6 +7,7 @@ public struct ConformanceSuite: Sendable {
   private let technique: any Technique
   private let timeLimit: Int
   private let interruptChips: InterruptChips
+  private let idleProcessors: Int
   /// What this technique runs on here.
   public let host: HostKind
   /// What is missing whatever the host.
@@ -18,8 +19,14 @@ public struct ConformanceSuite: Sendable {
   /// - Parameters:
   ///   - timeLimit: milliseconds for one case; a guest that takes longer has failed.
   ///   - interruptChips: where the machines have theirs.
-  public init(technique: any Technique, timeLimit: Int = 10_000, interruptChips: InterruptChips = .automatic) {
+  ///   - idleProcessors: how many each machine has that no case asks for: they wait to be started. An engine may do otherwise where it
+  ///     knows that there are several.
+  public init(
+    technique: any Technique, timeLimit: Int = 10_000, interruptChips: InterruptChips = .automatic,
+    idleProcessors: Int = 0
+  ) {
     self.technique = technique
+    self.idleProcessors = idleProcessors
     self.interruptChips = interruptChips
     lacking = technique.name == .hardware && interruptChips == .software ? Self.lackingWithSoftwareChips : []
     self.timeLimit = timeLimit
@@ -87,7 +94,7 @@ public struct ConformanceSuite: Sendable {
 
   private func judge(_ conformanceCase: ConformanceCase) -> ConformanceVerdict {
     do {
-      var (observation, findings) = try CaseMachine(conformanceCase, interruptChips: interruptChips).run(
+      var (observation, findings) = try CaseMachine(conformanceCase, interruptChips: interruptChips, idleProcessors: idleProcessors).run(
         under: technique, timeLimit: timeLimit)
       if let observation {
         findings += compare(conformanceCase, observation)

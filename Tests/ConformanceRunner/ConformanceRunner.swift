@@ -13,7 +13,7 @@ import TrivisorVMM
 struct ConformanceRunner {
   private static let usage = """
     Usage: trivisor-conformance [--technique hardware|rewriting|paravirtual] [--filter TEXT | --case NAME] [--expendable-host | --force]
-                                [--interrupt-chips auto|kernel|software] [--list]
+                                [--interrupt-chips auto|kernel|software] [--idle-processors N] [--list]
 
       --technique NAME  under which technique the guests run (default: hardware)
       --filter TEXT     only cases whose name contains TEXT
@@ -22,6 +22,8 @@ struct ConformanceRunner {
       --force           the same, and excuse nothing
       --interrupt-chips PLACE
                         where the machines have their interrupt controllers and timers
+      --idle-processors N
+                        how many processors each machine has that nobody starts
       --list            print the cases and end
 
     Prints TAP. Ends with 0 if nothing failed, 1 if something did, 64 on a wrong option, 125 if its output can't be written.
@@ -34,6 +36,7 @@ struct ConformanceRunner {
     var caution = ConformanceSuite.Caution.careful
     var isListing = false
     var interruptChips = InterruptChips.automatic
+    var idleProcessors = 0
     var arguments = ProcessStart.arguments.dropFirst()
     while let argument = arguments.popFirst() {
       switch argument {
@@ -49,6 +52,9 @@ struct ConformanceRunner {
       case "--interrupt-chips":
         guard let place = arguments.popFirst().flatMap(InterruptChips.init) else { refuse() }
         interruptChips = place
+      case "--idle-processors":
+        guard let count = arguments.popFirst().flatMap({ Int($0) }), 0...14 ~= count else { refuse() }
+        idleProcessors = count
       case "--expendable-host": caution = .expendableHost
       case "--force": caution = .none
       case "--list": isListing = true
@@ -75,7 +81,7 @@ struct ConformanceRunner {
     case .rewriting: technique = RewritingTechnique()
     case .paravirtual: technique = ParavirtTechnique()
     }
-    let suite = ConformanceSuite(technique: technique, interruptChips: interruptChips)
+    let suite = ConformanceSuite(technique: technique, interruptChips: interruptChips, idleProcessors: idleProcessors)
     ProcessStart.end(run(cases, by: suite, under: technique, caution: caution) ? 0 : 1)
   }
 

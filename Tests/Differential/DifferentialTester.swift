@@ -59,13 +59,15 @@ public final class DifferentialTester {
   private static let flagMask: UInt64 = 0x24_4fd5
 
   /// The calling thread is the one that runs code from now on. Once a process.
+  /// - Parameter isShared: the code is written as for several processors.
   /// - Throws: what the host refuses.
-  public init(seed: UInt64) throws {
+  public init(seed: UInt64, isShared: Bool = false) throws {
     memory = try TestMemory(seed: seed)
     let bus = try Bus(memory: [
       .init("page", base: GuestPhysicalAddress(TestMemory.devicePhysical), size: 4096, device: memory.device)
     ])
-    let probe = try CodeProbe(MachineConfiguration(memorySize: memory.guest.size), memory: memory.guest, bus: bus)
+    let configuration = MachineConfiguration(processorCount: isShared ? 2 : 1, memorySize: memory.guest.size)
+    let probe = try CodeProbe(configuration, memory: memory.guest, bus: bus)
     self.probe = probe
     let root = memory.root
     try probe.begin { state in

@@ -7,12 +7,13 @@ import TrivisorProcessStart
 @main
 struct DifferentialRunner {
   private static let usage = """
-    Usage: trivisor-differential [--seed N] [--from N] [--cases N] [--failures N] [--table] [--show]
+    Usage: trivisor-differential [--seed N] [--from N] [--cases N] [--failures N] [--shared] [--table] [--show]
 
       --seed N      which sequence of cases (default: 1)
       --from N      the first case of it (default: 0)
       --cases N     how many (default: 100000)
       --failures N  end after so many mismatches (default: 10)
+      --shared      code as it is written where there are several processors
       --show        print the first case and end
       --table       print the executions of each kind of instruction
 
@@ -23,12 +24,15 @@ struct DifferentialRunner {
     var values: [String: UInt64] = ["--seed": 1, "--from": 0, "--cases": 100_000, "--failures": 10]
     var printsTable = false
     var shows = false
+    var isShared = false
     var arguments = ProcessStart.arguments.dropFirst()
     while let argument = arguments.popFirst() {
       if argument == "--table" {
         printsTable = true
       } else if argument == "--show" {
         shows = true
+      } else if argument == "--shared" {
+        isShared = true
       } else if values[argument] != nil, let text = arguments.popFirst(), let value = UInt64(text) {
         values[argument] = value
       } else {
@@ -40,7 +44,7 @@ struct DifferentialRunner {
       let limit = values["--failures"]
     else { exit(64) }
     do {
-      let tester = try DifferentialTester(seed: seed)
+      let tester = try DifferentialTester(seed: seed, isShared: isShared)
       if shows {
         print(tester.show(seed: seed, index: from))
         ProcessStart.end(0)

@@ -19,7 +19,7 @@ import TrivisorVMM
     (mode.bits, mode.hasSSE, mode.hasAVX, mode.isUser, mode.isKernel) = (bits, true, true, false, true)
     // Segments that have to be asked for leave most.
     mode.isFlat = bits == .bits64
-    let number = cache.number(of: mode, probably: 0)
+    let number = cache.number(of: mode, probably: 0, ProcessorTurn())
     _ = cache.markAsCode(1)
     let variant: BlockKey.Variant = isBouncing ? .bouncing : .usual
     let key = BlockKey(page: 1, secondPage: .max, rip: 0x1000, mode: number | variant.rawValue)

@@ -9,15 +9,16 @@ struct DifferentialTests {
     .map { $0.deletingLastPathComponent() }
     ?? URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
 
-  @Test("random code has the same effects natively and translated")
-  func compares() throws {
+  @Test("random code has the same effects natively and translated", arguments: [false, true])
+  func compares(isShared: Bool) throws {
     let environment = ProcessInfo.processInfo.environment
     let process = Process()
     process.executableURL = Self.executable.appending(path: "trivisor-differential")
     process.arguments = [
-      "--cases", environment["TRIVISOR_DIFFERENTIAL_COUNT"] ?? "30000",
+      "--cases", environment["TRIVISOR_DIFFERENTIAL_COUNT"] ?? (isShared ? "10000" : "20000"),
       "--seed", environment["TRIVISOR_DIFFERENTIAL_SEED"] ?? "\(UInt32.random(in: 0...999_999))",
     ]
+    if isShared { process.arguments?.append("--shared") }
     let output = Pipe()
     process.standardOutput = output
     try process.run()

@@ -43,7 +43,7 @@ struct NativeFeaturesTests {
     let technique = RewritingTechnique(host: host(without: Set(Self.removed)))
     #expect(technique.reductions(for: configuration(.default)) == Self.removed)
     #expect(technique.findings(for: configuration(.default)).isEmpty)
-    let table = try partition(.default, on: host(without: Set(Self.removed))).identification
+    let table = try partition(.default, on: host(without: Set(Self.removed))).identifications[0]
     for feature in ProcessorModel.default.features {
       #expect(table.has(feature) == !Self.removed.contains(feature), "\(feature)")
     }
@@ -67,7 +67,7 @@ struct NativeFeaturesTests {
     let lesser = host(without: [.movbe])
     #expect(RewritingTechnique(host: lesser).findings(for: configuration(.host)).isEmpty)
     #expect(RewritingTechnique(host: lesser).reductions(for: configuration(.host)).isEmpty)
-    let table = try partition(.host, on: lesser).identification
+    let table = try partition(.host, on: lesser).identifications[0]
     #expect(!table.has(.movbe) && table.has(.avx2))
   }
 

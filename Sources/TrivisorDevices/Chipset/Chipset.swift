@@ -114,9 +114,12 @@ public final class Chipset: InterruptController {
     let isInterrupting = state.legacy.isInterrupting
     for index in state.locals.indices {
       var bits: ProcessorSignals.Pending = []
-      let isPassed = isInterrupting && state.locals[index].passesLegacyController
-      if isPassed || state.locals[index].deliverable != nil { bits.insert(.interrupt) }
-      if state.locals[index].hasNonMaskable { bits.insert(.nonMaskable) }
+      // To one that waits for its start nothing else matters, though an NMI stays until it has started.
+      if !state.locals[index].waitsForStartup {
+        let isPassed = isInterrupting && state.locals[index].passesLegacyController
+        if isPassed || state.locals[index].deliverable != nil { bits.insert(.interrupt) }
+        if state.locals[index].hasNonMaskable { bits.insert(.nonMaskable) }
+      }
       if state.locals[index].hasInitialize { bits.insert(.initialize) }
       if state.locals[index].startupVector != nil { bits.insert(.startup) }
       if state.locals[index].isKicked { bits.insert(.kick) }

@@ -383,6 +383,8 @@ extension LocalAPIC {
     var vectorTable: [UInt32]
     var errorStatus: UInt32
     var newErrors: UInt32
+    /// Missing in what was saved of a single processor.
+    var isKicked: Bool?
   }
 
   func save(now: UInt64) -> Saved {
@@ -392,7 +394,8 @@ extension LocalAPIC {
       hasNonMaskable: hasNonMaskable, hasInitialize: hasInitialize, startupVector: startupVector,
       waitsForStartup: waitsForStartup, spurious: spurious, logicalDestination: logicalDestination,
       destinationFormat: destinationFormat, commandLow: commandLow, commandHigh: commandHigh,
-      vectorTable: vectorTable.list, errorStatus: errorStatus, newErrors: newErrors)
+      vectorTable: vectorTable.list, errorStatus: errorStatus, newErrors: newErrors,
+      isKicked: isKicked ? true : nil)
   }
 
   /// The state of `self`'s processor, whose counter stays as it is.
@@ -413,6 +416,7 @@ extension LocalAPIC {
     local.hasNonMaskable = saved.hasNonMaskable
     local.hasInitialize = saved.hasInitialize
     local.startupVector = saved.startupVector
+    local.isKicked = saved.isKicked ?? false
     local.waitsForStartup = saved.waitsForStartup
     local.logicalDestination = saved.logicalDestination
     local.destinationFormat = saved.destinationFormat

@@ -128,6 +128,9 @@ final class Block {
   /// For Swift, which leaves the flags in both places.
   var entry: UInt64 { host &+ UInt64(max(entries.rax, entries.host)) }
 
+  /// The same, without looking whether the processor is to stop.
+  var entryBehindPoll: UInt64 { host &+ UInt64(max(entries.quickRAX, entries.quickHost)) }
+
   /// - Parameter isQuick: without looking whether the processor is to stop.
   func entry(inRAX: Bool, isQuick: Bool) -> UInt64 {
     guard isQuick, !isStraddling else { return inRAX ? entryForRAX : entryForHost }
@@ -195,6 +198,8 @@ struct AccessSite {
   let isCall: Bool
   /// Others rely on its check: it can't run on the bounce buffer.
   var isShared = false
+  /// With LOCK, or XCHG's own.
+  var isLocked = false
 }
 
 /// An access whose offset is not simply inside its segment.

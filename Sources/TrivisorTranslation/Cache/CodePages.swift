@@ -48,12 +48,16 @@ final class CodePages: @unchecked Sendable {
     if page < UInt64(count) { words[Int(page)] |= 1 << (Self.writers + UInt64(processor)) }
   }
 
-  /// A bit for each processor for which it was noted, which is thereby forgotten.
+  /// A bit for each processor for which it was noted.
+  func writers(_ page: UInt64) -> UInt64 {
+    page < UInt64(count) ? (words[Int(page)] & Self.allWriters) >> Self.writers : 0
+  }
+
+  /// The same; it is thereby forgotten.
   func takeWriters(_ page: UInt64) -> UInt64 {
     guard page < UInt64(count) else { return 0 }
-    let writers = (words[Int(page)] & Self.allWriters) >> Self.writers
-    words[Int(page)] &= ~Self.allWriters
-    return writers
+    defer { words[Int(page)] &= ~Self.allWriters }
+    return writers(page)
   }
 
   func record(_ page: UInt64) -> Record? {

@@ -41,6 +41,7 @@ struct BlockLoop {
       try runBlocks()
     } catch {
       goOnTogether()
+      _ = processor.linear.takeStoresLater()
       return error
     }
   }
@@ -53,7 +54,8 @@ struct BlockLoop {
       block.system.pointee.return_is_special =
         processor.pendingEvents.nonMaskableBlocked || control.hasInnerDataSegments ? 1 : 0
       let began = cws_timestamp()
-      if standsAlone || processor.linear.takeStoresLater() {
+      let storesLater = processor.linear.takeStoresLater()
+      if standsAlone || storesLater {
         cws_enter(block.state)
       } else {
         turn.release()
@@ -92,7 +94,8 @@ struct BlockLoop {
           if isStepping, processor.isResuming { processor.systemFlags |= RFLAGS.resume.rawValue }
           turn.stopWorld()
           standsAlone = true
-          target = try findBlock(as: isStepping ? .usual : .bouncing).entry
+          // Whoever stopped the world before has told this processor to stop, too: two that take turns would get nowhere.
+          target = try findBlock(as: isStepping ? .usual : .bouncing).entryBehindPoll
         } else if let place = try processor.linear.resolve(access) {
           target = place
         } else if control.isWatched {
@@ -249,10 +252,13 @@ struct BlockLoop {
     }
   }
 
-  /// Whether the access is a read-modify-write on two pages that others may reach: with LOCK it must be one step.
+  /// Whether the access has LOCK, and goes by the bounce buffer though others may reach what is there: on two pages, or where
+  /// somebody looks at each access. To a page of code they come in turn.
   private func isWholeOnlyAlone(_ access: AccessSite) -> Bool {
-    turn.isShared && !standsAlone && access.isRead && access.isWrite
-      && block.state.pointee.address & 4095 + UInt64(access.size) > 4096
+    guard turn.isShared, access.isLocked, !standsAlone else { return false }
+    let address = block.state.pointee.address
+    return address & 4095 + UInt64(access.size) > 4096 || control.mode.checksAccesses
+      || processor.follower.watches(page: address)
   }
 
   private mutating func goOnTogether() {
@@ -442,23 +448,29 @@ struct BlockLoop {
   /// From now on stores to the page are seen, before its bytes are read.
   /// - Returns: whether the world has stood for it.
   private func watchStores(to physical: UInt64, _ host: UnsafeMutableRawPointer) -> Bool {
-    guard store.markAsCode(physical >> 12) else { return false }
-    // Those to come go by the mark.
-    let writers = store.codePages.takeWriters(physical >> 12)
-    let hasOthers = writers & ~(1 << UInt64(turn.index)) != 0
-    defer { atomicMemoryFence(ordering: .sequentiallyConsistent) }
-    guard hasOthers else {
-      if writers != 0 { translations.data.removeWritable(host) }
-      return false
+    let page = physical >> 12
+    if store.isCode(page) { return false }
+    let hasOthers = store.codePages.writers(page) & ~(1 << UInt64(turn.index)) != 0
+    // Marked while the world stands: where there is a mark, nobody stores unseen, or a LOCK of one who is seen and one of another who
+    // is not would not be one step each.
+    return hasOthers ? stopsWorld { mark(page, host) } : mark(page, host)
+  }
+
+  /// - Returns: that the world has not stood.
+  @discardableResult
+  private func mark(_ page: UInt64, _ host: UnsafeMutableRawPointer) -> Bool {
+    if store.markAsCode(page) {
+      store.forbidStores(to: host, by: store.codePages.takeWriters(page))
+      atomicMemoryFence(ordering: .sequentiallyConsistent)
     }
-    return stopsWorld { store.forbidStores(to: host, by: writers) }
+    return false
   }
 
   /// Does something while no other processor runs.
   /// - Returns: whether there are others, which may have changed what was known.
-  private func stopsWorld(_ body: () -> Void) -> Bool {
+  private func stopsWorld<Result>(_ body: () -> Result) -> Bool {
     turn.stopWorld()
-    body()
+    _ = body()
     turn.startWorld()
     return turn.isShared
   }

@@ -80,6 +80,8 @@ package protocol ProcessorSurroundings: AnyObject {
   func timestampOffsetChanged(to offset: UInt64)
   /// Nanoseconds since the machine began.
   var systemTime: UInt64 { get }
+  /// The host's time stamp counter and the system time at one moment, which is the same for all processors.
+  var clockPair: (timestamp: UInt64, systemTime: UInt64) { get }
   /// Of the time stamp counter, in hertz.
   var timestampFrequency: UInt64 { get }
 }

@@ -59,6 +59,10 @@ extension TranslatedProcessor: SystemContext {
   }
 
   var systemTime: UInt64 { surroundings.systemTime }
+  var clockPair: (timestamp: UInt64, systemTime: UInt64) {
+    let pair = surroundings.clockPair
+    return (pair.timestamp &+ timestampOffset, pair.systemTime)
+  }
   var timestampFrequency: UInt64 { surroundings.timestampFrequency }
 
   var taskPriority: UInt8 {

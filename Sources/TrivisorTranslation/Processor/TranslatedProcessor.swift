@@ -168,8 +168,7 @@ package final class TranslatedProcessor {
     trace?.flush()
   }
 
-  /// Before code is run, or the processor waits for something: signals that wait for the thread are taken, and what devices
-  /// have stored is no longer seen as code.
+  /// Before code is run, or the processor waits for something: signals that wait for the thread are taken.
   /// - Returns: whether somebody wants it to stop, which is thereby answered.
   package func settle() -> Bool {
     if stop.isWanted {
@@ -177,9 +176,7 @@ package final class TranslatedProcessor {
       cws_admit_signals(1)
       cws_admit_signals(0)
     }
-    if stop.settle() { return true }
-    for page in deviceStores.take() { store.invalidate(page << 12, count: 4096) }
-    return false
+    return stop.settle()
   }
 
   /// Sleeps until somebody stops or kicks it, or until a time of the monotonic clock.
@@ -191,6 +188,8 @@ package final class TranslatedProcessor {
 
   /// Runs code until it is interrupted; what it is interrupted by has not been done.
   package func run() -> Interruption {
+    // Behind whatever has given the poll page back: what a device stores from here on takes it away again.
+    for page in deviceStores.take() { store.invalidate(page << 12, count: 4096) }
     cws_load_x87(block.state)
     defer { cws_save_x87(block.state) }
     var loop = BlockLoop(self)

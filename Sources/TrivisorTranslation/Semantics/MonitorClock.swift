@@ -65,7 +65,7 @@ struct MonitorClock<Context: SystemContext> {
   func storeSystemTime() {
     guard let place else { return }
     let scale = ClockScale(frequency: context.timestampFrequency)
-    let (stamp, time) = (context.timestamp, context.systemTime)
+    let (stamp, time) = context.clockPair
     // What the guest has not taken back yet stays.
     let flags = ClockFlag.stable | (flags(at: place)?.load(as: UInt8.self) ?? 0) & ClockFlag.guestStopped
     let fields: InlineArray<8, UInt32> = [

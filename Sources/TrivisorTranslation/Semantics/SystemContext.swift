@@ -42,6 +42,9 @@ protocol SystemContext: InstructionContext {
   var clockVersion: UInt32 { get set }
   /// Nanoseconds since the machine began.
   var systemTime: UInt64 { get }
+  /// The time stamp counter and the system time at one moment. All processors count from the same one, or a clock that is said to be
+  /// one for all would differ from one to the other.
+  var clockPair: (timestamp: UInt64, systemTime: UInt64) { get }
   /// Of the time stamp counter, in hertz.
   var timestampFrequency: UInt64 { get }
   /// CR8.

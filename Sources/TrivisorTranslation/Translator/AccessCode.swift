@@ -124,6 +124,7 @@ enum AccessCode {
     var access = AccessSite(
       size: UInt16(kind.size), isWrite: kind.writes, isRead: kind.reads, mustBeAligned: kind.mustBeAligned,
       isStack: kind.isStack, view: UInt8(block.mode.view), waitsForX87: kind.waitsForX87, isCall: block.isCalling)
+    access.isLocked = block.isLocked
     access.retry = block.cache.offset(block.code.address)
     if let share = share(block) {
       emitAnchor(share, access, body, &block)

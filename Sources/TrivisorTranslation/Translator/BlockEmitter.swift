@@ -299,6 +299,13 @@ struct BlockEmitter: ~Copyable {
   /// Leaves translated code, with the flags wherever they are.
   mutating func exit(_ kind: Site.Kind) { exit(kind, rip: rip) }
 
+  /// The instruction in work must be one step with regard to other processors.
+  var isLocked: Bool {
+    guard position < plan.instructions.count else { return false }
+    let instruction = plan.instructions[position].instruction
+    return instruction.prefixes.contains(.lock) || instruction.operation == .xchg
+  }
+
   /// Before a jump that will be linked: where others run it meanwhile, its target must change in one step.
   mutating func alignLink(opcodeLength: UInt64) {
     if isShared { code.alignOperand(opcodeLength: opcodeLength) }

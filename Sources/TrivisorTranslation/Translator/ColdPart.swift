@@ -89,8 +89,15 @@ enum ColdPart {
       let slot = block.code.address
       word.patch(to: slot)
       block.code.immediate(Int64(bitPattern: PageCode.none), size: 8)
-      miss.patch(to: block.code.address)
       jump.patch(to: block.code.address)
+      if block.isShared {
+        // One who has fetched the jump before it was linked, and then found the word set: the site counts from the page before.
+        let pages = Int32(truncatingIfNeeded: Int64(bitPattern: target)) & ~4095
+        block.code.load(Host.t1, .state(StateLayout.page))
+        block.code.lea(Host.t1, .memory(base: Host.t1, displacement: 0 &- pages))
+        block.code.store(Host.t1, .state(StateLayout.page))
+      }
+      miss.patch(to: block.code.address)
       block.flags = .rax
       block.exit(
         .cross(

@@ -50,6 +50,7 @@ final class PlainContext: SystemContext {
   var timestamp: UInt64 = 0
   var clockVersion: UInt32 = 0
   var systemTime: UInt64 = 0
+  var clockPair: (timestamp: UInt64, systemTime: UInt64) { (timestamp, systemTime) }
   var timestampFrequency: UInt64 = 1_000_000_000
   var taskPriority: UInt8 = 0
   var hasLocalAPIC = true
