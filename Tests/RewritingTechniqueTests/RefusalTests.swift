@@ -8,7 +8,7 @@ import TrivisorVMM
 struct RefusalTests {
   private static let size: UInt64 = 4 << 20
 
-  @Test("a second processor")
+  @Test("a processor that the machine has not")
   func processors() throws {
     let memory = try GuestMemory(size: Self.size)
     var configuration = MachineConfiguration()
@@ -18,7 +18,16 @@ struct RefusalTests {
     #expect {
       _ = try partition.makeProcessor(index: 1)
     } throws: {
-      "\($0)".contains("the rewriting technique runs one processor")
+      "\($0)".contains("making processor 1 failed: the machine has 1")
     }
+  }
+
+  @Test("more processors than there are bits for")
+  func tooMany() {
+    var configuration = MachineConfiguration()
+    configuration.processorCount = ProcessorRendezvous.processorLimit
+    #expect(RewritingTechnique().findings(for: configuration).isEmpty)
+    configuration.processorCount += 1
+    #expect(RewritingTechnique().findings(for: configuration).map(\.setting) == [.processors])
   }
 }
