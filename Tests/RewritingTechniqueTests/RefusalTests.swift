@@ -28,6 +28,6 @@ struct RefusalTests {
     configuration.processorCount = ProcessorRendezvous.processorLimit
     #expect(RewritingTechnique().findings(for: configuration).isEmpty)
     configuration.processorCount += 1
-    #expect(RewritingTechnique().findings(for: configuration).map(\.setting) == [.processors])
+    #expect(RewritingTechnique().findings(for: configuration).map(\.subject) == [.processors])
   }
 }
