@@ -15,6 +15,8 @@ final class ParavirtPartition: Partition {
     var commandLine: DomainConsole?
     /// What is on the domain's disks.
     var disks: [any BlockStorage] = []
+    /// Its network interfaces.
+    var networks: [NetworkInterface] = []
   }
 
   private let memory: GuestMemory
@@ -63,6 +65,7 @@ final class ParavirtPartition: Partition {
   }
 
   func connectDisks(_ disks: [any BlockStorage]) { state.with { $0.disks = disks } }
+  func connectNetworks(_ networks: [NetworkInterface]) { state.with { $0.networks = networks } }
 
   /// Not page tables and descriptors, which were checked.
   func mayBeWritten(_ address: GuestPhysicalAddress, count: UInt64) -> Bool {
@@ -79,12 +82,14 @@ final class ParavirtPartition: Partition {
   /// What the boot loader left becomes a domain, unless the image has spoilt what the domain builder made.
   /// - Throws: `TechniqueFailure` where this host, or this machine, can't run it.
   func makeDomain(_ start: XenDomainStart) throws(TechniqueFailure) {
-    let (console, commandLine, disks) = state.with { ($0.console, $0.commandLine, $0.disks) }
+    let (console, commandLine, disks, networks) = state.with {
+      ($0.console, $0.commandLine, $0.disks, $0.networks)
+    }
     let secondConsole = commandLine.map { line in SecondConsole(sink: line.sink) { line.connect($0) } }
     guard
       let domain = Domain(
-        memory: memory, console: console.sink, doorbells: doorbells, disks: disks, secondConsole: secondConsole,
-        start: start)
+        memory: memory, console: console.sink, doorbells: doorbells, disks: disks, networks: networks,
+        secondConsole: secondConsole, start: start)
     else { return }
     try adopt(domain, console, isTranslated: start.isInUpperHalf || translatesAll && start.is64Bit)
   }
@@ -151,9 +156,10 @@ extension ParavirtPartition: RestorablePartition {
 
   func restore(_ saved: Saved) throws(RestoreFailure) {
     guard let domain = saved.domain else { return }
-    let (console, disks) = state.with { ($0.console, $0.disks) }
+    let (console, disks, networks) = state.with { ($0.console, $0.disks, $0.networks) }
     let restored = try Domain(
-      domain, memory: memory, console: console.sink, doorbells: doorbells, disks: disks, reference: reference)
+      domain, memory: memory, console: console.sink, doorbells: doorbells, disks: disks, networks: networks,
+      reference: reference)
     do throws(TechniqueFailure) {
       try adopt(restored, console, isTranslated: saved.isTranslated ?? false)
     } catch { throw RestoreFailure("domain's processors", error.reason) }

@@ -116,9 +116,10 @@ final class MachineInstance: Sendable {
         opened.append(try DiskImage(path: disk.path, isReadOnly: disk.isReadOnly))
       }
       images = opened
-      // A domain's disks are no devices of a bus.
+      // A domain's disks and network interfaces are no devices of a bus.
       let devices = try Self.makeVirtioDevices(
-        configuration, disks: technique.handoverKind == .xenDomain ? [] : images, console: virtioConsole,
+        configuration, disks: technique.handoverKind == .xenDomain ? [] : images,
+        networks: technique.handoverKind == .xenDomain ? [] : configuration.networkDevices, console: virtioConsole,
         memory: memory)
       virtio = try VirtioBus(devices, over: configuration.virtioTransport, memory: memory, router: router)
     } catch { throw .device(error) }
@@ -133,6 +134,8 @@ final class MachineInstance: Sendable {
       self.partition = partition
       router.connect(partition.interrupts)
       partition.connectDisks(images)
+      partition.connectNetworks(
+        configuration.networkDevices.map { NetworkInterface($0.link, address: $0.address) })
       let ownConsole = consoleWatches.first.flatMap { partition.connectConsole($0) }
       if let channel = configuration.command?.channel {
         // A domain's is no device of a bus.
@@ -177,7 +180,8 @@ final class MachineInstance: Sendable {
 
   /// The disks in their order, then the shared folders, the networks, the source of random numbers, then the console.
   private static func makeVirtioDevices(
-    _ configuration: VirtualMachineConfiguration, disks: [DiskImage], console: VirtioConsole?, memory: GuestMemory
+    _ configuration: VirtualMachineConfiguration, disks: [DiskImage], networks: [NetworkDeviceConfiguration],
+    console: VirtioConsole?, memory: GuestMemory
   ) throws(DeviceFailure) -> [any VirtioDevice] {
     var devices: [any VirtioDevice] = []
     for (index, image) in disks.enumerated() {
@@ -189,7 +193,7 @@ final class MachineInstance: Sendable {
         devices.append(try makeFileSystem(share, limits))
       }
     }
-    for network in configuration.networkDevices {
+    for network in networks {
       devices.append(VirtioNetwork(network.link, address: network.address))
     }
     if configuration.hasEntropyDevice { devices.append(VirtioEntropy()) }

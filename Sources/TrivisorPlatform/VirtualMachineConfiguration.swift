@@ -125,13 +125,6 @@ public struct VirtualMachineConfiguration: Sendable {
               + " hardware or rewriting by \(Setting.technique)"))
       }
     }
-    if technique.handoverKind == .xenDomain, !networkDevices.isEmpty {
-      findings.append(
-        Finding(
-          .network,
-          "a paravirtual domain has no virtio devices, so no network: leave it out, or choose hardware or rewriting by"
-            + " \(Setting.technique)"))
-    }
     return findings + technique.findings(for: machine)
   }
 }

@@ -97,6 +97,20 @@ public struct NetworkFrameHeader: Sendable, Equatable {
   }
 }
 
+/// A network interface of a guest.
+public struct NetworkInterface: Sendable {
+  /// What it is plugged into.
+  public let link: any NetworkLink
+  /// Its own.
+  public let address: MACAddress
+
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  public init(_ link: any NetworkLink, address: MACAddress) {
+    self.link = link
+    self.address = address
+  }
+}
+
 /// Where frames of a guest go, and where frames for it come from. Nothing here waits. Any thread may call, but a device's calls
 /// for frames come one after the other.
 public protocol NetworkLink: AnyObject, Sendable {

@@ -102,6 +102,8 @@ public protocol Partition: AnyObject, Sendable {
 
   /// Of a guest whose disks are no devices: what is on them, in their order. Before a processor begins.
   func connectDisks(_ disks: [any BlockStorage])
+  /// The same of its network interfaces.
+  func connectNetworks(_ networks: [NetworkInterface])
 
   /// Doorbells and interrupts through eventfds, where the host has them.
   var eventBinding: (any EventBinding)? { get }
@@ -133,6 +135,8 @@ extension Partition {
 
   /// Disks are devices.
   public func connectDisks(_ disks: [any BlockStorage]) {}
+  /// They are devices.
+  public func connectNetworks(_ networks: [NetworkInterface]) {}
 }
 
 /// One virtual CPU. Used on one thread, except for `requestStop()`.

@@ -15,6 +15,7 @@ extension Domain {
         processor.virtualInterruptPorts[Int(number)] = 0
       }
     case .disk(let index): DiskService(domain: self).disconnect(index)
+    case .network(let index): NetworkService(domain: self).disconnect(index)
     case .secondConsole: ConsoleService(domain: self).disconnect()
     default: break
     }
@@ -32,6 +33,7 @@ extension Domain {
       console.offerRoom()
       if console.takeInput() || hasMoved { events.raise(port) }
     case .disk(let index): DiskService(domain: self).serve(index)
+    case .network(let index): NetworkService(domain: self).serve(index)
     case .secondConsole: ConsoleService(domain: self).serve()
     case .interdomain(let other): events.raise(other)
     case .interprocessor: events.raise(port)
@@ -48,6 +50,7 @@ extension Domain {
       hasMoved = hasMoved || moved
       guard store.takeChanged() else { break }
       DiskService(domain: self).attend()
+      NetworkService(domain: self).attend()
       ConsoleService(domain: self).attend()
     }
     if hasMoved { events.raise(XenMachine.storePort) }
@@ -59,6 +62,7 @@ extension Domain {
       console.offerRoom()
       if console.takeInput() { events.raise(XenMachine.consolePort) }
       DiskService(domain: self).lookAround()
+      NetworkService(domain: self).lookAround()
       ConsoleService(domain: self).lookAround()
     }
     let now = monotonicNanoseconds()

@@ -7,7 +7,7 @@ import TrivisorVMM
 /// All that the hypervisor knows of a domain; its memory is saved beside it.
 public struct DomainSaved: SavedState {
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
-  public static let version = 2
+  public static let version = 3
   var is64Bit: Bool
   /// Nanoseconds since the domain was made.
   var systemTime: UInt64
@@ -22,6 +22,7 @@ public struct DomainSaved: SavedState {
   var eventQueues: EventQueues.Saved?
   var grants: GrantTable.Saved
   var disks: [BlockBackEnd.Saved]
+  var networks: [NetworkBackEnd.Saved]
   var endOfInterruptPage: UInt64?
   /// Whether what it prints comes by its console's ring.
   var usesConsoleRing: Bool
@@ -46,7 +47,10 @@ extension Domain {
         tables: memory.tables.save(), pseudoPhysical: memory.machineTable.entries, rings: rings, store: store.save(),
         hasInput: console.hasUntoldInput, channels: events.channels.channels,
         eventQueues: events.queues?.save(memory.frames), grants: grants.table.save(),
-        disks: disks.map { BlockBackEnd.Saved(state: $0.state, ring: $0.ring) }, endOfInterruptPage: endOfInterruptPage,
+        disks: disks.map { BlockBackEnd.Saved(state: $0.state, ring: $0.ring) },
+        networks: networks.map {
+          NetworkBackEnd.Saved(state: $0.state, connection: $0.connection, address: $0.address)
+        }, endOfInterruptPage: endOfInterruptPage,
         usesConsoleRing: console.usesRing,
         watchdogs: (0..<Watchdogs.count).map { SavedTime.distance(to: watchdogs[$0] ?? .max, from: now) },
         assists: assists, speaker: speaker, ending: ending)
@@ -59,11 +63,12 @@ extension Domain {
   ///   - console: gets what the domain prints from now on.
   ///   - doorbells: one for each processor.
   ///   - disks: with what was on them.
+  ///   - networks: what they are plugged into may be something else.
   ///   - reference: some milliseconds old, so that the domain soon knows how fast this host's time stamp counter is.
   /// - Throws: `RestoreFailure` for what no domain can be.
   public convenience init(
     _ saved: DomainSaved, memory: GuestMemory, console: any SerialSink, doorbells: [any DomainDoorbell],
-    disks: [any BlockStorage] = [], reference: TimeReference
+    disks: [any BlockStorage] = [], networks: [NetworkInterface] = [], reference: TimeReference
   ) throws(RestoreFailure) {
     let layout: SharedLayout = saved.is64Bit ? .bits64 : .bits32
     let grants = try GrantTable(saved.grants, memory)
@@ -85,6 +90,11 @@ extension Domain {
       for disk in saved.disks {
         if let ring = disk.ring { try tables.getWritable(ring.frame) }
       }
+      for network in saved.networks {
+        guard let connection = network.connection else { continue }
+        try tables.getWritable(connection.transmit.frame)
+        try tables.getWritable(connection.receive.frame)
+      }
       if let page = saved.endOfInterruptPage { try tables.getWritable(page) }
     }
     reference.waitUntilUseful()
@@ -99,11 +109,14 @@ extension Domain {
     for (processor, state) in zip(processors, saved.processors) { try processor.restore(state, at: now) }
     self.memory.machineTable.restore(saved.pseudoPhysical)
     try store.restore(saved.store)
-    events.channels = try EventChannels(saved.channels, processorCount: processors.count, diskCount: disks.count)
+    events.channels = try EventChannels(
+      saved.channels, processorCount: processors.count, diskCount: disks.count,
+      networkCount: networks.count)
     if let queues = saved.eventQueues {
       events.queues = try EventQueues(queues, processorCount: processors.count, self.memory.frames)
     }
     try restore(saved.disks, disks)
+    try restore(saved.networks, networks, doorbells)
     endOfInterruptPage = saved.endOfInterruptPage
     self.console.usesRing = saved.usesConsoleRing
     for (number, distance) in zip(0..<Watchdogs.count, saved.watchdogs) {
@@ -145,6 +158,38 @@ extension Domain {
       try restoring(
         Self.savedSubject, requires: disks[index].ring?.port == UInt32(port),
         "a port leads to a disk that knows nothing of it")
+    }
+  }
+
+  private func restore(
+    _ saved: [NetworkBackEnd.Saved], _ interfaces: [NetworkInterface], _ doorbells: [any DomainDoorbell]
+  ) throws(RestoreFailure) {
+    try restoring(
+      Self.savedSubject, requires: saved.count == interfaces.count && saved.count <= NetworkBackEnd.limit,
+      "it has \(saved.count) network interfaces, and the machine has \(interfaces.count)")
+    for (index, state) in saved.enumerated() {
+      var network = NetworkBackEnd(
+        NetworkInterface(interfaces[index].link, address: state.address), index: index, doorbell: doorbells[0])
+      (network.state, network.connection) = (state.state, state.connection)
+      networks.append(network)
+      guard let connection = state.connection else { continue }
+      for ring in [connection.transmit, connection.receive] {
+        try restoring(
+          Self.savedSubject,
+          requires: grants.table.uses[ring.reference] == nil && ring.reference < grants.table.entryCount
+            && events.channels[connection.port].binding == .network(index) && memory.frames.index(ring.frame) != nil
+            && !memory.frames.isHypervisors(ring.frame),
+          "the ring of a network interface is not such as it can have")
+        grants.table.uses[ring.reference] = .init(frame: ring.frame, user: 0, writers: 1)
+      }
+      network.link.setGuestOffloads(connection.takesBlankChecksums ? .checksums : [])
+      network.link.setWantsFrames(true)
+    }
+    for (port, channel) in events.channels.channels.enumerated() {
+      guard case .network(let index) = channel.binding else { continue }
+      try restoring(
+        Self.savedSubject, requires: networks[index].connection?.port == UInt32(port),
+        "a port leads to a network interface that knows nothing of it")
     }
   }
 }

@@ -7,7 +7,7 @@
 //       DomainMemory        frames, page tables, the machine-to-physical table; memory as the kernel sees it
 //       DomainEvents        ports of event channels, and who is told of them
 //       DomainGrants        what it allows others to map
-//       DiskService, ConsoleService   our ends of its devices
+//       DiskService, NetworkService, ConsoleService   our ends of its devices
 //     DomainProcessor       one of them: registers, what its kernel has registered
 //       TrapDelivery, TrapReturn      into the kernel and out of it (iret)
 //     Hypercall, …Calls     hypercalls by subject
@@ -57,6 +57,8 @@ public final class Domain: @unchecked Sendable {
   var watcherCount = 0
   /// Our ends of its disks; `DiskService` works with them.
   var disks: [BlockBackEnd] = []
+  /// Our ends of its network interfaces; `NetworkService` works with them.
+  var networks: [NetworkBackEnd] = []
   /// Our end of its second console, if it has one; `ConsoleService` works with it.
   var secondConsole: ConsoleBackEnd?
   /// PHYSDEVOP_pirq_eoi_gmfn: the frame, which stays writable; nothing is ever written to it.
@@ -74,11 +76,12 @@ public final class Domain: @unchecked Sendable {
   ///   - console: gets what the domain prints.
   ///   - doorbells: one for each processor.
   ///   - disks: what is on them.
+  ///   - networks: its network interfaces.
   ///   - secondConsole: what is at the other end of a console beside the first, if there is to be one.
   /// - Returns: `nil` when the image has spoilt what the builder made.
   public convenience init?(
     memory: GuestMemory, console: any SerialSink, doorbells: [any DomainDoorbell], disks: [any BlockStorage] = [],
-    secondConsole: SecondConsole? = nil, start: XenDomainStart
+    networks: [NetworkInterface] = [], secondConsole: SecondConsole? = nil, start: XenDomainStart
   ) {
     let layout: SharedLayout = start.is64Bit ? .bits64 : .bits32
     var tables = Self.tables(memory, layout)
@@ -108,6 +111,10 @@ public final class Domain: @unchecked Sendable {
     publishStore()
     self.disks = disks.prefix(BlockBackEnd.limit).enumerated().map { BlockBackEnd($1, index: $0) }
     for disk in self.disks { disk.publish(in: &store, domain: Int(Self.ownNumber)) }
+    self.networks = networks.prefix(NetworkBackEnd.limit).enumerated().map { index, interface in
+      NetworkBackEnd(interface, index: index, doorbell: doorbells[0])
+    }
+    for network in self.networks { network.publish(in: &store, domain: Int(Self.ownNumber)) }
     self.secondConsole = secondConsole.map { ConsoleBackEnd($0) }
     self.secondConsole?.publish(in: &store, domain: Int(Self.ownNumber))
     time.writeWallClock(sharedInfo, offset: layout.wallClock)

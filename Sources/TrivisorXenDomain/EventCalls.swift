@@ -102,7 +102,7 @@ struct EventCalls: HypercallSubject {
     case .free: kind = 0
     case .unbound(let remote): (kind, words[0]) = (1, UInt32(remote))
     case .interdomain(let other): (kind, words) = (2, [UInt32(Domain.ownNumber), other])
-    case .console, .store, .disk, .secondConsole: kind = 2
+    case .console, .store, .disk, .network, .secondConsole: kind = 2
     case .virtualInterrupt(let number): (kind, words[0]) = (4, number)
     case .interprocessor: kind = 5
     }

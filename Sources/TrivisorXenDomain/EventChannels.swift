@@ -17,6 +17,8 @@ struct EventChannels {
     case console, store
     /// One of our back ends for disks.
     case disk(Int)
+    /// One for network interfaces.
+    case network(Int)
     /// Our back end for the second console.
     case secondConsole
   }
@@ -35,7 +37,7 @@ struct EventChannels {
   init() {}
 
   /// Those of a saved domain with so many processors.
-  init(_ saved: [Channel], processorCount: Int, diskCount: Int) throws(RestoreFailure) {
+  init(_ saved: [Channel], processorCount: Int, diskCount: Int, networkCount: Int) throws(RestoreFailure) {
     try restoring(
       Domain.savedSubject, requires: saved.count <= Self.limit && saved.first?.binding ?? .free == .free,
       "it has \(saved.count) event channels")
@@ -45,6 +47,7 @@ struct EventChannels {
         case .interdomain(let other): saved.indices.contains(Int(other))
         case .virtualInterrupt(let number): number < UInt32(DomainProcessor.virtualInterruptCount)
         case .disk(let index): (0..<diskCount).contains(index)
+        case .network(let index): (0..<networkCount).contains(index)
         case .free, .unbound, .interprocessor, .console, .store: true
         // What it is about is not saved.
         case .secondConsole: false

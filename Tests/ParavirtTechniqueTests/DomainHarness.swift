@@ -25,7 +25,10 @@ final class DomainHarness {
   /// Pages of the kernel's image, which tests use as they like.
   static let pageCount = BlankKernel.pageCount
 
-  init(is64Bit: Bool, memory size: UInt64 = 16 << 20, processors: Int = 2, disks: [any BlockStorage] = []) throws {
+  init(
+    is64Bit: Bool, memory size: UInt64 = 16 << 20, processors: Int = 2, disks: [any BlockStorage] = [],
+    networks: [NetworkInterface] = []
+  ) throws {
     let memory = try GuestMemory(size: size)
     self.memory = memory
     let image = BlankKernel.image(is64Bit: is64Bit)
@@ -36,7 +39,8 @@ final class DomainHarness {
     self.start = start
     domain = try #require(
       Domain(
-        memory: memory, console: sink, doorbells: (0..<processors).map { _ in Doorbell() }, disks: disks, start: start))
+        memory: memory, console: sink, doorbells: (0..<processors).map { _ in Doorbell() }, disks: disks,
+        networks: networks, start: start))
   }
 
   private enum HarnessFailure: Error { case noDomain }
