@@ -42,9 +42,12 @@ let package = Package(
       name: "TrivisorBoot", dependencies: ["TrivisorCCompression", "TrivisorVMM", system], swiftSettings: strict),
     .target(
       name: "TrivisorFileServer", dependencies: ["TrivisorCLinux", "TrivisorVMM", system], swiftSettings: strict),
+    .target(name: "TrivisorCSockets"),
     .target(
       name: "TrivisorDevices",
-      dependencies: ["TrivisorCLinux", "TrivisorFileServer", "TrivisorVMM", "TrivisorX86", system],
+      dependencies: [
+        "TrivisorCLinux", "TrivisorCSockets", "TrivisorFileServer", "TrivisorVMM", "TrivisorX86", system,
+      ],
       swiftSettings: strict),
     .target(
       name: "TrivisorNetworking", dependencies: ["TrivisorCLinux", "TrivisorVMM", system], swiftSettings: strict),

@@ -53,6 +53,8 @@ extension Setting {
     case .initialRamdisk: "bootLoader.initialRamdisk"
     case .root, .rootSize: "linuxCommand.root"
     case .disk: "storageDevices"
+    case .socket: "socketDevices"
+    case .balloon: "memoryBalloonDevices"
     case .share: "directorySharingDevices"
     case .network: "networkDevices"
     case .serialPorts: "serialPorts"

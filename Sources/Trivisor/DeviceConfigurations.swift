@@ -50,11 +50,21 @@ public struct StorageDeviceConfiguration: Sendable, Equatable {
   public var path: FilePath
   /// Whether the guest's writes are refused: then several machines may have it.
   public var isReadOnly: Bool
+  /// Whether what the guest writes ends with the run, and the image stays as it is: then, too, several machines may have it.
+  /// The changes are in a file without a name, in the folder TMPDIR or /var/tmp.
+  public var isSnapshot: Bool
+  /// Queues of requests, 1 to 16: so many are carried out at a time. As many as processors, at most 4, when `nil`.
+  public var queueCount: Int?
 
-  /// - Parameter isReadOnly: whether the guest's writes are refused.
-  public init(path: FilePath, isReadOnly: Bool = false) {
+  /// - Parameters:
+  ///   - isReadOnly: whether the guest's writes are refused.
+  ///   - isSnapshot: whether what the guest writes ends with the run; not together with `isReadOnly`.
+  ///   - queueCount: 1 to 16.
+  public init(path: FilePath, isReadOnly: Bool = false, isSnapshot: Bool = false, queueCount: Int? = nil) {
     self.path = path
     self.isReadOnly = isReadOnly
+    self.isSnapshot = isSnapshot
+    self.queueCount = queueCount
   }
 }
 
@@ -79,6 +89,31 @@ public struct DirectorySharingDeviceConfiguration: Sendable, Equatable {
     self.isReadOnly = isReadOnly
     self.mountPoint = mountPoint
   }
+}
+
+/// Virtio sockets (AF_VSOCK) between programs of the host's and of the guest's, with Firecracker's convention: a program of
+/// the host's connects to the Unix socket, writes "CONNECT port" and a newline, and reads "OK" with a port; the guest's
+/// connections to the host's port P go to who listens at the same path with "_P" behind it.
+public struct SocketDeviceConfiguration: Sendable, Equatable {
+  /// Of the Unix socket, which is made when the machine is, and goes with it.
+  public var path: FilePath
+  /// The guest's address, 3 to 4294967293.
+  public var contextIdentifier: UInt64
+
+  /// - Parameter contextIdentifier: 3 to 4294967293.
+  public init(path: FilePath, contextIdentifier: UInt64 = 3) {
+    self.path = path
+    self.contextIdentifier = contextIdentifier
+  }
+}
+
+/// A balloon in the guest's memory: what is in it, and what the guest reports as free, goes back to the host.
+public struct MemoryBalloonDeviceConfiguration: Sendable, Equatable {
+  /// What is taken from the guest at first; `VirtualMachine.resizeMemoryBalloon(to:)` changes it.
+  public var size: ByteCount
+
+  /// - Parameter size: may be zero.
+  public init(size: ByteCount = ByteCount(bytes: 0)) { self.size = size }
 }
 
 /// A virtio source of random numbers.

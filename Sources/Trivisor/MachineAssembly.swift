@@ -54,6 +54,19 @@ struct MachineAssembly {
         }
       }
     }
+    do throws(DeviceFailure) {
+      for (index, disk) in configuration.storageDevices.enumerated() where disk.isSnapshot {
+        plan.storageDevices[index].changes = try DiskChanges()
+      }
+    } catch { throw VirtualMachineError(MachineFailure.device(error)) }
+    do throws(DeviceFailure) {
+      if let socket = configuration.socketDevices.first {
+        plan.socketDevice = TrivisorPlatform.SocketDeviceConfiguration(
+          gate: try SocketGate(path: socket.path), identifier: socket.contextIdentifier)
+      }
+    } catch  where !error.isShortage {
+      throw .configuration([ConfigurationError(Sentence(error.description), about: "socketDevices")])
+    } catch { throw .host(error.description) }
     let chosen: TrivisorPlatform.TechniqueChoice
     do throws(NoTechnique) {
       chosen = try Technique.all.choose(
@@ -105,6 +118,8 @@ struct MachineAssembly {
     host.hasDisks = !configuration.storageDevices.isEmpty
     if case .named(let technique) = configuration.technique { host.isDomain = technique.name == .paravirtual }
     host.hasVirtioConsole = configuration.virtioConsole != nil
+    host.hasSockets = !configuration.socketDevices.isEmpty
+    host.hasBalloon = !configuration.memoryBalloonDevices.isEmpty
     host.transport = configuration.virtioTransport.kind
     host.imagePath = configuration.bootLoader.plan.imagePath
     do {

@@ -122,6 +122,19 @@ public final class VirtualMachine: Sendable {
     platform?.resume()
   }
 
+  /// Says how much is to be in the memory balloon; the guest follows as it can.
+  /// - Returns: whether there is a balloon, in a machine that runs.
+  @discardableResult
+  public func resizeMemoryBalloon(to size: ByteCount) -> Bool {
+    life.withLock { $0.platform }?.resizeBalloon(to: size.bytes) ?? false
+  }
+
+  /// How the memory balloon is, with the guest's last statistics.
+  /// - Returns: `nil` without a balloon, or if the machine does not run.
+  public var memoryBalloon: MemoryBalloonReport? {
+    life.withLock { $0.platform }?.balloonReport().map { MemoryBalloonReport($0) }
+  }
+
   /// Every state from now on, the current one first; ends with the machine.
   public var states: AsyncStream<State> {
     let (stream, continuation) = AsyncStream<State>.makeStream()

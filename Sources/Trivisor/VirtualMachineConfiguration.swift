@@ -61,6 +61,10 @@ public struct VirtualMachineConfiguration: Sendable {
   public var directorySharingDevices: [DirectorySharingDeviceConfiguration] = []
   /// Sources of random numbers; at most one.
   public var entropyDevices = [EntropyDeviceConfiguration()]
+  /// Sockets between host and guest; at most one device.
+  public var socketDevices: [SocketDeviceConfiguration] = []
+  /// Memory that can be taken from the guest; at most one device.
+  public var memoryBalloonDevices: [MemoryBalloonDeviceConfiguration] = []
   /// What a Linux guest is to run in the place of its own first process.
   public var linuxCommand: LinuxCommand?
   /// How long all lives of the machine may take together.
@@ -105,6 +109,9 @@ public struct VirtualMachineConfiguration: Sendable {
         TrivisorPlatform.NetworkDeviceConfiguration(UnpluggedLink(), address: .random())
       }
       found += plan.validate(for: engine).map { ConfigurationError($0) }
+      if !socketDevices.isEmpty, technique == .paravirtual {
+        found.append(ConfigurationError("a paravirtual domain has no virtio devices", about: "socketDevices"))
+      }
       if linuxCommand != nil, technique == .paravirtual {
         found.append(
           ConfigurationError("a paravirtual domain has no serial port for it", about: "linuxCommand"))
@@ -124,6 +131,20 @@ public struct VirtualMachineConfiguration: Sendable {
       found.append(
         ConfigurationError("\(entropyDevices.count) can't be had: ask for one", about: "entropyDevices"))
     }
+    if socketDevices.count > 1 {
+      found.append(ConfigurationError("\(socketDevices.count) can't be had: ask for one", about: "socketDevices"))
+    }
+    for device in socketDevices where !VirtioSocket.identifiers.contains(device.contextIdentifier) {
+      let range = VirtioSocket.identifiers
+      found.append(
+        ConfigurationError(
+          "the guest can't have the address \(device.contextIdentifier): give \(range.lowerBound) to \(range.upperBound)",
+          about: "socketDevices"))
+    }
+    if memoryBalloonDevices.count > 1 {
+      found.append(
+        ConfigurationError("\(memoryBalloonDevices.count) can't be had: ask for one", about: "memoryBalloonDevices"))
+    }
     let firstTaker = virtioConsole == nil && linuxCommand == nil ? 1 : 0
     for (index, port) in serialPorts.enumerated() where index >= firstTaker && port.input != nil {
       found.append(
@@ -139,6 +160,12 @@ public struct VirtualMachineConfiguration: Sendable {
       found.append(
         ConfigurationError(
           "the tag '\(device.tag)' can't be had: give 1 to 36 bytes without a colon", about: "directorySharingDevices"))
+    }
+    for disk in storageDevices where disk.isReadOnly && disk.isSnapshot {
+      found.append(
+        ConfigurationError(
+          "\(disk.path) can't be read-only and a snapshot, to which the guest may write: leave one of them out",
+          about: "storageDevices"))
     }
     for device in networkDevices {
       if let finding = device.finding() {
@@ -176,7 +203,8 @@ public struct VirtualMachineConfiguration: Sendable {
         size: console.size.map { VirtioConsole.Size(columns: $0.columns, rows: $0.rows) })
     }
     plan.storageDevices = storageDevices.map { disk in
-      TrivisorPlatform.StorageDeviceConfiguration(path: disk.path, isReadOnly: disk.isReadOnly)
+      TrivisorPlatform.StorageDeviceConfiguration(
+        path: disk.path, isReadOnly: disk.isReadOnly, queueCount: disk.queueCount)
     }
     if linuxCommand == nil {
       plan.sharedFolders = directorySharingDevices.map { device in
@@ -184,6 +212,7 @@ public struct VirtualMachineConfiguration: Sendable {
       }
     }
     plan.hasEntropyDevice = !entropyDevices.isEmpty
+    plan.memoryBalloon = memoryBalloonDevices.first.map { MemoryBalloonConfiguration(size: $0.size.bytes) }
     plan.virtioTransport = virtioTransport.kind ?? .mmio
     plan.requiresVirtioTransport = virtioTransport != .automatic
     plan.resetPolicy = resetPolicy == .restart ? .restart : .failure

@@ -138,6 +138,9 @@ static const int spawning_calls[] = {
 // For the socket of a guest that has a name, or waits for another one.
 static const int accepting_calls[] = {SYS_accept4, SYS_unlink, SYS_setsockopt};
 
+// For a guest's sockets. Connecting is another process's.
+static const int socket_calls[] = {SYS_accept4, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_wait, SYS_epoll_pwait};
+
 enum { PROGRAM_LIMIT = 512 };
 
 struct program {
@@ -190,6 +193,7 @@ int confinement_filter(uint32_t calls) {
   allow(&program, common_calls, sizeof common_calls / sizeof *common_calls);
   if (calls & CONFINEMENT_OPENS) allow(&program, file_calls, sizeof file_calls / sizeof *file_calls);
   if (calls & CONFINEMENT_ACCEPTS) allow(&program, accepting_calls, sizeof accepting_calls / sizeof *accepting_calls);
+  if (calls & CONFINEMENT_SOCKETS) allow(&program, socket_calls, sizeof socket_calls / sizeof *socket_calls);
   if (calls & CONFINEMENT_SPAWNS) {
     allow(&program, spawning_calls, sizeof spawning_calls / sizeof *spawning_calls);
     // Nothing is executed by a name.

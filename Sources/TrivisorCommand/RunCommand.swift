@@ -115,12 +115,30 @@ struct RunCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       """
-      A raw image or block device as a virtio disk, /dev/vda and so on (xvda for a Xen PV kernel); with ,ro the guest \
-      can't write.
+      A raw image or block device as a virtio disk, /dev/vda and so on (xvda for a Xen PV kernel). With ,ro the guest \
+      can't write; with ,snapshot what it writes ends with the run, and the image stays as it is. ,queues=N: so many \
+      requests are carried out at a time (default: as many as processors, at most 4).
       """,
-      valueName: "file[,ro]"),
+      valueName: "file[,ro|,snapshot][,queues=N]"),
     completion: .file())
   var disk: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      Sockets between host and guest (AF_VSOCK): a program that connects to the Unix socket PATH and writes 'CONNECT \
+      port' reaches the guest's listener; the guest's connections to the host's port P go to the Unix socket PATH_P. \
+      ,cid=N is the guest's address (default: 3).
+      """, valueName: "PATH[,cid=N]"))
+  var vsock: String?
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      A memory balloon: so much is taken from the guest at first, which may be 0 ('trivisor balloon' changes it). Memory \
+      that the guest reports as free goes back to the host.
+      """, valueName: "size"))
+  var balloon: MemorySize?
 
   @Option(
     help: ArgumentHelp(
@@ -377,6 +395,8 @@ struct RunCommand: ParsableCommand {
       host.hasDisks = !disk.isEmpty
       host.isDomain = technique == .paravirtual
       host.hasVirtioConsole = console == .virtio
+      host.hasSockets = vsock != nil
+      host.hasBalloon = balloon != nil
       host.transport = transport.kind
       host.imagePath = image.hasPrefix("guest:") ? nil : FilePath(image)
       let result = try host.prepare(&request)
@@ -406,10 +426,10 @@ struct RunCommand: ParsableCommand {
       }
       configuration.machine.processorModel = model
     }
-    configuration.storageDevices = disk.map { argument in
-      let isReadOnly = argument.hasSuffix(",ro")
-      return StorageDeviceConfiguration(
-        path: FilePath(isReadOnly ? String(argument.dropLast(3)) : argument), isReadOnly: isReadOnly)
+    configuration.storageDevices = try disk.map { try DiskArgument($0).configuration() }
+    configuration.socketDevice = try vsock.map { try SocketArgument($0).configuration() }
+    configuration.memoryBalloon = balloon.map { size in
+      MemoryBalloonConfiguration(size: size.bytes, statisticsInterval: stats ? 1 : nil)
     }
     configuration.sharedFolders = shares
     configuration.networkDevices = networks.map { NetworkDeviceConfiguration($0.link, address: $0.hardwareAddress) }

@@ -66,7 +66,7 @@ struct RunSession {
     options.timeLimit = timeLimit
     options.endingSignals = EndingSignals.all
     let confinement = confine(&options)
-    if let lines, let server { try start(server, lines.channel) }
+    if let lines, let server { try start(server, lines.channel, machine) }
     if !isQuiet { announce() }
     if let debugger {
       options.debugger = debugger
@@ -124,10 +124,13 @@ struct RunSession {
     }
   }
 
-  private func start(_ server: GuestServer, _ channel: CommandChannel) throws {
+  private func start(_ server: GuestServer, _ channel: CommandChannel, _ machine: VirtualMachine) throws {
     guard let furtherCommands else { return }
+    let memory = configuration.machine.memorySize
     try Self.named { () throws(NamedGuestFailure) in
-      try server.start(channel) { (order) throws(CommandOrder.Refusal) in try furtherCommands.complete(order) }
+      try server.start(
+        channel, completing: { (order) throws(CommandOrder.Refusal) in try furtherCommands.complete(order) },
+        answering: { BalloonQuestion.answer($0, machine, memory: memory) })
     }
   }
 
@@ -158,11 +161,14 @@ struct RunSession {
     var places = configuration.sharedFolders.map { share in
       Confinement.Place(share.folder.path, share.folder.isReadOnly ? .read : .change)
     }
-    places += configuration.storageDevices.map { Confinement.Place($0.path, $0.isReadOnly ? .read : .write) }
+    places += configuration.storageDevices.map { disk in
+      Confinement.Place(disk.path, disk.isReadOnly || disk.changes != nil ? .read : .write)
+    }
     places += packed.map { Confinement.Place($0, .read) }
     places += [Confinement.Place("/proc/self", .read)]
     if name != nil, let folder = try? RuntimeFolder().path { places.append(Confinement.Place(folder, .change)) }
     let takesConnections = name != nil || networks.contains(where: \.acceptsConnections)
+    let hasSockets = configuration.socketDevice != nil
     let technique = choice.technique.name
     if technique == .hardware { places.append(Confinement.Place("/dev/kvm", .write)) }
     state.change { $0.restrictFiles(to: places) }
@@ -171,7 +177,7 @@ struct RunSession {
       state.change { confinement in
         confinement.restrictCalls(
           opensFiles: opensFiles, makesProcesses: technique == .paravirtual, makesCode: technique != .hardware,
-          takesConnections: takesConnections)
+          takesConnections: takesConnections, hasSockets: hasSockets)
       }
       #if DEBUG
       Self.runPlantedBug()

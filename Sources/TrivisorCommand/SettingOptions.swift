@@ -20,6 +20,8 @@ extension Setting {
     case .root: "--root"
     case .disk: "--disk"
     case .share: "--share"
+    case .socket: "--vsock"
+    case .balloon: "--balloon"
     case .testDevices: "--test-devices"
     case .virtioTransport: "--transport"
     case .timeLimit: "--timeout"

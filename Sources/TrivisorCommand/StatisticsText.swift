@@ -11,6 +11,7 @@ enum StatisticsText {
     lines.append("  set-up \(milliseconds(result.times.setUp)) ms, guest \(milliseconds(result.times.guest)) ms")
     lines.append("  " + timeline(result.timeline, since: execution))
     lines.append("  most memory resident: \(ResidentMemory.peak >> 10) KiB")
+    if let balloon = result.balloon { lines += BalloonQuestion.lines(balloon).map { "  " + $0 } }
     for event in CountedEvent.allCases where result.counters[event] > 0 {
       lines.append("  \(event.title): \(result.counters[event])")
     }

@@ -23,6 +23,7 @@ struct Trivisor: ParsableCommand {
         trivisor run kernel.elf --cpus 2         an image of yours
         trivisor run vmlinuz --root / -- make    a command in Linux, your files
         trivisor shell NAME                      a shell in a running guest
+        trivisor balloon NAME 1G                 memory of it goes back to the host
         trivisor test build/*.elf --jobs 2       guests as tests, for CI
         trivisor compare guest:compute           one guest, each technique
         trivisor inspect vmlinuz                 what virtualization has to face
@@ -35,7 +36,7 @@ struct Trivisor: ParsableCommand {
       """,
     version: "trivisor \(TrivisorVersion.text)",
     subcommands: [
-      RunCommand.self, ExecCommand.self, ShellCommand.self, TestCommand.self, CompareCommand.self,
+      RunCommand.self, ExecCommand.self, ShellCommand.self, BalloonCommand.self, TestCommand.self, CompareCommand.self,
       InspectCommand.self, DoctorCommand.self, GuestsCommand.self, KernelConfigCommand.self, LicensesCommand.self,
     ])
 

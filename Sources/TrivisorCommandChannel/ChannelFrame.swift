@@ -42,6 +42,10 @@ public enum ChannelFrameKind: UInt8, Sendable, CaseIterable {
   case refusal = 9
   /// To the guest: the command gets this signal (1 byte, Linux' number).
   case signal = 10
+  /// On a named guest's socket only: a question to who runs the guest, as text, in the place of an order.
+  case question = 11
+  /// The answer, as text.
+  case answer = 12
 }
 
 /// Streams of the command channel. The raw value is in a frame's second byte.

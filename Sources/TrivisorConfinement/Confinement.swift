@@ -78,11 +78,14 @@ public struct Confinement: Sendable, Equatable {
   ///   - makesProcesses: the technique runs guests in processes of their own.
   ///   - makesCode: the technique translates, or maps, code.
   ///   - takesConnections: others send commands, or frames, for the guest to a socket that is open.
+  ///   - hasSockets: the guest has virtio sockets, whose other ends wait at a socket that is open.
   public mutating func restrictCalls(
-    opensFiles: Bool, makesProcesses: Bool, makesCode: Bool, takesConnections: Bool = false
+    opensFiles: Bool, makesProcesses: Bool, makesCode: Bool, takesConnections: Bool = false,
+    hasSockets: Bool = false
   ) {
     var calls: UInt32 = 0
     if takesConnections { calls |= CONFINEMENT_ACCEPTS.rawValue }
+    if hasSockets { calls |= CONFINEMENT_SOCKETS.rawValue }
     if opensFiles { calls |= CONFINEMENT_OPENS.rawValue }
     if makesProcesses { calls |= CONFINEMENT_SPAWNS.rawValue }
     if makesCode { calls |= CONFINEMENT_NEW_CODE.rawValue }

@@ -14,21 +14,24 @@ final class KVMEventBinding: EventBinding {
   init(machine: OwnedDescriptor) { self.machine = machine }
 
   func bindDoorbell(
-    _ eventDescriptor: Int32, to address: GuestPhysicalAddress, width: AccessWidth
+    _ eventDescriptor: Int32, to address: GuestPhysicalAddress, width: AccessWidth, value: UInt64?
   ) throws(TechniqueFailure) {
-    try change(eventDescriptor, address, width, flags: 0)
+    try change(
+      eventDescriptor, address, width, value: value ?? 0,
+      flags: value == nil ? 0 : 1 << UInt32(kvm_ioeventfd_flag_nr_datamatch))
   }
 
   func unbindDoorbell(
     _ eventDescriptor: Int32, from address: GuestPhysicalAddress, width: AccessWidth
   ) throws(TechniqueFailure) {
-    try change(eventDescriptor, address, width, flags: 1 << UInt32(kvm_ioeventfd_flag_nr_deassign))
+    try change(eventDescriptor, address, width, value: 0, flags: 1 << UInt32(kvm_ioeventfd_flag_nr_deassign))
   }
 
   private func change(
-    _ eventDescriptor: Int32, _ address: GuestPhysicalAddress, _ width: AccessWidth, flags: UInt32
+    _ eventDescriptor: Int32, _ address: GuestPhysicalAddress, _ width: AccessWidth, value: UInt64, flags: UInt32
   ) throws(TechniqueFailure) {
     var doorbell = kvm_ioeventfd()
+    doorbell.datamatch = value
     doorbell.addr = address.rawValue
     doorbell.len = UInt32(width.rawValue)
     doorbell.fd = eventDescriptor

@@ -35,6 +35,13 @@ public struct KernelAbilities: Sendable {
     /// Disks of a Xen domain.
     public static let xenBlock = Ability(
       module: "xen-blkfront", option: "XEN_BLKDEV_FRONTEND", word: "xen-blkfront", title: "Xen's disks")
+    /// Sockets between guest and host.
+    public static let virtioSocket = Ability(
+      module: "vmw_vsock_virtio_transport", option: "VIRTIO_VSOCKETS", word: "virtio_transport",
+      title: "virtio sockets")
+    /// Memory that goes back to the host.
+    public static let virtioBalloon = Ability(
+      module: "virtio_balloon", option: "VIRTIO_BALLOON", word: "virtio_balloon", title: "virtio memory balloons")
     /// Network interfaces.
     public static let virtioNetwork = Ability(
       module: "virtio_net", option: "VIRTIO_NET", word: "virtio_net", title: "virtio network interfaces")

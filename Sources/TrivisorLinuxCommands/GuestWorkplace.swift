@@ -22,6 +22,8 @@ struct GuestWorkplace {
   var hasDisks = false
   var isDomain = false
   var hasVirtioConsole = false
+  var hasSockets = false
+  var hasBalloon = false
   /// How the guest is to reach virtio devices; without, as its kernel can.
   var transport: VirtioTransportKind?
   private let hasArchives: Bool
@@ -77,6 +79,14 @@ struct GuestWorkplace {
       needed += abilities
     }
     if hasVirtioConsole { needed += [transportAbility, .virtioConsole] }
+    if hasSockets {
+      needed += [transportAbility, .virtioSocket]
+      if !isDomain { try require(.virtioSocket, for: .socket) }
+    }
+    if hasBalloon {
+      needed += [transportAbility, .virtioBalloon]
+      if !isDomain { try require(.virtioBalloon, for: .balloon) }
+    }
     if let folder = abilities.modules {
       modules = try folder.loadOrder(of: needed.map(\.module))
     }

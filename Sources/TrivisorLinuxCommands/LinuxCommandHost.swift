@@ -51,6 +51,9 @@ package struct LinuxCommandHost {
   /// Whether there are disks, or a virtio console: their drivers may be modules.
   package var hasDisks = false
   package var hasVirtioConsole = false
+  /// Whether there are virtio sockets, or a balloon.
+  package var hasSockets = false
+  package var hasBalloon = false
   /// Whether the guest is a paravirtual domain.
   package var isDomain = false
   /// How the guest is to reach virtio devices; without, as its kernel can.
@@ -89,6 +92,8 @@ package struct LinuxCommandHost {
     workplace.hasDisks = hasDisks
     workplace.isDomain = isDomain
     workplace.hasVirtioConsole = hasVirtioConsole
+    workplace.hasSockets = hasSockets
+    workplace.hasBalloon = hasBalloon
     workplace.transport = transport
     workplace.say = say
     try workplace.prepare()

@@ -73,6 +73,28 @@ public final class GuestClient: Sendable {
     }
   }
 
+  /// Asks who runs the guest something, instead of running a command.
+  /// - Throws: `NamedGuestFailure` with the sentence that refuses it, or when the guest is gone.
+  public func ask(_ question: String) throws(NamedGuestFailure) -> String {
+    let gone = NamedGuestFailure(.host, "the guest ended before it had answered")
+    guard socket.sendAll(ChannelFrame(.question, .input, Array(question.utf8)).bytes) else { throw gone }
+    var reader = ChannelFrameReader()
+    while let bytes = socket.receive() {
+      for byte in bytes {
+        let taken: ChannelFrame?
+        do throws(ChannelFrameReader.Fault) { taken = try reader.take(byte) } catch {
+          throw NamedGuestFailure(
+            .host, "something else than the protocol came over the guest's socket: \(error.description)")
+        }
+        guard let frame = taken else { continue }
+        let text = String(decoding: frame.contents, as: UTF8.self)
+        if frame.kind == .answer { return text }
+        if frame.kind == .refusal { throw NamedGuestFailure(.usage, text) }
+      }
+    }
+    throw gone
+  }
+
   /// Runs the command to its end. `awaitedSignals` must be blocked.
   /// - Throws: `CommandOrder.Refusal` for an order that can't be given.
   public func run(

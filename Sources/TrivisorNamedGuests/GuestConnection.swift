@@ -6,7 +6,7 @@ import TrivisorVMM
 
 /// One client of a named guest: its command's streams between the socket and the guest.
 ///
-///     this thread   ── order; input as the guest takes it; the end
+///     this thread   ── order, or a question; input as the guest takes it; the end
 ///     reader        ── frames from the client
 ///     pumps' threads ── output, as far as the client has given credit
 ///
@@ -19,6 +19,7 @@ final class GuestConnection: Sendable {
     var reader = ChannelFrameReader(waitsForHello: false)
     var order: [UInt8] = []
     var isOrdered = false
+    var question: String?
     var input: [UInt8] = []
     var inputHasEnded = false
     var credit = [ChannelStream.output: 0, .error: 0]
@@ -34,6 +35,7 @@ final class GuestConnection: Sendable {
 
   private enum Work {
     case begin([UInt8])
+    case answer(String)
     case input([UInt8])
     case endInput
     case finish
@@ -57,7 +59,7 @@ final class GuestConnection: Sendable {
   }
 
   /// Until the command has ended or the client is gone.
-  func serve(_ complete: GuestServer.Completion) {
+  func serve(_ complete: GuestServer.Completion, _ answer: GuestServer.Answering) {
     Self.blockSignals()
     defer {
       // Its end calls into the channel: not with the lock.
@@ -77,6 +79,14 @@ final class GuestConnection: Sendable {
           _ = send(ChannelFrame(.refusal, .input, Array(error.description.utf8.prefix(ChannelFrame.contentLimit))))
           return
         }
+      case .answer(let question):
+        switch answer(question) {
+        case .success(let text):
+          _ = send(ChannelFrame(.answer, .input, Array(text.utf8.prefix(ChannelFrame.contentLimit))))
+        case .failure(let refusal):
+          _ = send(ChannelFrame(.refusal, .input, Array(refusal.description.utf8.prefix(ChannelFrame.contentLimit))))
+        }
+        return
       case .input(let bytes): giveInput(bytes)
       case .endInput: state.with { $0.session }?.endInput()
       case .finish: return finish()
@@ -90,6 +100,7 @@ final class GuestConnection: Sendable {
     state.wait { state -> Work?? in
       if state.isGone { return .some(nil) }
       guard let _ = state.session else {
+        if let question = state.question { return .answer(question) }
         guard state.isOrdered else { return nil }
         state.isOrdered = false
         return .begin(state.order)
@@ -228,7 +239,12 @@ final class GuestConnection: Sendable {
     case (.order, .order):
       state.order += frame.contents
       guard state.session == nil, state.order.count <= CommandOrder.sizeLimit else { throw nonsense }
-    case (.start, _): state.isOrdered = true
+    case (.start, _):
+      guard state.question == nil else { throw nonsense }
+      state.isOrdered = true
+    case (.question, _):
+      guard state.session == nil, state.order.isEmpty, !state.isOrdered, state.question == nil else { throw nonsense }
+      state.question = String(decoding: frame.contents, as: UTF8.self)
     case (.data, .input):
       state.input += frame.contents
       guard state.input.count <= window else { throw nonsense }

@@ -11,10 +11,22 @@ import TrivisorCLinux
 import TrivisorCommandChannel
 import TrivisorVMM
 
+/// Why a question has no answer, in one sentence.
+public struct QuestionRefusal: Error, Sendable, Equatable, CustomStringConvertible {
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  public let description: String
+
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  public init(_ description: String) { self.description = description }
+}
+
 /// Listens for further commands under a guest's name.
 public final class GuestServer: Sendable {
   /// Makes a client's order one that the guest can carry out, or refuses it.
   public typealias Completion = @Sendable (CommandOrder) throws(CommandOrder.Refusal) -> CommandOrder
+
+  /// Answers a question that is not the guest's, or refuses it with a sentence.
+  public typealias Answering = @Sendable (String) -> Result<String, QuestionRefusal>
 
   private let socket: StreamSocket
   private let path: FilePath
@@ -47,7 +59,9 @@ public final class GuestServer: Sendable {
 
   /// Serves clients on threads of its own, until the process ends.
   /// - Throws: `NamedGuestFailure` if the host gives no thread.
-  public func start(_ channel: CommandChannel, completing complete: @escaping Completion) throws(NamedGuestFailure) {
+  public func start(
+    _ channel: CommandChannel, completing complete: @escaping Completion, answering answer: @escaping Answering
+  ) throws(NamedGuestFailure) {
     let socket = socket
     let isStarted = DetachedThread.start {
       GuestConnection.blockSignals()
@@ -64,7 +78,7 @@ public final class GuestServer: Sendable {
         }
         let client = StreamSocket(raw)
         guard client.isOwnPeer else { continue }
-        _ = DetachedThread.start { GuestConnection(client, channel).serve(complete) }
+        _ = DetachedThread.start { GuestConnection(client, channel).serve(complete, answer) }
       }
     }
     guard isStarted else { throw NamedGuestFailure(.host, "the host gives no thread for the guest's socket") }

@@ -21,10 +21,17 @@ extension MachineInstance {
     defer { virtio.release() }
     // The partition behind the processors: its clock must not be behind what a processor has read.
     let processors = try threads.readStates()
+    var disks: [Versioned<DiskChanges.Saved>?] = []
+    do throws(DeviceFailure) {
+      for changes in diskChanges {
+        disks.append(try changes.map { changes throws(DeviceFailure) in Versioned(try changes.save()) })
+      }
+    } catch { throw refusal(error.description) }
     let devices = DevicesSaved(
       serialPorts: serialPorts.map { Versioned($0.save()) },
       consoleWatches: consoleWatches.map { Versioned($0.save()) },
-      standard: standardPorts.save(), test: testDevices?.save(), virtio: virtio.save())
+      standard: standardPorts.save(), test: testDevices?.save(), virtio: virtio.save(),
+      disks: disks)
     return MachineSaved(
       kind: Self.kind(of: machine), memory: memory.save(), processors: processors, partition: partition.save(),
       devices: devices)
@@ -60,6 +67,14 @@ extension MachineInstance {
       requires: devices.serialPorts.count == serialPorts.count && devices.consoleWatches.count == consoleWatches.count,
       "it has \(devices.serialPorts.count) serial ports and \(devices.consoleWatches.count) consoles, and the "
         + "configuration says \(serialPorts.count) and \(consoleWatches.count)")
+    try restoring(
+      "machine",
+      requires: devices.disks.count == diskChanges.count
+        && zip(devices.disks, diskChanges).allSatisfy { ($0 == nil) == ($1 == nil) },
+      "its disks are snapshots where the configuration's are not, or the other way round")
+    for (changes, state) in zip(diskChanges, devices.disks) {
+      if let state { try changes?.restore(state.state) }
+    }
     try memory.restore(saved.memory)
     try partition.restore(anyState: saved.partition)
     for (device, state) in zip(serialPorts, devices.serialPorts) { try device.restore(state.state) }

@@ -47,6 +47,10 @@ final class MachineInstance: Sendable {
   let memory: GuestMemory
   let partition: any Partition
   let virtio: VirtioBus
+  /// Among the virtio devices, if there is one.
+  let balloon: VirtioBalloon?
+  /// Of each disk, what the guest has written apart from the image.
+  let diskChanges: [DiskChanges?]
   let standardPorts: StandardPorts
   let testDevices: TestDevices?
   /// When there was memory, and when the image was in it.
@@ -80,6 +84,7 @@ final class MachineInstance: Sendable {
     let loaded = saved == nil ? try Self.load(configuration, for: technique, into: memory) : nil
     notes = loaded?.notes ?? []
     setUpTimes = (memoryTime, monotonicNanoseconds())
+    diskChanges = configuration.storageDevices.map(\.changes)
     let router = InterruptRouter()
     var claims: [Bus.PortClaim] = []
     var consoleWatches: [ConsoleWatch] = []
@@ -113,14 +118,19 @@ final class MachineInstance: Sendable {
     do throws(DeviceFailure) {
       var opened: [DiskImage] = []
       for disk in configuration.storageDevices {
-        opened.append(try DiskImage(path: disk.path, isReadOnly: disk.isReadOnly))
+        opened.append(try DiskImage(path: disk.path, isReadOnly: disk.isReadOnly, changes: disk.changes))
       }
       images = opened
+      if let wish = configuration.memoryBalloon, technique.handoverKind == .processor {
+        balloon = try VirtioBalloon(memory, size: wish.size, statisticsInterval: wish.statisticsInterval)
+      } else {
+        balloon = nil
+      }
       // A domain's disks and network interfaces are no devices of a bus.
       let devices = try Self.makeVirtioDevices(
         configuration, disks: technique.handoverKind == .xenDomain ? [] : images,
         networks: technique.handoverKind == .xenDomain ? [] : configuration.networkDevices, console: virtioConsole,
-        memory: memory)
+        balloon: balloon, memory: memory)
       virtio = try VirtioBus(devices, over: configuration.virtioTransport, memory: memory, router: router)
     } catch { throw .device(error) }
     standardPorts = StandardPorts(configuration, memory: memory, router: router, bus: virtio.bus)
@@ -175,17 +185,24 @@ final class MachineInstance: Sendable {
 
   private static func virtioCount(_ configuration: VirtualMachineConfiguration) -> Int {
     configuration.storageDevices.count + configuration.sharedFolders.count + configuration.networkDevices.count
-      + (configuration.hasEntropyDevice ? 1 : 0) + (configuration.virtioConsole == nil ? 0 : 1)
+      + (configuration.hasEntropyDevice ? 1 : 0)
+      + [
+        configuration.virtioConsole == nil, configuration.socketDevice == nil, configuration.memoryBalloon == nil,
+      ].count { !$0 }
   }
 
-  /// The disks in their order, then the shared folders, the networks, the source of random numbers, then the console.
+  /// The disks in their order, then the shared folders, the networks, the source of random numbers, the console, sockets, the
+  /// balloon.
   private static func makeVirtioDevices(
     _ configuration: VirtualMachineConfiguration, disks: [DiskImage], networks: [NetworkDeviceConfiguration],
-    console: VirtioConsole?, memory: GuestMemory
+    console: VirtioConsole?, balloon: VirtioBalloon?, memory: GuestMemory
   ) throws(DeviceFailure) -> [any VirtioDevice] {
     var devices: [any VirtioDevice] = []
-    for (index, image) in disks.enumerated() {
-      devices.append(VirtioBlock(image, identifier: "trivisor-disk-\(index)"))
+    for (index, (image, disk)) in zip(disks, configuration.storageDevices).enumerated() {
+      devices.append(
+        VirtioBlock(
+          image, identifier: "trivisor-disk-\(index)",
+          queueCount: disk.queues(processorCount: configuration.machine.processorCount)))
     }
     if !configuration.sharedFolders.isEmpty {
       let limits = FileServer.Limits(forShares: configuration.sharedFolders.count, memory: memory.size)
@@ -198,6 +215,10 @@ final class MachineInstance: Sendable {
     }
     if configuration.hasEntropyDevice { devices.append(VirtioEntropy()) }
     if let console { devices.append(console) }
+    if let socket = configuration.socketDevice {
+      devices.append(try VirtioSocket(socket.gate, identifier: socket.identifier))
+    }
+    if let balloon { devices.append(balloon) }
     return devices
   }
 

@@ -95,4 +95,6 @@ struct DevicesSaved: Codable, Sendable, Equatable {
   var standard: StandardPorts.Saved
   var test: TestDevices.Saved?
   var virtio: VirtioBus.Saved
+  /// Of each disk, what the guest has written apart from its image.
+  var disks: [Versioned<DiskChanges.Saved>?]
 }

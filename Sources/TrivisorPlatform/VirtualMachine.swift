@@ -151,7 +151,7 @@ public final class VirtualMachine: Sendable {
       end(outcome)
       return RunResult(
         outcome: outcome, counters: counters, details: details, times: times, timeline: timeline ?? Timeline(),
-        notes: instance.notes + instance.deviceFaults)
+        notes: instance.notes + instance.deviceFaults, balloon: instance.balloon?.report())
     }
   }
 
@@ -192,6 +192,20 @@ public final class VirtualMachine: Sendable {
       return life.instance
     }
     instance?.requestStop(cause)
+  }
+
+  /// Says how much is to be in the balloon, in bytes; the guest follows as it can.
+  /// - Returns: whether there is a balloon, in a machine that runs.
+  public func resizeBalloon(to size: UInt64) -> Bool {
+    guard let balloon = life.withLock({ $0.instance })?.balloon else { return false }
+    balloon.resize(to: size)
+    return true
+  }
+
+  /// How the balloon is, with the guest's newest statistics if they come in time.
+  /// - Returns: `nil` without a balloon, or if the machine does not run.
+  public func balloonReport(waitingMilliseconds: Int = 0) -> BalloonReport? {
+    life.withLock { $0.instance }?.balloon?.report(waiting: waitingMilliseconds)
   }
 
   /// A new instance takes the place of the one before and begins to run, unless somebody paused or stopped meanwhile.
@@ -290,4 +304,6 @@ public struct RunResult: Sendable {
   public let timeline: Timeline
   /// What the boot loader has to say, a sentence each.
   public let notes: [String]
+  /// Of the last life, if there was a balloon.
+  public let balloon: BalloonReport?
 }

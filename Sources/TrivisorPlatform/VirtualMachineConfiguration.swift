@@ -34,6 +34,10 @@ public struct VirtualMachineConfiguration: Sendable {
   public var requiresVirtioTransport = false
   /// Whether there is a virtio source of random numbers.
   public var hasEntropyDevice = true
+  /// Sockets between programs of the host's and of the guest's, if there are to be any.
+  public var socketDevice: SocketDeviceConfiguration?
+  /// Memory that can be taken from the guest, if it is to be.
+  public var memoryBalloon: MemoryBalloonConfiguration?
   /// Exit codes at the debug exit as QEMU's `isa-debug-exit` gives them, `(value << 1) | 1`, for scripts made for QEMU.
   public var usesQEMUExitCodes = false
   /// What test kernels expect of QEMU's machine: `pc-testdev` (ports 0xe0 and 0x2000, memory at 0xff00_0000) and the firmware
@@ -55,6 +59,9 @@ public struct VirtualMachineConfiguration: Sendable {
   var sinks: [any SerialSink] {
     (command.map { [$0.channel] } ?? []) + serialPorts.map(\.output) + (virtioConsole.map { [$0.output] } ?? [])
   }
+
+  /// Beside disks and folders: a console, a source of random numbers, sockets, a balloon.
+  private static let singleDevices = 4
 
   /// Their names are xvda to xvdp.
   private static let mostDomainDisks = 16
@@ -83,8 +90,7 @@ public struct VirtualMachineConfiguration: Sendable {
           Finding(.resetPolicy, "\(resetPolicy.rawValue) can't be had with a command: only its own status counts"))
       }
     }
-    // Beside the disks there may be a console and a source of random numbers.
-    let most = VirtioPlaces.maximumCount - 2 - sharedFolders.count - networkDevices.count
+    let most = VirtioPlaces.maximumCount - Self.singleDevices - sharedFolders.count - networkDevices.count
     if networkDevices.count > Self.mostNetworks {
       findings.append(
         Finding(.network, "\(networkDevices.count) networks can't be had: give at most \(Self.mostNetworks)"))
@@ -96,6 +102,7 @@ public struct VirtualMachineConfiguration: Sendable {
     } else if storageDevices.count > most {
       findings.append(Finding(.disk, "\(storageDevices.count) disks can't be had: give at most \(most)"))
     }
+    findings += StorageDeviceConfiguration.findings(storageDevices, isDomain: technique.handoverKind == .xenDomain)
     if technique.handoverKind == .xenDomain, hasTestDevices {
       findings.append(
         Finding(
@@ -125,6 +132,30 @@ public struct VirtualMachineConfiguration: Sendable {
               + " hardware or rewriting by \(Setting.technique)"))
       }
     }
+    if let socketDevice, !VirtioSocket.identifiers.contains(socketDevice.identifier) {
+      findings.append(
+        Finding(
+          .socket,
+          "the guest can't have the identifier \(socketDevice.identifier): give \(VirtioSocket.identifiers.lowerBound) to"
+            + " \(VirtioSocket.identifiers.upperBound)"))
+    }
+    if let memoryBalloon, memoryBalloon.size >= machine.memorySize {
+      findings.append(
+        Finding(
+          .balloon,
+          "\(memoryBalloon.size) bytes can't be taken from a guest that has \(machine.memorySize): give less, or raise"
+            + " \(Setting.memory)"))
+    }
+    if technique.handoverKind == .xenDomain {
+      let asked: [(Setting, Bool)] = [(.socket, socketDevice != nil), (.balloon, memoryBalloon != nil)]
+      for (setting, isAsked) in asked where isAsked {
+        findings.append(
+          Finding(
+            setting,
+            "a paravirtual domain has no virtio devices: leave it out, or choose hardware or rewriting by"
+              + " \(Setting.technique)"))
+      }
+    }
     return findings + technique.findings(for: machine)
   }
 }
@@ -146,6 +177,34 @@ public struct VirtioConsoleConfiguration: Sendable {
     self.output = output
     self.input = input
     self.size = size
+  }
+}
+
+/// Virtio sockets for the guest; a Unix socket on the host.
+public struct SocketDeviceConfiguration: Sendable {
+  /// The host's side: made once, for all lives of the machine.
+  public var gate: SocketGate
+  /// The guest's address.
+  public var identifier: UInt64
+
+  /// - Parameter identifier: one of `VirtioSocket.identifiers`.
+  public init(gate: SocketGate, identifier: UInt64 = VirtioSocket.identifiers.lowerBound) {
+    self.gate = gate
+    self.identifier = identifier
+  }
+}
+
+/// A balloon in the guest's memory.
+public struct MemoryBalloonConfiguration: Sendable, Equatable {
+  /// What is to be taken from the guest at first, in bytes.
+  public var size: UInt64
+  /// In seconds, how often the guest is asked how its memory is; without, when somebody wants to know.
+  public var statisticsInterval: Int?
+
+  /// - Parameter size: in bytes; zero for one that is empty at first.
+  public init(size: UInt64 = 0, statisticsInterval: Int? = nil) {
+    self.size = size
+    self.statisticsInterval = statisticsInterval
   }
 }
 
@@ -229,15 +288,56 @@ public struct NetworkDeviceConfiguration: Sendable {
 }
 
 /// A disk: virtio block for the guest, a raw image file or a block device on the host.
-public struct StorageDeviceConfiguration: Sendable, Equatable {
+public struct StorageDeviceConfiguration: Sendable {
   /// The file or block device.
   public var path: FilePath
   /// Whether the guest's writes are refused.
   public var isReadOnly: Bool
+  /// Where the guest's writes go, if not to the image.
+  public var changes: DiskChanges?
+  /// Queues of requests, 1 to 16; as many as processors, at most 4, if `nil`. A Xen domain's disks have one.
+  public var queueCount: Int?
 
   /// - Parameter isReadOnly: several machines may share a disk that none of them writes.
-  public init(path: FilePath, isReadOnly: Bool = false) {
+  public init(path: FilePath, isReadOnly: Bool = false, changes: DiskChanges? = nil, queueCount: Int? = nil) {
     self.path = path
     self.isReadOnly = isReadOnly
+    self.changes = changes
+    self.queueCount = queueCount
+  }
+
+  /// Each is a thread.
+  private static let mostAutomaticQueues = 4
+
+  func queues(processorCount: Int) -> Int { queueCount ?? min(processorCount, Self.mostAutomaticQueues) }
+
+  private var leavesImage: Bool { isReadOnly || changes != nil }
+
+  /// What can't be had of the machine's disks.
+  static func findings(_ disks: [StorageDeviceConfiguration], isDomain: Bool) -> [Finding] {
+    var findings: [Finding] = []
+    for (index, disk) in disks.enumerated() {
+      if disk.isReadOnly, disk.changes != nil {
+        findings.append(
+          Finding(
+            .disk, "\(disk.path) can't be read-only and a snapshot, to which the guest may write: leave one of them out"
+          ))
+      }
+      if let count = disk.queueCount {
+        if isDomain {
+          findings.append(
+            Finding(.disk, "\(disk.path): a paravirtual domain's disks have one queue: leave the number of queues out"))
+        } else if !(1...VirtioBlock.queueLimit).contains(count) {
+          findings.append(
+            Finding(.disk, "\(disk.path) can't have \(count) queues: give 1 to \(VirtioBlock.queueLimit)"))
+        }
+      }
+      if disks[..<index].contains(where: { $0.path == disk.path && !($0.leavesImage && disk.leavesImage) }) {
+        findings.append(
+          Finding(
+            .disk, "\(disk.path) is given twice, and the guest may write to it: leave one out, or make both read-only"))
+      }
+    }
+    return findings
   }
 }

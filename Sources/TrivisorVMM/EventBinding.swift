@@ -3,11 +3,11 @@
 ///
 /// An optional capability: devices work the same without it.
 public protocol EventBinding: Sendable {
-  /// From now on a store of this width to `address`, whatever its value, adds one to the eventfd and goes no further; the
-  /// bus doesn't see it.
+  /// From now on a store of this width to `address` adds one to the eventfd and goes no further; the bus doesn't see it.
+  /// - Parameter value: the only one that does so; any if `nil`.
   /// - Throws: `TechniqueFailure` when the host refuses; then the bus goes on to see the stores.
   func bindDoorbell(
-    _ eventDescriptor: Int32, to address: GuestPhysicalAddress, width: AccessWidth
+    _ eventDescriptor: Int32, to address: GuestPhysicalAddress, width: AccessWidth, value: UInt64?
   ) throws(TechniqueFailure)
 
   /// Ends what `bindDoorbell` began: the bus sees the stores again.

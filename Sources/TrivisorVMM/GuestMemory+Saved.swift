@@ -75,6 +75,15 @@ extension GuestMemory: Restorable {
     }
   }
 
+  /// Gives pages back to the host: what they held is gone, and whoever touches them finds zeros, in every mapping of them.
+  /// - Parameters:
+  ///   - place: where a page begins, as `host` gave it.
+  ///   - count: bytes, whole pages, all of them RAM of one region.
+  /// - Returns: whether the host took them; if not, they are as they were.
+  public func giveBack(_ place: UnsafeMutableRawPointer, count: Int) -> Bool {
+    madvise(place, count, fileDescriptor >= 0 ? Self.removeFromFile : MADV_DONTNEED) == 0
+  }
+
   /// `MADV_REMOVE` (Linux, include/uapi/asm-generic/mman-common.h).
   private static let removeFromFile: Int32 = 9
 

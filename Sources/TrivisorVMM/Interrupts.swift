@@ -46,6 +46,8 @@ public final class InterruptRouter: Sendable {
   }
 
   private let connection = Mutex(Connection())
+  /// Of two pulses of one line that overlapped, the second would be no edge.
+  private let pulses = Mutex(())
 
   /// Unconnected: lines are remembered.
   public init() {}
@@ -58,6 +60,13 @@ public final class InterruptRouter: Sendable {
     }
     for line in 0..<32 where asserted & 1 << UInt32(line) != 0 {
       controller.setLine(line, asserted: true)
+    }
+  }
+
+  fileprivate func pulse(_ line: Int) {
+    pulses.withLock { _ in
+      set(line, asserted: true)
+      set(line, asserted: false)
     }
   }
 
@@ -92,4 +101,7 @@ public struct InterruptLine: Sendable {
 
   /// Holds the line at a level until the next call; saying the same twice does nothing more.
   public func set(asserted: Bool) { router.set(number, asserted: asserted) }
+
+  /// Asserts the line and releases it at once: an edge, whichever other devices pulse the same line meanwhile.
+  public func pulse() { router.pulse(number) }
 }

@@ -10,7 +10,7 @@ public enum Setting: Sendable, Hashable, CaseIterable {
   /// What is booted, and how.
   case imageKind, loadAddress, entry, linuxEntry, commandLine, initialRamdisk, module, root
   /// Devices.
-  case disk, share, network, serialPorts, testDevices, virtioTransport
+  case disk, share, network, socket, balloon, serialPorts, testDevices, virtioTransport
   /// How long it may take.
   case timeLimit
   /// Where the debug exit is.
@@ -42,6 +42,8 @@ public enum Setting: Sendable, Hashable, CaseIterable {
     case .disk: "the disk"
     case .share: "the shared folder"
     case .network: "the network"
+    case .socket: "the socket device"
+    case .balloon: "the memory balloon"
     case .serialPorts: "the serial ports"
     case .testDevices: "the test devices"
     case .virtioTransport: "the way to virtio devices"

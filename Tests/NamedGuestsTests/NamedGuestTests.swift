@@ -95,10 +95,13 @@ struct NamedGuestTests {
 
   private func serve(_ name: String) throws -> GuestServer {
     let server = try GuestServer(name, in: folder)
-    try server.start(guest.channel) { (order) throws(CommandOrder.Refusal) in
-      if order.steps.contains("as=nobody") { throw CommandOrder.Refusal(description: "there is no such user") }
-      return order
-    }
+    try server.start(
+      guest.channel,
+      completing: { (order) throws(CommandOrder.Refusal) in
+        if order.steps.contains("as=nobody") { throw CommandOrder.Refusal(description: "there is no such user") }
+        return order
+      },
+      answering: { $0 == "balloon" ? .success("1 MiB") : .failure(QuestionRefusal("no \($0) here")) })
     return server
   }
 
@@ -128,6 +131,15 @@ struct NamedGuestTests {
         input: readEnd, isTerminal: false, size: { .init(columns: 80, rows: 24) }, whenContinued: {},
         whenHelpWanted: {}))
     return (outcome, output.bytes, errors.bytes.count)
+  }
+
+  @Test("a question to who runs the guest has an answer, or a refusal; the guest does not hear of it")
+  func questions() throws {
+    let server = try serve("asked")
+    defer { server.close() }
+    #expect(try GuestClient("asked", in: folder).ask("balloon") == "1 MiB")
+    #expect(throws: NamedGuestFailure.self) { try GuestClient("asked", in: folder).ask("weather") }
+    #expect(try GuestClient("asked", in: folder).ask("balloon") == "1 MiB")
   }
 
   @Test("input comes back whole, then the status; more than all windows hold")

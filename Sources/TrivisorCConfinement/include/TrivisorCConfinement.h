@@ -22,6 +22,8 @@ enum confinement_calls {
   CONFINEMENT_NEW_CODE = 4,
   // A socket that listens takes further commands, or another guest, and its name is removed at the end.
   CONFINEMENT_ACCEPTS = 8,
+  // A socket that listens gives the other ends of a guest's; many descriptors are waited for at a time.
+  CONFINEMENT_SOCKETS = 16,
 };
 
 // No program that is executed from here on gets privileges that this one has not. All of these: 0, or the error's number negated.

@@ -22,8 +22,7 @@ final class InterruptTrigger: Sendable {
     if descriptor >= 0 {
       eventfd_write(descriptor, 1)
     } else {
-      line.set(asserted: true)
-      line.set(asserted: false)
+      line.pulse()
     }
   }
 

@@ -30,13 +30,13 @@ final class VirtioControl: Sendable {
   init(
     _ device: any VirtioDevice, memory: GuestMemory, notifier: any VirtioNotifier, usesWorker: Bool = true
   ) throws(DeviceFailure) {
-    let host = try VirtioHost(notifier: notifier)
+    let host = try VirtioHost(notifier: notifier, threads: device.hasThreadPerQueue ? device.queueSizes.count : 1)
     self.device = device
     self.host = host
     self.memory = memory
     self.usesWorker = usesWorker
     queues = device.queueSizes.enumerated().map { VirtioQueue(index: $0.offset, maximumSize: $0.element, host: host) }
-    worker = VirtioWorker(device: device, queues: queues, doorbell: host.doorbell)
+    worker = VirtioWorker(device: device, queues: queues, doorbells: host.doorbells)
     settings = Mutex(Settings(layouts: Array(repeating: SplitRing.Layout(), count: queues.count)))
     device.attach(to: host)
   }
@@ -73,6 +73,8 @@ final class VirtioControl: Sendable {
         let accepted = settings.driverFeatures
         if !accepted.contains(.version1) || !offeredFeatures.isSuperset(of: accepted) {
           added &= ~VirtioHost.Status.featuresOK
+        } else {
+          device.agree(on: accepted)
         }
       }
       if (status | added) & VirtioHost.Status.featuresOK == 0 { added &= ~VirtioHost.Status.driverOK }

@@ -7,13 +7,15 @@ public enum VirtioDeviceID: UInt32, Sendable {
   case block = 2
   case console = 3
   case entropy = 4
+  case balloon = 5
+  case socket = 19
   case fileSystem = 26
 }
 
 /// The part of a virtio device that is its type: what its queues' requests mean. It knows neither where the device is nor
 /// how it is reached; `VirtioControl` and a transport do.
 ///
-/// All methods but `configuration` are called by one thread at a time.
+/// All methods but those of the configuration space are called by one thread at a time, unless each queue has its own.
 public protocol VirtioDevice: AnyObject, Sendable {
   /// Which type it is.
   var deviceID: VirtioDeviceID { get }
@@ -21,14 +23,20 @@ public protocol VirtioDevice: AnyObject, Sendable {
   var features: VirtioFeatures { get }
   /// The largest size of each queue, powers of two.
   var queueSizes: [UInt16] { get }
+  /// Whether each queue has a thread of its own, so that `process` is called for several at a time.
+  var hasThreadPerQueue: Bool { get }
   /// What the thread waits for beside notifications, level-triggered: a descriptor that is readable when there is
   /// something for `process`.
   var eventDescriptor: Int32? { get }
   /// A byte of the configuration space; zero behind its end. Called by any thread at any time.
   func configuration(at offset: UInt64) -> UInt8
+  /// A store to the configuration space, little-endian. Called by any thread at any time.
+  func writeConfiguration(_ value: UInt64, at offset: UInt64, width: AccessWidth)
 
   /// Called once, before everything else.
   func attach(to host: VirtioHost)
+  /// Driver and device have agreed on `features`; the driver may look at the configuration space before it is ready.
+  func agree(on features: VirtioFeatures)
   /// The driver is ready, and has accepted `features`.
   func start(features: VirtioFeatures)
   /// The driver is gone: no request is being handled, and none comes until `start`.
@@ -46,8 +54,14 @@ public protocol VirtioDevice: AnyObject, Sendable {
 }
 
 extension VirtioDevice {
+  /// One thread for all.
+  public var hasThreadPerQueue: Bool { false }
   /// Nothing but requests.
   public var eventDescriptor: Int32? { nil }
+  /// What depends on features begins with `start`.
+  public func agree(on features: VirtioFeatures) {}
+  /// There is nothing to be written.
+  public func writeConfiguration(_ value: UInt64, at offset: UInt64, width: AccessWidth) {}
 }
 
 /// What a device's type remembers, as a value.
@@ -62,4 +76,8 @@ public enum VirtioDeviceState: Codable, Sendable, Equatable {
   case console(VirtioConsole.Saved)
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case fileSystem(FileServer.Saved)
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  case balloon(VirtioBalloon.Saved)
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  case socket(VirtioSocket.Saved)
 }

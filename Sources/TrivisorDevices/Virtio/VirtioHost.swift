@@ -29,17 +29,29 @@ public final class VirtioHost: Sendable {
   let generation = Atomic<UInt32>(0)
   /// Whether the transport lets the device reach memory at all: a PCI function must be a bus master for that.
   let mayUseMemory = Atomic<Bool>(true)
-  let doorbell: Doorbell
+  /// One a thread of the device's.
+  let doorbells: [Doorbell]
   private let notifier: any VirtioNotifier
   private let firstFault = Mutex<VirtioFault?>(nil)
 
-  init(notifier: any VirtioNotifier) throws(DeviceFailure) {
-    doorbell = try Doorbell()
+  init(notifier: any VirtioNotifier, threads: Int = 1) throws(DeviceFailure) {
+    var doorbells: [Doorbell] = []
+    for _ in 0..<threads { doorbells.append(try Doorbell()) }
+    self.doorbells = doorbells
     self.notifier = notifier
   }
 
-  /// Makes the device's thread look at its queues.
-  func wake() { doorbell.ring() }
+  /// Makes the device's threads look at their queues.
+  func wake() { for doorbell in doorbells { doorbell.ring() } }
+
+  /// Of the thread that serves this queue; `nil` if no queue has that number.
+  func doorbell(ofQueue queue: Int) -> Doorbell? {
+    if doorbells.count == 1 { return doorbells[0] }
+    return doorbells.indices.contains(queue) ? doorbells[queue] : nil
+  }
+
+  /// Makes the thread of this queue look at it; of a number that no queue has, nobody need hear.
+  func wake(queue: Int) { doorbell(ofQueue: queue)?.ring() }
 
   /// Tells the driver that requests are done.
   func notifyUsed(queue: Int) { notifier.notifyUsed(queue: queue) }

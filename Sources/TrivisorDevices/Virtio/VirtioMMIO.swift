@@ -100,10 +100,14 @@ public final class VirtioMMIO: MemoryDevice, VirtioTransport {
   public func bind(_ binding: any EventBinding, at base: GuestPhysicalAddress) throws(TechniqueFailure) {
     try interrupt.trigger.bind(binding)
     guard let address = base.advanced(by: Register.queueNotify) else { return }
-    try binding.bindDoorbell(control.host.doorbell.fileDescriptor, to: address, width: .doubleword)
+    let doorbells = control.host.doorbells
+    for (queue, doorbell) in doorbells.enumerated() {
+      try binding.bindDoorbell(
+        doorbell.fileDescriptor, to: address, width: .doubleword, value: doorbells.count > 1 ? UInt64(queue) : nil)
+    }
   }
 
-  /// Ends the device's thread after the request at hand: before guest memory is saved or goes.
+  /// Ends the device's threads after the requests at hand: before guest memory is saved or goes.
   public func stop() { control.worker.stop() }
 
   /// What the driver did wrong since the last reset, for a report.
@@ -155,9 +159,13 @@ public final class VirtioMMIO: MemoryDevice, VirtioTransport {
 
   // MARK: Writing
 
-  /// A register. The device's configuration space can't be written.
+  /// A register.
   public func write(_ value: UInt64, at offset: UInt64, width: AccessWidth) -> DeviceEffect {
-    if width == .doubleword { writeRegister(offset, UInt32(truncatingIfNeeded: value)) }
+    if offset >= Register.configuration {
+      control.device.writeConfiguration(value, at: offset &- Register.configuration, width: width)
+    } else if width == .doubleword {
+      writeRegister(offset, UInt32(truncatingIfNeeded: value))
+    }
     return .none
   }
 
@@ -170,7 +178,7 @@ public final class VirtioMMIO: MemoryDevice, VirtioTransport {
       if select < 2 { control.acceptFeatures(value, high: select == 1) }
     case Register.queueSelect: queueSelect.store(value, ordering: .relaxed)
     case Register.queueReady: control.setQueue(selectedQueue, enabled: value & 1 != 0)
-    case Register.queueNotify: control.host.wake()
+    case Register.queueNotify: control.host.wake(queue: Int(value))
     case Register.interruptAcknowledge: interrupt.reasons.bitwiseAnd(~value, ordering: .acquiringAndReleasing)
     case Register.status:
       control.writeStatus(UInt8(truncatingIfNeeded: value))
@@ -195,7 +203,7 @@ extension VirtioMMIO: Restorable {
   /// The registers, the queues, and what the device remembers.
   public struct Saved: SavedState {
     // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
-    public static let version = 1
+    public static let version = 2
     var control: VirtioControl.Saved
     var interruptReasons: UInt32
     var deviceFeaturesSelect: UInt32

@@ -258,7 +258,9 @@ public final class VirtioPCI: PCIFunction, VirtioTransport {
       return .none
     }
     if offset >= Place.notification {
-      control.host.wake()
+      control.host.wake(queue: Self.queue(at: offset))
+    } else if offset >= Place.device {
+      control.device.writeConfiguration(value, at: offset - Place.device, width: width)
     } else if offset < Place.interruptStatus {
       writeCommon(value, offset, width)
     }
@@ -266,6 +268,11 @@ public final class VirtioPCI: PCIFunction, VirtioTransport {
   }
 
   // MARK: Doorbells
+
+  /// Whose notification is at this place: an offset in the region, or an address, since a region lies at a multiple of its size.
+  private static func queue(at place: UInt64) -> Int {
+    Int((place % UInt64(Place.regionSize) &- Place.notification) / notificationStride)
+  }
 
   /// Where a store needs nobody to look at it, because the driver is ready, it goes to the eventfd at once. The source of random
   /// numbers is asked too seldom for that.
@@ -283,14 +290,18 @@ public final class VirtioPCI: PCIFunction, VirtioTransport {
         }
       }
       guard wanted != doorbells.places else { return }
-      let descriptor = control.host.doorbell.fileDescriptor
+      func descriptor(_ place: UInt64) -> Int32 {
+        control.host.doorbell(ofQueue: Self.queue(at: place))?.fileDescriptor ?? -1
+      }
       for place in doorbells.places where !wanted.contains(place) {
-        try? binding.unbindDoorbell(descriptor, from: GuestPhysicalAddress(place), width: .word)
+        try? binding.unbindDoorbell(descriptor(place), from: GuestPhysicalAddress(place), width: .word)
       }
       // A host that refuses leaves the stores to the bus.
       doorbells.places = wanted.filter { place in
         if doorbells.places.contains(place) { return true }
-        return (try? binding.bindDoorbell(descriptor, to: GuestPhysicalAddress(place), width: .word)) != nil
+        return
+          (try? binding.bindDoorbell(
+            descriptor(place), to: GuestPhysicalAddress(place), width: .word, value: nil)) != nil
       }
     }
   }

@@ -2,7 +2,7 @@ import TrivisorCLinux
 import Glibc
 import TrivisorVMM
 
-/// The thread of one virtio device: it handles requests, so that no vCPU waits for a disk.
+/// The threads of one virtio device, mostly one: they handle requests, so that no vCPU waits for a disk.
 final class VirtioWorker: Sendable {
   private enum Phase {
     case notStarted, running, stopping, ended
@@ -10,40 +10,66 @@ final class VirtioWorker: Sendable {
 
   private struct Life {
     var phase = Phase.notStarted
-    /// Between two looks at the queues the thread waits as long as somebody holds it.
+    var threads = 0
+    /// Between two looks at the queues the threads wait as long as somebody holds them.
     var holders = 0
-    var isAtWork = false
+    var atWork = 0
   }
 
-  private let device: any VirtioDevice
-  private let queues: [VirtioQueue]
-  private let doorbell: Doorbell
-  private let life = Monitor(Life())
-
-  init(device: any VirtioDevice, queues: [VirtioQueue], doorbell: Doorbell) {
-    self.device = device
-    self.queues = queues
-    self.doorbell = doorbell
+  /// What one thread looks at.
+  private struct Part: Sendable {
+    let queues: [VirtioQueue]
+    let doorbell: Doorbell
+    /// The device's own, if it is this thread's.
+    let event: Int32?
   }
 
-  /// Makes the thread, if it wasn't made before.
-  /// - Returns: whether there is one.
-  func start() -> Bool {
-    life.with { life in
-      guard life.phase == .notStarted else { return life.phase == .running }
-      let reference = Unmanaged.passRetained(self)
-      var thread = pthread_t()
-      guard pthread_create(&thread, nil, { VirtioWorker.body($0) }, reference.toOpaque()) == 0 else {
-        reference.release()
-        return false
-      }
-      pthread_detach(thread)
-      life.phase = .running
-      return true
+  /// What a thread is handed.
+  private final class Beginning: Sendable {
+    let worker: VirtioWorker
+    let part: Part
+
+    init(_ worker: VirtioWorker, _ part: Part) {
+      self.worker = worker
+      self.part = part
     }
   }
 
-  /// Ends the thread after the request at hand; returns when it has ended.
+  private let device: any VirtioDevice
+  private let parts: [Part]
+  private let life = Monitor(Life())
+
+  /// - Parameter doorbells: one for all queues, or one for each.
+  init(device: any VirtioDevice, queues: [VirtioQueue], doorbells: [Doorbell]) {
+    self.device = device
+    parts = doorbells.enumerated().map { index, doorbell in
+      Part(
+        queues: doorbells.count == 1 ? queues : [queues[index]], doorbell: doorbell,
+        event: index == 0 ? device.eventDescriptor : nil)
+    }
+  }
+
+  /// Makes the threads, if they weren't made before.
+  /// - Returns: whether there are all.
+  func start() -> Bool {
+    life.with { life in
+      guard life.phase == .notStarted else { return life.phase == .running && life.threads == parts.count }
+      for part in parts {
+        let reference = Unmanaged.passRetained(Beginning(self, part))
+        var thread = pthread_t()
+        guard pthread_create(&thread, nil, { VirtioWorker.body($0) }, reference.toOpaque()) == 0 else {
+          reference.release()
+          break
+        }
+        pthread_detach(thread)
+        life.threads += 1
+        life.phase = .running
+      }
+      return life.threads == parts.count
+    }
+  }
+
+  /// Ends the threads after the requests at hand; returns when they have ended.
   func stop() {
     life.with { life in
       switch life.phase {
@@ -52,43 +78,51 @@ final class VirtioWorker: Sendable {
       case .stopping, .ended: break
       }
     }
-    doorbell.ring()
+    for part in parts { part.doorbell.ring() }
     life.wait { $0.phase == .ended ? () : nil }
   }
 
-  /// Keeps the thread from its queues; returns when the requests at hand are done. To be followed by `release`.
+  /// Keeps the threads from their queues; returns when the requests at hand are done. To be followed by `release`.
   func hold() {
     life.with { $0.holders += 1 }
-    life.wait { $0.isAtWork ? nil : () }
+    life.wait { $0.atWork > 0 ? nil : () }
   }
 
-  /// Ends a `hold`; the last one makes the thread look at what came meanwhile.
+  /// Ends a `hold`; the last one makes the threads look at what came meanwhile.
   func release() { life.with { $0.holders -= 1 } }
 
   /// Looks at every queue once.
   func processQueues() {
-    for queue in queues { device.process(queue) }
+    for part in parts { process(part) }
+  }
+
+  private func process(_ part: Part) {
+    for queue in part.queues { device.process(queue) }
   }
 
   private static func body(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
     guard let argument else { return nil }
-    let worker = Unmanaged<VirtioWorker>.fromOpaque(argument).takeRetainedValue()
+    let beginning = Unmanaged<Beginning>.fromOpaque(argument).takeRetainedValue()
+    let (worker, part) = (beginning.worker, beginning.part)
     var blocked = sigset_t()
     sigfillset(&blocked)
     pthread_sigmask(SIG_SETMASK, &blocked, nil)
     while true {
-      worker.doorbell.wait(or: worker.device.eventDescriptor)
+      part.doorbell.wait(or: part.event)
       let goesOn: Bool = worker.life.wait { life in
         if life.phase == .stopping { return false }
         if life.holders > 0 { return nil }
-        life.isAtWork = true
+        life.atWork += 1
         return true
       }
       guard goesOn else { break }
-      worker.processQueues()
-      worker.life.with { $0.isAtWork = false }
+      worker.process(part)
+      worker.life.with { $0.atWork -= 1 }
     }
-    worker.life.with { $0.phase = .ended }
+    worker.life.with { life in
+      life.threads -= 1
+      if life.threads == 0 { life.phase = .ended }
+    }
     return nil
   }
 }

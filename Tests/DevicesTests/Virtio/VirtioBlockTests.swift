@@ -59,7 +59,9 @@ struct VirtioBlockTests {
     #expect(disk.driver.read(0x138, width: .byte) == 1)
     #expect(disk.driver.read(0x800) == 0)
     disk.driver.write(VirtioDriver.Register.featuresSelect, 0)
-    #expect(disk.driver.read(VirtioDriver.Register.features) & 0x7fff == 1 << 2 | 1 << 6 | 1 << 9 | 1 << 13 | 1 << 14)
+    #expect(
+      disk.driver.read(VirtioDriver.Register.features) & 0x7fff
+        == 1 << 2 | 1 << 6 | 1 << 9 | 1 << 11 | 1 << 13 | 1 << 14)
   }
 
   @Test("what is written is read, and in the file")
@@ -130,7 +132,9 @@ struct VirtioBlockTests {
   func readOnly() throws {
     let disk = try Fixture(isReadOnly: true)
     disk.driver.write(VirtioDriver.Register.featuresSelect, 0)
-    #expect(disk.driver.read(VirtioDriver.Register.features) & 0x7fff == 1 << 2 | 1 << 5 | 1 << 6 | 1 << 9)
+    #expect(
+      disk.driver.read(VirtioDriver.Register.features) & 0x7fff
+        == 1 << 2 | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 11)
     for type: UInt32 in [1, 11, 13] { #expect(disk.request(type, data: 512).status == 1) }
     #expect(disk.request(0, data: 512, isRead: true).status == 0)
     #expect(disk.file.content == pattern(sectors: 16))

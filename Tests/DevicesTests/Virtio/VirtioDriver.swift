@@ -34,10 +34,12 @@ final class VirtioDriver: RingDriver {
   let controller: RecordingController
   private let bus: Bus
 
-  init(_ type: any VirtioDevice, usesWorker: Bool = false, memorySize: UInt64 = 2 << 20) throws {
+  init(
+    _ type: any VirtioDevice, usesWorker: Bool = false, memorySize: UInt64 = 2 << 20, memory given: GuestMemory? = nil
+  ) throws {
     let (line, controller) = recordedLine(Self.line)
     self.controller = controller
-    memory = try GuestMemory(size: memorySize)
+    memory = try given ?? GuestMemory(size: memorySize)
     device = try VirtioMMIO(type, memory: memory, interrupt: line, usesWorker: usesWorker)
     bus = try Bus(memory: [
       .init("virtio", base: GuestPhysicalAddress(Self.base), size: VirtioMMIO.size, device: device)

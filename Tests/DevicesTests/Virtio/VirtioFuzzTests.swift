@@ -1,3 +1,4 @@
+import TrivisorCLinux
 import Glibc
 import SystemPackage
 import TrivisorSpoiledStates
@@ -72,10 +73,28 @@ private struct RandomGuest {
   }
 
   private mutating func describeHeader(_ place: UInt64, successor: UInt16?) {
+    if driver.read(0x8) == UInt64(VirtioDeviceID.socket.rawValue) { return describePacket(place, successor: successor) }
     let header = Self.buffers + 16 * number(below: 256)
     driver.store(UInt32(truncatingIfNeeded: pick([0, 1, 1, 4, 8, 11, 13, number(below: 1 << 32)])), at: header)
     driver.store(chance(8) ? generator.next() : number(below: 20), at: header + 8)
     driver.describe(at: place, address: header, length: 16, flags: successor == nil ? 0 : 1, next: successor ?? 0)
+  }
+
+  /// The head of a socket device's packet, with its data in the next piece.
+  private mutating func describePacket(_ place: UInt64, successor: UInt16?) {
+    let header = Self.buffers + 64 * number(below: 256)
+    driver.store(chance(20) ? number(below: 6) : SocketDriver.guest, at: header)
+    driver.store(chance(20) ? number(below: 6) : SocketPacket.hostIdentifier, at: header + 8)
+    driver.store(UInt32(pick([5, 6, 7, 8, 1024])), at: header + 16)
+    driver.store(UInt32(chance(2) ? 7 : (1 << 30) + number(below: 40)), at: header + 20)
+    driver.store(
+      UInt32(truncatingIfNeeded: pick([0, 0, 1, 511, 4096, 1 << 16, number(below: 1 << 32)])), at: header + 24)
+    driver.store(UInt16(chance(20) ? 2 : 1), at: header + 28)
+    driver.store(UInt16(pick([1, 1, 2, 2, 3, 4, 5, 5, 5, 6, 7, number(below: 10)])), at: header + 30)
+    driver.store(UInt32(number(below: 5)), at: header + 32)
+    driver.store(UInt32(truncatingIfNeeded: pick([0, 100, 1 << 16, generator.next()])), at: header + 36)
+    driver.store(UInt32(truncatingIfNeeded: pick([0, 0, 100, generator.next()])), at: header + 40)
+    driver.describe(at: place, address: header, length: 44, flags: successor == nil ? 0 : 1, next: successor ?? 0)
   }
 
   /// A chain in the queue's table or in an indirect one, and its publication.
@@ -133,6 +152,8 @@ private struct RandomGuest {
 /// Steps of each random driver. For longer than the suite takes: `TRIVISOR_FUZZ_STEPS=1000000 swift test --filter
 /// VirtioFuzzTests`, some inputs a step.
 private let stepCount = getenv("TRIVISOR_FUZZ_STEPS").flatMap { Int(String(cString: $0)) } ?? 2000
+/// So that another run tries something else.
+private let firstSeed = getenv("TRIVISOR_FUZZ_SEED").flatMap { UInt64(String(cString: $0)) } ?? 0
 
 @Suite("Random drivers", .timeLimit(.minutes(stepCount / 10_000 + 2)))
 struct VirtioFuzzTests {
@@ -147,10 +168,12 @@ struct VirtioFuzzTests {
   }
 
   /// Whatever the guest does: no trap, no endless work, nothing written outside what it can reach.
-  private func fuzz(_ type: any VirtioDevice, seed: UInt64, between: (inout SeededGenerator) -> Void = { _ in }) throws
-  {
-    let driver = try VirtioDriver(type, memorySize: RandomGuest.memorySize)
-    var guest = RandomGuest(driver, queueCount: type.queueSizes.count, seed: seed)
+  private func fuzz(
+    _ type: any VirtioDevice, memory: GuestMemory? = nil, seed: UInt64,
+    between: (inout SeededGenerator) -> Void = { _ in }
+  ) throws {
+    let driver = try VirtioDriver(type, memorySize: RandomGuest.memorySize, memory: memory)
+    var guest = RandomGuest(driver, queueCount: type.queueSizes.count, seed: seed &+ firstSeed)
     var resident = 0
     guest.openQueues()
     for step in 0..<stepCount {
@@ -201,6 +224,50 @@ struct VirtioFuzzTests {
     try fuzz(VirtioBlock(image, identifier: "fuzz"), seed: seed)
     #expect(file.content.count == content.count)
     if isReadOnly { #expect(file.content == content) }
+  }
+
+  @Test("block with several queues and changes apart from the image", arguments: 1...3 as ClosedRange<UInt64>)
+  func blockSnapshot(seed: UInt64) throws {
+    let content = [UInt8](repeating: 0, count: 16 * 512)
+    let file = try TemporaryFile(content)
+    let image = try DiskImage(path: file.path, isReadOnly: false, changes: DiskChanges())
+    try fuzz(VirtioBlock(image, identifier: "fuzz", queueCount: 3), seed: seed)
+    #expect(file.content == content)
+  }
+
+  @Test("balloon", arguments: 1...5 as ClosedRange<UInt64>)
+  func balloon(seed: UInt64) throws {
+    let memory = try GuestMemory(size: RandomGuest.memorySize)
+    let balloon = try VirtioBalloon(memory, size: 1 << 20)
+    try fuzz(balloon, memory: memory, seed: seed) { generator in
+      if UInt8.random(in: 0..<8, using: &generator) == 0 {
+        balloon.resize(to: UInt64.random(in: 0..<4 << 20, using: &generator))
+        _ = balloon.report()
+      }
+    }
+  }
+
+  @Test("sockets", arguments: 1...5 as ClosedRange<UInt64>)
+  func sockets(seed: UInt64) throws {
+    let path = SocketDriver.freshPath()
+    let listener = try HostProgram.listening(path, port: 7)
+    defer { unlink("\(path)_7") }
+    let sockets = try VirtioSocket(SocketGate(path: path), identifier: SocketDriver.guest)
+    var programs: [HostProgram] = []
+    try fuzz(sockets, seed: seed) { generator in
+      switch UInt8.random(in: 0..<16, using: &generator) {
+      case 0:
+        if programs.count < 8, let program = try? HostProgram.connecting(path) {
+          program.write("CONNECT \(UInt8.random(in: 5...8, using: &generator))\n")
+          programs.append(program)
+        }
+      case 1: if !programs.isEmpty { programs.remove(at: Int.random(in: 0..<programs.count, using: &generator)) }
+      case 2: _ = programs.last.map { send($0.raw, "text", 4, Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT)) }
+      default: break
+      }
+    }
+    programs = []
+    withExtendedLifetime(listener) {}
   }
 
   @Test("network", arguments: 1...5 as ClosedRange<UInt64>)

@@ -156,9 +156,9 @@ struct VirtioMMIOTests {
       let doorbell = Atomic<Int32>(-1)
       let pulse = Atomic<Int32>(-1)
       func bindDoorbell(
-        _ eventDescriptor: Int32, to address: GuestPhysicalAddress, width: AccessWidth
+        _ eventDescriptor: Int32, to address: GuestPhysicalAddress, width: AccessWidth, value: UInt64?
       ) throws(TechniqueFailure) {
-        #expect(address.rawValue == VirtioDriver.base + 0x50 && width == .doubleword)
+        #expect(address.rawValue == VirtioDriver.base + 0x50 && width == .doubleword && value == nil)
         doorbell.store(eventDescriptor, ordering: .relaxed)
       }
       func unbindDoorbell(

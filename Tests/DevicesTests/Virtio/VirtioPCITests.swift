@@ -267,9 +267,9 @@ struct VirtioPCITests {
     final class Binding: EventBinding {
       let bound = Mutex<[UInt64]>([])
       func bindDoorbell(
-        _ eventDescriptor: Int32, to address: GuestPhysicalAddress, width: AccessWidth
+        _ eventDescriptor: Int32, to address: GuestPhysicalAddress, width: AccessWidth, value: UInt64?
       ) throws(TechniqueFailure) {
-        #expect(width == .word)
+        #expect(width == .word && value == nil)
         bound.withLock { $0.append(address.rawValue) }
       }
       func unbindDoorbell(
