@@ -97,12 +97,13 @@ final class ParavirtPartition: Partition {
   private func adopt(_ domain: Domain, _ console: DomainConsole, isTranslated: Bool) throws(TechniqueFailure) {
     let place: DomainPlace
     if isTranslated {
-      guard processorCount == 1 else {
+      guard processorCount <= TranslatedSpace.processorLimit else {
         throw TechniqueFailure(
           call: "making a domain of \(processorCount) processors",
           reason:
             "its kernel is linked for the upper half of the address space, so its code is translated, which is done"
-            + " for one processor", remedy: "set \(Setting.processors) to 1")
+            + " for at most \(TranslatedSpace.processorLimit) processors",
+          remedy: "ask for fewer (\(Setting.processors))")
       }
       let space = try TranslatedSpace(memory, model, processorCount: processorCount)
       space.adopt(domain)

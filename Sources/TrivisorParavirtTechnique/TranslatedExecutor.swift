@@ -38,13 +38,21 @@ final class TranslatedExecutor: DomainExecutor {
   func enterThread() throws(TechniqueFailure) { try engine.enterThread() }
   func leaveThread() { engine.leaveThread() }
 
-  func beginTurn(isHurried: Bool) { space.turns.begin(number, isHurried: isHurried) }
-  func endTurn() { space.turns.end() }
+  func beginTurn(isHurried: Bool) {
+    space.turns.begin(number, isHurried: isHurried)
+    engine.turn.enter()
+  }
+
+  func endTurn() {
+    engine.turn.leave()
+    space.turns.end()
+  }
+
   func passTurn(isYielding: Bool) {
     guard isYielding || space.turns.isOver else { return }
-    space.turns.end()
+    endTurn()
     if isYielding { sched_yield() }
-    space.turns.begin(number)
+    beginTurn(isHurried: false)
   }
 
   func enter(_ view: AddressView, isKernel: Bool) {

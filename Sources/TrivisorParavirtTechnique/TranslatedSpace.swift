@@ -22,7 +22,7 @@ final class TranslatedSpace: TranslationKeeper, @unchecked Sendable {
   }
 
   /// The most processors.
-  static let processorLimit = 16
+  static let processorLimit = ProcessorRendezvous.processorLimit
 
   private(set) var places: [Place] = []
   let turns: DomainTurns
@@ -55,11 +55,17 @@ final class TranslatedSpace: TranslationKeeper, @unchecked Sendable {
     let tables = (0..<processorCount).map { number in
       CPUIDTable(features: features, processor: number, of: processorCount, name: model.name)
     }
-    let cache = try TranslationCache(announced: AnnouncedFeatures(tables[0]), memory: physical)
-    for table in tables {
+    let isShared = processorCount > 1
+    let cache = try TranslationCache(announced: AnnouncedFeatures(tables[0]), memory: physical, isShared: isShared)
+    // They take turns as a whole, so the engine finds nobody whom it must wait for.
+    let rendezvous = isShared ? ProcessorRendezvous(processorCount: processorCount) : nil
+    for (number, table) in tables.enumerated() {
       let surroundings = DomainSurroundings()
+      let turn = ProcessorTurn(rendezvous, index: number)
+      turn.enter()
+      defer { turn.leave() }
       let engine = try TranslatedProcessor(
-        in: surroundings, store: cache, guestMemory: memory, memory: physical, identification: table)
+        in: surroundings, store: cache, guestMemory: memory, memory: physical, identification: table, turn: turn)
       places.append(Place(engine: engine, surroundings: surroundings))
     }
     turns = DomainTurns(places.map(\.engine.stop))

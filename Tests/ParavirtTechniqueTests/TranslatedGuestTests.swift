@@ -68,14 +68,18 @@ struct TranslatedGuestTests {
     #expect(try runner.run("crash", commandLine: "loop").outcome == .stopped(.timeout))
   }
 
-  @Test("more than one processor is refused by name")
-  func processors() throws {
+  @Test("several processors take turns, up to sixteen; more are refused by name", arguments: [2, 4])
+  func processors(count: Int) throws {
     var runner = GuestRunner()
-    (runner.isTranslated, runner.processors) = (true, 2)
+    (runner.isTranslated, runner.processors) = (true, count)
+    let result = try runner.run("smp")
+    #expect(result.outcome == .exited(code: 0))
+    #expect(GuestRunner.withoutVaryingLines(result.output) == (try GuestRunner.expected("smp-\(count).txt")))
+    runner.processors = 17
     guard case .failed(let failure) = try runner.run("smp").outcome else {
       Issue.record("it ran")
       return
     }
-    #expect(failure.reason.contains("one processor"))
+    #expect(failure.reason.contains("at most 16 processors"))
   }
 }
