@@ -40,6 +40,8 @@ uint64_t cws_call_address(void) { return (uint64_t)&cws_call; }
 static __thread struct cws_state *current __attribute__((tls_model("initial-exec")));
 static __thread void *stack __attribute__((tls_model("initial-exec")));
 static __thread size_t stack_size __attribute__((tls_model("initial-exec")));
+// Of what is mapped below it and can be neither read nor written.
+static const size_t guard_size = 64 << 10;
 // The kernel's view of a set of signals: glibc's functions leave out those that it keeps for itself.
 static __thread uint64_t mask_before __attribute__((tls_model("initial-exec")));
 
@@ -130,9 +132,15 @@ int cws_prepare_thread(struct cws_state *state) {
   if (stack == NULL) {
     unsigned long minimum = getauxval(AT_MINSIGSTKSZ);
     stack_size = ((minimum ? minimum : 4096) + 65536 + 4095) & ~4095ul;
-    void *mapping = mmap(NULL, stack_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    // A handler that needs more than it has faults at the page below its stack.
+    uint8_t *mapping = mmap(NULL, guard_size + stack_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapping == MAP_FAILED) return errno;
-    stack = mapping;
+    if (mprotect(mapping + guard_size, stack_size, PROT_READ | PROT_WRITE) != 0) {
+      const int error = errno;
+      munmap(mapping, guard_size + stack_size);
+      return error;
+    }
+    stack = mapping + guard_size;
   }
   stack_t description = {.ss_sp = stack, .ss_size = stack_size, .ss_flags = (int)SS_AUTODISARM};
   if (sigaltstack(&description, NULL) != 0) return errno;
@@ -148,7 +156,7 @@ void cws_release_thread(void) {
   set_mask(mask_before, NULL);
   stack_t none = {.ss_flags = SS_DISABLE};
   sigaltstack(&none, NULL);
-  munmap(stack, stack_size);
+  munmap((uint8_t *)stack - guard_size, guard_size + stack_size);
   stack = NULL;
 }
 

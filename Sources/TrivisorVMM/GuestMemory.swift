@@ -65,23 +65,16 @@ public final class GuestMemory: Sendable {
     }
     let descriptor = isShareable ? try Self.makeFile(size: size, length: length) : -1
     let flags = isShareable ? CLINUX_MAP_SHARED_NORESERVE : CLINUX_MAP_ANONYMOUS_NORESERVE
-    // Room to begin at a multiple of a large page, as the guest's addresses do: only then one can serve as the other.
-    let reserved = isShareable ? length : length &+ Self.largePageSize
-    let mapping = mmap(nil, reserved, PROT_READ | PROT_WRITE, flags, descriptor, 0)
-    guard var mapping, mapping != MAP_FAILED else {
+    // Anonymous memory begins at a multiple of a large page, as the guest's addresses do: only then one can serve as the other.
+    let mapping = GuardedMapping.map(
+      length, alignment: isShareable ? Int(Self.pageSize) : Self.largePageSize, flags: flags, descriptor: descriptor)
+    guard let mapping else {
       let error = Errno(rawValue: errno)
       if descriptor >= 0 { close(descriptor) }
       throw .hostCall("mmap", error, size)
     }
-    if !isShareable {
-      let start = mapping.alignedUp(toMultipleOf: Self.largePageSize)
-      if start > mapping { munmap(mapping, start - mapping) }
-      let surplus = reserved - (start - mapping) - length
-      if surplus > 0 { munmap(start + length, surplus) }
-      mapping = start
-      // A hint: hosts without large pages refuse it.
-      madvise(mapping, length, CLINUX_MADV_HUGEPAGE)
-    }
+    // A hint: hosts without large pages refuse it.
+    if !isShareable { madvise(mapping, length, CLINUX_MADV_HUGEPAGE) }
     // A core dump of the monitor must not carry gigabytes of guest memory.
     madvise(mapping, length, MADV_DONTDUMP)
     let low = min(size, Self.deviceHoleBase)
@@ -97,7 +90,7 @@ public final class GuestMemory: Sendable {
   }
 
   deinit {
-    munmap(regions[0].host, Int(size))
+    GuardedMapping.unmap(regions[0].host, Int(size))
     if fileDescriptor >= 0 { close(fileDescriptor) }
   }
 

@@ -4,7 +4,9 @@ import Glibc
 import SystemPackage
 import TrivisorVMM
 
-/// Memory for translated code: one memfd, mapped twice, because no page here is ever both writable and executable.
+/// Memory for translated code: one memfd, mapped twice, because no page here is ever both writable and executable. Where it can be
+/// written is far from where it runs, at a place that does not follow from that: a guest that has got an address of the one has not
+/// got the other.
 ///
 /// It is filled from one end to the other; when it is full, everything is thrown away.
 final class CodeCache: @unchecked Sendable {
@@ -28,12 +30,13 @@ final class CodeCache: @unchecked Sendable {
     guard descriptor >= 0 else { throw Self.failure("memfd_create") }
     defer { close(descriptor) }
     guard ftruncate(descriptor, Self.capacity) == 0 else { throw Self.failure("ftruncate") }
-    let write = mmap(nil, Self.capacity, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0)
-    guard let write, write != MAP_FAILED else { throw Self.failure("mmap of the code cache") }
-    let execute = mmap(nil, Self.capacity, PROT_READ | PROT_EXEC, MAP_SHARED, descriptor, 0)
-    guard let execute, execute != MAP_FAILED else {
+    let write = GuardedMapping.map(Self.capacity, flags: MAP_SHARED, descriptor: descriptor, isFarAway: true)
+    guard let write else { throw Self.failure("mmap of the code cache") }
+    let execute = GuardedMapping.map(
+      Self.capacity, protection: PROT_READ | PROT_EXEC, flags: MAP_SHARED, descriptor: descriptor)
+    guard let execute else {
       let failure = Self.failure("mmap of the code cache for execution")
-      munmap(write, Self.capacity)
+      GuardedMapping.unmap(write, Self.capacity)
       throw failure
     }
     madvise(write, Self.capacity, MADV_DONTDUMP)
@@ -46,8 +49,8 @@ final class CodeCache: @unchecked Sendable {
   }
 
   deinit {
-    munmap(writable, Self.capacity)
-    munmap(executable, Self.capacity)
+    GuardedMapping.unmap(writable, Self.capacity)
+    GuardedMapping.unmap(executable, Self.capacity)
   }
 
   private static func failure(_ call: String) -> TechniqueFailure {

@@ -80,8 +80,7 @@ final class StateBlock: @unchecked Sendable {
   var state: UnsafeMutablePointer<cws_state> { base.assumingMemoryBound(to: cws_state.self) }
 
   init() throws(TechniqueFailure) {
-    let mapping = mmap(nil, StateLayout.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-    guard let mapping, mapping != MAP_FAILED else {
+    guard let mapping = GuardedMapping.map(StateLayout.size) else {
       throw TechniqueFailure(call: "mmap of a processor's state", reason: String(cString: strerror(errno)))
     }
     base = mapping
@@ -98,7 +97,7 @@ final class StateBlock: @unchecked Sendable {
     x87.storeBytes(of: 0x40, as: UInt16.self)
   }
 
-  deinit { munmap(base, StateLayout.size) }
+  deinit { GuardedMapping.unmap(base, StateLayout.size) }
 
   var system: UnsafeMutablePointer<cws_system> {
     (base + Int(StateLayout.system)).assumingMemoryBound(to: cws_system.self)
