@@ -15,9 +15,22 @@ enum StatisticsText {
     for event in CountedEvent.allCases where result.counters[event] > 0 {
       lines.append("  \(event.title): \(result.counters[event])")
     }
-    // What happened most often first: that is where the time is.
-    for (name, count) in result.details.sorted(by: { ($1.value, $0.key) < ($0.value, $1.key) }) where count > 0 {
-      lines.append("  \(name): \(count)")
+    // Times first, then what happened most often.
+    let units: [(prefix: String, perUnit: UInt64)] = [("microseconds ", 1000), ("nanoseconds ", 1)]
+    var times: [(name: String, nanoseconds: UInt64)] = []
+    var counts: [(name: String, count: UInt64)] = []
+    for (name, value) in result.details where value > 0 {
+      if let unit = units.first(where: { name.hasPrefix($0.prefix) }) {
+        times.append((String(name.dropFirst(unit.prefix.count)), value.multipliedReportingOverflow(by: unit.perUnit).0))
+      } else {
+        counts.append((name, value))
+      }
+    }
+    for time in times.sorted(by: { ($1.nanoseconds, $0.name) < ($0.nanoseconds, $1.name) }) {
+      lines.append("  \(time.name): \(milliseconds(time.nanoseconds)) ms")
+    }
+    for count in counts.sorted(by: { ($1.count, $0.name) < ($0.count, $1.name) }) {
+      lines.append("  \(count.name): \(count.count)")
     }
     return lines.joined(separator: "\n")
   }

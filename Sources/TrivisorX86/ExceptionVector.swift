@@ -49,6 +49,36 @@ public enum ExceptionVector: UInt8, Sendable, CaseIterable {
   /// #SX.
   case security = 30
 
+  /// The manual's name.
+  public var title: String {
+    switch self {
+    case .divideError: "divide error"
+    case .debug: "debug exception"
+    case .nonMaskableInterrupt: "non-maskable interrupt"
+    case .breakpoint: "breakpoint"
+    case .overflow: "overflow"
+    case .boundRange: "bound range exceeded"
+    case .invalidOpcode: "invalid opcode"
+    case .deviceNotAvailable: "device not available"
+    case .doubleFault: "double fault"
+    case .coprocessorSegmentOverrun: "coprocessor segment overrun"
+    case .invalidTSS: "invalid TSS"
+    case .segmentNotPresent: "segment not present"
+    case .stack: "stack fault"
+    case .generalProtection: "general-protection fault"
+    case .pageFault: "page fault"
+    case .x87FloatingPoint: "x87 floating-point exception"
+    case .alignmentCheck: "alignment check"
+    case .machineCheck: "machine check"
+    case .simdFloatingPoint: "SIMD floating-point exception"
+    case .virtualization: "virtualization exception"
+    case .controlProtection: "control-protection exception"
+    case .hypervisorInjection: "hypervisor injection exception"
+    case .vmmCommunication: "VMM communication exception"
+    case .security: "security exception"
+    }
+  }
+
   /// It pushes an error code (AMD64 APM vol. 2, table 8-2).
   public var hasErrorCode: Bool {
     switch self {

@@ -251,7 +251,7 @@ public final class DomainRunLoop {
     case .deviceNotAvailable: processor.isTaskSwitched = false
     default: break
     }
-    processor.trapCounts.add(exception: vector)
+    processor.trapCounts.add(exception: vector, isUser: processor.mode == .user)
     processor.delivery.raise(vector: vector, errorCode: known?.hasErrorCode ?? false ? code & 0xffff : nil)
   }
 

@@ -47,11 +47,12 @@ struct InstructionEmulation {
         return
       }
       if let vector = segments.absentVector(bytes, errorCode) {
-        processor.trapCounts.add(exception: vector)
+        processor.trapCounts.add(exception: vector, isUser: processor.mode == .user)
         return processor.delivery.raise(vector: vector, errorCode: errorCode)
       }
     }
-    processor.trapCounts.add(exception: ExceptionVector.generalProtection.rawValue)
+    processor.trapCounts.add(
+      exception: ExceptionVector.generalProtection.rawValue, isUser: processor.mode == .user)
     processor.delivery.raise(vector: ExceptionVector.generalProtection.rawValue, errorCode: errorCode)
   }
 

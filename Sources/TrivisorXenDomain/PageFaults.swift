@@ -41,13 +41,14 @@ struct PageFaults {
       return processor.count(.tableStore)
     }
     if emulation.emulateTableLoad(address) { return processor.count(.tableLoad) }
-    processor.trapCounts.add(exception: ExceptionVector.pageFault.rawValue)
     var told: PageFaultError = []
     if isPresent { told.insert(.present) }
     if isWrite { told.insert(.write) }
     if processor.mode == .user { told.insert(.user) }
     if isFetch { told.insert(.fetch) }
     if isByKey, isPresent { told.insert(.protectionKey) }
+    processor.trapCounts.add(
+      exception: ExceptionVector.pageFault.rawValue, errorCode: told, isUser: processor.mode == .user)
     processor.delivery.raisePageFault(address, errorCode: UInt64(told.rawValue))
   }
 

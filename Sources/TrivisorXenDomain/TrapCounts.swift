@@ -1,3 +1,5 @@
+import TrivisorX86
+
 /// How often guest code came back, by cause. Counting allocates nothing.
 struct TrapCounts {
   /// What it came back for, in words.
@@ -29,15 +31,17 @@ struct TrapCounts {
     }
   }
 
-  private static let vectorCount = 32
   private var causes = [UInt64](repeating: 0, count: Cause.allCases.count)
-  private var exceptions = [UInt64](repeating: 0, count: vectorCount)
+  private var exceptions = ExceptionCounts()
 
   mutating func add(_ cause: Cause, _ times: UInt64) {
     causes[cause.rawValue] &+= times
   }
 
-  mutating func add(exception vector: UInt8) { exceptions[Int(vector) & (Self.vectorCount - 1)] &+= 1 }
+  /// - Parameter isUser: it came in the guest's user mode, which is CPL 3 to its kernel.
+  mutating func add(exception vector: UInt8, errorCode: PageFaultError = [], isUser: Bool) {
+    exceptions.add(vector, errorCode: errorCode, isUser: isUser)
+  }
 
   /// All exceptions.
   var exceptionCount: UInt64 { exceptions.reduce(0, &+) }
@@ -46,7 +50,7 @@ struct TrapCounts {
   var byName: [String: UInt64] {
     var result: [String: UInt64] = [:]
     for cause in Cause.allCases where causes[cause.rawValue] > 0 { result[cause.name] = causes[cause.rawValue] }
-    for (vector, count) in exceptions.enumerated() where count > 0 { result["exception \(vector)"] = count }
+    result.merge(exceptions.byName) { $1 }
     return result
   }
 }

@@ -1,5 +1,6 @@
 import TrivisorInstructionSet
 import TrivisorVMM
+import TrivisorX86
 
 /// Where a processor's time went, in ticks of the host's time stamp counter, and what it had Swift do.
 package struct Ledger {
@@ -14,6 +15,9 @@ package struct Ledger {
   package var total: UInt64 = 0
   /// What is left: instructions that Swift carries out, TLB misses, exceptions, looking for blocks.
   var callOuts: UInt64 { total &- min(total, guest &+ translator &+ devices &+ asleep) }
+
+  /// Exceptions that were delivered, or tried to be.
+  var exceptions = ExceptionCounts()
 
   /// Call-outs by the decoder's number of the instruction, and one of each.
   private var counts: [UInt64] = []
@@ -48,6 +52,7 @@ extension TranslatedProcessor {
       "microseconds in call-outs and misses": microseconds(ledger.callOuts),
     ]
     for sample in ledger.samples { details["call-out: \(sample.mnemonic)", default: 0] += ledger.count(of: sample) }
+    for (name, count) in ledger.exceptions.byName { details["exception: \(name)"] = count }
     return details
   }
 }

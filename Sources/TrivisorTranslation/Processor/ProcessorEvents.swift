@@ -54,6 +54,8 @@ package struct ProcessorEvents {
       return nil
     }
     processor.counters.count(.exceptionDelivered)
+    processor.ledger.exceptions.add(
+      first.vector, errorCode: PageFaultError(rawValue: first.errorCode ?? 0), isUser: processor.cpl == 3)
     var exception = first
     while true {
       if exception.vector == ExceptionVector.debug.rawValue { processor.enterDebugHandler() }
