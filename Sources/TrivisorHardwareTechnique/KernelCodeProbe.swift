@@ -22,6 +22,8 @@ enum KernelCodeProbe {
   /// A difference of less than this many nanoseconds an instruction is none: clocks and interruptions make it up.
   private static let resolution = 20.0
   private static let attempts = 5
+  /// So many times more than what counts as emulation, and two runs that agree are enough: a run of emulated code takes long.
+  private static let plainly = 4.0
   private static let iterations: (short: UInt64, long: UInt64) = (50, 550)
 
   /// Nanoseconds for one guest kernel instruction if this KVM emulates them; `nil` if it doesn't, or can't be measured.
@@ -33,6 +35,9 @@ enum KernelCodeProbe {
       guest.record(short: short, long: long)
       if guest.mostPrice < resolution { return nil }
       host.record(short: hostTime(iterations.short), long: hostTime(iterations.long))
+      if guest.isSteady, guest.price > max(resolution, host.price * emulationRatio) * Self.plainly {
+        return guest.price
+      }
     }
     return guest.price < max(resolution, host.price * emulationRatio) ? nil : guest.price
   }
@@ -41,10 +46,15 @@ enum KernelCodeProbe {
   struct LoopTimes {
     private var short = Double.infinity
     private var long = Double.infinity
+    /// The last two runs of the long loop took nearly the same time: nothing has delayed them.
+    private(set) var isSteady = false
+    private var lastLong = Double.infinity
 
     mutating func record(short: Double, long: Double) {
       self.short = min(self.short, short)
       self.long = min(self.long, long)
+      isSteady = abs(long - lastLong) < min(long, lastLong) / 8
+      lastLong = long
     }
 
     /// Nanoseconds for one instruction.
