@@ -104,11 +104,13 @@ struct CompareCommand: ParsableCommand {
   func run() throws {
     for file in files(json) { try ResultFile.refuseUnwritable(file, option: "--json") }
     for file in files(html) { try ResultFile.refuseUnwritable(file, option: "--html") }
+    try ResultFile.refuseSharing([("--json", json), ("--html", html)])
+    let isTextWanted = !ResultFile.isStandardOutput(json) && !ResultFile.isStandardOutput(html)
     var status: Int32 = 0
     for (index, image) in images.enumerated() {
       let (comparison, signal) = try compare(image)
       let (host, date) = (HostDescription.this, Moment.now)
-      if json != "-" { Diagnostics.print((index > 0 ? "\n" : "") + text(comparison, host)) }
+      if isTextWanted { Diagnostics.print((index > 0 ? "\n" : "") + text(comparison, host)) }
       if let json {
         try ResultFile.write(
           try ComparisonReport(comparison, host: host, date: date).text(), to: numbered(json, index), option: "--json")

@@ -1,6 +1,7 @@
 import Glibc
 import Synchronization
 import SystemPackage
+import TrivisorDevices
 import TrivisorVMM
 
 /// Lines for the person at the terminal: on standard error, each with the program's name; and what was asked for, on
@@ -18,13 +19,22 @@ enum Diagnostics {
   static func noteLostOutput(_ error: Errno) { loss.withLock { $0 = $0 ?? error } }
 
   /// One sentence, without a newline.
-  static func say(_ message: String) { draw("trivisor: " + message + "\n") }
+  static func say(_ message: String) { draw(fitted("trivisor: " + message, STDERR_FILENO) + "\n") }
 
   /// A library's sentence, with settings named by their options.
   static func say(_ sentence: Sentence) { say(sentence.forCommandLine) }
 
   /// Text for standard output.
   static func print(_ text: String) { write(text + "\n") }
+
+  /// Sentences for standard output, for a person.
+  static func tell(_ text: String) { print(fitted(text, STDOUT_FILENO)) }
+
+  /// With lines that fit, if somebody sees them on a terminal.
+  private static func fitted(_ text: String, _ descriptor: Int32) -> String {
+    guard isatty(descriptor) != 0, let size = Terminal.size(of: descriptor) else { return text }
+    return TerminalText.wrapped(text, columns: Int(size.columns))
+  }
 
   /// Text for standard output as it is. After a loss, nothing more is written: it would not follow what stands there.
   static func write(_ text: String) {

@@ -30,7 +30,7 @@ struct DoctorCommand: ParsableCommand {
       Diagnostics.print(try JSONText.of(DoctorReport(techniques: reports, automatic: automatic)))
     } else {
       for report in reports { report.print() }
-      Diagnostics.print("auto takes: \(automatic.technique ?? "none") (\(automatic.reason))")
+      Diagnostics.tell("auto takes: \(automatic.technique ?? "none") (\(automatic.reason))")
     }
     if automatic.technique == nil { throw ExitCode(ExitStatus.failed.rawValue) }
   }
@@ -82,13 +82,13 @@ struct TechniqueReport: Encodable {
   }
 
   func print() {
-    Diagnostics.print("\(technique): \(available ? "available" : "unavailable")")
-    if let reason { Diagnostics.print("  why: \(reason)") }
-    if let remedy, !remedy.isEmpty { Diagnostics.print("  to do: \(remedy)") }
-    if let caution { Diagnostics.print("  caution: \(caution)") }
-    for note in notes { Diagnostics.print("  \(note)") }
+    Diagnostics.tell("\(technique): \(available ? "available" : "unavailable")")
+    if let reason { Diagnostics.tell("  why: \(reason)") }
+    if let remedy, !remedy.isEmpty { Diagnostics.tell("  to do: \(remedy)") }
+    if let caution { Diagnostics.tell("  caution: \(caution)") }
+    for note in notes { Diagnostics.tell("  \(note)") }
     if !missingFeatures.isEmpty {
-      Diagnostics.print("  guests don't see of x86-64-v3: \(missingFeatures.joined(separator: " "))")
+      Diagnostics.tell("  guests don't see of x86-64-v3: \(missingFeatures.joined(separator: " "))")
     }
   }
 }

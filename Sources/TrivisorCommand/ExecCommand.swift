@@ -6,6 +6,7 @@ struct ExecCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "exec",
     abstract: "Run one more command in a guest that runs, and end with its status.",
+    usage: "trivisor exec --into <name> [<options>] -- <command> ...",
     discussion: """
       The guest is one that 'trivisor run … --name NAME' runs. Standard input, output and error are the command's; between
       terminals it gets a terminal. A signal to this process is the command's; the second of a kind ends this process.

@@ -19,7 +19,7 @@ struct GuestsCommand: ParsableCommand {
     for guest in guests {
       let name = "guest:" + guest.name + String(repeating: " ", count: width - guest.name.count)
       let arguments = guest.arguments.isEmpty ? "" : "  (--append \(guest.arguments))"
-      Diagnostics.print("\(name)  \(guest.summary)\(arguments)")
+      Diagnostics.tell("\(name)  \(guest.summary)\(arguments)")
     }
   }
 }

@@ -9,6 +9,7 @@ struct InspectCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "inspect",
     abstract: "Find the instructions of an image that virtualization has to deal with.",
+    usage: "trivisor inspect <image> [<options>]",
     discussion: """
       Sweeps over all code of a kernel or program, and says how many instructions would trap in user mode, how many would \
       silently do something else, where they are, and what each technique makes of them. Packed Linux kernels are \
@@ -55,7 +56,9 @@ struct InspectCommand: ParsableCommand {
     let inspection = Inspection(contents.bytes, flatMode: mode, flatAddress: address)
     let packing = contents.packing.map { ", unpacked (\($0))" } ?? ""
     let format = inspection.format + packing
-    if json != "-" { Diagnostics.print(InspectionText.of(inspection, image: image, format: format, places: places)) }
+    if !ResultFile.isStandardOutput(json) {
+      Diagnostics.print(InspectionText.of(inspection, image: image, format: format, places: places))
+    }
     guard let json else { return }
     let report = InspectionReport(inspection, image: image, format: format, withAddresses: addresses)
     try ResultFile.write(try report.text(), to: json, option: "--json")

@@ -3,6 +3,22 @@ import SystemPackage
 
 /// A file that the user asked results to be written to.
 enum ResultFile {
+  /// Whether what is written there is on standard output: then nothing else is to be.
+  static func isStandardOutput(_ file: String?) -> Bool {
+    file.map { inheritedDescriptor($0) == STDOUT_FILENO } ?? false
+  }
+
+  /// Two results on standard output would be no result for any reader.
+  /// - Throws: `Refusal` that names the options.
+  static func refuseSharing(_ files: [(option: String, file: String?)]) throws {
+    let shared = files.filter { isStandardOutput($0.file) }.map(\.option)
+    guard shared.count < 2 else {
+      throw Refusal(
+        status: .usage,
+        message: "\(shared.joined(separator: " and ")) can't both be standard output: name a file for one")
+    }
+  }
+
   /// A result that can't be written is told before the work; but no file is made before there is something to write.
   /// - Throws: `Refusal` that names the option.
   static func refuseUnwritable(_ file: String?, option: String) throws {

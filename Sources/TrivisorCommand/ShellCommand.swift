@@ -6,6 +6,7 @@ struct ShellCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "shell",
     abstract: "Open a shell in a guest that runs.",
+    usage: "trivisor shell <name> [<options>]",
     discussion: """
       The guest is one that 'trivisor run … --name NAME' runs. The shell is the user's by the root's etc/passwd, or /bin/sh.
       Ctrl-A x leaves it, Ctrl-A h helps.

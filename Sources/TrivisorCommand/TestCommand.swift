@@ -155,13 +155,14 @@ struct TestCommand: ParsableCommand {
       return
     }
     try makeArtifactsFolder()
-    for (option, file) in [("--junit", junit), ("--json", json), ("--html", html)] {
-      try ResultFile.refuseUnwritable(file, option: option)
-    }
+    let results = [("--junit", junit), ("--json", json), ("--html", html)]
+    for (option, file) in results { try ResultFile.refuseUnwritable(file, option: option) }
+    try ResultFile.refuseSharing(results)
     let session = TestSession(tests, jobs: jobs ?? max(sysconf(Int32(_SC_NPROCESSORS_ONLN)), 1))
     session.retries = retries
     session.artifacts = artifacts.map { FilePath($0) }
-    let progress = TestProgress(count: tests.count, isQuiet: quiet, isOnErrors: json == "-" || junit == "-")
+    let progress = TestProgress(
+      count: tests.count, isQuiet: quiet, isOnErrors: results.contains { ResultFile.isStandardOutput($0.1) })
     session.observer = { progress.observe($0) }
     let signal: Int32?
     do {

@@ -203,4 +203,15 @@ struct TestCommandTests {
     #expect(object?["verdict"] as? String == "passed")
     #expect(result.errors.contains("1 passed"))
   }
+
+  @Test("so does the page, and a second result beside it is refused", arguments: ["-", "/dev/stdout", "/dev/fd/1"])
+  func page(place: String) throws {
+    let result = try Command.run("test", "guest:hello", "--technique", "rewriting", "--html", place)
+    #expect(result.status == 0)
+    #expect(result.output.hasPrefix("<!"))
+    #expect(result.errors.contains("1 passed"))
+    let both = try Command.run("test", "guest:hello", "--html", place, "--json", "-")
+    #expect(both.status == 64)
+    #expect(both.errors.contains("--json and --html can't both be standard output"))
+  }
 }
