@@ -113,21 +113,25 @@ let package = Package(
         system,
       ],
       swiftSettings: strict),
+    .target(name: "TrivisorCConfinement"),
+    .target(
+      name: "TrivisorConfinement",
+      dependencies: ["TrivisorCConfinement", "TrivisorFileServer", "TrivisorPlatform", "TrivisorVMM", system],
+      swiftSettings: strict),
+    .target(name: "TrivisorCWorker"),
     .target(
       name: "Trivisor",
       dependencies: [
-        "TrivisorBoot", "TrivisorCommandChannel", "TrivisorDevices", "TrivisorEmbeddedGuests", "TrivisorFileServer",
-        "TrivisorHardwareTechnique", "TrivisorLinuxCommands", "TrivisorNetworking", "TrivisorParavirtTechnique",
-        "TrivisorPlatform", "TrivisorRewritingTechnique", "TrivisorVMM", system,
+        "TrivisorBoot", "TrivisorCLinux", "TrivisorCWorker", "TrivisorCommandChannel", "TrivisorConfinement",
+        "TrivisorDevices", "TrivisorEmbeddedGuests", "TrivisorFileServer", "TrivisorHardwareTechnique",
+        "TrivisorLinuxCommands", "TrivisorNetworking", "TrivisorParavirtTechnique", "TrivisorPlatform",
+        "TrivisorRewritingTechnique", "TrivisorVMM", system,
       ],
       swiftSettings: strict + [.enableUpcomingFeature("InternalImportsByDefault")]),
     .executableTarget(name: "HelloExample", dependencies: ["Trivisor"], path: "Examples/Hello", swiftSettings: strict),
     .executableTarget(name: "LinuxExample", dependencies: ["Trivisor"], path: "Examples/Linux", swiftSettings: strict),
     .executableTarget(
       name: "CompareExample", dependencies: ["Trivisor"], path: "Examples/Compare", swiftSettings: strict),
-    .target(name: "TrivisorCConfinement"),
-    .target(
-      name: "TrivisorConfinement", dependencies: ["TrivisorCConfinement", system], swiftSettings: strict),
     .target(name: "TrivisorCBuildStamp"),
     .target(name: "TrivisorCLicenses", exclude: ["text"], cSettings: [.headerSearchPath("text")]),
     .target(name: "TrivisorVersion", dependencies: ["TrivisorCBuildStamp"], swiftSettings: strict),

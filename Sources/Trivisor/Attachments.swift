@@ -5,13 +5,13 @@ import TrivisorVMM
 
 /// Where something that a guest writes goes.
 public struct OutputAttachment: Sendable {
-  private enum Kind {
+  enum Kind {
     case discarded
     case stream(ByteStream)
     case descriptor(FileDescriptor, closesWhenOver: Bool)
   }
 
-  private let kind: Kind
+  let kind: Kind
 
   /// Nowhere.
   public static let discarded = OutputAttachment(kind: .discarded)
@@ -78,12 +78,12 @@ public struct OutputAttachment: Sendable {
 
 /// Where something that a guest reads comes from.
 public struct InputAttachment: Sendable {
-  private enum Kind {
+  enum Kind {
     case stream(ByteInput)
     case descriptor(FileDescriptor)
   }
 
-  private let kind: Kind
+  let kind: Kind
 
   /// From this program.
   public static func stream(_ input: ByteInput) -> InputAttachment { InputAttachment(kind: .stream(input)) }

@@ -14,21 +14,24 @@ public struct BootPlan: Sendable {
   let request: @Sendable (_ isParavirtual: Bool) throws(ConfigurationError) -> BootRequest
   /// The image's file, if it is one.
   var imagePath: FilePath?
+  /// What it was made from.
+  let loader: KnownLoader
 
   init(
-    imagePath: FilePath? = nil,
+    _ loader: KnownLoader, imagePath: FilePath? = nil,
     _ request: @escaping @Sendable (_ isParavirtual: Bool) throws(ConfigurationError) -> BootRequest
   ) {
+    self.loader = loader
     self.imagePath = imagePath
     self.request = request
   }
 
   /// A plan for an image in a file.
   static func file(
-    _ path: FilePath, kind: TrivisorBoot.ImageKind? = nil,
+    _ loader: KnownLoader, _ path: FilePath, kind: TrivisorBoot.ImageKind? = nil,
     _ adjust: @escaping @Sendable (inout BootRequest) throws(BootFailure) -> Void
   ) -> BootPlan {
-    BootPlan(imagePath: path) { _ throws(ConfigurationError) in
+    BootPlan(loader, imagePath: path) { _ throws(ConfigurationError) in
       do throws(BootFailure) {
         var request = BootRequest(image: try BootImage(path: path), kind: kind)
         try adjust(&request)
@@ -60,7 +63,7 @@ public struct LinuxBootLoader: BootLoader, Equatable {
 
   /// What the machine makes of it.
   public var plan: BootPlan {
-    BootPlan.file(kernel) { [self] request throws(BootFailure) in
+    BootPlan.file(.linux(self), kernel) { [self] request throws(BootFailure) in
       request.commandLine = commandLine
       request.addsDefaultCommandLine = addsDefaultCommandLine
       for path in initialRamdisks { request.initialRamdisks.append(try BootImage(path: path)) }
@@ -100,7 +103,7 @@ public struct MultibootLoader: BootLoader, Equatable {
 
   /// What the machine makes of it.
   public var plan: BootPlan {
-    BootPlan.file(kernel, kind: .multiboot) { [self] request throws(BootFailure) in
+    BootPlan.file(.multiboot(self), kernel, kind: .multiboot) { [self] request throws(BootFailure) in
       request.commandLine = commandLine
       for module in modules {
         request.modules.append(
@@ -128,7 +131,7 @@ public struct XenLoader: BootLoader, Equatable {
 
   /// What the machine makes of it.
   public var plan: BootPlan {
-    BootPlan.file(kernel, kind: .xen) { [self] request throws(BootFailure) in
+    BootPlan.file(.xen(self), kernel, kind: .xen) { [self] request throws(BootFailure) in
       request.commandLine = commandLine
       if let initialRamdisk { request.initialRamdisks = [try BootImage(path: initialRamdisk)] }
     }
@@ -175,7 +178,7 @@ public struct FlatLoader: BootLoader, Equatable {
       case .protected: .flat32
       case .long: .flat64
       }
-    return BootPlan.file(image, kind: kind) { [self] request throws(BootFailure) in
+    return BootPlan.file(.flat(self), image, kind: kind) { [self] request throws(BootFailure) in
       request.loadAddress = loadAddress
       request.entry = entry
     }
@@ -197,7 +200,7 @@ public struct ImageLoader: BootLoader, Equatable {
 
   /// What the machine makes of it.
   public var plan: BootPlan {
-    BootPlan.file(image) { [self] request throws(BootFailure) in request.commandLine = commandLine }
+    BootPlan.file(.image(self), image) { [self] request throws(BootFailure) in request.commandLine = commandLine }
   }
 }
 
@@ -219,7 +222,7 @@ public struct SampleGuest: BootLoader, Equatable {
 
   /// What the machine makes of it.
   public var plan: BootPlan {
-    BootPlan { [self] isParavirtual throws(ConfigurationError) in
+    BootPlan(.sample(self)) { [self] isParavirtual throws(ConfigurationError) in
       guard let guest = EmbeddedGuest.named(name) else {
         throw ConfigurationError(
           "there is no guest '\(name)'; there are \(Self.names.joined(separator: ", "))", about: "bootLoader")

@@ -21,6 +21,8 @@ public final class ByteStream: AsyncSequence, Sendable {
     var bytes: [UInt8] = []
     /// Nothing more comes.
     var isOver = false
+    /// What is left of a run that is over: nobody waits for room any more.
+    var isUnlimited = false
     /// Whoever writes is not to wait: the run is being broken off, or nobody reads any more.
     var isDropping = false
     var readers: [(id: UInt64, continuation: CheckedContinuation<[UInt8]?, Never>)] = []
@@ -105,7 +107,7 @@ public final class ByteStream: AsyncSequence, Sendable {
       let (taken, reader, piece) = state.wait {
         state -> (Int, CheckedContinuation<[UInt8]?, Never>?, [UInt8])? in
         if state.isDropping || state.isOver { return (rest.count, nil, []) }
-        let taken = Swift.min(rest.count, Self.capacity - state.bytes.count)
+        let taken = state.isUnlimited ? rest.count : Swift.min(rest.count, Self.capacity - state.bytes.count)
         guard taken > 0 else { return nil }
         state.bytes.append(contentsOf: rest[..<taken])
         guard !state.readers.isEmpty else { return (taken, nil, []) }
@@ -119,6 +121,9 @@ public final class ByteStream: AsyncSequence, Sendable {
   }
 
   fileprivate func breakOff() { state.with { $0.isDropping = true } }
+
+  /// The worker that writes is gone: what it left in a pipe is taken at once.
+  func takeEverything() { state.with { $0.isUnlimited = true } }
 
   /// The run is over: what has come can still be read.
   func finish() {

@@ -12,6 +12,11 @@ public struct ConfigurationError: Error, Sendable, Hashable, CustomStringConvert
     message = sentence.text { $0.property }
   }
 
+  init(message: String, about property: String) {
+    self.property = property
+    self.message = message
+  }
+
   init(_ finding: Finding) { self.init(finding.message, about: finding.subject.property) }
 
   /// The property, and the sentence.

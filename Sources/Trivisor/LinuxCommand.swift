@@ -51,7 +51,9 @@ public struct LinuxCommand: Sendable {
   public var standardError = OutputAttachment.discarded
 
   /// A program, found as execvp(3) finds it, and its arguments.
-  public init(_ words: [String]) { command = .words(words.map { Array($0.utf8) }) }
+  public init(_ words: [String]) { self.init(words: words.map { Array($0.utf8) }) }
+
+  init(words: [[UInt8]]) { command = .words(words) }
 
   /// A text for the root's shell.
   public init(shell text: String) { command = .shell(text) }

@@ -1,5 +1,6 @@
 import TrivisorBoot
 import TrivisorCommandChannel
+import TrivisorConfinement
 import TrivisorDevices
 import TrivisorLinuxCommands
 import TrivisorNetworking
@@ -10,8 +11,10 @@ import TrivisorVMM
 struct MachineAssembly {
   let machine: TrivisorPlatform.VirtualMachine
   let choice: TechniqueChoice
-  let options: RunOptions
+  var options: RunOptions
   let missingFeatures: [String]
+  /// What it needs of its process.
+  let needs: ConfinementNeeds
 
   /// - Parameter whenBroken: nobody reads what the guest writes any more.
   /// - Throws: `VirtualMachineError`; nothing has been made.
@@ -81,6 +84,9 @@ struct MachineAssembly {
       plan.machine.processorModel.isRequired
       ? [] : chosen.technique.reductions(for: plan.machine).map(\.rawValue)
     machine = TrivisorPlatform.VirtualMachine(plan, technique: chosen.technique)
+    var needs = ConfinementNeeds(plan, technique: chosen.technique.name, packed: command?.packed ?? [])
+    needs.takesConnections = networks.contains(where: \.acceptsConnections)
+    self.needs = needs
     var options = RunOptions()
     options.timeLimit = configuration.timeLimit.map { limit in
       let (seconds, attoseconds) = limit.components

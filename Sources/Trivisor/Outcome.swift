@@ -39,6 +39,30 @@ public enum Outcome: Sendable, Equatable, CustomStringConvertible {
   case outputClosed
   /// The host refused something: what, and what to do.
   case failed(String)
+  /// The worker process ended before its machine's run did: by a fault of the monitor, or because somebody killed it.
+  case workerLost(WorkerEnd)
+
+  /// How a worker process ended.
+  public enum WorkerEnd: Sendable, Hashable, CustomStringConvertible {
+    /// By itself.
+    case exited(status: Int32)
+    /// By a signal: SIGKILL from outside, or of a host without memory; SIGSEGV, SIGILL and the like of a fault.
+    case killed(signal: Int32)
+    /// It said what no worker says, and was killed.
+    case confused
+    /// The host does not tell: this process has its children reaped by others.
+    case unknown
+
+    /// A clause for a person.
+    public var description: String {
+      switch self {
+      case .exited(let status): "it ended with status \(status)"
+      case .killed(let signal): "signal \(signal) killed it"
+      case .confused: "it said what no worker says"
+      case .unknown: "how, the host does not tell"
+      }
+    }
+  }
 
   /// Whether the guest did what it was to do: it switched off, or it or its command gave 0.
   public var isSuccess: Bool { [.poweredOff, .exited(code: 0), .commandEnded(.exited(0))].contains(self) }
@@ -60,6 +84,7 @@ public enum Outcome: Sendable, Equatable, CustomStringConvertible {
     case .stopped: "the run was stopped"
     case .outputClosed: "nobody reads what the guest writes any more"
     case .failed(let reason): reason
+    case .workerLost(let end): "the worker process was lost: \(end)"
     }
   }
 
@@ -94,6 +119,13 @@ public struct CrashReport: Sendable, Equatable, CustomStringConvertible {
   public let instruction: [UInt8]
   /// The summary, and the registers as kernels print them.
   public let description: String
+
+  init(summary: String, registers: [String: UInt64], instruction: [UInt8], description: String) {
+    self.summary = summary
+    self.registers = registers
+    self.instruction = instruction
+    self.description = description
+  }
 
   init(_ report: TrivisorVMM.CrashReport) {
     summary = report.summary

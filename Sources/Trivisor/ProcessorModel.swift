@@ -22,6 +22,8 @@ public struct ProcessorModel: Sendable, Hashable, CustomStringConvertible {
   /// All that the technique can give on this host.
   public static let host = ProcessorModel(.host)
 
+  static let all = [`default`, x86_64v1, x86_64v2, x86_64v3, host]
+
   /// By name.
   public static func == (lhs: ProcessorModel, rhs: ProcessorModel) -> Bool { lhs.model == rhs.model }
 

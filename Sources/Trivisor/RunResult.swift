@@ -19,8 +19,13 @@ public struct RunResult: Sendable, CustomStringConvertible {
   public let details: [String: UInt64]
   /// What the boot loader has to say, a sentence each.
   public let notes: [String]
+  /// What confined the process that ran it, as in "seccomp, Landlock 7"; "nothing" in the caller's own.
+  public let confinement: String
 
-  init(_ result: TrivisorPlatform.RunResult, choice: TechniqueChoice, missingFeatures: [String]) {
+  init(
+    _ result: TrivisorPlatform.RunResult, choice: TechniqueChoice, missingFeatures: [String],
+    confinement: String = "nothing", notes: [String] = []
+  ) {
     outcome = Outcome(result.outcome)
     self.choice = choice
     self.missingFeatures = missingFeatures
@@ -28,7 +33,23 @@ public struct RunResult: Sendable, CustomStringConvertible {
     guestTime = .nanoseconds(Int64(clamping: result.times.guest))
     counters = Dictionary(uniqueKeysWithValues: CountedEvent.allCases.map { ($0.name, result.counters[$0]) })
     details = result.details
-    notes = result.notes
+    self.notes = result.notes + notes
+    self.confinement = confinement
+  }
+
+  init(
+    outcome: Outcome, choice: TechniqueChoice, missingFeatures: [String], setUpTime: Duration, guestTime: Duration,
+    counters: [String: UInt64], details: [String: UInt64], notes: [String], confinement: String
+  ) {
+    self.outcome = outcome
+    self.choice = choice
+    self.missingFeatures = missingFeatures
+    self.setUpTime = setUpTime
+    self.guestTime = guestTime
+    self.counters = counters
+    self.details = details
+    self.notes = notes
+    self.confinement = confinement
   }
 
   /// How it ended, under what, and how long that took; of a crash, the processor's registers below that.

@@ -1,6 +1,7 @@
 // A machine for one run.
 //
 //     start() ──▶ a thread of its own: MachineAssembly ──▶ the platform's machine ──▶ RunResult
+//                                  or: WorkerMachine ──▶ a process that does the same ──▶ RunResult
 //     run() = start() and `result`; the end of its task stops the machine
 //
 // Nothing of a machine runs on the tasks' own threads: its processors, its devices and the wait for its end have theirs.
@@ -25,7 +26,8 @@ public final class VirtualMachine: Sendable {
 
   private struct Life {
     var isStarted = false
-    var platform: TrivisorPlatform.VirtualMachine?
+    var state = State.created
+    var machine: (any RunningMachine)?
     var choice: TechniqueChoice?
     /// Asked for before there was a platform's machine.
     var wantsPause = false
@@ -90,23 +92,23 @@ public final class VirtualMachine: Sendable {
   /// Ends the run in bounded time, whatever the guest does; returns at once. A machine that is stopped before it is started
   /// runs nothing.
   public func stop() {
-    let platform = life.withLock { life in
+    let machine = life.withLock { life in
       life.isStopped = true
-      return life.platform
+      return life.machine
     }
-    platform?.stop()
+    machine?.stop()
   }
 
   /// Brings every processor to a stop between two instructions; returns when all are.
   public func pause() async {
-    let platform = life.withLock { life in
+    let machine = life.withLock { life in
       life.wantsPause = true
-      return life.platform
+      return life.machine
     }
-    guard let platform else { return }
+    guard let machine else { return }
     await withCheckedContinuation { continuation in
       let work: @Sendable () -> Void = {
-        platform.pause()
+        machine.pause()
         continuation.resume()
       }
       if !DetachedThread.start(work) { work() }
@@ -115,11 +117,11 @@ public final class VirtualMachine: Sendable {
 
   /// Lets the processors go on.
   public func resume() {
-    let platform = life.withLock { life in
+    let machine = life.withLock { life in
       life.wantsPause = false
-      return life.platform
+      return life.machine
     }
-    platform?.resume()
+    machine?.resume()
   }
 
   /// Says how much is to be in the memory balloon; the guest follows as it can.
@@ -138,44 +140,42 @@ public final class VirtualMachine: Sendable {
   /// Every state from now on, the current one first; ends with the machine.
   public var states: AsyncStream<State> {
     let (stream, continuation) = AsyncStream<State>.makeStream()
-    let platform = life.withLock { life -> TrivisorPlatform.VirtualMachine? in
-      if let platform = life.platform { return platform }
-      if let result = life.result {
-        continuation.yield(.ended(Self.outcome(result)))
-        continuation.finish()
-      } else {
-        continuation.yield(.created)
-        life.observers.append(continuation)
-      }
-      return nil
+    life.withLock { life in
+      continuation.yield(life.state)
+      if case .ended = life.state { continuation.finish() } else { life.observers.append(continuation) }
     }
-    if let platform { Self.forward(platform, to: continuation) }
     return stream
   }
 
-  private static func forward(
-    _ platform: TrivisorPlatform.VirtualMachine, to continuation: AsyncStream<State>.Continuation,
-    isFollowing: Bool = false
-  ) {
-    let states = platform.states
-    let task = Task {
-      for await state in states where !(isFollowing && state == .created) { continuation.yield(State(state)) }
-      continuation.finish()
+  private func change(to state: State) {
+    life.withLock { life in
+      guard life.state != state else { return }
+      if case .ended = life.state { return }
+      life.state = state
+      for observer in life.observers { observer.yield(state) }
     }
-    continuation.onTermination = { _ in task.cancel() }
   }
 
   // MARK: On its thread
 
   private func assembleAndRun() -> Result<RunResult, VirtualMachineError> {
-    let assembly: MachineAssembly
     do throws(VirtualMachineError) {
-      assembly = try MachineAssembly(configuration) { [weak self] in self?.breakOff() }
+      return configuration.isolation == .worker ? try runInWorker() : try runHere()
     } catch {
       for output in configuration.outputs { output.giveUp() }
       return .failure(error)
     }
-    adopt(assembly)
+  }
+
+  private func runHere() throws(VirtualMachineError) -> Result<RunResult, VirtualMachineError> {
+    let assembly = try MachineAssembly(configuration) { [weak self] in self?.breakOff() }
+    assembly.machine.observe { [weak self] state in
+      // The end is told with the result.
+      if case .ended = state { return }
+      self?.change(to: State(state))
+    }
+    life.withLock { $0.choice = assembly.choice }
+    adopt(OwnMachine(platform: assembly.machine))
     do throws(MachineFailure) {
       let result = try assembly.machine.runOnThisThread(assembly.options)
       return .success(RunResult(result, choice: assembly.choice, missingFeatures: assembly.missingFeatures))
@@ -184,31 +184,43 @@ public final class VirtualMachine: Sendable {
     }
   }
 
-  /// From here on, the platform's machine is asked and told.
-  private func adopt(_ assembly: MachineAssembly) {
-    let (observers, pauses, stops) = life.withLock { life in
-      life.platform = assembly.machine
-      life.choice = assembly.choice
-      defer { life.observers = [] }
-      return (life.observers, life.wantsPause, life.isStopped)
-    }
-    for observer in observers { Self.forward(assembly.machine, to: observer, isFollowing: true) }
-    if pauses { assembly.machine.pause() }
-    if stops { assembly.machine.stop() }
+  private func runInWorker() throws(VirtualMachineError) -> Result<RunResult, VirtualMachineError> {
+    let machine = try WorkerMachine(
+      configuration,
+      whenChosen: { [weak self] choice in self?.life.withLock { $0.choice = choice } },
+      whenChanged: { [weak self] state in self?.change(to: state) })
+    adopt(machine)
+    let result = machine.run()
+    // Streams have ended; what else is to be closed is the caller's descriptors.
+    for output in configuration.outputs { output.giveUp() }
+    return result
   }
 
-  private func breakOff() { life.withLock { $0.platform }?.stop(.outputClosed) }
+  /// From here on, the machine is asked and told.
+  private func adopt(_ machine: any RunningMachine) {
+    let (pauses, stops) = life.withLock { life in
+      life.machine = machine
+      return (life.wantsPause, life.isStopped)
+    }
+    if stops { machine.stop() } else if pauses { machine.pause() }
+  }
+
+  private func breakOff() {
+    if let machine = life.withLock({ $0.machine }) as? OwnMachine { machine.platform.stop(.outputClosed) }
+  }
 
   private func finish(_ result: Result<RunResult, VirtualMachineError>) {
     for input in configuration.inputs { input.finish() }
+    let state = State.ended(Self.outcome(result))
     let (waiting, observers) = life.withLock { life in
       life.result = result
+      life.state = state
       defer { (life.waiting, life.observers) = ([], []) }
       return (life.waiting, life.observers)
     }
     for continuation in waiting { continuation.resume(returning: result) }
     for observer in observers {
-      observer.yield(.ended(Self.outcome(result)))
+      observer.yield(state)
       observer.finish()
     }
   }

@@ -35,6 +35,15 @@ public struct VirtualMachineConfiguration: Sendable {
     case pci
   }
 
+  /// In which process the machine runs.
+  public enum Isolation: Sendable {
+    /// In the caller's: a fault of an engine, or a guest that has found a hole in one, is the caller's.
+    case inProcess
+    /// In a process of its own, which is this program once more and gives up, before the guest begins, what the run does not
+    /// need (docs/security.md). If it is lost, the outcome says so, and nothing else happens to the caller.
+    case worker
+  }
+
   /// What it runs.
   public var bootLoader: any BootLoader
   /// By which technique.
@@ -71,6 +80,8 @@ public struct VirtualMachineConfiguration: Sendable {
   public var timeLimit: Duration?
   /// What becomes of a guest that resets its machine.
   public var resetPolicy = ResetPolicy.end
+  /// In which process the machine runs.
+  public var isolation = Isolation.inProcess
 
   /// One processor, and nothing at its ports.
   public init(bootLoader: any BootLoader) { self.bootLoader = bootLoader }
@@ -171,6 +182,12 @@ public struct VirtualMachineConfiguration: Sendable {
       if let finding = device.finding() {
         found.append(ConfigurationError(Sentence(finding), about: "networkDevices"))
       }
+    }
+    if isolation == .worker, !WorkerProcess.canBeMade {
+      found.append(
+        ConfigurationError(
+          "a worker is this program once more, which must have the library in itself: link it statically, or run the"
+            + " machine in process", about: "isolation"))
     }
     if let timeLimit, timeLimit <= .zero {
       found.append(ConfigurationError("\(timeLimit) is no time: give more, or none", about: "timeLimit"))

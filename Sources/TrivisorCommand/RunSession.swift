@@ -158,27 +158,15 @@ struct RunSession {
     guard isConfined, debugger == nil else { return state }
     // Before there is no such file any more: how much memory was used is read there at the end.
     ResidentMemory.open()
-    var places = configuration.sharedFolders.map { share in
-      Confinement.Place(share.folder.path, share.folder.isReadOnly ? .read : .change)
+    var needs = ConfinementNeeds(configuration, technique: choice.technique.name, packed: packed)
+    if name != nil {
+      if let folder = try? RuntimeFolder().path { needs.places.append(Confinement.Place(folder, .change)) }
+      needs.opensFiles = true
     }
-    places += configuration.storageDevices.map { disk in
-      Confinement.Place(disk.path, disk.isReadOnly || disk.changes != nil ? .read : .write)
-    }
-    places += packed.map { Confinement.Place($0, .read) }
-    places += [Confinement.Place("/proc/self", .read)]
-    if name != nil, let folder = try? RuntimeFolder().path { places.append(Confinement.Place(folder, .change)) }
-    let takesConnections = name != nil || networks.contains(where: \.acceptsConnections)
-    let hasSockets = configuration.socketDevice != nil
-    let technique = choice.technique.name
-    if technique == .hardware { places.append(Confinement.Place("/dev/kvm", .write)) }
-    state.change { $0.restrictFiles(to: places) }
-    let opensFiles = !configuration.sharedFolders.isEmpty || configuration.resetPolicy == .restart || name != nil
-    options.whenAssembled = {
-      state.change { confinement in
-        confinement.restrictCalls(
-          opensFiles: opensFiles, makesProcesses: technique == .paravirtual, makesCode: technique != .hardware,
-          takesConnections: takesConnections, hasSockets: hasSockets)
-      }
+    needs.takesConnections = name != nil || networks.contains(where: \.acceptsConnections)
+    state.change { $0.restrictFiles(to: needs) }
+    options.whenAssembled = { [needs] in
+      state.change { $0.restrictCalls(needs) }
       #if DEBUG
       Self.runPlantedBug()
       #endif

@@ -32,6 +32,13 @@ public final class VirtualMachine: Sendable {
     var state = State.created
     var instance: MachineInstance?
     var observers: [AsyncStream<State>.Continuation] = []
+    var watchers: [@Sendable (State) -> Void] = []
+
+    /// Tells everybody of the state.
+    func tell() {
+      for observer in observers { observer.yield(state) }
+      for watcher in watchers { watcher(state) }
+    }
     /// Asked for before there was an instance to stop.
     var stopCause: StopCause?
     var wantsPause = false
@@ -75,6 +82,10 @@ public final class VirtualMachine: Sendable {
       }
     }
   }
+
+  /// Calls `watcher` at each change of the state from now on, on the thread that changes it and before the next change can come:
+  /// it must not use the machine.
+  public func observe(_ watcher: @escaping @Sendable (State) -> Void) { life.withLock { $0.watchers.append(watcher) } }
 
   /// Runs the machine to its end on a thread of its own.
   /// - Throws: `MachineFailure` when there is nothing to run: the image, the memory or the technique.
@@ -227,7 +238,7 @@ public final class VirtualMachine: Sendable {
     life.withLock { life in
       guard life.state == old else { return }
       life.state = new
-      for observer in life.observers { observer.yield(new) }
+      life.tell()
     }
   }
 
@@ -235,11 +246,10 @@ public final class VirtualMachine: Sendable {
     life.withLock { life in
       life.instance = nil
       life.state = .ended(outcome)
-      for observer in life.observers {
-        observer.yield(life.state)
-        observer.finish()
-      }
+      life.tell()
+      for observer in life.observers { observer.finish() }
       life.observers = []
+      life.watchers = []
     }
   }
 
