@@ -232,9 +232,18 @@ let package = Package(
       name: "InspectionTests",
       dependencies: ["TrivisorBoot", "TrivisorEmbeddedGuests", "TrivisorInspection", "TrivisorInstructionSet"],
       swiftSettings: strict),
+    .target(
+      name: "TrivisorFuzzTargets",
+      dependencies: [
+        "TrivisorBoot", "TrivisorCLinux", "TrivisorCommandChannel", "TrivisorDevices", "TrivisorEmbeddedGuests",
+        "TrivisorFileServer", "TrivisorImageArchives", "TrivisorInspection", "TrivisorInstructionSet",
+        "TrivisorKernelModules", "TrivisorTestRunner", "TrivisorTranslation", "TrivisorVMM", system,
+      ],
+      path: "Tests/FuzzTargets", exclude: ["corpus"], swiftSettings: strict),
+    .target(name: "TrivisorCFuzzer", path: "Tests/CFuzzer"),
     .executableTarget(
       name: "TrivisorFuzzRunner",
-      dependencies: ["TrivisorBoot", "TrivisorEmbeddedGuests", "TrivisorInstructionSet", "TrivisorVMM"],
+      dependencies: ["TrivisorCFuzzer", "TrivisorFuzzTargets", "TrivisorProcessStart", system],
       path: "Tests/FuzzRunner", swiftSettings: strict),
     .target(
       name: "TrivisorHypercallFuzz", dependencies: ["TrivisorBoot", "TrivisorVMM", "TrivisorXenDomain"],
@@ -242,6 +251,7 @@ let package = Package(
     .executableTarget(
       name: "TrivisorHypercallFuzzRunner", dependencies: ["TrivisorHypercallFuzz", "TrivisorVMM"],
       path: "Tests/HypercallFuzzRunner", swiftSettings: strict),
+    .testTarget(name: "FuzzTests", dependencies: ["TrivisorFuzzTargets", system], swiftSettings: strict),
     .target(name: "TrivisorCPseudoTerminal", path: "Tests/CPseudoTerminal"),
     .testTarget(
       name: "LibraryTests",

@@ -3,7 +3,7 @@ import SystemPackage
 import TrivisorCCompression
 
 /// Bytes of a file, unpacked if it is packed by gzip, xz or zstd.
-final class ByteReader {
+package final class ByteReader {
   private static let chunk = 256 << 10
   /// Windows of packers' highest levels.
   private static let memoryLimit: UInt64 = 256 << 20
@@ -28,7 +28,7 @@ final class ByteReader {
   /// - Parameters:
   ///   - descriptor: at its beginning; closed with this.
   ///   - hashes: whether the file's digest is wanted.
-  init(_ descriptor: Int32, name: String, hashes: Bool) throws(ImageArchiveFailure) {
+  package init(_ descriptor: Int32, name: String, hashes: Bool) throws(ImageArchiveFailure) {
     self.descriptor = descriptor
     self.name = name
     if hashes { digest = SHA256() }

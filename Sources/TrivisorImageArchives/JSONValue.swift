@@ -1,5 +1,5 @@
 /// A JSON text (RFC 8259), as far as images need it: from anybody, so bounded in depth.
-indirect enum JSONValue: Equatable {
+package indirect enum JSONValue: Equatable {
   case null
   case boolean(Bool)
   case number(Double)
@@ -10,7 +10,7 @@ indirect enum JSONValue: Equatable {
   private static let depthLimit = 64
 
   /// - Returns: `nil` for what is no JSON.
-  init?(_ text: [UInt8]) {
+  package init?(_ text: [UInt8]) {
     var parser = Parser(text: text)
     guard let value = parser.value(depth: 0) else { return nil }
     parser.skipSpace()

@@ -1,5 +1,5 @@
 /// What an archive says of one file.
-struct TarEntry: Equatable {
+package struct TarEntry: Equatable {
   enum Kind: Equatable {
     case file, directory, symbolicLink, hardLink, pipe
     /// A character or block device.

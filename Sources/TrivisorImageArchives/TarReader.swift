@@ -1,5 +1,5 @@
 /// Reads a tar archive: POSIX.1-2017's ustar and pax interchange formats, GNU's long names and numbers (tar(5)).
-struct TarReader {
+package struct TarReader {
   private static let blockSize = 512
   /// Extended headers and long names: nobody's are longer.
   private static let headerLimit: UInt64 = 1 << 20
@@ -13,7 +13,7 @@ struct TarReader {
   private var padding: UInt64 = 0
   private var entries = 0
 
-  init(_ bytes: ByteReader, name: String) {
+  package init(_ bytes: ByteReader, name: String) {
     self.bytes = bytes
     self.name = name
   }
@@ -23,7 +23,7 @@ struct TarReader {
   }
 
   /// The next entry; `nil` at the archive's end.
-  mutating func next() throws(ImageArchiveFailure) -> TarEntry? {
+  package mutating func next() throws(ImageArchiveFailure) -> TarEntry? {
     var extended: [String: [UInt8]] = [:]
     while true {
       try skipContents()
@@ -59,7 +59,7 @@ struct TarReader {
   ]
 
   /// The next bytes of the entry's contents; none at their end.
-  mutating func read(into room: UnsafeMutableRawBufferPointer) throws(ImageArchiveFailure) -> Int {
+  package mutating func read(into room: UnsafeMutableRawBufferPointer) throws(ImageArchiveFailure) -> Int {
     let count = Int(min(UInt64(room.count), contentsLeft))
     guard count > 0 else { return 0 }
     guard try bytes.read(into: UnsafeMutableRawBufferPointer(rebasing: room[..<count])) == count else {

@@ -2,7 +2,7 @@ import TrivisorBoot
 import SystemPackage
 
 /// The options by which a kernel was made (.config).
-struct KernelConfiguration: Sendable {
+package struct KernelConfiguration: Sendable {
   enum Value: Sendable {
     case builtIn, module, absent
   }
@@ -33,7 +33,7 @@ struct KernelConfiguration: Sendable {
   }
 
   /// - Parameter text: `CONFIG_NAME=y`, `=m`, or `# CONFIG_NAME is not set`, a line each.
-  init(_ text: some Collection<UInt8>) {
+  package init(_ text: some Collection<UInt8>) {
     var values: [String: Value] = [:]
     for line in text.split(separator: UInt8(ascii: "\n")) {
       let line = String(decoding: Array(line), as: UTF8.self)

@@ -30,8 +30,12 @@ public struct ModuleFile: Sendable {
     if path.string.hasSuffix(".ko"), let section = Self.readSection(path) {
       return ModuleInformation(section: section)
     }
-    let bytes = try contents()
-    let section = Self.section(size: bytes.count) { offset, count in
+    return Self.information(try contents())
+  }
+
+  /// What a module says of itself that is in memory.
+  package static func information(_ bytes: [UInt8]) -> ModuleInformation {
+    let section = section(size: bytes.count) { offset, count in
       offset >= 0 && count >= 0 && offset <= bytes.count - count ? Array(bytes[offset..<(offset + count)]) : nil
     }
     return ModuleInformation(section: section ?? [])

@@ -16,7 +16,7 @@ public struct ModuleInformation: Sendable, Equatable {
   }
 
   /// - Parameter section: `KEY=VALUE` each, with zeros between.
-  init(section: some Collection<UInt8>) {
+  package init(section: some Collection<UInt8>) {
     for entry in section.split(separator: 0) {
       let text = String(decoding: Array(entry), as: UTF8.self)
       guard let equals = text.firstIndex(of: "=") else { continue }

@@ -14,7 +14,7 @@
 // Linux' runner of selftests nests by comments ("# ok 1 …") instead; a version line in a comment begins such a document.
 
 /// Gathers test points line by line.
-struct TAPReader {
+package struct TAPReader {
   /// Reports list no more points than this; more are judged all the same.
   static let pointLimit = 100_000
   /// Nor points of more text, in bytes.
@@ -35,7 +35,9 @@ struct TAPReader {
   /// The first line of a YAML block.
   private var block: TAPLine?
 
-  mutating func read(_ text: ArraySlice<UInt8>) {
+  package init() {}
+
+  package mutating func read(_ text: ArraySlice<UInt8>) {
     let line = TAPLine(text)
     guard !isOfBlock(line) else { return }
     switch line.content {
@@ -63,7 +65,7 @@ struct TAPReader {
   }
 
   /// What all that was read comes to.
-  func conclusion() -> TAPConclusion {
+  package func conclusion() -> TAPConclusion {
     var whole = self
     whole.close(to: 0)
     var root = whole.open[0]
@@ -160,7 +162,7 @@ struct TAPReader {
 }
 
 /// What a console's test points come to.
-struct TAPConclusion {
+package struct TAPConclusion {
   /// In the order of the console.
   let points: [TAPPoint]
   /// How many more there were than are listed, subtests' included.

@@ -1,119 +1,92 @@
-// Mutated inputs for what reads a guest's bytes, for as long as one likes. A trap ends the process: the input is in the file then.
+// Fuzz targets under LLVM's libFuzzer, which looks for inputs that reach new code. tools/fuzz builds it so; without the
+// fuzzer, inputs can be tried again all the same.
 //
-//     trivisor-fuzz SECONDS FILE [SEED]
-//
-// Not guided by coverage: the corpus is every image that the program carries, and what is changed is a few bytes of its headers, at
-// their edges, or its length.
+//     trivisor-fuzz                             the targets' names
+//     trivisor-fuzz TARGET seeds FOLDER         writes the target's seeds and corpus there
+//     trivisor-fuzz TARGET pack FILE...         prints these inputs as a corpus, the shortest first, as many as one may have
+//     trivisor-fuzz TARGET try FILE...          gives it these inputs, and says how long each took
+//     trivisor-fuzz TARGET fuzz WORDS...        libFuzzer's own options and folders
 
 import Glibc
-import TrivisorBoot
-import TrivisorEmbeddedGuests
-import TrivisorInstructionSet
-import TrivisorVMM
+import SystemPackage
+import TrivisorCFuzzer
+import TrivisorFuzzTargets
+import TrivisorProcessStart
 
 @main
-struct FuzzRunner {
-  /// Values that break arithmetic.
-  private static let edges: [UInt64] = [
-    0, 1, 0x7f, 0x80, 0xff, 0xfff, 0x1000, 0x7fff_ffff, 0x8000_0000, 0xffff_f000, 0xffff_ffff, 0x7fff_ffff_ffff_ffff,
-    0xffff_ffff_ffff_f000, .max,
-  ]
+enum FuzzRunner {
+  /// The one that this process is for. The fuzzer calls a function without a context.
+  nonisolated(unsafe) private static var target: (any FuzzTarget)?
 
-  private var generator: Generator
-  private let file: String
-  private let corpus: [[UInt8]]
-  private var inputs = 0
-  private var loaded = 0
-
-  static func main() {
-    let arguments = CommandLine.arguments
-    guard arguments.count >= 3, let seconds = UInt64(arguments[1]) else {
-      print("use: trivisor-fuzz SECONDS FILE [SEED]")
-      exit(64)
+  static func main() throws {
+    let words = Array(ProcessStart.arguments.dropFirst())
+    guard let name = words.first else {
+      for target in FuzzTargets.all { print(target.name) }
+      ProcessStart.end(0)
     }
-    let seed = arguments.count > 3 ? UInt64(arguments[3]) ?? 1 : monotonicNanoseconds()
-    var runner = FuzzRunner(seed: seed, file: arguments[2])
-    print("seed \(seed)")
-    let end = monotonicNanoseconds() + seconds * 1_000_000_000
-    while monotonicNanoseconds() < end { runner.round() }
-    print("\(runner.inputs) inputs, of which \(runner.loaded) images loaded; no finding")
-    unlink(arguments[2])
+    guard let type = FuzzTargets.named(name), words.count > 2 else {
+      print("use: trivisor-fuzz TARGET seeds FOLDER, try FILE... or fuzz OPTIONS; the targets are:")
+      for target in FuzzTargets.all { print("  \(target.name)") }
+      ProcessStart.end(64)
+    }
+    let rest = Array(words.dropFirst(2))
+    switch words[1] {
+    case "seeds":
+      for (number, seed) in (type.seeds + FuzzTargets.corpus(of: name)).enumerated() {
+        try write(seed, to: FilePath(rest[0]).appending("seed-\(number)"))
+      }
+    case "pack": try pack(rest)
+    case "try":
+      target = try type.init()
+      for path in rest { try attempt(path) }
+    case "fuzz":
+      guard cfuzzer_is_there() != 0 else {
+        print("there is no fuzzer in this program: tools/fuzz builds one with it")
+        ProcessStart.end(64)
+      }
+      target = try type.init()
+      fuzz(name, ["-max_len=\(type.sizeLimit)"] + rest)
+    default: ProcessStart.end(64)
+    }
+    ProcessStart.end(0)
   }
 
-  private init(seed: UInt64, file: String) {
-    generator = Generator(state: seed)
-    self.file = file
-    corpus = (EmbeddedGuest.all + EmbeddedGuest.paravirtualOnly).flatMap { guest in
-      [Array(guest.bytes)] + (guest.paravirtualBytes.map { [Array($0)] } ?? [])
+  private static func write(_ bytes: [UInt8], to path: FilePath) throws {
+    let file = try FileDescriptor.open(
+      path, .writeOnly, options: [.create, .truncate], permissions: [.ownerReadWrite, .groupRead, .otherRead])
+    try file.closeAfter { _ = try file.writeAll(bytes) }
+  }
+
+  private static func pack(_ paths: [String]) throws {
+    var room = 32 << 10
+    let inputs = try paths.map { try FuzzTargets.contents(FilePath($0)) }.sorted { $0.count < $1.count }
+    for input in inputs where 2 * input.count < room {
+      room -= 2 * input.count + 1
+      print(input.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined())
     }
   }
 
-  private mutating func round() {
-    let base = corpus[Int(generator.below(UInt64(corpus.count)))]
-    load(mutated(base))
-    for _ in 0..<200 { decode() }
+  private static func attempt(_ path: String) throws {
+    let bytes = try FuzzTargets.contents(FilePath(path))
+    var began = timespec()
+    var ended = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &began)
+    bytes.withUnsafeBytes { target?.run($0) }
+    clock_gettime(CLOCK_MONOTONIC, &ended)
+    let microseconds = (ended.tv_sec - began.tv_sec) * 1_000_000 + (ended.tv_nsec - began.tv_nsec) / 1000
+    print("\(path): \(bytes.count) bytes, \(microseconds) µs")
   }
 
-  private mutating func mutated(_ base: [UInt8]) -> [UInt8] {
-    var bytes = base
-    if generator.below(8) == 0 { bytes.removeLast(Int(generator.below(UInt64(bytes.count)))) }
-    guard !bytes.isEmpty else { return [0] }
-    for _ in 0..<(1 + generator.below(6)) {
-      // Headers mostly; program headers and notes are near the beginning, too.
-      let limit = generator.below(4) == 0 ? bytes.count : min(bytes.count, 0x400)
-      let offset = Int(generator.below(UInt64(limit)))
-      if generator.below(2) == 0 {
-        bytes[offset] = UInt8(truncatingIfNeeded: generator.next())
-      } else {
-        let value = Self.edges[Int(generator.below(UInt64(Self.edges.count)))]
-        for index in 0..<(1 << Int(generator.below(4))) where offset + index < bytes.count {
-          bytes[offset + index] = UInt8(truncatingIfNeeded: value >> UInt64(8 * index))
-        }
+  private static func fuzz(_ name: String, _ options: [String]) -> Never {
+    var words: [UnsafeMutablePointer<CChar>?] =
+      (["\(ProcessStart.arguments[0]) \(name) fuzz"] + options).map { strdup($0) } + [nil]
+    let count = Int32(words.count - 1)
+    let status = words.withUnsafeMutableBufferPointer { words in
+      cfuzzer_run(count, words.baseAddress) { bytes, count in
+        FuzzRunner.target?.run(UnsafeRawBufferPointer(start: bytes, count: count))
+        return 0
       }
     }
-    return bytes
-  }
-
-  private mutating func load(_ bytes: [UInt8]) {
-    inputs += 1
-    keep(bytes)
-    bytes.withUnsafeBytes { raw in
-      guard let memory = try? GuestMemory(size: 8 << 20), let image = try? BootImage(name: "fuzzed", bytes: raw) else {
-        return
-      }
-      var request = BootRequest(image: image)
-      request.commandLine = "a b"
-      if (try? request.load(into: memory)) != nil { loaded += 1 }
-    }
-  }
-
-  private mutating func decode() {
-    inputs += 1
-    let bytes = (0..<15).map { _ in UInt8(truncatingIfNeeded: generator.next()) }
-    let mode = [CPUMode.bits16, .bits32, .bits64][Int(generator.below(3))]
-    bytes.withUnsafeBytes { _ = Decoder(mode: mode).decode($0) }
-  }
-
-  /// What is being tried, for whoever finds the process dead.
-  private func keep(_ bytes: [UInt8]) {
-    let descriptor = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-    guard descriptor >= 0 else { return }
-    _ = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
-    close(descriptor)
-  }
-
-  /// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
-  private struct Generator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-      state &+= 0x9e37_79b9_7f4a_7c15
-      var mixed = state
-      mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-      mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-      return mixed ^ (mixed >> 31)
-    }
-
-    mutating func below(_ limit: UInt64) -> UInt64 { limit == 0 ? 0 : next() % limit }
+    ProcessStart.end(status)
   }
 }

@@ -84,7 +84,7 @@ public final class VirtioMMIO: MemoryDevice, VirtioTransport {
     try self.init(device, memory: memory, interrupt: interrupt, usesWorker: true)
   }
 
-  init(
+  package init(
     _ device: any VirtioDevice, memory: GuestMemory, interrupt line: InterruptLine, usesWorker: Bool
   ) throws(DeviceFailure) {
     let interrupt = Interrupt(line)
@@ -114,7 +114,7 @@ public final class VirtioMMIO: MemoryDevice, VirtioTransport {
   public var fault: VirtioFault? { control.host.fault }
 
   /// For tests of devices made without a thread.
-  func processQueues() { control.worker.processQueues() }
+  package func processQueues() { control.worker.processQueues() }
 
   // MARK: Reading
 
