@@ -32,6 +32,8 @@ struct ELFImage {
   private static let dynamicSymbolTable: UInt32 = 11
   /// More than that no file has.
   private static let tableLimit = 1 << 16
+  /// Of all symbols' names together, in bytes: names may be each other's ends.
+  private static let namesLimit = 256 << 20
 
   let bytes: [UInt8]
   let is64Bit: Bool
@@ -62,6 +64,7 @@ struct ELFImage {
     let names = sections[table.link].range
     let size = is64Bit ? 24 : 16
     var symbols: [SymbolTable.Symbol] = []
+    var room = Self.namesLimit
     for index in 0..<(table.range.count / size) {
       let base = table.range.lowerBound + index * size
       guard let nameOffset = reader.read(UInt32.self, base),
@@ -73,6 +76,8 @@ struct ELFImage {
       else { continue }
       let name = reader.string(names, Int(nameOffset))
       guard !name.isEmpty else { continue }
+      room -= name.utf8.count
+      guard room >= 0 else { break }
       symbols.append(SymbolTable.Symbol(address: value, size: length, name: name))
     }
     return symbols
@@ -81,7 +86,7 @@ struct ELFImage {
   private static func segments(_ reader: FieldReader, is64Bit: Bool) -> [Segment] {
     guard let offset = is64Bit ? reader.read(UInt64.self, 32) : reader.read(UInt32.self, 28).map(UInt64.init),
       let start = Int(exactly: offset), let size = reader.read(UInt16.self, is64Bit ? 54 : 42),
-      let count = reader.read(UInt16.self, is64Bit ? 56 : 44)
+      let count = reader.read(UInt16.self, is64Bit ? 56 : 44), size >= (is64Bit ? 56 : 32)
     else { return [] }
     var segments: [Segment] = []
     for index in 0..<Int(count) {
@@ -108,7 +113,7 @@ struct ELFImage {
     guard let offset = is64Bit ? reader.read(UInt64.self, 40) : reader.read(UInt32.self, 32).map(UInt64.init),
       let start = Int(exactly: offset), start > 0, let size = reader.read(UInt16.self, is64Bit ? 58 : 46),
       let smallCount = reader.read(UInt16.self, is64Bit ? 60 : 48),
-      let smallNames = reader.read(UInt16.self, is64Bit ? 62 : 50)
+      let smallNames = reader.read(UInt16.self, is64Bit ? 62 : 50), size >= (is64Bit ? 64 : 40)
     else { return [] }
     func word(_ index: Int, _ wide: Int, _ narrow: Int) -> UInt64? {
       let (base, overflow) = start.addingReportingOverflow(index * Int(size))

@@ -5,6 +5,7 @@ import Glibc
 public enum GuardedMapping {
   /// Of each of the two sides, in bytes: more than any single access, or a field behind a bad pointer, is away from the edge.
   public static let guardSize = 64 << 10
+  private static let pageSize = 4096
 
   /// As mmap(2).
   /// - Parameters:
@@ -13,9 +14,13 @@ public enum GuardedMapping {
   ///   - isFarAway: at a place of its own that can't be told from another mapping's, instead of beside others.
   /// - Returns: `nil` where the host refuses; errno says why.
   public static func map(
-    _ length: Int, alignment: Int = 4096, protection: Int32 = PROT_READ | PROT_WRITE,
+    _ length: Int, alignment: Int = 1 << 12, protection: Int32 = PROT_READ | PROT_WRITE,
     flags: Int32 = MAP_PRIVATE | MAP_ANONYMOUS, descriptor: Int32 = -1, isFarAway: Bool = false
   ) -> UnsafeMutableRawPointer? {
+    guard length <= Int.max - pageSize else {
+      errno = ENOMEM
+      return nil
+    }
     let length = whole(length)
     let (inner, overflow) = length.addingReportingOverflow(alignment)
     guard !overflow, inner <= Int.max - 2 * guardSize else {
@@ -47,7 +52,7 @@ public enum GuardedMapping {
     munmap(start - guardSize, whole(length) + 2 * guardSize)
   }
 
-  private static func whole(_ length: Int) -> Int { max(length, 1) &+ 4095 & ~4095 }
+  private static func whole(_ length: Int) -> Int { (max(length, 1) + (pageSize - 1)) & ~(pageSize - 1) }
 
   /// Somewhere in the lower half of what a process has, in pages; the host takes it for a wish. Other mappings are near the top.
   private static var farAway: UnsafeMutableRawPointer? {

@@ -32,7 +32,7 @@ enum FuzzRunner {
     let rest = Array(words.dropFirst(2))
     switch words[1] {
     case "seeds":
-      for (number, seed) in (type.seeds + FuzzTargets.corpus(of: name)).enumerated() {
+      for (number, seed) in try (type.seeds + FuzzTargets.corpus(of: name)).enumerated() {
         try write(seed, to: FilePath(rest[0]).appending("seed-\(number)"))
       }
     case "pack": try pack(rest)
