@@ -23,6 +23,9 @@ public struct ExceptionCounts: Sendable {
     counts[2 * place + (isUser ? 1 : 0)] &+= 1
   }
 
+  /// All of them.
+  public var total: UInt64 { counts.reduce(0, &+) }
+
   /// By name, as in "page fault at CPL 3, write"; those that did not occur are left out.
   public var byName: [String: UInt64] {
     var result: [String: UInt64] = [:]

@@ -44,7 +44,7 @@ struct TrapCounts {
   }
 
   /// All exceptions.
-  var exceptionCount: UInt64 { exceptions.reduce(0, &+) }
+  var exceptionCount: UInt64 { exceptions.total }
 
   /// By name, without those that did not occur.
   var byName: [String: UInt64] {
