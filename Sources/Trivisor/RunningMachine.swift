@@ -6,6 +6,10 @@ protocol RunningMachine: Sendable {
   func pause()
   func resume()
   func stop()
+  /// Whether there is a memory balloon, which is told.
+  func resizeBalloon(to bytes: UInt64) -> Bool
+  /// `nil` without a balloon.
+  func balloonReport() -> MemoryBalloonReport?
 }
 
 /// One in this process.
@@ -15,4 +19,6 @@ struct OwnMachine: RunningMachine {
   func pause() { platform.pause() }
   func resume() { platform.resume() }
   func stop() { platform.stop() }
+  func resizeBalloon(to bytes: UInt64) -> Bool { platform.resizeBalloon(to: bytes) }
+  func balloonReport() -> MemoryBalloonReport? { platform.balloonReport().map { MemoryBalloonReport($0) } }
 }

@@ -128,13 +128,13 @@ public final class VirtualMachine: Sendable {
   /// - Returns: whether there is a balloon, in a machine that runs.
   @discardableResult
   public func resizeMemoryBalloon(to size: ByteCount) -> Bool {
-    life.withLock { $0.platform }?.resizeBalloon(to: size.bytes) ?? false
+    life.withLock { $0.machine }?.resizeBalloon(to: size.bytes) ?? false
   }
 
   /// How the memory balloon is, with the guest's last statistics.
   /// - Returns: `nil` without a balloon, or if the machine does not run.
   public var memoryBalloon: MemoryBalloonReport? {
-    life.withLock { $0.platform }?.balloonReport().map { MemoryBalloonReport($0) }
+    life.withLock { $0.machine }?.balloonReport()
   }
 
   /// Every state from now on, the current one first; ends with the machine.

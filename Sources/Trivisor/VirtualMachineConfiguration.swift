@@ -152,6 +152,14 @@ public struct VirtualMachineConfiguration: Sendable {
           "the guest can't have the address \(device.contextIdentifier): give \(range.lowerBound) to \(range.upperBound)",
           about: "socketDevices"))
     }
+    if isolation == .worker {
+      let asked = [("socketDevices", !socketDevices.isEmpty), ("memoryBalloonDevices", !memoryBalloonDevices.isEmpty)]
+      for (name, isAsked) in asked where isAsked {
+        found.append(
+          ConfigurationError(
+            "a machine in a worker has none of them: leave them out, or set isolation to .inProcess", about: name))
+      }
+    }
     if memoryBalloonDevices.count > 1 {
       found.append(
         ConfigurationError("\(memoryBalloonDevices.count) can't be had: ask for one", about: "memoryBalloonDevices"))

@@ -171,12 +171,16 @@ extension VirtioConsoleConfiguration: WireValue {
 
 extension StorageDeviceConfiguration: WireValue {
   init(from reader: inout WireReader) throws(WireFault) {
-    self.init(path: try reader.read(), isReadOnly: try reader.read())
+    self.init(
+      path: try reader.read(), isReadOnly: try reader.read(), isSnapshot: try reader.read(),
+      queueCount: try reader.read())
   }
 
   func write(to writer: inout WireWriter) {
     writer.write(path)
     writer.write(isReadOnly)
+    writer.write(isSnapshot)
+    writer.write(queueCount)
   }
 }
 

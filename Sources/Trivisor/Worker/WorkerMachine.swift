@@ -100,6 +100,10 @@ final class WorkerMachine: RunningMachine {
     order(.stop)
   }
 
+  /// A worker's machine has none (`VirtualMachineConfiguration.ownFindings`).
+  func resizeBalloon(to bytes: UInt64) -> Bool { false }
+  func balloonReport() -> MemoryBalloonReport? { nil }
+
   private func kill(at time: UInt64, as outcome: Outcome) {
     life.with { life in
       guard time < life.killTime else { return }
