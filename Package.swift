@@ -80,7 +80,8 @@ let package = Package(
       swiftSettings: strict),
     .systemLibrary(name: "TrivisorCSharedWords"),
     .target(
-      name: "TrivisorXenDomain", dependencies: ["TrivisorBoot", "TrivisorCSharedWords", "TrivisorVMM", "TrivisorX86"],
+      name: "TrivisorXenDomain",
+      dependencies: ["TrivisorBoot", "TrivisorCLinux", "TrivisorCSharedWords", "TrivisorVMM", "TrivisorX86"],
       swiftSettings: strict),
     .target(name: "TrivisorCStub"),
     .target(
@@ -171,6 +172,9 @@ let package = Package(
     .testTarget(
       name: "SandboxTests", dependencies: ["TrivisorCStub", "TrivisorSandbox", "TrivisorVMM", "TrivisorX86"],
       swiftSettings: strict),
+    .target(
+      name: "TrivisorHypercallFuzz", dependencies: ["TrivisorBoot", "TrivisorVMM", "TrivisorXenDomain"],
+      path: "Tests/HypercallFuzz", swiftSettings: strict),
     .testTarget(
       name: "ParavirtTechniqueTests",
       dependencies: [
@@ -245,9 +249,6 @@ let package = Package(
       name: "TrivisorFuzzRunner",
       dependencies: ["TrivisorCFuzzer", "TrivisorFuzzTargets", "TrivisorProcessStart", system],
       path: "Tests/FuzzRunner", swiftSettings: strict),
-    .target(
-      name: "TrivisorHypercallFuzz", dependencies: ["TrivisorBoot", "TrivisorVMM", "TrivisorXenDomain"],
-      path: "Tests/HypercallFuzz", swiftSettings: strict),
     .executableTarget(
       name: "TrivisorHypercallFuzzRunner", dependencies: ["TrivisorHypercallFuzz", "TrivisorVMM"],
       path: "Tests/HypercallFuzzRunner", swiftSettings: strict),

@@ -32,7 +32,7 @@ struct ChannelFrameTests {
 
   @Test(
     "what is no frame is a fault",
-    arguments: [[4, 0, 1, 16], [0, 0, 0, 0], [11, 0, 0, 0], [4, 128, 0, 0], [255, 0, 0, 0]])
+    arguments: [[4, 0, 1, 16], [0, 0, 0, 0], [13, 0, 0, 0], [4, 128, 0, 0], [255, 0, 0, 0]])
   func faults(head: [UInt8]) throws {
     #expect(throws: ChannelFrameReader.Fault.self) { try frames(Self.hello + head) }
   }

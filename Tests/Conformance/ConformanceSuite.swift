@@ -94,7 +94,9 @@ public struct ConformanceSuite: Sendable {
 
   private func judge(_ conformanceCase: ConformanceCase) -> ConformanceVerdict {
     do {
-      var (observation, findings) = try CaseMachine(conformanceCase, interruptChips: interruptChips, idleProcessors: idleProcessors).run(
+      var (observation, findings) = try CaseMachine(
+        conformanceCase, interruptChips: interruptChips, idleProcessors: idleProcessors
+      ).run(
         under: technique, timeLimit: timeLimit)
       if let observation {
         findings += compare(conformanceCase, observation)

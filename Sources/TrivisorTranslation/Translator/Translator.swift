@@ -75,7 +75,8 @@ final class Translator {
     let block = Block(key: key, host: cache.emitter().address)
     // Workspace and records move into the emitter and back: there is one owner at a time, and nothing is copied.
     var emitter = BlockEmitter(
-      workspace.plan.key, mode, block, into: cache, announced: announced, tracesSensitive: tracesSensitive, isShared: isShared)
+      workspace.plan.key, mode, block, into: cache, announced: announced, tracesSensitive: tracesSensitive,
+      isShared: isShared)
     swap(&emitter.work, &workspace)
     swap(&emitter.records, &records)
     emitter.emit()
