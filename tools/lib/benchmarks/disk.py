@@ -40,11 +40,11 @@ busybox reboot -f
 """
 
 
-def archive(path, fio, seconds):
+def archive(path, fio, seconds, jobs):
     """What comes over the archive of modules: fio with its libraries, and the first process."""
     lines = [
         f"echo BENCH '{name}' $(fio --name=job --filename=/dev/vda --direct=1 --ioengine=psync --size={SIZE} --runtime={seconds} --time_based"
-        f" --invalidate=0 --minimal {words})" for name, words in JOBS.items()]
+        f" --invalidate=0 --minimal {words})" for name, words in jobs.items()]
     with open(path, "wb") as stream:
         made = cpio.Archive(stream)
         made.file(b"bench-init", (INIT % "\n".join(lines)).encode(), 0o755)
@@ -57,12 +57,12 @@ def archive(path, fio, seconds):
         made.finish()
 
 
-def run(command):
+def run(command, jobs):
     """By job: MiB and requests a second."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900)
     found = {}
     for line in done.stdout.splitlines():
-        for name in JOBS:
+        for name in jobs:
             # A machine's firmware leaves what it said in front of the first.
             _, marker, rest = line.partition(f"BENCH {name} 3;")
             if not marker:
@@ -71,7 +71,7 @@ def run(command):
             # fio(1), terse version 3: bandwidth in KiB/s and requests a second, reading, then writing.
             offset = 6 if "read" in name else 47
             found[name] = (int(fields[offset]) / 1024, int(fields[offset + 1]))
-    missing = set(JOBS) - set(found)
+    missing = set(jobs) - set(found)
     if missing:
         said = "\n".join(line[:200] for line in done.stdout.splitlines()[-20:])
         sys.exit(f"tools/bench: {command[0]} ended with status {done.returncode} without {missing}:\n{said}\n{done.stderr[-1000:]}")
@@ -83,10 +83,13 @@ def disk(options, root):
     fio = subprocess.run(["sh", "-c", "command -v fio"], capture_output=True, text=True).stdout.strip()
     if not fio or not (fetched / "vmlinuz").exists():
         sys.exit("tools/bench: disk needs fio, qemu-system-x86 and tools/fetch-guests debian-cloud")
+    jobs = {name: words for name, words in JOBS.items() if options.job in name}
+    if not jobs:
+        sys.exit(f"tools/bench: no job has '{options.job}' in its name")
     clock = host_clock.CounterFrequency()
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         image, extra, initrd = f"{folder}/disk.img", f"{folder}/extra.cpio", f"{folder}/initrd"
-        archive(extra, fio, options.seconds)
+        archive(extra, fio, options.seconds, jobs)
         Path(initrd).write_bytes((fetched / "initrd-modules.cpio").read_bytes() + Path(extra).read_bytes())
         with open(image, "wb") as file:
             for _ in range(SIZE >> 20):
@@ -102,11 +105,11 @@ def disk(options, root):
         results = {name: [] for name in commands}
         for number in range(options.runs):
             for name, command in commands.items():
-                results[name].append(run(command))
+                results[name].append(run(command, jobs))
                 print(f"round {number + 1} {name}", file=sys.stderr, flush=True)
     print(f"{'':36}{TCG:>22}{OURS:>22}   ratio")
     table = {}
-    for job in JOBS:
+    for job in jobs:
         medians = {name: [statistics.median(found[job][column] for found in rounds) for column in (0, 1)] for name, rounds in results.items()}
         ratio = statistics.median(ours[job][1] / max(tcg[job][1], 1) for tcg, ours in zip(results[TCG], results[OURS]))
         table[job] = {**medians, "ratio": ratio}
