@@ -49,7 +49,7 @@ final class KVMPartition: Partition {
     holdsInterruptsBack = system.check(KVM_CAP_SET_GUEST_DEBUG2) & Int(KVM_GUESTDBG_BLOCKIRQ) != 0
     processorCount = configuration.processorCount
     let offered = try system.modelSpecificRegisterIndices()
-    modelSpecificRegisters = KVMProcessor.carriedModelSpecificRegisters.filter(offered.contains)
+    modelSpecificRegisters = KVMProcessorState.carriedModelSpecificRegisters.filter(offered.contains)
     machine = try system.makeMachine()
     _ = try kvm("KVM_SET_TSS_ADDR", kvm_set_tss_addr(machine.raw, Self.taskStateAddress))
     var identityMap = Self.identityMapAddress

@@ -115,7 +115,7 @@ extension KVMProcessor {
     var activity = kvm_mp_state()
     _ = try kvm("KVM_GET_MP_STATE", kvm_get_mp_state(descriptor.raw, &activity))
     let isHalted = activity.mp_state == UInt32(KVM_MP_STATE_HALTED) || (chips?.isHalted ?? false)
-    let plan = StepPlan(before, isHalted: isHalted, modelSpecific: try modelSpecific(StepPlan.registers))
+    let plan = StepPlan(before, isHalted: isHalted, modelSpecific: try state.modelSpecific(StepPlan.registers))
     var planted: [UInt64] = []
     for end in plan.ends {
       if let physical = before.physical(end), partition.planted.plant(physical) { planted.append(physical) }

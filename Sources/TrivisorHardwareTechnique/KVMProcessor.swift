@@ -59,6 +59,28 @@ final class KVMProcessor: Processor {
 
   var stopHandle: any StopHandle { stop }
 
+  /// What KVM knows of it.
+  var state: KVMProcessorState { KVMProcessorState(of: descriptor, in: partition) }
+
+  func readState() throws(TechniqueFailure) -> MachineState {
+    var read = try state.read(hasLocalAPIC: chips == nil)
+    if let chips, chips.isHalted { read.activity = .halted }
+    lastRead = read
+    return read
+  }
+
+  func writeState(_ state: MachineState) throws(TechniqueFailure) {
+    let known = lastRead
+    lastRead = nil
+    try self.state.write(state, known: known, hasLocalAPIC: chips == nil)
+    restoreChips(state)
+  }
+
+  var isHaltedForGood: Bool {
+    if let chips, !chips.isHalted { return false }
+    return state.isHaltedForGood(isInHalt: chips != nil)
+  }
+
   func run() throws(TechniqueFailure) -> StopReason {
     lastRead = nil
     lostTime.enter(now: monotonicNanoseconds())

@@ -14,6 +14,7 @@ import CKVM
 import TrivisorCLinux
 import Glibc
 import TrivisorVMM
+import TrivisorX86
 
 /// Measures the price of one guest kernel instruction.
 enum KernelCodeProbe {
@@ -88,9 +89,10 @@ enum KernelCodeProbe {
       let list = CPUIDList(try system.supportedCPUID())
       _ = try kvm("KVM_SET_CPUID2", kvm_set_cpuid2(processor.raw, list.pointer))
       // One 2 MiB page, identity: level 4 at 0x1000, level 3 at 0x2000, level 2 at 0x4000; accessed and dirty set.
-      try memory.write(UInt64(0x2023), at: GuestPhysicalAddress(0x1000))
-      try memory.write(UInt64(0x4023), at: GuestPhysicalAddress(0x2000))
-      try memory.write(UInt64(0xe3), at: GuestPhysicalAddress(0x4000))
+      let table: PageTableEntry = [.present, .writable, .accessed]
+      try memory.write(0x2000 | table.rawValue, at: GuestPhysicalAddress(0x1000))
+      try memory.write(0x4000 | table.rawValue, at: GuestPhysicalAddress(0x2000))
+      try memory.write(table.union([.dirty, .large]).rawValue, at: GuestPhysicalAddress(0x4000))
       // 1: dec %rcx; jnz 1b; out %al, $0x80; jmp .
       try memory.copy([0x48, 0xff, 0xc9, 0x75, 0xfb, 0xe6, 0x80, 0xeb, 0xfe], to: GuestPhysicalAddress(Self.code))
     }
@@ -104,7 +106,10 @@ enum KernelCodeProbe {
       for segment in [\SystemRegisters.ds, \.es, \.fs, \.gs, \.ss] {
         system[keyPath: segment] = .flatData(selector: 16)
       }
-      (system.cr0, system.cr3, system.cr4, system.efer) = (0x8000_0011, 0x1000, 0x20, 0x500)
+      system.cr0 = CR0([.protectedMode, .extensionType, .paging]).rawValue
+      system.cr3 = 0x1000
+      system.cr4 = CR4.physicalAddressExtension.rawValue
+      system.efer = EFER([.longModeEnable, .longModeActive]).rawValue
       system.store(to: &sregs)
       var general = GeneralRegisters()
       (general.rip, general.rcx) = (Self.code, iterations)

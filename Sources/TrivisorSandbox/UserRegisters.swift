@@ -1,3 +1,5 @@
+import TrivisorX86
+
 /// The registers of guest code that runs in a sandbox, as the kernel's signal frame has them, with the two bases that
 /// it does not have. Segment selectors are the host's.
 public struct UserRegisters: Sendable, Equatable {
@@ -12,7 +14,7 @@ public struct UserRegisters: Sendable, Equatable {
   /// The next instruction.
   public var rip: UInt64 = 0
   /// Arithmetic flags, DF, TF, AC; the host keeps IF set and IOPL 0.
-  public var rflags: UInt64 = 0x202
+  public var rflags = RFLAGS([.alwaysOne, .interrupt]).rawValue
   /// Linear address that FS adds.
   public var fsBase: UInt64 = 0
   /// Linear address that GS adds.

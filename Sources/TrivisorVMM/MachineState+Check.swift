@@ -49,7 +49,7 @@ extension MachineState {
       requires: efer.subtracting(.automaticIBRS).rawValue >> 16 == 0 && efer.contains(.longModeActive) == isLong
         && (!isLong || cr4.contains(.physicalAddressExtension)),
       "EFER is \(hexadecimal(system.efer)) with CR0 \(hexadecimal(system.cr0)) and CR4 \(hexadecimal(system.cr4))")
-    try restoring(Self.subject, requires: system.cr3 >> 52 == 0, "CR3 is \(hexadecimal(system.cr3))")
+    try restoring(Self.subject, requires: system.cr3 & CR3.reserved == 0, "CR3 is \(hexadecimal(system.cr3))")
     try restoring(Self.subject, requires: system.cr8 < 16, "CR8 is \(system.cr8)")
     try restoring(
       Self.subject, requires: system.pointerTable.isEmpty || system.pointerTable.count == 4,

@@ -48,7 +48,7 @@ public struct PageWalk: Sendable, Equatable {
         PageTableEntry(rawValue: registers.cr3).address, ["PML4E", "PDPE", "PDE", "PTE"], isWide: true, true, read)
     } else if cr4.contains(.physicalAddressExtension) {
       let number = linear >> 30 & 3
-      let place = (registers.cr3 & 0xffff_ffe0) &+ number * 8
+      let place = (registers.cr3 & CR3.pointerTable) &+ number * 8
       let kept = registers.pointerTable.count == 4 ? registers.pointerTable[Int(number)] : read(place)
       guard let kept else { return }
       let entry = PageTableEntry(rawValue: kept)
@@ -57,7 +57,7 @@ public struct PageWalk: Sendable, Equatable {
       follow(entry.address, ["PDE", "PTE"], isWide: true, true, read)
     } else {
       follow(
-        registers.cr3 & 0xffff_f000, ["PDE", "PTE"], isWide: false, cr4.contains(.pageSizeExtensions), read)
+        registers.cr3 & CR3.directory, ["PDE", "PTE"], isWide: false, cr4.contains(.pageSizeExtensions), read)
     }
   }
 

@@ -1,3 +1,5 @@
+import TrivisorX86
+
 /// The registers of a domain's code, as the domain sees them: selectors are Xen's.
 public struct DomainRegisters: Codable, Sendable, Equatable {
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
@@ -11,7 +13,7 @@ public struct DomainRegisters: Codable, Sendable, Equatable {
   /// The next instruction.
   public var rip: UInt64 = 0
   /// Arithmetic flags, DF, TF, AC; IF is set, and IOPL 0, whatever the domain believes.
-  public var rflags: UInt64 = 0x202
+  public var rflags = RFLAGS([.alwaysOne, .interrupt]).rawValue
   /// Linear address that FS adds.
   public var fsBase: UInt64 = 0
   /// Linear address that GS adds.

@@ -66,7 +66,7 @@ struct BlockLoop {
       control.adopt()
       processor.counters.count(.exit)
       if block.state.pointee.x87_instruction_note | block.state.pointee.x87_operand_note != 0 {
-        processor.settleX87Pointers()
+        X87PointerSettlement(of: processor).settle()
       }
       if block.state.pointee.signal_vector != CWS_NO_SIGNAL { throw takeSignal() }
       if block.state.pointee.site == CWS_SITE_COMPLETE {
@@ -224,7 +224,7 @@ struct BlockLoop {
           if processor.rip == page &+ site.rip {
             processor.shadow = held
           } else if isStepping {
-            try processor.endStepForDebugger()
+            try processor.follower.endStep(in: control)
           }
           throw error
         }
@@ -233,7 +233,7 @@ struct BlockLoop {
         }
       case .breakpoint:
         processor.rip = page &+ site.rip
-        try processor.meetBreakpoint()
+        try processor.follower.meetBreakpoint(at: processor.linearRIP, in: control)
         target = try findBlock().host
         continue
       case .raise(let fault):
@@ -243,7 +243,7 @@ struct BlockLoop {
         processor.rip = page &+ site.rip
         throw .unsupported(store.translator.reasons[Int(reason)])
       }
-      if isStepping || processor.follower.hit != nil { processor.noteStepForDebugger() }
+      if isStepping || processor.follower.hit != nil { processor.follower.noteStep(in: control) }
       if isStepping || processor.isTrapping { try processor.finishStep() }
       if let reason = processor.follower.takePending() { throw .stop(.debugger(reason)) }
       if processor.mustReturn || processor.stepsOnce { throw .stop(.stopRequested) }
@@ -294,7 +294,7 @@ struct BlockLoop {
     } else if !fault.flagsAreInRAX {
       processor.arithmeticFlags = RFLAGS(rawValue: state.pointee.signal_flags)
     }
-    if fault.x87Notes.instruction != 0 { processor.settleX87Pointers(fault.x87Notes) }
+    if fault.x87Notes.instruction != 0 { X87PointerSettlement(of: processor).settle(fault.x87Notes) }
     let poll = block.pollAddress
     if vector == 14, (poll..<poll + 4096).contains(state.pointee.signal_address) {
       processor.rip = page &+ owner.key.rip
@@ -322,7 +322,7 @@ struct BlockLoop {
     turn.safePoint()
     try control.establish()
     if processor.mode.isSingleStepping {
-      if variant == .usual { try processor.stopBeforeStep() }
+      if variant == .usual { try processor.follower.stopBeforeStep(at: processor.linearRIP) }
       try processor.beginStep()
     } else {
       processor.systemFlags &= ~RFLAGS.resume.rawValue

@@ -17,15 +17,15 @@ import TrivisorX86
 final class DebuggerFollower {
   private(set) var orders = DebuggerOrders.none
   /// They have changed since they were looked at.
-  var isFresh = false
+  private var isFresh = false
   /// What was watched in the run before.
-  var watchedBefore: [Watchpoint] = []
+  private var watchedBefore: [Watchpoint] = []
   /// The breakpoint at which the run begins: its instruction is executed once.
-  var passing: UInt64?
+  private(set) var passing: UInt64?
   /// What the instruction in work has used of what is watched.
   @exclusivity(unchecked) var hit: Watchpoint?
   /// To be told as soon as the guest's own exception is delivered.
-  @exclusivity(unchecked) var pending: DebuggerStop?
+  @exclusivity(unchecked) private var pending: DebuggerStop?
 
   /// Somebody watches bytes.
   @exclusivity(unchecked) private(set) var isWatching = false
@@ -73,6 +73,75 @@ final class DebuggerFollower {
     if orders.hardwareBreakpoints.contains(linear) { return .breakpoint(isHardware: true) }
     return orders.breakpoints.contains(linear) ? .breakpoint(isHardware: false) : nil
   }
+
+  /// Before a run at an address: what changed since the last one comes into force.
+  func adopt(
+    at linear: UInt64, in control: ControlState, _ translations: AddressTranslations, _ store: TranslationCache,
+    _ turn: ProcessorTurn
+  ) {
+    guard isFresh else { return }
+    isFresh = false
+    // A step is never in a block that is planned around breakpoints, and one over a breakpoint lasts one step: what was
+    // planned stays for the run behind it.
+    if !orders.steps { store.plan(around: PlannedBreakpoints(orders.allBreakpoints), turn) }
+    // Pages that are watched now may be in the TLB.
+    if orders.watchpoints != watchedBefore { translations.flush() }
+    watchedBefore = orders.watchpoints
+    passing = linear
+    control.isAlone = orders.steps ? .forDebugger : .no
+    control.isWatched = orders.steps && isWatching
+  }
+
+  /// Before an instruction that is run by itself.
+  func stopBeforeStep(at linear: UInt64) throws(Interruption) {
+    guard !orders.breakpoints.isEmpty || !orders.hardwareBreakpoints.isEmpty else { return }
+    if let stop = stop(at: linear) { throw .stop(.debugger(stop)) }
+  }
+
+  /// At a planned exit.
+  func meetBreakpoint(at linear: UInt64, in control: ControlState) throws(Interruption) {
+    if let stop = stop(at: linear) { throw .stop(.debugger(stop)) }
+    // Another page's, or the one that the run begins at.
+    control.isAlone = .once
+  }
+
+  /// Behind an instruction that was run by itself or has used what is watched.
+  func noteStep(in control: ControlState) {
+    passing = nil
+    if let hit {
+      pending = .watchpoint(hit)
+    } else if orders.steps {
+      pending = .step
+    }
+    hit = nil
+    endSolitude(in: control)
+  }
+
+  /// Behind an instruction that has completed and wants the run loop to look, as INT and HLT do.
+  func endStep(in control: ControlState) throws(Interruption) {
+    noteStep(in: control)
+    if let reason = takePending() { throw .stop(.debugger(reason)) }
+  }
+
+  private func endSolitude(in control: ControlState) {
+    guard control.isAlone == .once else { return }
+    control.isAlone = .no
+    control.isWatched = false
+  }
+
+  /// Before an exception is delivered: a fault has taken back what it has used.
+  func beginException(in control: ControlState) {
+    hit = nil
+    passing = nil
+    endSolitude(in: control)
+  }
+
+  /// After it was delivered: a step ends before the handler's first instruction, and the frame may lie on what is watched.
+  func stopBehindException() -> DebuggerStop? {
+    let used = hit
+    hit = nil
+    return takePending() ?? used.map { .watchpoint($0) } ?? (orders.steps ? .step : nil)
+  }
 }
 
 /// Where blocks must end for a debugger's sake.
@@ -96,94 +165,5 @@ struct PlannedBreakpoints: Equatable {
     let place = key.rip &+ UInt64(offset)
     if mode.isRelative { return offsets.contains(place & 4095) }
     return addresses.contains(mode.bits == .bits64 ? place : key.linear(place & 0xffff_ffff) & 0xffff_ffff)
-  }
-}
-
-extension TranslatedProcessor {
-  /// What a debugger wants from the next run on.
-  package func follow(_ orders: DebuggerOrders) { follower.follow(orders) }
-
-  /// A debugger wants one instruction.
-  package var isSteppedByDebugger: Bool { follower.orders.steps }
-
-  /// The way of an address through the guest's page tables.
-  package func walk(_ linear: UInt64) -> PageWalk {
-    var registers = system
-    let table = mmu.pointerTable
-    if mmu.registers.usesPointerTable { registers.pointerTable = [table.0, table.1, table.2, table.3].map(\.rawValue) }
-    return PageWalk(linear, registers) { place in mmu.host(place, count: 8)?.loadUnaligned(as: UInt64.self) }
-  }
-
-  /// What CPUID answers.
-  package func cpuidLeaf(_ function: UInt32, _ index: UInt32) -> CPUIDLeaf? {
-    identification.leaf(function, index: index) ?? CPUIDLeaf(function)
-  }
-
-  /// Before a run: what changed since the last one comes into force.
-  package func adoptOrders() {
-    guard follower.isFresh else { return }
-    follower.isFresh = false
-    let orders = follower.orders
-    // A step is never in a block that is planned around breakpoints, and one over a breakpoint lasts one step: what was
-    // planned stays for the run behind it.
-    if !orders.steps { store.plan(around: PlannedBreakpoints(orders.allBreakpoints), turn) }
-    // Pages that are watched now may be in the TLB.
-    if orders.watchpoints != follower.watchedBefore { translations.flush() }
-    follower.watchedBefore = orders.watchpoints
-    // What code the next instruction is may not be established yet.
-    follower.passing = control.is64 ? rip : (system.cs.base &+ rip) & 0xffff_ffff
-    control.isAlone = orders.steps ? .forDebugger : .no
-    control.isWatched = orders.steps && follower.isWatching
-  }
-
-  /// Before an instruction that is run by itself.
-  func stopBeforeStep() throws(Interruption) {
-    guard !follower.orders.breakpoints.isEmpty || !follower.orders.hardwareBreakpoints.isEmpty else { return }
-    if let stop = follower.stop(at: linearRIP) { throw .stop(.debugger(stop)) }
-  }
-
-  /// At a planned exit.
-  func meetBreakpoint() throws(Interruption) {
-    if let stop = follower.stop(at: linearRIP) { throw .stop(.debugger(stop)) }
-    // Another page's, or the one that the run begins at.
-    control.isAlone = .once
-  }
-
-  /// Behind an instruction that was run by itself or has used what is watched.
-  func noteStepForDebugger() {
-    follower.passing = nil
-    if let hit = follower.hit {
-      follower.pending = .watchpoint(hit)
-    } else if follower.orders.steps {
-      follower.pending = .step
-    }
-    follower.hit = nil
-    endSolitude()
-  }
-
-  /// Behind an instruction that has completed and wants the run loop to look, as INT and HLT do.
-  func endStepForDebugger() throws(Interruption) {
-    noteStepForDebugger()
-    if let reason = follower.takePending() { throw .stop(.debugger(reason)) }
-  }
-
-  private func endSolitude() {
-    guard control.isAlone == .once else { return }
-    control.isAlone = .no
-    control.isWatched = false
-  }
-
-  /// Before an exception is delivered: a fault has taken back what it has used.
-  package func beginException() {
-    follower.hit = nil
-    follower.passing = nil
-    endSolitude()
-  }
-
-  /// After it was delivered: a step ends before the handler's first instruction, and the frame may lie on what is watched.
-  package func stopBehindException() -> DebuggerStop? {
-    let hit = follower.hit
-    follower.hit = nil
-    return follower.takePending() ?? hit.map { .watchpoint($0) } ?? (follower.orders.steps ? .step : nil)
   }
 }

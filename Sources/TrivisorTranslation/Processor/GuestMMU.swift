@@ -100,7 +100,7 @@ final class GuestMMU {
       return try walk(linear, root: entry.address, topShift: 21, isWide: true, access, isUser, overridesSMAP)
     }
     return try walk(
-      linear, root: registers.cr3 & 0xffff_f000, topShift: 22, isWide: false, access, isUser, overridesSMAP)
+      linear, root: registers.cr3 & CR3.directory, topShift: 22, isWide: false, access, isUser, overridesSMAP)
   }
 
   /// Loads PAE's pointer table; call when CR3, or what selects PAE, changes.
@@ -240,6 +240,14 @@ final class GuestMMU {
       entryChanged(place)
     }
     return true
+  }
+
+  /// The way of an address through the tables that these registers name, for whoever wants to look at it.
+  func walk(_ linear: UInt64, _ system: SystemRegisters) -> PageWalk {
+    var system = system
+    let table = pointerTable
+    if registers.usesPointerTable { system.pointerTable = [table.0, table.1, table.2, table.3].map(\.rawValue) }
+    return PageWalk(linear, system) { place in self.host(place, count: 8)?.loadUnaligned(as: UInt64.self) }
   }
 
   /// What no RAM answers reads as ones.

@@ -33,9 +33,9 @@ package struct Ledger {
   func count(of sample: Instruction) -> UInt64 { counts[Int(sample.form)] }
 }
 
-extension TranslatedProcessor {
-  /// What only translation counts.
-  package var details: [String: UInt64] {
+extension Ledger {
+  /// What only translation counts, by what it is called.
+  func details(_ store: TranslationCache, _ translations: AddressTranslations) -> [String: UInt64] {
     // A guest that ends at once does not wait for an exact measurement.
     let frequency = Double(HostTimestamp.estimatedFrequency)
     func microseconds(_ ticks: UInt64) -> UInt64 { UInt64(min(Double(ticks) / frequency * 1e6, 1e18).rounded()) }
@@ -45,14 +45,14 @@ extension TranslatedProcessor {
       "flushes of all translations": translations.wholeFlushes,
       "flushes of translations that are not global": translations.partialFlushes,
       "flushes of one page's translation": translations.pageFlushes,
-      "microseconds in guest code": microseconds(ledger.guest),
-      "microseconds in the translator": microseconds(ledger.translator),
-      "microseconds in devices": microseconds(ledger.devices),
-      "microseconds asleep": microseconds(ledger.asleep),
-      "microseconds in call-outs and misses": microseconds(ledger.callOuts),
+      "microseconds in guest code": microseconds(guest),
+      "microseconds in the translator": microseconds(translator),
+      "microseconds in devices": microseconds(devices),
+      "microseconds asleep": microseconds(asleep),
+      "microseconds in call-outs and misses": microseconds(callOuts),
     ]
-    for sample in ledger.samples { details["call-out: \(sample.mnemonic)", default: 0] += ledger.count(of: sample) }
-    for (name, count) in ledger.exceptions.byName { details["exception: \(name)"] = count }
+    for sample in samples { details["call-out: \(sample.mnemonic)", default: 0] += count(of: sample) }
+    for (name, count) in exceptions.byName { details["exception: \(name)"] = count }
     return details
   }
 }

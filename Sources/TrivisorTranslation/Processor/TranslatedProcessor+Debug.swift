@@ -12,8 +12,6 @@ import TrivisorVMM
 import TrivisorX86
 
 extension TranslatedProcessor {
-  var hasBreakpoints: Bool { control.hasBreakpoints }
-
   /// Before an instruction.
   func beginStep() throws(Interruption) {
     isResuming = systemFlags & RFLAGS.resume.rawValue != 0
@@ -22,7 +20,7 @@ extension TranslatedProcessor {
     // MOV SS holds back what its own operand has hit.
     let isHeld = shadow == .everything
     if !isHeld { accessHits = [] }
-    guard hasBreakpoints, !isResuming else { return }
+    guard control.hasBreakpoints, !isResuming else { return }
     // It does not hold back a breakpoint on the next instruction: AMD's processors differ there from Intel's.
     let found = debug.hits(linearRIP, count: 1, .execution)
     guard !found.isEmpty else { return }

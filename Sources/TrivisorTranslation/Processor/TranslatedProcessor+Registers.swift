@@ -37,4 +37,36 @@ extension TranslatedProcessor {
     }
     return CrashReport(summary: "\(summary) at RIP \(hexadecimal(rip))", state: state, instruction: bytes)
   }
+
+  /// The way of an address through the guest's page tables.
+  package func walk(_ linear: UInt64) -> PageWalk { mmu.walk(linear, system) }
+
+  /// What CPUID answers.
+  package func cpuidLeaf(_ function: UInt32, _ index: UInt32) -> CPUIDLeaf? {
+    identification.leaf(function, index: index) ?? CPUIDLeaf(function)
+  }
+
+  /// What only translation counts.
+  package var details: [String: UInt64] { ledger.details(store, translations) }
+
+  // MARK: The debugger's orders
+
+  /// What a debugger wants from the next run on.
+  package func follow(_ orders: DebuggerOrders) { follower.follow(orders) }
+
+  /// A debugger wants one instruction.
+  package var isSteppedByDebugger: Bool { follower.orders.steps }
+
+  /// Before a run: what changed since the last one comes into force.
+  package func adoptOrders() {
+    // What code the next instruction is may not be established yet.
+    let linear = control.is64 ? rip : (system.cs.base &+ rip) & 0xffff_ffff
+    follower.adopt(at: linear, in: control, translations, store, turn)
+  }
+
+  /// Before an exception is delivered.
+  package func beginException() { follower.beginException(in: control) }
+
+  /// After it was delivered.
+  package func stopBehindException() -> DebuggerStop? { follower.stopBehindException() }
 }

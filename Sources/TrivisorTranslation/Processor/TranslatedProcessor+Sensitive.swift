@@ -26,22 +26,6 @@ extension TranslatedProcessor {
     try control.noting(change) { () throws(Interruption) in try execute(instruction) }
   }
 
-  /// IRET of a domain's 64-bit code into the segments that it is in: they need no look into tables, of which it has none here.
-  /// Linux executes it for each instruction that it patches.
-  private func returnsWithinSegments(_ instruction: Instruction) throws(Interruption) -> Bool {
-    guard is64, instruction.operandSize == 8, !flags.contains(.nestedTask),
-      UInt16(truncatingIfNeeded: try peek(8, size: 8)) == system.cs.selector,
-      UInt16(truncatingIfNeeded: try peek(32, size: 8)) == system.ss.selector
-    else { return false }
-    let target = try peek(0, size: 8)
-    guard LinearAddress.isCanonical(target) else { throw .exception(.general) }
-    let (newFlags, newStack) = (RFLAGS(rawValue: try peek(16, size: 8)), try peek(24, size: 8))
-    self[.rsp] = newStack
-    returnFlags(newFlags, size: 8, from: cpl)
-    rip = target
-    return true
-  }
-
   /// Carries out an instruction without translating it.
   /// - Returns: `false` if it is none of those that Swift carries out.
   package func carryOut(_ instruction: Instruction) throws(Interruption) -> Bool {

@@ -132,7 +132,7 @@ struct ControlRegisterMove<Context: SystemContext> {
     if context.isLongMode, !hasPAE { throw .exception(.general) }
     if new.contains(.processContextIdentifiers), !context.cr4.contains(.processContextIdentifiers) {
       // Only in long mode, and with PCID 0 (AMD64 APM vol. 2, 5.5.1).
-      guard context.isLongMode, context.cr3 & 0xfff == 0 else { throw .exception(.general) }
+      guard context.isLongMode, context.cr3 & CR3.processContext == 0 else { throw .exception(.general) }
     }
     let loading: CR4 = [
       .pageSizeExtensions, .physicalAddressExtension, .pageGlobal, .supervisorExecutionPrevention,

@@ -156,4 +156,20 @@ extension InstructionContext {
     if byPOPF { new.remove(.resume) }
     flags = new
   }
+
+  /// IRET of a domain's 64-bit code into the segments that it is in: they need no look into tables, of which it has none here.
+  /// Linux executes it for each instruction that it patches.
+  func returnsWithinSegments(_ instruction: Instruction) throws(Interruption) -> Bool {
+    guard is64, instruction.operandSize == 8, !flags.contains(.nestedTask),
+      UInt16(truncatingIfNeeded: try peek(8, size: 8)) == segment(.cs).selector,
+      UInt16(truncatingIfNeeded: try peek(32, size: 8)) == segment(.ss).selector
+    else { return false }
+    let target = try peek(0, size: 8)
+    guard LinearAddress.isCanonical(target) else { throw .exception(.general) }
+    let (newFlags, newStack) = (RFLAGS(rawValue: try peek(16, size: 8)), try peek(24, size: 8))
+    self[.rsp] = newStack
+    returnFlags(newFlags, size: 8, from: cpl)
+    rip = target
+    return true
+  }
 }

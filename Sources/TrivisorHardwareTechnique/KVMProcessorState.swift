@@ -3,25 +3,33 @@
 import CKVM
 import Glibc
 import TrivisorVMM
+import TrivisorX86
 
-extension KVMProcessor {
+/// Everything that KVM knows of a virtual CPU, as `MachineState`.
+struct KVMProcessorState {
   /// The MSRs that `MachineState` carries. EFER, the APIC base and the FS and GS bases have fields of their own.
   static let carriedModelSpecificRegisters: [UInt32] =
     [
-      0x10,  // TSC
-      0x3b,  // TSC_ADJUST
-      0x174, 0x175, 0x176,  // SYSENTER_CS, _ESP, _EIP
-      0x1a0,  // MISC_ENABLE
-      0x277,  // PAT
-      0x6e0,  // TSC_DEADLINE
-      0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084,  // STAR, LSTAR, CSTAR, SFMASK
-      0xc000_0102, 0xc000_0103,  // KERNEL_GS_BASE, TSC_AUX
-      0x4b56_4d00, 0x4b56_4d01,  // kvm-clock: wall clock, system time
-      0x2ff, 0x250, 0x258, 0x259,  // MTRRs: default type, fixed ranges
-    ] + (0x268...0x26f) + (0x200...0x20f)
+      MSR.timeStampCounter, MSR.timeStampAdjust, MSR.systemEnterCS, MSR.systemEnterESP, MSR.systemEnterEIP,
+      MSR.miscellaneousEnable, MSR.pageAttributeTable, MSR.timeStampDeadline, MSR.star, MSR.lstar, MSR.cstar,
+      MSR.systemCallFlagMask, MSR.kernelGSBase, MSR.timeStampAuxiliary, MSR.kvmWallClock, MSR.kvmSystemTime,
+      MSR.memoryTypeDefault, MSR.memoryTypeFixed64K,
+    ] + MSR.memoryTypeFixed16K + MSR.memoryTypeFixed4K + MSR.memoryTypeVariableRanges
 
-  func readState() throws(TechniqueFailure) -> MachineState {
-    let fd = descriptor.raw
+  private let fd: Int32
+  /// Bytes of the XSAVE area that KVM hands out.
+  private let extendedStateSize: Int
+  /// Which of the carried ones this host has.
+  private let modelSpecificRegisters: [UInt32]
+
+  init(of descriptor: OwnedDescriptor, in partition: KVMPartition) {
+    fd = descriptor.raw
+    extendedStateSize = partition.extendedStateSize
+    modelSpecificRegisters = partition.modelSpecificRegisters
+  }
+
+  /// - Parameter hasLocalAPIC: whether KVM has the processor's local APIC.
+  func read(hasLocalAPIC: Bool) throws(TechniqueFailure) -> MachineState {
     var state = MachineState()
     var regs = kvm_regs()
     _ = try kvm("KVM_GET_REGS", kvm_get_regs(fd, &regs))
@@ -35,28 +43,25 @@ extension KVMProcessor {
     state.debug.dr6 = debug.dr6
     state.debug.dr7 = debug.dr7
     state.extended = try readExtendedState()
-    state.modelSpecific = try readModelSpecificRegisters()
+    state.modelSpecific = try modelSpecific(modelSpecificRegisters)
     var events = kvm_vcpu_events()
     _ = try kvm("KVM_GET_VCPU_EVENTS", kvm_get_vcpu_events(fd, &events))
     state.events = PendingEvents(events)
     var activity = kvm_mp_state()
     _ = try kvm("KVM_GET_MP_STATE", kvm_get_mp_state(fd, &activity))
     state.activity = Activity(activity, startupVector: events.sipi_vector)
-    if let chips {
-      if chips.isHalted { state.activity = .halted }
-    } else {
+    if hasLocalAPIC {
       var apic = kvm_lapic_state()
       _ = try kvm("KVM_GET_LAPIC", kvm_get_lapic(fd, &apic))
       state.localAPIC = withUnsafeBytes(of: &apic) { Array($0) }
     }
-    lastRead = state
     return state
   }
 
-  func writeState(_ state: MachineState) throws(TechniqueFailure) {
-    let fd = descriptor.raw
-    let known = lastRead
-    lastRead = nil
+  /// - Parameters:
+  ///   - known: what the processor has already; only what differs is written.
+  ///   - hasLocalAPIC: whether KVM has the processor's local APIC, and does its waiting.
+  func write(_ state: MachineState, known: MachineState?, hasLocalAPIC: Bool) throws(TechniqueFailure) {
     // The system registers first: CR4 and EFER decide what the rest may hold.
     if state.system != known?.system {
       var sregs = kvm_sregs()
@@ -80,13 +85,12 @@ extension KVMProcessor {
     if state.modelSpecific != known?.modelSpecific {
       try writeModelSpecificRegisters(state.modelSpecific.filter { !(known?.modelSpecific.contains($0) ?? false) })
     }
-    restoreChips(state)
-    if chips == nil, !state.localAPIC.isEmpty, state.localAPIC != known?.localAPIC {
+    if hasLocalAPIC, !state.localAPIC.isEmpty, state.localAPIC != known?.localAPIC {
       var apic = kvm_lapic_state()
       withUnsafeMutableBytes(of: &apic) { $0.copyBytes(from: state.localAPIC.prefix($0.count)) }
       _ = try kvm("KVM_SET_LAPIC", kvm_set_lapic(fd, &apic))
     }
-    if chips == nil, state.activity != known?.activity {
+    if hasLocalAPIC, state.activity != known?.activity {
       var activity = kvm_mp_state(mp_state: state.activity.kvm)
       _ = try kvm("KVM_SET_MP_STATE", kvm_set_mp_state(fd, &activity))
     }
@@ -99,38 +103,36 @@ extension KVMProcessor {
     }
   }
 
-  var isHaltedForGood: Bool {
-    if let chips, !chips.isHalted { return false }
+  /// Whether nothing but another processor can make it go on.
+  /// - Parameter isInHalt: it has left KVM_RUN by HLT, or may have: KVM does not know of halts where it has no APIC.
+  func isHaltedForGood(isInHalt: Bool) -> Bool {
     var activity = kvm_mp_state()
-    guard kvm_get_mp_state(descriptor.raw, &activity) == 0 else { return false }
+    guard kvm_get_mp_state(fd, &activity) == 0 else { return false }
     switch Int32(bitPattern: activity.mp_state) {
     case KVM_MP_STATE_UNINITIALIZED, KVM_MP_STATE_INIT_RECEIVED: return true
     case KVM_MP_STATE_HALTED: break
-    case KVM_MP_STATE_RUNNABLE where chips != nil: break
+    case KVM_MP_STATE_RUNNABLE where isInHalt: break
     default: return false
     }
     var regs = kvm_regs()
     var events = kvm_vcpu_events()
-    guard kvm_get_regs(descriptor.raw, &regs) == 0, kvm_get_vcpu_events(descriptor.raw, &events) == 0 else {
-      return false
-    }
-    let interruptFlag: UInt64 = 1 << 9
-    return regs.rflags & interruptFlag == 0 && events.nmi.pending == 0 && events.smi.pending == 0
+    guard kvm_get_regs(fd, &regs) == 0, kvm_get_vcpu_events(fd, &events) == 0 else { return false }
+    return !RFLAGS(rawValue: regs.rflags).contains(.interrupt) && events.nmi.pending == 0 && events.smi.pending == 0
   }
 
   private func readExtendedState() throws(TechniqueFailure) -> ExtendedState {
     var extended = ExtendedState()
     var control = kvm_xcrs()
-    _ = try kvm("KVM_GET_XCRS", kvm_get_xcrs(descriptor.raw, &control))
+    _ = try kvm("KVM_GET_XCRS", kvm_get_xcrs(fd, &control))
     extended.xcr0 = control.xcrs.0.value
-    let size = partition.extendedStateSize
+    let size = extendedStateSize
     let raw = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 64)
     defer { raw.deallocate() }
     let area = raw.bindMemory(to: kvm_xsave.self, capacity: 1)
     if size > MemoryLayout<kvm_xsave>.size {
-      _ = try kvm("KVM_GET_XSAVE2", kvm_get_xsave2(descriptor.raw, area))
+      _ = try kvm("KVM_GET_XSAVE2", kvm_get_xsave2(fd, area))
     } else {
-      _ = try kvm("KVM_GET_XSAVE", kvm_get_xsave(descriptor.raw, area))
+      _ = try kvm("KVM_GET_XSAVE", kvm_get_xsave(fd, area))
     }
     extended.area = Array(UnsafeRawBufferPointer(start: raw, count: size))
     return extended
@@ -140,8 +142,8 @@ extension KVMProcessor {
     var control = kvm_xcrs()
     control.nr_xcrs = 1
     control.xcrs.0.value = extended.xcr0
-    _ = try kvm("KVM_SET_XCRS", kvm_set_xcrs(descriptor.raw, &control))
-    let size = partition.extendedStateSize
+    _ = try kvm("KVM_SET_XCRS", kvm_set_xcrs(fd, &control))
+    let size = extendedStateSize
     let raw = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 64)
     defer { raw.deallocate() }
     raw.initializeMemory(as: UInt8.self, repeating: 0, count: size)
@@ -152,11 +154,7 @@ extension KVMProcessor {
     } else {
       UnsafeMutableRawBufferPointer(start: raw, count: size).copyBytes(from: extended.area.prefix(size))
     }
-    _ = try kvm("KVM_SET_XSAVE", kvm_set_xsave(descriptor.raw, raw.bindMemory(to: kvm_xsave.self, capacity: 1)))
-  }
-
-  private func readModelSpecificRegisters() throws(TechniqueFailure) -> [ModelSpecificRegister] {
-    try modelSpecific(partition.modelSpecificRegisters)
+    _ = try kvm("KVM_SET_XSAVE", kvm_set_xsave(fd, raw.bindMemory(to: kvm_xsave.self, capacity: 1)))
   }
 
   /// What this processor has of them.
@@ -165,7 +163,7 @@ extension KVMProcessor {
     var remaining = indices[...]
     while !remaining.isEmpty {
       let list = MSRList(remaining.map { ModelSpecificRegister(index: $0, value: 0) })
-      let count = Int(try kvm("KVM_GET_MSRS", kvm_get_msrs(descriptor.raw, list.pointer)))
+      let count = Int(try kvm("KVM_GET_MSRS", kvm_get_msrs(fd, list.pointer)))
       values += list.values.prefix(count)
       // KVM stops at the first that this processor does not have after all.
       remaining = remaining.dropFirst(count + 1)
@@ -176,7 +174,7 @@ extension KVMProcessor {
   private func writeModelSpecificRegisters(_ registers: [ModelSpecificRegister]) throws(TechniqueFailure) {
     guard !registers.isEmpty else { return }
     let list = MSRList(registers)
-    let count = Int(try kvm("KVM_SET_MSRS", kvm_set_msrs(descriptor.raw, list.pointer)))
+    let count = Int(try kvm("KVM_SET_MSRS", kvm_set_msrs(fd, list.pointer)))
     guard count >= registers.count else {
       let refused = registers[count]
       throw TechniqueFailure(
