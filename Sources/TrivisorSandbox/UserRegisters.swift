@@ -14,7 +14,7 @@ public struct UserRegisters: Sendable, Equatable {
   /// The next instruction.
   public var rip: UInt64 = 0
   /// Arithmetic flags, DF, TF, AC; the host keeps IF set and IOPL 0.
-  public var rflags = RFLAGS([.alwaysOne, .interrupt]).rawValue
+  public var rflags = RFLAGS.alwaysOne.rawValue | RFLAGS.interrupt.rawValue
   /// Linear address that FS adds.
   public var fsBase: UInt64 = 0
   /// Linear address that GS adds.

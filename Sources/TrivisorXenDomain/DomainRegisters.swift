@@ -13,7 +13,7 @@ public struct DomainRegisters: Codable, Sendable, Equatable {
   /// The next instruction.
   public var rip: UInt64 = 0
   /// Arithmetic flags, DF, TF, AC; IF is set, and IOPL 0, whatever the domain believes.
-  public var rflags = RFLAGS([.alwaysOne, .interrupt]).rawValue
+  public var rflags = RFLAGS.alwaysOne.rawValue | RFLAGS.interrupt.rawValue
   /// Linear address that FS adds.
   public var fsBase: UInt64 = 0
   /// Linear address that GS adds.
