@@ -17,6 +17,10 @@ struct SignalTests {
     process.standardOutput = output
     process.standardError = output
     try process.run()
+    // A guest that no signal ends would run for ever.
+    let watchdog = DispatchWorkItem { kill(process.processIdentifier, SIGKILL) }
+    DispatchQueue.global().asyncAfter(deadline: .now() + 120, execute: watchdog)
+    defer { watchdog.cancel() }
     let said = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
     process.waitUntilExit()
     return (process, said)

@@ -31,6 +31,8 @@ struct SignalRunner {
   private static let five = [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP]
 
   static func main() throws {
+    // Made here: a handler that came first would make it, and one that interrupts that handler would wait for it for ever.
+    _ = (arrivals.count, faults.value.load(ordering: .relaxed))
     let arguments = CommandLine.arguments
     let isRight =
       switch arguments.dropFirst().first {
