@@ -37,7 +37,7 @@ struct MachineAssembly {
         ?? VirtualMachineConfiguration.defaultMemory,
       whenBroken: { _ in whenBroken() })
     plan.networkDevices = networks.map {
-      TrivisorPlatform.NetworkDeviceConfiguration($0.link, address: $0.hardwareAddress)
+      TrivisorPlatform.NetworkDeviceConfiguration($0.links, address: $0.hardwareAddress)
     }
     if let linux = configuration.linuxCommand, let command, let order = command.order {
       do throws(CommandOrder.Refusal) {

@@ -1,3 +1,4 @@
+import TrivisorDevices
 import TrivisorNetworking
 import TrivisorVMM
 
@@ -7,16 +8,30 @@ public struct NetworkDeviceConfiguration: Sendable, Equatable {
   public var attachment: NetworkAttachment
   /// `52:54:00:12:34:56`, of one interface; a new one for each run when `nil`.
   public var macAddress: String?
+  /// Pairs of queues, 1 to 8. More than one only with a tap interface that was made for several queues, and not under the paravirtual
+  /// technique.
+  public var queueCount: Int
 
-  /// - Parameter macAddress: a new one for each run when `nil`.
-  public init(attachment: NetworkAttachment, macAddress: String? = nil) {
+  /// - Parameters:
+  ///   - macAddress: a new one for each run when `nil`.
+  ///   - queueCount: 1 to 8, with a tap interface.
+  public init(attachment: NetworkAttachment, macAddress: String? = nil, queueCount: Int = 1) {
     self.attachment = attachment
     self.macAddress = macAddress
+    self.queueCount = queueCount
   }
 
   /// What can't be, whatever the host.
   func finding() -> String? {
     if let macAddress, MACAddress(macAddress) == nil { return "'\(macAddress)' is no address of one interface" }
+    guard (1...VirtioNetwork.pairLimit).contains(queueCount) else {
+      return "an interface can't have \(queueCount) pairs of queues: give 1 to \(VirtioNetwork.pairLimit)"
+    }
+    if queueCount > 1 {
+      guard case .tap = attachment else {
+        return "only a tap interface has several pairs of queues: leave the number of queues out"
+      }
+    }
     switch attachment {
     case .user(let forwardings, _):
       for forwarding in forwardings {
@@ -48,7 +63,8 @@ public struct NetworkDeviceConfiguration: Sendable, Equatable {
       }
       return try GuestNetwork(user, hardwareAddress: hardwareAddress)
     case .tap(let name, let addresses):
-      return try GuestNetwork(tap: name, hardwareAddress: hardwareAddress, addresses: Self.set(addresses))
+      return try GuestNetwork(
+        tap: name, queueCount: queueCount, hardwareAddress: hardwareAddress, addresses: Self.set(addresses))
     case .socket(let path, let addresses):
       return try GuestNetwork(socket: path, hardwareAddress: hardwareAddress, addresses: Self.set(addresses))
     }

@@ -116,8 +116,9 @@ public struct VirtualMachineConfiguration: Sendable {
       }
       var plan = platformConfiguration(request, memory: memorySize ?? Self.defaultMemory, whenBroken: nil)
       // Nothing is started to find out whether it could be.
-      plan.networkDevices = networkDevices.map { _ in
-        TrivisorPlatform.NetworkDeviceConfiguration(UnpluggedLink(), address: .random())
+      plan.networkDevices = networkDevices.map { device in
+        TrivisorPlatform.NetworkDeviceConfiguration(
+          Array(repeating: UnpluggedLink(), count: max(device.queueCount, 0)), address: .random())
       }
       found += plan.validate(for: engine).map { ConfigurationError($0) }
       if !socketDevices.isEmpty, technique == .paravirtual {

@@ -202,14 +202,15 @@ static inline int clinux_peer(int fd, struct CLinuxPeer *peer) {
 extern int accept4(int fd, struct sockaddr *address, socklen_t *size, int flags);
 
 /// A packet interface of the host's that exists (Linux: Documentation/networking/tuntap.rst), with a header of `header_size`
-/// bytes in front of each frame; a descriptor, or the error's number negated.
-static inline int clinux_open_tap(const char *name, int header_size) {
+/// bytes in front of each frame; a descriptor, or the error's number negated. With `several`, of one of its queues: EINVAL if the
+/// interface was made for one only.
+static inline int clinux_open_tap(const char *name, int header_size, int several) {
   const int descriptor = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) return -errno;
-  struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+  struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (several ? IFF_MULTI_QUEUE : 0)};
   for (int i = 0; i < IFNAMSIZ - 1 && name[i] != 0; i++) request.ifr_name[i] = name[i];
   int result = ioctl(descriptor, TUNSETIFF, &request);
-  if (result != 0 && errno == EINVAL) {
+  if (result != 0 && errno == EINVAL && !several) {
     // One that was made for several queues is asked for so.
     request.ifr_flags |= IFF_MULTI_QUEUE;
     result = ioctl(descriptor, TUNSETIFF, &request);
@@ -219,6 +220,12 @@ static inline int clinux_open_tap(const char *name, int header_size) {
   const int error = -errno;
   close(descriptor);
   return error;
+}
+
+/// Lets a queue of a packet interface take part, or keeps frames from it; 0, or the error's number negated.
+static inline int clinux_set_tap_queue(int descriptor, int takes_part) {
+  struct ifreq request = {.ifr_flags = takes_part ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE};
+  return ioctl(descriptor, TUNSETQUEUE, &request) == 0 ? 0 : -errno;
 }
 
 /// What a packet interface may leave to its reader (TUN_F_CSUM and so on); 0, or the error's number negated.

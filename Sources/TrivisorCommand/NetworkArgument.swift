@@ -1,9 +1,10 @@
 import ArgumentParser
+import TrivisorDevices
 import TrivisorNetworking
 import TrivisorVMM
 
 /// `--network user[,tcp=8080:80][,udp=…][,loopback=off]`, `tap=NAME`, `socket=PATH`, and for each `mac=…`; for the last two
-/// what the guest's first process is to set: `address=…/BITS`, `gateway=…`, `dns=…`.
+/// what the guest's first process is to set: `address=…/BITS`, `gateway=…`, `dns=…`; for tap `queues=N`.
 struct NetworkArgument: ExpressibleByArgument, Equatable {
   /// What the interface is plugged into.
   enum Kind: Equatable {
@@ -15,6 +16,8 @@ struct NetworkArgument: ExpressibleByArgument, Equatable {
   private(set) var kind: Kind
   private(set) var hardwareAddress: MACAddress?
   private(set) var addresses = InterfaceAddresses()
+  /// Pairs of queues.
+  private(set) var queueCount: Int?
 
   init?(argument: String) {
     let words = argument.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
@@ -41,6 +44,9 @@ struct NetworkArgument: ExpressibleByArgument, Equatable {
       case (("mac", let text?), _):
         guard let address = MACAddress(text) else { return nil }
         hardwareAddress = address
+      case (("queues", let text?), _):
+        guard let count = Int(text) else { return nil }
+        queueCount = count
       case (("address", let text?), false):
         guard let entry = Self.entry(text) else { return nil }
         addresses.entries.append(entry)
@@ -60,6 +66,20 @@ struct NetworkArgument: ExpressibleByArgument, Equatable {
         return nil
       }
       addresses.entries[index].gateway = gateway
+    }
+  }
+
+  /// What can't be had.
+  var finding: String? {
+    guard let queueCount else { return nil }
+    guard (1...VirtioNetwork.pairLimit).contains(queueCount) else {
+      return "an interface can't have \(queueCount) pairs of queues: give 1 to \(VirtioNetwork.pairLimit)"
+    }
+    switch kind {
+    case .tap: return nil
+    case .user, .socket:
+      return queueCount == 1
+        ? nil : "only a tap interface has several pairs of queues: give tap=NAME, or leave queues=\(queueCount) out"
     }
   }
 

@@ -146,7 +146,8 @@ struct RunCommand: ParsableCommand {
       A network interface, any number: user, by the program passt, without privileges; tap=NAME, an interface of the \
       host's; socket=PATH, another guest with the same path. With user, tcp=8080:80 and udp=… forward ports of the host's \
       loopback (or of ADDRESS/8080:80), and loopback=off keeps the guest from it. With the others, a command's guest gets \
-      address=A/BITS, gateway=A and dns=A. mac=… is the interface's. See docs/network.md.
+      address=A/BITS, gateway=A and dns=A. mac=… is the interface's; tap=NAME,queues=N gives it several pairs of queues. \
+      See docs/network.md.
       """, valueName: "user|tap=name|socket=path[,…]"))
   var network: [NetworkArgument] = []
 
@@ -432,7 +433,7 @@ struct RunCommand: ParsableCommand {
       MemoryBalloonConfiguration(size: size.bytes, statisticsInterval: stats ? 1 : nil)
     }
     configuration.sharedFolders = shares
-    configuration.networkDevices = networks.map { NetworkDeviceConfiguration($0.link, address: $0.hardwareAddress) }
+    configuration.networkDevices = networks.map { NetworkDeviceConfiguration($0.links, address: $0.hardwareAddress) }
     configuration.virtioTransport = chosenTransport
     configuration.requiresVirtioTransport = transport != .auto
     configuration.resetPolicy = onReset
@@ -459,11 +460,14 @@ struct RunCommand: ParsableCommand {
   /// Makes what the guest's interfaces are plugged into: it can't be had any more when the process is confined.
   private func openNetworks() throws -> [GuestNetwork] {
     try network.map { argument in
+      if let finding = argument.finding { throw Refusal(status: .usage, message: "--network: \(finding)") }
       do throws(NetworkFailure) {
         return switch argument.kind {
         case .user(let user): try openUserNetwork(user, argument.hardwareAddress)
         case .tap(let name):
-          try GuestNetwork(tap: name, hardwareAddress: argument.hardwareAddress, addresses: argument.addresses)
+          try GuestNetwork(
+            tap: name, queueCount: argument.queueCount ?? 1, hardwareAddress: argument.hardwareAddress,
+            addresses: argument.addresses)
         case .socket(let path):
           try GuestNetwork(
             socket: FilePath(path), hardwareAddress: argument.hardwareAddress, addresses: argument.addresses)

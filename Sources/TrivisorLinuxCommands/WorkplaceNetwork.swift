@@ -21,7 +21,7 @@ package struct WorkplaceNetwork: Sendable, Equatable {
   /// One that is open.
   package init(_ network: GuestNetwork) {
     self.init(
-      hardwareAddress: network.hardwareAddress, maximumTransferUnit: network.link.maximumTransferUnit,
+      hardwareAddress: network.hardwareAddress, maximumTransferUnit: network.maximumTransferUnit,
       addresses: network.addresses)
   }
 

@@ -3,8 +3,10 @@ import TrivisorVMM
 
 /// What a guest's network interface is plugged into, open.
 public struct GuestNetwork: Sendable {
-  /// For the device.
-  public let link: any NetworkLink
+  /// For the device: one for each of its pairs of queues, all to the same place.
+  public let links: [any NetworkLink]
+  /// The longest packet that all of them carry.
+  public var maximumTransferUnit: UInt16 { links.map(\.maximumTransferUnit).min() ?? 0 }
   /// The interface's.
   public let hardwareAddress: MACAddress
   /// What the interface is to have, where that is known.
@@ -18,15 +20,18 @@ public struct GuestNetwork: Sendable {
   public init(_ network: UserNetwork, hardwareAddress: MACAddress? = nil) throws(NetworkFailure) {
     let address = hardwareAddress ?? .random()
     let passt = try Passt(network, hardwareAddress: address)
-    self.init(passt.link, address, passt.addresses, acceptsConnections: false)
+    self.init([passt.link], address, passt.addresses, acceptsConnections: false)
   }
 
   /// A tap interface of the host's.
+  /// - Parameter queueCount: pairs of queues.
   /// - Throws: `NetworkFailure`.
   public init(
-    tap name: String, hardwareAddress: MACAddress? = nil, addresses: InterfaceAddresses = .init()
+    tap name: String, queueCount: Int = 1, hardwareAddress: MACAddress? = nil, addresses: InterfaceAddresses = .init()
   ) throws(NetworkFailure) {
-    self.init(try TapLink(name), hardwareAddress ?? .random(), addresses, acceptsConnections: false)
+    self.init(
+      try TapLink.queues(of: name, count: queueCount), hardwareAddress ?? .random(), addresses,
+      acceptsConnections: false)
   }
 
   /// Another guest, with the same path.
@@ -35,13 +40,13 @@ public struct GuestNetwork: Sendable {
     socket path: FilePath, hardwareAddress: MACAddress? = nil, addresses: InterfaceAddresses = .init()
   ) throws(NetworkFailure) {
     let (link, listens) = try StreamLink.atSocket(path)
-    self.init(link, hardwareAddress ?? .random(), addresses, acceptsConnections: listens)
+    self.init([link], hardwareAddress ?? .random(), addresses, acceptsConnections: listens)
   }
 
   private init(
-    _ link: any NetworkLink, _ address: MACAddress, _ addresses: InterfaceAddresses, acceptsConnections: Bool
+    _ links: [any NetworkLink], _ address: MACAddress, _ addresses: InterfaceAddresses, acceptsConnections: Bool
   ) {
-    self.link = link
+    self.links = links
     hardwareAddress = address
     self.addresses = addresses
     self.acceptsConnections = acceptsConnections

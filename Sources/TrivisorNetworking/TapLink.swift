@@ -21,6 +21,8 @@ public final class TapLink: NetworkLink {
     var descriptor: Int32
     var events: UInt32 = 0
     var wantsFrames = false
+    /// Whether the kernel gives frames to this queue of the interface's.
+    var takesPart = true
     let input = UnsafeMutableRawBufferPointer.allocate(byteCount: TapLink.capacity, alignment: 8)
     /// Of a frame that was not taken.
     var inputCount = 0
@@ -48,9 +50,25 @@ public final class TapLink: NetworkLink {
   /// The kernel says it of each frame.
   public let deliversValidChecksums = false
 
-  /// - Parameter name: of an interface that is there.
+  /// Queues of one interface, by each of which frames come and go. The kernel chooses the queue that a connection's frames come
+  /// by: that by which it goes. At first, only the first takes part.
+  /// - Parameter count: with more than one, the interface must have been made with IFF_MULTI_QUEUE.
   /// - Throws: `NetworkFailure`.
-  public init(_ name: String) throws(NetworkFailure) {
+  public static func queues(of name: String, count: Int) throws(NetworkFailure) -> [TapLink] {
+    var links: [TapLink] = []
+    for index in 0..<max(count, 1) {
+      let link = try TapLink(name, isOneOfSeveral: count > 1)
+      if index > 0 { link.setTakesPart(false) }
+      links.append(link)
+    }
+    return links
+  }
+
+  /// - Parameters:
+  ///   - name: of an interface that is there.
+  ///   - isOneOfSeveral: whether other links have queues of the same interface.
+  /// - Throws: `NetworkFailure`.
+  public init(_ name: String, isOneOfSeveral: Bool = false) throws(NetworkFailure) {
     // Linux: IFNAMSIZ, dev_valid_name.
     guard !name.isEmpty, name.utf8.count < 16, !name.contains("/"), !name.contains("\0") else {
       throw NetworkFailure("\(Setting.network): '\(name)' is no name of an interface", isUsage: true)
@@ -62,15 +80,15 @@ public final class TapLink: NetworkLink {
         'ip link set \(name) up'
         """)
     }
-    let descriptor = clinux_open_tap(name, Int32(NetworkFrameHeader.size))
-    guard descriptor >= 0 else { throw Self.refusal(name, Errno(rawValue: -descriptor)) }
+    let descriptor = clinux_open_tap(name, Int32(NetworkFrameHeader.size), isOneOfSeveral ? 1 : 0)
+    guard descriptor >= 0 else { throw Self.refusal(name, Errno(rawValue: -descriptor), isOneOfSeveral) }
     // An interface that was there a moment ago has one.
     maximumTransferUnit = UInt16(clamping: max(68, clinux_interface_mtu(name)))
     state = Mutex(State(descriptor))
     events = try EventSet()
   }
 
-  private static func refusal(_ name: String, _ error: Errno) -> NetworkFailure {
+  private static func refusal(_ name: String, _ error: Errno, _ isOneOfSeveral: Bool) -> NetworkFailure {
     switch error {
     case .noSuchFileOrDirectory, .noSuchAddressOrDevice, .operationNotSupportedByDevice:
       NetworkFailure("\(Setting.network): this host has no /dev/net/tun (CONFIG_TUN, module tun)")
@@ -84,6 +102,14 @@ public final class TapLink: NetworkLink {
         """)
     case .resourceBusy:
       NetworkFailure("\(Setting.network): another program has the tap interface \(name)")
+    case .argListTooLong:
+      NetworkFailure("\(Setting.network): the tap interface \(name) has no such number of queues: ask for fewer")
+    case .invalidArgument where isOneOfSeveral:
+      NetworkFailure(
+        """
+        \(Setting.network): \(name) is no tap interface with several queues: make it by 'ip tuntap add dev \(name) mode tap \
+        multi_queue user USER', or leave the number of queues out
+        """)
     case .invalidArgument:
       NetworkFailure("\(Setting.network): \(name) is no tap interface")
     default:
@@ -113,6 +139,16 @@ public final class TapLink: NetworkLink {
       guard state.wantsFrames != wants else { return }
       state.wantsFrames = wants
       updateEvents(&state)
+    }
+  }
+
+  /// Frames that wait in the queue are lost when it does so no more.
+  public func setTakesPart(_ takesPart: Bool) {
+    state.withLock { state in
+      guard state.descriptor >= 0, state.takesPart != takesPart else { return }
+      guard clinux_set_tap_queue(state.descriptor, takesPart ? 1 : 0) == 0 else { return }
+      state.takesPart = takesPart
+      state.inputCount = 0
     }
   }
 
@@ -173,6 +209,7 @@ public final class TapLink: NetworkLink {
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   public func receive(_ take: (UnsafeRawBufferPointer, NetworkFrameHeader) -> Bool) {
     state.withLock { state in
+      guard state.takesPart else { return }
       for _ in 0..<Self.framesPerTurn {
         if state.inputCount == 0, !read(&state) { return }
         let bytes = UnsafeRawBufferPointer(rebasing: state.input[..<state.inputCount])

@@ -145,7 +145,9 @@ final class MachineInstance: Sendable {
       router.connect(partition.interrupts)
       partition.connectDisks(images)
       partition.connectNetworks(
-        configuration.networkDevices.map { NetworkInterface($0.link, address: $0.address) })
+        configuration.networkDevices.compactMap { device in
+          device.links.first.map { NetworkInterface($0, address: device.address) }
+        })
       let ownConsole = consoleWatches.first.flatMap { partition.connectConsole($0) }
       if let channel = configuration.command?.channel {
         // A domain's is no device of a bus.
@@ -210,9 +212,8 @@ final class MachineInstance: Sendable {
         devices.append(try makeFileSystem(share, limits))
       }
     }
-    for network in networks {
-      devices.append(VirtioNetwork(network.link, address: network.address))
-    }
+    // One without a link is not valid.
+    devices += networks.compactMap { VirtioNetwork($0.links, address: $0.address) }
     if configuration.hasEntropyDevice { devices.append(VirtioEntropy()) }
     if let console { devices.append(console) }
     if let socket = configuration.socketDevice {

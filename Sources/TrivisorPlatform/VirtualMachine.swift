@@ -112,7 +112,7 @@ public final class VirtualMachine: Sendable {
   public func runOnThisThread(_ options: RunOptions = RunOptions()) throws(MachineFailure) -> RunResult {
     defer {
       for sink in configuration.sinks { sink.close() }
-      for network in configuration.networkDevices { network.link.close() }
+      for link in configuration.networkDevices.flatMap(\.links) { link.close() }
     }
     var times = RunResult.Times()
     var counters = Counters()

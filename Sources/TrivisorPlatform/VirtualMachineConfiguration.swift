@@ -102,6 +102,7 @@ public struct VirtualMachineConfiguration: Sendable {
     } else if storageDevices.count > most {
       findings.append(Finding(.disk, "\(storageDevices.count) disks can't be had: give at most \(most)"))
     }
+    findings += NetworkDeviceConfiguration.findings(networkDevices, isDomain: technique.handoverKind == .xenDomain)
     findings += StorageDeviceConfiguration.findings(storageDevices, isDomain: technique.handoverKind == .xenDomain)
     if technique.handoverKind == .xenDomain, hasTestDevices {
       findings.append(
@@ -275,15 +276,30 @@ public struct SharedFolderConfiguration: Sendable {
 
 /// A network interface: virtio for the guest, what it is plugged into on the host.
 public struct NetworkDeviceConfiguration: Sendable {
-  /// Open, and closed when the run is over: it stays when the machine starts anew.
-  public var link: any NetworkLink
+  /// Open, and closed when the run is over: they stay when the machine starts anew. One for each pair of queues, 1 to 8, all to the
+  /// same place; a Xen domain's interface has one.
+  public var links: [any NetworkLink]
   /// The interface's.
   public var address: MACAddress
 
   /// Takes both.
-  public init(_ link: any NetworkLink, address: MACAddress) {
-    self.link = link
+  public init(_ links: [any NetworkLink], address: MACAddress) {
+    self.links = links
     self.address = address
+  }
+
+  /// What can't be had of the machine's interfaces.
+  static func findings(_ interfaces: [NetworkDeviceConfiguration], isDomain: Bool) -> [Finding] {
+    interfaces.compactMap { interface in
+      if isDomain, interface.links.count > 1 {
+        return Finding(
+          .network, "a paravirtual domain's interfaces have one pair of queues: leave the number of queues out")
+      }
+      guard !(1...VirtioNetwork.pairLimit).contains(interface.links.count) else { return nil }
+      return Finding(
+        .network,
+        "an interface can't have \(interface.links.count) pairs of queues: give 1 to \(VirtioNetwork.pairLimit)")
+    }
   }
 }
 

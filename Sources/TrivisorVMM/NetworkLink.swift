@@ -97,7 +97,7 @@ public struct NetworkFrameHeader: Sendable, Equatable {
   }
 }
 
-/// A network interface of a guest.
+/// A network interface of a domain.
 public struct NetworkInterface: Sendable {
   /// What it is plugged into.
   public let link: any NetworkLink
@@ -129,6 +129,9 @@ public protocol NetworkLink: AnyObject, Sendable {
   func settle()
   /// Whether frames that come are something to do. At first they are not.
   func setWantsFrames(_ wants: Bool)
+  /// Of links that lead to the same place, which of them frames come over. When one has been told that it doesn't take part, it
+  /// hands over none, and what was for it comes over the others. A link by itself always takes part.
+  func setTakesPart(_ takesPart: Bool)
 
   /// The guest takes frames of which so much is left to do; before, none.
   func setGuestOffloads(_ offloads: NetworkOffloads)
@@ -143,4 +146,9 @@ public protocol NetworkLink: AnyObject, Sendable {
 
   /// Ends it, and what stands behind it.
   func close()
+}
+
+extension NetworkLink {
+  /// It is by itself.
+  public func setTakesPart(_ takesPart: Bool) {}
 }

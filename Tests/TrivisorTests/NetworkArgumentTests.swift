@@ -37,6 +37,25 @@ struct NetworkArgumentTests {
     #expect(try #require(NetworkArgument(argument: "socket=/tmp/a=b")).kind == .socket("/tmp/a=b"))
   }
 
+  @Test("several pairs of queues, of a tap interface only")
+  func queues() throws {
+    let tap = try #require(NetworkArgument(argument: "tap=tap0,queues=4"))
+    #expect(tap.queueCount == 4)
+    #expect(tap.finding == nil)
+    for argument in ["tap=a", "tap=a,queues=1", "user,queues=1", "tap=a,queues=8"] {
+      #expect(try #require(NetworkArgument(argument: argument)).finding == nil)
+    }
+    for argument in ["user,queues=2", "socket=/tmp/a,queues=2"] {
+      let refused = try #require(NetworkArgument(argument: argument))
+      let finding = try #require(refused.finding)
+      #expect(finding.contains("only a tap interface has several pairs of queues"))
+    }
+    for argument in ["tap=a,queues=0", "tap=a,queues=9", "user,queues=-1"] {
+      #expect(try #require(NetworkArgument(argument: argument)).finding?.contains("give 1 to 8") == true)
+    }
+    #expect(NetworkArgument(argument: "tap=a,queues=many") == nil)
+  }
+
   @Test(
     "what makes no sense is refused",
     arguments: [

@@ -186,12 +186,14 @@ extension StorageDeviceConfiguration: WireValue {
 
 extension NetworkDeviceConfiguration: WireValue {
   init(from reader: inout WireReader) throws(WireFault) {
-    self.init(attachment: try reader.read(), macAddress: try reader.read())
+    self.init(
+      attachment: try reader.read(), macAddress: try reader.read(), queueCount: try reader.read())
   }
 
   func write(to writer: inout WireWriter) {
     writer.write(attachment)
     writer.write(macAddress)
+    writer.write(queueCount)
   }
 }
 

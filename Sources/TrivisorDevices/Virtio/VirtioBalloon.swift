@@ -99,7 +99,9 @@ public final class VirtioBalloon: VirtioDevice {
   /// Inflate, deflate, statistics, and twice reporting.
   public let queueSizes: [UInt16] = [128, 128, 16, 64, 64]
   /// The timer.
-  public var eventDescriptor: Int32? { timer >= 0 ? timer : nil }
+  public var threads: [VirtioThread] {
+    [VirtioThread(queueSizes.indices, eventDescriptor: timer >= 0 ? timer : nil)]
+  }
 
   /// Pages wanted, and the driver's number.
   public func configuration(at offset: UInt64) -> UInt8 {

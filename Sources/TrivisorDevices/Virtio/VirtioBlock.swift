@@ -77,7 +77,7 @@ public final class VirtioBlock: VirtioDevice {
   /// Request queues.
   public let queueSizes: [UInt16]
   /// So that a slow request holds up only those of its queue.
-  public let hasThreadPerQueue = true
+  public var threads: [VirtioThread] { queueSizes.indices.map { VirtioThread([$0]) } }
 
   /// Flushes, and what the image allows.
   public var features: VirtioFeatures {

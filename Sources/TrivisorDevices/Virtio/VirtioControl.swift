@@ -30,13 +30,14 @@ final class VirtioControl: Sendable {
   init(
     _ device: any VirtioDevice, memory: GuestMemory, notifier: any VirtioNotifier, usesWorker: Bool = true
   ) throws(DeviceFailure) {
-    let host = try VirtioHost(notifier: notifier, threads: device.hasThreadPerQueue ? device.queueSizes.count : 1)
+    let threads = device.threads
+    let host = try VirtioHost(notifier: notifier, threads: threads)
     self.device = device
     self.host = host
     self.memory = memory
     self.usesWorker = usesWorker
     queues = device.queueSizes.enumerated().map { VirtioQueue(index: $0.offset, maximumSize: $0.element, host: host) }
-    worker = VirtioWorker(device: device, queues: queues, doorbells: host.doorbells)
+    worker = VirtioWorker(device: device, threads: threads, queues: queues, doorbells: host.doorbells)
     settings = Mutex(Settings(layouts: Array(repeating: SplitRing.Layout(), count: queues.count)))
     device.attach(to: host)
   }

@@ -15,7 +15,7 @@ public enum VirtioDeviceID: UInt32, Sendable {
 /// The part of a virtio device that is its type: what its queues' requests mean. It knows neither where the device is nor
 /// how it is reached; `VirtioControl` and a transport do.
 ///
-/// All methods but those of the configuration space are called by one thread at a time, unless each queue has its own.
+/// All methods but those of the configuration space are called by one thread at a time, unless there are several `threads`.
 public protocol VirtioDevice: AnyObject, Sendable {
   /// Which type it is.
   var deviceID: VirtioDeviceID { get }
@@ -23,11 +23,8 @@ public protocol VirtioDevice: AnyObject, Sendable {
   var features: VirtioFeatures { get }
   /// The largest size of each queue, powers of two.
   var queueSizes: [UInt16] { get }
-  /// Whether each queue has a thread of its own, so that `process` is called for several at a time.
-  var hasThreadPerQueue: Bool { get }
-  /// What the thread waits for beside notifications, level-triggered: a descriptor that is readable when there is
-  /// something for `process`.
-  var eventDescriptor: Int32? { get }
+  /// The device's threads, each with the queues for which it calls `process`; together they have every queue once.
+  var threads: [VirtioThread] { get }
   /// A byte of the configuration space; zero behind its end. Called by any thread at any time.
   func configuration(at offset: UInt64) -> UInt8
   /// A store to the configuration space, little-endian. Called by any thread at any time.
@@ -53,11 +50,24 @@ public protocol VirtioDevice: AnyObject, Sendable {
   func restore(_ saved: VirtioDeviceState, features: VirtioFeatures?) throws(RestoreFailure) -> Bool
 }
 
+/// What one of a device's threads is for.
+public struct VirtioThread: Sendable {
+  /// By number.
+  public var queues: [Int]
+  /// What the thread waits for beside notifications, level-triggered: a descriptor that is readable when there is
+  /// something for `process`.
+  public var eventDescriptor: Int32?
+
+  /// - Parameter eventDescriptor: `nil` to wait for notifications alone.
+  public init(_ queues: some Sequence<Int>, eventDescriptor: Int32? = nil) {
+    self.queues = Array(queues)
+    self.eventDescriptor = eventDescriptor
+  }
+}
+
 extension VirtioDevice {
-  /// One thread for all.
-  public var hasThreadPerQueue: Bool { false }
-  /// Nothing but requests.
-  public var eventDescriptor: Int32? { nil }
+  /// One for all, which waits for nothing but requests.
+  public var threads: [VirtioThread] { [VirtioThread(queueSizes.indices)] }
   /// What depends on features begins with `start`.
   public func agree(on features: VirtioFeatures) {}
   /// There is nothing to be written.

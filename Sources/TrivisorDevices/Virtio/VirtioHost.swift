@@ -31,13 +31,20 @@ public final class VirtioHost: Sendable {
   let mayUseMemory = Atomic<Bool>(true)
   /// One a thread of the device's.
   let doorbells: [Doorbell]
+  /// Which of the threads serves a queue.
+  private let threadOfQueue: [Int: Int]
   private let notifier: any VirtioNotifier
   private let firstFault = Mutex<VirtioFault?>(nil)
 
-  init(notifier: any VirtioNotifier, threads: Int = 1) throws(DeviceFailure) {
+  init(notifier: any VirtioNotifier, threads: [VirtioThread]) throws(DeviceFailure) {
     var doorbells: [Doorbell] = []
-    for _ in 0..<threads { doorbells.append(try Doorbell()) }
+    var threadOfQueue: [Int: Int] = [:]
+    for (index, thread) in threads.enumerated() {
+      doorbells.append(try Doorbell())
+      for queue in thread.queues { threadOfQueue[queue] = index }
+    }
     self.doorbells = doorbells
+    self.threadOfQueue = threadOfQueue
     self.notifier = notifier
   }
 
@@ -46,8 +53,7 @@ public final class VirtioHost: Sendable {
 
   /// Of the thread that serves this queue; `nil` if no queue has that number.
   func doorbell(ofQueue queue: Int) -> Doorbell? {
-    if doorbells.count == 1 { return doorbells[0] }
-    return doorbells.indices.contains(queue) ? doorbells[queue] : nil
+    threadOfQueue[queue].map { doorbells[$0] }
   }
 
   /// Makes the thread of this queue look at it; of a number that no queue has, nobody need hear.

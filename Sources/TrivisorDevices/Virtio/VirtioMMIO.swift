@@ -101,9 +101,12 @@ public final class VirtioMMIO: MemoryDevice, VirtioTransport {
     try interrupt.trigger.bind(binding)
     guard let address = base.advanced(by: Register.queueNotify) else { return }
     let doorbells = control.host.doorbells
-    for (queue, doorbell) in doorbells.enumerated() {
-      try binding.bindDoorbell(
-        doorbell.fileDescriptor, to: address, width: .doubleword, value: doorbells.count > 1 ? UInt64(queue) : nil)
+    if doorbells.count == 1 {
+      return try binding.bindDoorbell(doorbells[0].fileDescriptor, to: address, width: .doubleword, value: nil)
+    }
+    for queue in control.queues.indices {
+      guard let doorbell = control.host.doorbell(ofQueue: queue) else { continue }
+      try binding.bindDoorbell(doorbell.fileDescriptor, to: address, width: .doubleword, value: UInt64(queue))
     }
   }
 

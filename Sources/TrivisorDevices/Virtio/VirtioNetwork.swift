@@ -1,8 +1,11 @@
-// A virtio network interface (virtio 1.2, 5.1) with one pair of queues.
+// A virtio network interface (virtio 1.2, 5.1) with pairs of queues: a link, and a thread, for each pair, all to the same place.
 //
-// Queue 0 has the driver's empty buffers, which frames from the link fill; queue 1 brings the guest's frames. While the
-// guest has no buffers, nothing is taken from the link; while the link has no room, nothing is taken from the guest. So no
-// more than a frame in each direction is kept here.
+// The first queue of a pair has the driver's empty buffers, which frames from the link fill; the second brings the guest's
+// frames. While the guest has no buffers, nothing is taken from the link; while the link has no room, nothing is taken from
+// the guest. So no more than a frame in each direction is kept here.
+//
+// With several pairs, one more queue brings the driver's orders, of which there is one: so many pairs are in use, one until
+// it says otherwise. By which pair a connection's frames come is the links' to choose.
 //
 // Checksums that the guest leaves to us are completed by the link, or by the host's kernel behind it.
 
@@ -26,6 +29,8 @@ public final class VirtioNetwork: VirtioDevice {
     static let hostCongestion = VirtioFeatures.bit(13)
     static let mergeableBuffers = VirtioFeatures.bit(15)
     static let status = VirtioFeatures.bit(16)
+    static let controlQueue = VirtioFeatures.bit(17)
+    static let severalPairs = VirtioFeatures.bit(22)
 
     /// What each offload is called where the guest leaves it to us, and where we leave it to the guest.
     static let offloads: [(NetworkOffloads, host: VirtioFeatures, guest: VirtioFeatures)] = [
@@ -34,9 +39,18 @@ public final class VirtioNetwork: VirtioDevice {
     ]
   }
 
-  private enum Queue {
-    static let receive = 0
-    static let transmit = 1
+  private enum Queue: Equatable {
+    case receive(pair: Int)
+    case transmit(pair: Int)
+    case control
+  }
+
+  /// Orders of the driver's (virtio 1.2, 5.1.6.5).
+  private enum Control {
+    static let acknowledged: UInt8 = 0
+    static let failed: UInt8 = 1
+    /// Class and command: how many pairs are in use.
+    static let setPairs: (UInt8, UInt8) = (4, 0)
   }
 
   private enum Status {
@@ -47,6 +61,8 @@ public final class VirtioNetwork: VirtioDevice {
   private static let headerLengths = (plain: 14, tagged: 18)
   /// The longest that a segment's headers and data can be, beside the Ethernet header.
   private static let packetMaximum = 65_535
+  /// The most pairs of queues.
+  public static let pairLimit = 8
   /// Frames of the guest's that are handled before it is told of them.
   private static let burst = 64
 
@@ -56,28 +72,52 @@ public final class VirtioNetwork: VirtioDevice {
     /// What the driver leaves to us.
     var offloads = NetworkOffloads()
     var isRunning = false
+    /// Pairs that are in use.
+    var pairs = 1
     var linkWasUp: Bool
     var address: MACAddress
     var host: VirtioHost?
   }
 
+  /// What is to be known of all links, the first says.
   private let link: any NetworkLink
+  private let links: [any NetworkLink]
   private let state: Mutex<State>
 
+  /// With one pair of queues.
   /// - Parameters:
   ///   - link: stays when the machine starts anew; whoever made it closes it.
   ///   - address: the interface's.
-  public init(_ link: any NetworkLink, address: MACAddress) {
+  public convenience init(_ link: any NetworkLink, address: MACAddress) { self.init(link, [], address) }
+
+  /// - Parameters:
+  ///   - links: one for each pair of queues, all to the same place. They stay when the machine starts anew; whoever made them closes
+  ///     them.
+  ///   - address: the interface's.
+  public convenience init?(_ links: [any NetworkLink], address: MACAddress) {
+    guard let first = links.first, links.count <= Self.pairLimit else { return nil }
+    self.init(first, Array(links.dropFirst()), address)
+  }
+
+  private init(_ link: any NetworkLink, _ further: [any NetworkLink], _ address: MACAddress) {
     self.link = link
+    links = [link] + further
+    let pairs = Array(repeating: [UInt16(512), 256], count: links.count)
+    queueSizes = pairs.flatMap { $0 } + (further.isEmpty ? [] : [64])
     state = Mutex(State(linkWasUp: link.isUp, address: address))
   }
 
   /// Network interface.
   public let deviceID = VirtioDeviceID.network
-  /// Receive and transmit.
-  public let queueSizes: [UInt16] = [512, 256]
-  /// The link's.
-  public var eventDescriptor: Int32? { link.eventDescriptor }
+  /// Receive and transmit of each pair; control, with several.
+  public let queueSizes: [UInt16]
+  /// One a pair; the first has the driver's orders, too.
+  public var threads: [VirtioThread] {
+    links.enumerated().map { pair, link in
+      let control = pair == 0 && links.count > 1 ? [2 * links.count] : []
+      return VirtioThread([2 * pair, 2 * pair + 1] + control, eventDescriptor: link.eventDescriptor)
+    }
+  }
 
   /// What the link takes over, and would leave to the guest.
   public var features: VirtioFeatures {
@@ -87,14 +127,26 @@ public final class VirtioNetwork: VirtioDevice {
     for (offload, host, guest) in Feature.offloads where link.offloads.contains(offload) {
       features.formUnion([host, guest])
     }
+    if links.count > 1 { features.formUnion([Feature.controlQueue, Feature.severalPairs]) }
     return features
   }
 
-  /// Address, status, MTU.
+  /// What a queue is for: with a driver that does not know of several pairs, the third one is for its orders (5.1.2).
+  private func role(_ queue: Int, _ features: VirtioFeatures) -> Queue? {
+    let knowsPairs = features.contains(Feature.severalPairs)
+    if queue == (knowsPairs ? 2 * links.count : 2) {
+      return features.contains(Feature.controlQueue) ? .control : nil
+    }
+    guard queue < (knowsPairs ? 2 * links.count : 2) else { return nil }
+    return queue % 2 == 0 ? .receive(pair: queue / 2) : .transmit(pair: queue / 2)
+  }
+
+  /// Address, status, pairs, MTU.
   public func configuration(at offset: UInt64) -> UInt8 {
     switch offset {
     case 0..<6: state.withLock { $0.address.bytes[Int(offset)] }
     case 6: link.isUp ? Status.linkUp : 0
+    case 8: links.count > 1 ? UInt8(links.count) : 0
     case 10: UInt8(truncatingIfNeeded: link.maximumTransferUnit)
     case 11: UInt8(truncatingIfNeeded: link.maximumTransferUnit >> 8)
     default: 0
@@ -117,21 +169,37 @@ public final class VirtioNetwork: VirtioDevice {
       state.offloads = leaves
       state.isRunning = true
     }
+    usePairs(1)
   }
 
-  /// Frames wait in the link.
+  /// Frames wait in the first link.
   public func reset() {
     state.withLock { $0.isRunning = false }
-    link.setWantsFrames(false)
+    for link in links { link.setWantsFrames(false) }
+    usePairs(1)
+  }
+
+  /// From now on, these take part.
+  private func usePairs(_ count: Int) {
+    state.withLock { $0.pairs = count }
+    for (pair, link) in links.enumerated() where pair > 0 { link.setTakesPart(pair < count) }
   }
 
   // MARK: Queues
 
   /// Moves frames in one direction.
   public func process(_ queue: VirtioQueue) {
-    if queue.index == Queue.receive { link.settle() }
-    guard state.withLock({ $0.isRunning }) else { return }
-    if queue.index == Queue.receive { processReceive(queue) } else { processTransmit(queue) }
+    // Its thread is this one, whatever the queue is for.
+    let isFirst = queue.index % 2 == 0 && queue.index / 2 < links.count
+    if isFirst { links[queue.index / 2].settle() }
+    let (isRunning, features, pairs) = state.withLock { ($0.isRunning, $0.features, $0.pairs) }
+    guard isRunning else { return }
+    switch role(queue.index, features) {
+    case .receive(let pair) where pair < pairs: processReceive(queue, links[pair])
+    case .transmit(let pair) where pair < pairs: processTransmit(queue, links[pair])
+    case .control: queue.drain { obey(&$0) }
+    default: if isFirst { links[queue.index / 2].setWantsFrames(false) }
+    }
     let changedHost = state.withLock { state -> VirtioHost? in
       guard state.linkWasUp != link.isUp else { return nil }
       state.linkWasUp.toggle()
@@ -140,7 +208,27 @@ public final class VirtioNetwork: VirtioDevice {
     changedHost?.configurationChanged()
   }
 
-  private func processTransmit(_ queue: VirtioQueue) {
+  /// Does what the driver orders; what isn't known fails.
+  private func obey(_ chain: inout DescriptorChain) -> VirtioQueue.Disposition {
+    var order: (UInt8, UInt8) = (0, 0)
+    guard withUnsafeMutableBytes(of: &order, { chain.readable.read(into: $0) }),
+      let answer = chain.writable.removeLast()
+    else { return .malformed }
+    var pairs: UInt16 = 0
+    var succeeds = false
+    if order == Control.setPairs, withUnsafeMutableBytes(of: &pairs, { chain.readable.read(into: $0) }),
+      pairs >= 1, pairs <= links.count
+    {
+      usePairs(Int(pairs))
+      succeeds = true
+    }
+    answer.storeBytes(of: succeeds ? Control.acknowledged : Control.failed, as: UInt8.self)
+    // Buffers of pairs that are new may be there already.
+    if succeeds { state.withLock { $0.host }?.wake() }
+    return .completed(written: UInt32(truncatingIfNeeded: chain.writable.byteCount + 1))
+  }
+
+  private func processTransmit(_ queue: VirtioQueue, _ link: any NetworkLink) {
     let offloads = state.withLock { $0.offloads }
     var goesOn = true
     while goesOn {
@@ -152,7 +240,7 @@ public final class VirtioNetwork: VirtioDevice {
             goesOn = ring.requestNotification()
             return
           }
-          guard send(&chain.readable, offloads) else { return }
+          guard send(&chain.readable, offloads, link) else { return }
           ring.complete(chain.head, written: 0)
         }
         goesOn = true
@@ -161,7 +249,7 @@ public final class VirtioNetwork: VirtioDevice {
   }
 
   /// - Returns: whether it is gone, to the link or for nothing.
-  private func send(_ frame: inout BufferList, _ offloads: NetworkOffloads) -> Bool {
+  private func send(_ frame: inout BufferList, _ offloads: NetworkOffloads, _ link: any NetworkLink) -> Bool {
     let header = withUnsafeTemporaryAllocation(byteCount: NetworkFrameHeader.size, alignment: 2) { bytes in
       frame.read(into: bytes) ? NetworkFrameHeader(UnsafeRawBufferPointer(bytes)) : nil
     }
@@ -173,7 +261,7 @@ public final class VirtioNetwork: VirtioDevice {
     return link.send(&frame, header)
   }
 
-  private func processReceive(_ queue: VirtioQueue) {
+  private func processReceive(_ queue: VirtioQueue, _ link: any NetworkLink) {
     let features = state.withLock { $0.features }
     let validates = features.contains(Feature.guestChecksum) && link.deliversValidChecksums
     var delivery = FrameDelivery(mergesBuffers: features.contains(Feature.mergeableBuffers))
@@ -211,10 +299,12 @@ extension VirtioNetwork {
   /// Which interface it is. Frames that were under way are lost, as frames may be.
   public struct Saved: SavedState {
     // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
-    public static let version = 1
+    public static let version = 2
     var address: MACAddress
     var maximumTransferUnit: UInt16
     var wasUp: Bool
+    /// Pairs of queues in use.
+    var pairs: Int
   }
 
   /// What the driver knows of the interface.
@@ -222,7 +312,7 @@ extension VirtioNetwork {
     .network(
       Saved(
         address: state.withLock { $0.address }, maximumTransferUnit: link.maximumTransferUnit,
-        wasUp: link.isUp))
+        wasUp: link.isUp, pairs: state.withLock { $0.pairs }))
   }
 
   /// The address goes on with the machine.
@@ -235,11 +325,15 @@ extension VirtioNetwork {
       "network interface", requires: interface.maximumTransferUnit <= link.maximumTransferUnit,
       "its packets have up to \(interface.maximumTransferUnit) bytes, and what it is attached to carries "
         + "\(link.maximumTransferUnit)")
+    try restoring(
+      "network interface", requires: (1...links.count).contains(interface.pairs),
+      "\(interface.pairs) pairs of queues were in use, and it has \(links.count)")
     state.withLock { state in
       state.address = interface.address
       state.isRunning = false
     }
     if let features { start(features: features) }
+    usePairs(interface.pairs)
     return interface.wasUp != link.isUp || interface.maximumTransferUnit != link.maximumTransferUnit
   }
 }

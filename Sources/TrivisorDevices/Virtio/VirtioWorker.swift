@@ -20,7 +20,7 @@ final class VirtioWorker: Sendable {
   private struct Part: Sendable {
     let queues: [VirtioQueue]
     let doorbell: Doorbell
-    /// The device's own, if it is this thread's.
+    /// What it waits for beside the doorbell.
     let event: Int32?
   }
 
@@ -39,13 +39,13 @@ final class VirtioWorker: Sendable {
   private let parts: [Part]
   private let life = Monitor(Life())
 
-  /// - Parameter doorbells: one for all queues, or one for each.
-  init(device: any VirtioDevice, queues: [VirtioQueue], doorbells: [Doorbell]) {
+  /// - Parameters:
+  ///   - threads: the device's.
+  ///   - doorbells: one for each of them.
+  init(device: any VirtioDevice, threads: [VirtioThread], queues: [VirtioQueue], doorbells: [Doorbell]) {
     self.device = device
-    parts = doorbells.enumerated().map { index, doorbell in
-      Part(
-        queues: doorbells.count == 1 ? queues : [queues[index]], doorbell: doorbell,
-        event: index == 0 ? device.eventDescriptor : nil)
+    parts = zip(threads, doorbells).map { thread, doorbell in
+      Part(queues: thread.queues.map { queues[$0] }, doorbell: doorbell, event: thread.eventDescriptor)
     }
   }
 

@@ -17,6 +17,7 @@ final class MemoryLink: NetworkLink {
     var wantsFrames = false
     var guestOffloads: NetworkOffloads?
     var isUp = true
+    var takesPart = true
   }
 
   private let state = Mutex(State())
@@ -41,6 +42,8 @@ final class MemoryLink: NetworkLink {
   var wantsFrames: Bool { state.withLock { $0.wantsFrames } }
   var guestOffloads: NetworkOffloads? { state.withLock { $0.guestOffloads } }
 
+  var takesPart: Bool { state.withLock { $0.takesPart } }
+
   func set(isUp: Bool) { change { $0.isUp = isUp } }
   func set(isFull: Bool) { change { $0.isFull = isFull } }
   func forgetSent() { state.withLock { $0.sent = [] } }
@@ -60,6 +63,7 @@ final class MemoryLink: NetworkLink {
   }
 
   func setWantsFrames(_ wants: Bool) { state.withLock { $0.wantsFrames = wants } }
+  func setTakesPart(_ takesPart: Bool) { state.withLock { $0.takesPart = takesPart } }
   func setGuestOffloads(_ offloads: NetworkOffloads) { state.withLock { $0.guestOffloads = offloads } }
 
   func send(_ frame: inout BufferList, _ header: NetworkFrameHeader) -> Bool {
@@ -73,7 +77,7 @@ final class MemoryLink: NetworkLink {
   }
 
   func receive(_ take: (UnsafeRawBufferPointer, NetworkFrameHeader) -> Bool) {
-    while let first = state.withLock({ $0.incoming.first }) {
+    while let first = state.withLock({ $0.takesPart ? $0.incoming.first : nil }) {
       guard first.bytes.withUnsafeBytes({ take($0, first.header) }) else { return }
       state.withLock { _ = $0.incoming.removeFirst() }
     }

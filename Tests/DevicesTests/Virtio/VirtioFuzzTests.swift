@@ -16,16 +16,22 @@ private struct RandomGuest {
   private static let buffers: UInt64 = 0x1_0000
   private static let bufferMaximum: UInt64 = 0x2000
 
+  /// VIRTIO_NET_F_MQ and the queue for its orders (virtio 1.2, 5.1.3).
+  static let severalPairs: VirtioFeatures = [.bit(22), .bit(17)]
+
   let driver: VirtioDriver
   var generator: SeededGenerator
   private let queueCount: Int
+  /// Which the driver accepts half the time.
+  private let features: VirtioFeatures
   private var queues: [RingPlace] = []
   /// What was said to be wrong, for the tests' own sake.
   private(set) var faults: Set<String> = []
   private(set) var requests = 0
 
-  init(_ driver: VirtioDriver, queueCount: Int, seed: UInt64) {
+  init(_ driver: VirtioDriver, queueCount: Int, features: VirtioFeatures = [], seed: UInt64) {
     self.driver = driver
+    self.features = features
     self.queueCount = queueCount
     generator = SeededGenerator(seed: seed)
   }
@@ -56,7 +62,7 @@ private struct RandomGuest {
       if chance(20) { place.used = address() & ~3 }
       return place
     }
-    driver.negotiate(pick(features))
+    driver.negotiate(pick(features).union(chance(2) ? self.features : []))
     for queue in queues { driver.place(queue) }
     driver.start()
   }
@@ -75,6 +81,12 @@ private struct RandomGuest {
   private mutating func describeHeader(_ place: UInt64, successor: UInt16?) {
     if driver.read(0x8) == UInt64(VirtioDeviceID.socket.rawValue) { return describePacket(place, successor: successor) }
     let header = Self.buffers + 16 * number(below: 256)
+    if features.contains(Self.severalPairs), chance(2) {
+      // How many pairs of queues are in use.
+      driver.store(4 | number(below: 4) << 16, at: header)
+      return driver.describe(
+        at: place, address: header, length: 4, flags: successor == nil ? 0 : 1, next: successor ?? 0)
+    }
     driver.store(UInt32(truncatingIfNeeded: pick([0, 1, 1, 4, 8, 11, 13, number(below: 1 << 32)])), at: header)
     driver.store(chance(8) ? generator.next() : number(below: 20), at: header + 8)
     driver.describe(at: place, address: header, length: 16, flags: successor == nil ? 0 : 1, next: successor ?? 0)
@@ -169,11 +181,11 @@ struct VirtioFuzzTests {
 
   /// Whatever the guest does: no trap, no endless work, nothing written outside what it can reach.
   private func fuzz(
-    _ type: any VirtioDevice, memory: GuestMemory? = nil, seed: UInt64,
+    _ type: any VirtioDevice, memory: GuestMemory? = nil, features: VirtioFeatures = [], seed: UInt64,
     between: (inout SeededGenerator) -> Void = { _ in }
   ) throws {
     let driver = try VirtioDriver(type, memorySize: RandomGuest.memorySize, memory: memory)
-    var guest = RandomGuest(driver, queueCount: type.queueSizes.count, seed: seed &+ firstSeed)
+    var guest = RandomGuest(driver, queueCount: type.queueSizes.count, features: features, seed: seed &+ firstSeed)
     var resident = 0
     guest.openQueues()
     for step in 0..<stepCount {
@@ -279,6 +291,18 @@ struct VirtioFuzzTests {
       }
       link.set(isFull: UInt8.random(in: 0..<8, using: &generator) == 0)
       if UInt8.random(in: 0..<16, using: &generator) == 0 { link.set(isUp: Bool.random(using: &generator)) }
+    }
+  }
+
+  @Test("network with several pairs of queues", arguments: 1...5 as ClosedRange<UInt64>)
+  func networkPairs(seed: UInt64) throws {
+    let links = (0..<2).map { _ in MemoryLink(maximumTransferUnit: 65_520) }
+    let device = try #require(VirtioNetwork(links, address: .random()))
+    try fuzz(device, features: RandomGuest.severalPairs, seed: seed) { generator in
+      for link in links where link.incomingCount < 8 {
+        link.deliver([UInt8](repeating: 0x78, count: Int.random(in: 14..<3000, using: &generator)))
+      }
+      links[1].set(isFull: UInt8.random(in: 0..<8, using: &generator) == 0)
     }
   }
 

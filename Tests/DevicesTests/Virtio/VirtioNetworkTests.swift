@@ -199,6 +199,95 @@ struct VirtioNetworkTests {
     #expect(driver.read(0xfc) == 1)
   }
 
+  private static let pairFeatures: VirtioFeatures = [.bit(17), .bit(22)]
+
+  /// - Parameter order: class, command, and what follows.
+  /// - Returns: the answer.
+  private func order(_ driver: VirtioDriver, _ order: [UInt8], queue: RingPlace) -> UInt8 {
+    driver.store(order, at: 0x6_0000)
+    driver.store(UInt8(0xff), at: 0x6_0100)
+    #expect(
+      driver.request(
+        queue,
+        [
+          .init(address: 0x6_0000, length: UInt32(order.count)),
+          .init(address: 0x6_0100, length: 1, isWritable: true),
+        ]) == 1)
+    return driver.load(UInt8.self, at: 0x6_0100)
+  }
+
+  @Test("several pairs of queues: one is in use until the driver orders otherwise")
+  func pairs() throws {
+    let links = (0..<3).map { _ in MemoryLink() }
+    let driver = try VirtioDriver(try #require(VirtioNetwork(links, address: Self.address)))
+    driver.write(0x14, 0)
+    #expect(VirtioFeatures(rawValue: driver.read(0x10)).isSuperset(of: Self.pairFeatures))
+    #expect(driver.read(0x108, width: .word) == 3)
+    let (secondReceive, secondTransmit, control) = (RingPlace.standard(2), RingPlace.standard(3), RingPlace.standard(6))
+    driver.open([Self.receive, Self.transmit, secondReceive, secondTransmit, control], features: Self.pairFeatures)
+    #expect(links.map(\.takesPart) == [true, false, false])
+    driver.describe(secondReceive, 0, address: Self.buffers, length: 1600, flags: 2)
+    driver.publish(secondReceive, head: 0)
+    links[1].deliver(frame(100))
+    driver.run(2)
+    #expect(driver.usedIndex(secondReceive) == 0)
+    for wrong: [UInt8] in [[4, 0, 0, 0], [4, 0, 4, 0], [4, 0, 2], [4, 1, 2, 0], [1, 0, 2, 0]] {
+      #expect(order(driver, wrong, queue: control) == 1)
+    }
+    #expect(order(driver, [4, 0, 2, 0], queue: control) == 0)
+    #expect(links.map(\.takesPart) == [true, true, false])
+    driver.device.processQueues()
+    #expect(driver.usedIndex(secondReceive) == 1)
+    #expect(driver.bytes(at: Self.buffers + Self.headerSize, count: 100) == frame(100))
+    driver.store([UInt8](repeating: 0, count: 12) + frame(60), at: 0x6_0000)
+    #expect(driver.request(secondTransmit, [.init(address: 0x6_0000, length: 72)]) == 0)
+    #expect(links.map { $0.sent.map(\.bytes) } == [[], [frame(60)], []])
+    let saved = driver.device.save()
+    let others = (0..<3).map { _ in MemoryLink() }
+    let other = try VirtioDriver(try #require(VirtioNetwork(others, address: .random())))
+    try other.memory.restore(driver.memory.save())
+    try other.device.restore(throughJSON(saved))
+    #expect(others.map(\.takesPart) == [true, true, false])
+    let single = try VirtioDriver(VirtioNetwork(MemoryLink(), address: .random()))
+    #expect(throws: RestoreFailure.self) { try single.device.restore(saved) }
+    driver.write(VirtioDriver.Register.status, 0)
+    #expect(links.map(\.takesPart) == [true, false, false])
+    #expect(!driver.isBroken)
+  }
+
+  @Test("with a driver that does not know of pairs, the third queue is for orders")
+  func pairsUnknown() throws {
+    let links = (0..<2).map { _ in MemoryLink() }
+    let driver = try VirtioDriver(try #require(VirtioNetwork(links, address: Self.address)))
+    let control = RingPlace.standard(2)
+    driver.open([Self.receive, Self.transmit, control], features: .bit(17))
+    #expect(order(driver, [1, 0, 2, 0], queue: control) == 1)
+    driver.open([Self.receive, Self.transmit])
+    driver.store([UInt8](repeating: 0, count: 12) + frame(60), at: 0x6_0000)
+    #expect(driver.request(Self.transmit, [.init(address: 0x6_0000, length: 72)]) == 0)
+    #expect(links.map(\.sent.count) == [1, 0])
+  }
+
+  @Test("a thread for each pair")
+  func pairThreads() throws {
+    let links = (0..<2).map { _ in MemoryLink() }
+    let driver = try VirtioDriver(try #require(VirtioNetwork(links, address: Self.address)), usesWorker: true)
+    let (second, control) = (RingPlace.standard(2), RingPlace.standard(4))
+    driver.open([Self.receive, Self.transmit, second, RingPlace.standard(3), control], features: Self.pairFeatures)
+    driver.describe(second, 0, address: 0x9_0000, length: 1600, flags: 2)
+    driver.publish(second, head: 0)
+    driver.store([4, 0, 2, 0] as [UInt8], at: 0x7_0000)
+    driver.describe(
+      control, [.init(address: 0x7_0000, length: 4), .init(address: 0x7_0100, length: 1, isWritable: true)])
+    driver.publish(control, head: 0)
+    driver.kick(4)
+    for _ in 0..<5000 where driver.usedIndex(control) == 0 { usleep(1000) }
+    links[1].deliver(frame(100))
+    for _ in 0..<5000 where driver.usedIndex(second) == 0 { usleep(1000) }
+    #expect(driver.usedIndex(second) == 1)
+    driver.device.stop()
+  }
+
   @Test("its thread waits for both sides, and does nothing while it waits")
   func worker() throws {
     let driver = try VirtioDriver(VirtioNetwork(link, address: Self.address), usesWorker: true)

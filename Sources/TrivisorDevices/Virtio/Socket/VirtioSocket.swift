@@ -1,6 +1,6 @@
 // A virtio socket device (virtio 1.2, 5.10): streams between programs of the host's and of the guest's.
 //
-// One thread does everything: it serves the driver's queues, and by `eventDescriptor` it hears of the host's sockets, each of
+// One thread does everything: it serves the driver's queues, and by a descriptor it hears of the host's sockets, each of
 // which tells once that it has become readable or writable. What has something for the guest stands in a line, and gets its
 // turn, one packet at a time, as buffers come.
 //
@@ -95,7 +95,7 @@ public final class VirtioSocket: VirtioDevice {
   /// Receive, transmit, events.
   public let queueSizes: [UInt16] = [256, 256, 16]
   /// What the host's sockets do.
-  public var eventDescriptor: Int32? { poll }
+  public var threads: [VirtioThread] { [VirtioThread(queueSizes.indices, eventDescriptor: poll)] }
 
   /// The guest's identifier.
   public func configuration(at offset: UInt64) -> UInt8 {
