@@ -27,7 +27,9 @@ public enum ComparisonPage {
     };
     document.title = report.guest + ': Trivisor comparison';
     element('div', 'The same guest under ' + (ran.length === 1 ? 'one technique' : ran.length + ' techniques'), main, 'over');
-    const head = element('h1', report.headline + '.', main);
+    // A sentence begins with a capital, also where that is a technique's name.
+    const headline = ran.some(t => report.headline.startsWith(t.name)) ? report.headline[0].toUpperCase() + report.headline.slice(1) : report.headline;
+    const head = element('h1', headline + '.', main);
     if (!report.isSame) head.className = 'bad';
     const result = element('p', '', main);
     if (!report.isSame) result.textContent = report.differences.join('; ') + '.';
@@ -156,19 +158,20 @@ public enum ComparisonPage {
       matrix(section('Times and memory', 'Medians; the smallest and the largest beside them.' + beside), 'Times and memory', report.costs.rows, false,
         (value, row, index) => [short(value.median) + ' ' + row.unit,
           [short(value.minimum) + '–' + short(value.maximum), against(value, row, index)].filter(t => t).join(' ')]);
-    // What all have a word for stands side by side; what only one technique counts is its own list.
+    // What several count stands side by side; what only one technique counts is its own list.
     const rows = report.counters.rows;
-    const common = rows.filter(r => r.counter);
+    const isCommon = r => r.counter && r.values.filter(v => v).length >= Math.min(2, ran.length);
+    const common = rows.filter(isCommon);
     if (common.length && ran.length)
-      matrix(section('Events that all techniques count', 'Medians; – where a technique does not count one.' + beside + ' The lines are logarithmic.'), 'Events', common, true,
+      matrix(section(ran.length > 1 ? 'Events side by side' : 'Events', 'Medians; – where a technique does not count one.' + beside + ' The lines are logarithmic.'), 'Events', common, true,
         (value, row, index) => [number(value.median, 0), against(value, row, index)]);
     const limit = 15;
     ran.forEach((t, i) => {
-      const own = rows.filter(r => !r.counter && r.values[i] && r.values[i].median > 0).sort((a, b) => b.values[i].median - a.values[i].median);
+      const own = rows.filter(r => !isCommon(r) && r.values[i] && r.values[i].median > 0).sort((a, b) => b.values[i].median - a.values[i].median);
       if (!own.length) return;
-      const box = section('What only ' + t.name + ' counts', 'Medians, the most frequent first.');
+      const box = section('What ' + t.name + ' counts besides', 'Medians, the most frequent first.');
       const fill = (parent, part) => {
-        const body = table(parent, ['', named(t.name)], 'What only ' + t.name + ' counts');
+        const body = table(parent, ['', named(t.name)], 'What ' + t.name + ' counts besides');
         for (const row of part) {
           const line = element('tr', undefined, body);
           element('th', row.title, line).scope = 'row';
