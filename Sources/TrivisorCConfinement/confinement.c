@@ -9,6 +9,7 @@
 #include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <sched.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
@@ -38,9 +39,29 @@ struct ruleset_attributes {
 
 int confinement_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? 0 : -errno; }
 
-int confinement_no_core(void) {
+static int lower(int resource) {
   const struct rlimit none = {0, 0};
-  return setrlimit(RLIMIT_CORE, &none) == 0 ? 0 : -errno;
+  return setrlimit(resource, &none) == 0 ? 0 : -errno;
+}
+
+int confinement_no_core(void) { return lower(RLIMIT_CORE); }
+
+int confinement_lower_limits(void) {
+  // The scheduler's priorities, memory that is never written out, message queues: no run has any of them.
+  const int resources[] = {RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_RTPRIO};
+  int error = 0;
+  for (size_t i = 0; i < sizeof resources / sizeof *resources; i++) {
+    const int result = lower(resources[i]);
+    if (result != 0) error = result;
+  }
+  return error;
+}
+
+int confinement_keep_descriptors(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return -errno;
+  limit.rlim_max = limit.rlim_cur;
+  return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? 0 : -errno;
 }
 
 // MARK: Landlock
@@ -272,4 +293,57 @@ int confinement_try_fork(void) {
 
 int confinement_try_new_code(void) {
   return mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED ? 0 : -errno;
+}
+
+static const struct {
+  const char *name;
+  long number;
+} needless_calls[] = {
+    {"socket", SYS_socket}, {"socketpair", SYS_socketpair}, {"bind", SYS_bind}, {"listen", SYS_listen},
+    {"connect", SYS_connect}, {"accept", SYS_accept}, {"accept4", SYS_accept4},
+    {"process_vm_readv", SYS_process_vm_readv}, {"process_vm_writev", SYS_process_vm_writev}, {"ptrace", SYS_ptrace},
+    {"pidfd_open", SYS_pidfd_open}, {"mount", SYS_mount}, {"umount2", SYS_umount2}, {"pivot_root", SYS_pivot_root},
+    {"chroot", SYS_chroot}, {"init_module", SYS_init_module}, {"finit_module", SYS_finit_module},
+    {"delete_module", SYS_delete_module}, {"kexec_load", SYS_kexec_load}, {"reboot", SYS_reboot},
+    {"add_key", SYS_add_key}, {"request_key", SYS_request_key}, {"keyctl", SYS_keyctl},
+    {"clock_settime", SYS_clock_settime}, {"settimeofday", SYS_settimeofday}, {"adjtimex", SYS_adjtimex},
+    {"unshare", SYS_unshare}, {"setns", SYS_setns}, {"setuid", SYS_setuid}, {"capset", SYS_capset},
+    {"bpf", SYS_bpf}, {"perf_event_open", SYS_perf_event_open}, {"userfaultfd", SYS_userfaultfd},
+    {"io_uring_setup", SYS_io_uring_setup}, {"shmget", SYS_shmget}, {"mq_open", SYS_mq_open}, {"execve", SYS_execve},
+    // An x32 program's number of getpid.
+    {"x32", 0x40000000l | SYS_getpid},
+};
+
+int confinement_try_needless(int index, const char **name) {
+  if (index < 0 || (size_t)index >= sizeof needless_calls / sizeof *needless_calls) return 1;
+  *name = needless_calls[index].name;
+  return syscall(needless_calls[index].number, 0l, 0l, 0l, 0l, 0l, 0l) >= 0 ? 0 : -errno;
+}
+
+static sigjmp_buf without_legacy_calls;
+
+static void leave_legacy_call(int signal) {
+  (void)signal;
+  siglongjmp(without_legacy_calls, 1);
+}
+
+int confinement_try_legacy(void) {
+  // A host without 32-bit calls raises #GP at the instruction.
+  struct sigaction before, handler = {.sa_handler = leave_legacy_call};
+  sigaction(SIGSEGV, &handler, &before);
+  long result = -ENOSYS;
+  if (sigsetjmp(without_legacy_calls, 1) == 0) {
+    const long getpid_of_i386 = 20;
+    __asm__ volatile("int $0x80" : "=a"(result) : "0"(getpid_of_i386) : "memory", "r8", "r9", "r10", "r11");
+    result = (int)result;
+  }
+  sigaction(SIGSEGV, &before, NULL);
+  return result >= 0 ? 0 : (int)result;
+}
+
+int confinement_try_limit(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return -errno;
+  limit.rlim_max += 1;
+  return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? 0 : -errno;
 }

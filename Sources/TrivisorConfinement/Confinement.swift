@@ -56,6 +56,7 @@ public struct Confinement: Sendable, Equatable {
   /// are not there are no place to give up.
   public mutating func restrictFiles(to places: [Place]) {
     note("core files", confinement_no_core())
+    note("limits", confinement_lower_limits())
     guard note("PR_SET_NO_NEW_PRIVS", confinement_no_new_privileges()) else { return }
     var version: Int32 = 0
     let ruleset = confinement_make_ruleset(&version)
@@ -83,6 +84,7 @@ public struct Confinement: Sendable, Equatable {
     opensFiles: Bool, makesProcesses: Bool, makesCode: Bool, takesConnections: Bool = false,
     hasSockets: Bool = false
   ) {
+    note("the limit of open files", confinement_keep_descriptors())
     var calls: UInt32 = 0
     if takesConnections { calls |= CONFINEMENT_ACCEPTS.rawValue }
     if hasSockets { calls |= CONFINEMENT_SOCKETS.rawValue }

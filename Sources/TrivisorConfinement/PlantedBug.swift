@@ -18,6 +18,13 @@ public enum PlantedBug {
       if descriptor >= 0 { close(descriptor) }
       return descriptor >= 0 ? 0 : -error
     }
+    var needless: [String] = []
+    var name: UnsafePointer<CChar>?
+    while true {
+      let result = confinement_try_needless(Int32(needless.count), &name)
+      guard result <= 0, let name else { break }
+      needless.append(told("call " + String(cString: name), result))
+    }
     return [
       told("read", opened(path, O_RDONLY)),
       told("write", opened(folder + "/planted", O_WRONLY | O_CREAT)),
@@ -28,7 +35,9 @@ public enum PlantedBug {
       told("type", confinement_try_type()),
       told("fork", confinement_try_fork()),
       told("code", confinement_try_new_code()),
-    ]
+      told("limit", confinement_try_limit()),
+      told("legacy", confinement_try_legacy()),
+    ] + needless
   }
 }
 #endif

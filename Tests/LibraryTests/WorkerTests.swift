@@ -183,8 +183,9 @@ struct WorkerTests {
     let result = try await Self.machine(SampleGuest("hello"), technique).run()
     guard result.confinement.contains("seccomp") else { return }
     let attempts = result.notes.filter { $0.hasPrefix("planted: ") }
-    #expect(attempts.count == 9)
-    let allowed = technique == .hardware ? [] : technique == .rewriting ? ["code"] : ["code", "kill"]
+    #expect(attempts.count > 40)
+    // Whoever may raise limits can do so where the technique's processes set theirs.
+    let allowed = technique == .hardware ? [] : technique == .rewriting ? ["code"] : ["code", "kill", "limit"]
     for attempt in attempts where attempt.hasSuffix(": done") {
       let name = attempt.dropFirst("planted: ".count).prefix { $0 != ":" }
       #expect(allowed.contains(String(name)), "\(attempt)")

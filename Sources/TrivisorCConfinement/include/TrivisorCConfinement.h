@@ -32,6 +32,12 @@ int confinement_no_new_privileges(void);
 // No core file, which would hold the guest's memory.
 int confinement_no_core(void);
 
+// No locked memory, message queues and priorities above the usual.
+int confinement_lower_limits(void);
+
+// No more open descriptors than the limit is now; whoever needs more has raised it.
+int confinement_keep_descriptors(void);
+
 // A Landlock ruleset that allows nothing yet; a descriptor, or -ENOSYS or -EOPNOTSUPP where the kernel has none. `abi` gets its version.
 int confinement_make_ruleset(int *_Nonnull abi);
 
@@ -53,5 +59,10 @@ int confinement_try_kill(void);
 int confinement_try_type(void);
 int confinement_try_fork(void);
 int confinement_try_new_code(void);
+int confinement_try_limit(void);
+// By the interrupt for 32-bit programs, for which the numbers mean other calls.
+int confinement_try_legacy(void);
+// Calls that no run needs, without arguments that would do anything. Index 0 and up; 1 behind the last one.
+int confinement_try_needless(int index, const char *_Nullable *_Nonnull name);
 
 #endif
