@@ -70,17 +70,21 @@ public struct TechniqueSelection: Sendable {
   }
 
   private func automatic(_ findings: (any Technique) -> [Finding]) throws(NoTechnique) -> TechniqueChoice {
+    // What to do about an obstacle is said where nothing can run; else `doctor` tells it, and the line on the choice stays short.
     var obstacles: [Sentence] = []
+    var remedies: [Sentence] = []
     var available: [any Technique] = []
     // A guest that is not built for it can't run paravirtualized.
     for technique in techniques where technique.handoverKind == .processor {
       switch technique.probe() {
       case .available: available.append(technique)
-      case .unavailable(let reason, let remedy): obstacles.append("\(technique.name.rawValue): \(reason); \(remedy)")
+      case .unavailable(let reason, let remedy):
+        obstacles.append("\(technique.name.rawValue): \(reason)")
+        remedies.append("\(technique.name.rawValue): \(reason); \(remedy)")
       }
     }
     guard let best = available.first else {
-      throw NoTechnique(sentence: "no technique can run here: \(Self.joined(obstacles))")
+      throw NoTechnique(sentence: "no technique can run here: \(Self.joined(remedies))")
     }
     let able = available.filter { findings($0).isEmpty }
     // Where none can give what is asked for, the best one's findings tell what of that can't be had.
