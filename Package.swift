@@ -23,6 +23,7 @@ let package = Package(
     .executable(name: "trivisor-fuzz", targets: ["TrivisorFuzzRunner"]),
     .executable(name: "trivisor-fuzz-hypercalls", targets: ["TrivisorHypercallFuzzRunner"]),
     .executable(name: "trivisor-differential", targets: ["TrivisorDifferentialRunner"]),
+    .executable(name: "trivisor-interleavings", targets: ["TrivisorInterleavingRunner"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -286,6 +287,16 @@ let package = Package(
       name: "TrivisorDifferentialRunner", dependencies: ["TrivisorDifferential", "TrivisorProcessStart"],
       path: "Tests/DifferentialRunner",
       swiftSettings: strict),
+    .target(name: "TrivisorCSingleStep", dependencies: ["TrivisorCWorldSwitch"], path: "Tests/CSingleStep"),
+    .target(
+      name: "TrivisorInterleaving",
+      dependencies: [
+        "TrivisorCSingleStep", "TrivisorRewritingTechnique", "TrivisorTranslation", "TrivisorVMM", "TrivisorX86",
+      ],
+      path: "Tests/Interleaving", swiftSettings: strict),
+    .executableTarget(
+      name: "TrivisorInterleavingRunner", dependencies: ["TrivisorInterleaving", "TrivisorProcessStart"],
+      path: "Tests/InterleavingRunner", swiftSettings: strict),
     .executableTarget(
       name: "TrivisorTranslatorRunner",
       dependencies: ["TrivisorProcessStart", "TrivisorTranslation", "TrivisorVMM"],
@@ -308,8 +319,8 @@ let package = Package(
       dependencies: [
         "TrivisorCLinux", "TrivisorCTracedProcess", "TrivisorCWorldSwitch", "TrivisorConformance",
         "TrivisorDifferential", "TrivisorDifferentialRunner",
-        "TrivisorInstructionSet", "TrivisorRewritingTechnique", "TrivisorSignalRunner", "TrivisorSteady",
-        "TrivisorTranslation", "TrivisorVMM", "TrivisorX86",
+        "TrivisorInstructionSet", "TrivisorInterleavingRunner", "TrivisorRewritingTechnique", "TrivisorSignalRunner",
+        "TrivisorSteady", "TrivisorTranslation", "TrivisorVMM", "TrivisorX86",
       ],
       swiftSettings: strict),
     .testTarget(

@@ -274,12 +274,17 @@ final class MachineInstance: Sendable {
   private static func load(
     _ configuration: VirtualMachineConfiguration, for technique: any Technique, into memory: GuestMemory
   ) throws(MachineFailure) -> LoadedGuest {
-    let tables = ACPITables(description(configuration))
+    let description = description(configuration)
+    let tables = ACPITables(description)
+    // Behind the others, at a multiple of 16.
+    let multiprocessor = MultiprocessorTable(
+      description,
+      at: GuestPhysicalAddress((tables.base.rawValue + UInt64(tables.bytes.count) + 15) & ~15))
     let loaded: LoadedGuest
     do throws(BootFailure) {
       var request = configuration.boot
       request.isForDomain = technique.handoverKind == .xenDomain
-      loaded = try load(request, tables, into: memory)
+      loaded = try load(request, tables, multiprocessor, into: memory)
     } catch { throw .boot(error) }
     guard loaded.handover.kind == technique.handoverKind else {
       let remedy: Sentence =
@@ -294,10 +299,10 @@ final class MachineInstance: Sendable {
     return loaded
   }
 
-  /// Puts the image and, in the place of a PC's firmware, the ACPI tables into memory. Flat images get no tables: they
+  /// Puts the image and, in the place of a PC's firmware, the ACPI and MP tables into memory. Flat images get no tables: they
   /// may lie there themselves.
   private static func load(
-    _ request: BootRequest, _ tables: ACPITables, into memory: GuestMemory
+    _ request: BootRequest, _ tables: ACPITables, _ multiprocessor: MultiprocessorTable, into memory: GuestMemory
   ) throws(BootFailure) -> LoadedGuest {
     var request = request
     request.rootSystemDescriptionPointer = tables.rootPointer
@@ -308,6 +313,7 @@ final class MachineInstance: Sendable {
     if ![.flat16, .flat32, .flat64].contains(loaded.kind) {
       // The tables lie below 1 MiB, which every machine has.
       try? memory.copy(tables.bytes, to: tables.base)
+      try? memory.copy(multiprocessor.bytes, to: multiprocessor.base)
     }
     if loaded.kind == .flat16 || loaded.kind == .multiboot { addFirmware(to: memory, before: &loaded) }
     return loaded

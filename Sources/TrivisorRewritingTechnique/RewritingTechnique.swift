@@ -19,6 +19,7 @@ import TrivisorVMM
 public struct RewritingTechnique: Technique {
   private let trace: CodeTrace?
   private let host: HostProcessor
+  private let schedule: (any ProcessorSchedule)?
 
   /// - Parameters:
   ///   - trace: where to write what the guest's code does.
@@ -26,6 +27,14 @@ public struct RewritingTechnique: Technique {
   public init(trace: CodeTrace? = nil, host: HostProcessor = .current) {
     self.trace = trace
     self.host = host
+    schedule = nil
+  }
+
+  /// - Parameter schedule: which of several processors goes on.
+  package init(schedule: any ProcessorSchedule) {
+    trace = nil
+    host = .current
+    self.schedule = schedule
   }
 
   /// Always `rewriting`.
@@ -112,7 +121,8 @@ public struct RewritingTechnique: Technique {
       table.leaves += MonitorSignature.leaves(processorCount: configuration.processorCount)
       return table
     }
-    return try RewritingPartition(memory: memory, bus: bus, identifications: identifications, trace: trace)
+    return try RewritingPartition(
+      memory: memory, bus: bus, identifications: identifications, trace: trace, schedule: schedule)
   }
 }
 
@@ -142,8 +152,13 @@ final class RewritingPartition: Partition {
   var clockPair: (timestamp: UInt64, systemTime: UInt64) { pair.withLock { $0 } }
   private let pair: Mutex<(timestamp: UInt64, systemTime: UInt64)>
 
-  /// - Parameter identifications: one for each processor.
-  init(memory: GuestMemory, bus: Bus, identifications: [CPUIDTable], trace: CodeTrace?) throws(TechniqueFailure) {
+  /// - Parameters:
+  ///   - identifications: one for each processor.
+  ///   - schedule: which of several processors goes on, in tests.
+  init(
+    memory: GuestMemory, bus: Bus, identifications: [CPUIDTable], trace: CodeTrace?,
+    schedule: (any ProcessorSchedule)? = nil
+  ) throws(TechniqueFailure) {
     let count = identifications.count
     guard let first = identifications.first, count <= ProcessorRendezvous.processorLimit else {
       throw TechniqueFailure(
@@ -153,7 +168,7 @@ final class RewritingPartition: Partition {
     }
     self.memory = memory
     self.identifications = identifications
-    rendezvous = count > 1 ? ProcessorRendezvous(processorCount: count) : nil
+    rendezvous = count > 1 ? ProcessorRendezvous(processorCount: count, schedule: schedule) : nil
     self.trace = trace
     translations = try TranslationCache(
       announced: AnnouncedFeatures(first), memory: PhysicalMemory(memory), isShared: count > 1, trace: trace)

@@ -59,7 +59,9 @@ struct BlockLoop {
         cws_enter(block.state)
       } else {
         turn.release()
+        turn.runsCode()
         cws_enter(block.state)
+        turn.ranCode()
         turn.resume()
       }
       processor.ledger.guest &+= cws_timestamp() &- began
@@ -123,6 +125,8 @@ struct BlockLoop {
         let isIntact = try processor.linear.storePending(access, site.block)
         goOnTogether()
         if access.isCall || (isIntact && !processor.mustReturn) {
+          // This thread does not kick itself, and a call has not ended before it has jumped.
+          if processor.hasEvent { processor.stop.kickFromOutside() }
           target = store.translator.cache.base &+ UInt64(access.next)
           continue
         }
@@ -353,8 +357,9 @@ struct BlockLoop {
     let key = BlockKey(
       page: physical >> 12, secondPage: .max, rip: place, mode: number, codeSegment: codeSegment)
     if let found = store.find(key) { return entered(found) }
-    if store.translator.isFull {
-      guard !stopsWorld({ if store.translator.isFull { store.removeAll() } }) else { return nil }
+    let mustEmpty = turn.emptiesCache
+    if mustEmpty || store.translator.isFull {
+      guard !stopsWorld({ if mustEmpty || store.translator.isFull { store.removeAll() } }) else { return nil }
     }
     let began = cws_timestamp()
     defer { processor.ledger.translator &+= cws_timestamp() &- began }

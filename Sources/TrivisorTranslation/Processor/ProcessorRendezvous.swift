@@ -51,9 +51,14 @@ package final class ProcessorRendezvous: @unchecked Sendable {
   /// How often the world stopped, and for how long somebody waited for the others, in nanoseconds.
   private var stops: UInt64 = 0
   private var waited: UInt64 = 0
+  /// Who says which processor goes on, in tests.
+  private let schedule: (any ProcessorSchedule)?
 
-  /// - Parameter count: of processors: at most `processorLimit`.
-  package init(processorCount count: Int) {
+  /// - Parameters:
+  ///   - count: of processors: at most `processorLimit`.
+  ///   - schedule: in tests, who says which processor goes on.
+  package init(processorCount count: Int, schedule: (any ProcessorSchedule)? = nil) {
+    self.schedule = schedule
     handles = Array(repeating: nil, count: count)
     mutex = .allocate(capacity: 1)
     arrived = .allocate(capacity: 1)
@@ -82,23 +87,51 @@ package final class ProcessorRendezvous: @unchecked Sendable {
   }
 
   fileprivate func enter(_ index: Int) {
-    pthread_mutex_lock(mutex)
-    while owner >= 0 { pthread_cond_wait(resumed, mutex) }
+    lock(index)
+    while owner >= 0 { wait(index, for: .worldGoesOn) }
     inside |= 1 << UInt32(index)
   }
 
   fileprivate func leave(_ index: Int) {
     goOutside(index)
+    unlock(index)
+  }
+
+  @inline(__always)
+  fileprivate func lock(_ index: Int) {
+    if let schedule { return schedule.lock(index) }
+    pthread_mutex_lock(mutex)
+  }
+
+  @inline(__always)
+  fileprivate func unlock(_ index: Int) {
+    if let schedule { return schedule.unlock(index) }
     pthread_mutex_unlock(mutex)
   }
 
-  fileprivate func release() { pthread_mutex_unlock(mutex) }
+  @inline(__always)
+  fileprivate func runsCode(_ index: Int) { schedule?.runsCode(index) }
 
-  fileprivate func resume() { pthread_mutex_lock(mutex) }
+  @inline(__always)
+  fileprivate func ranCode(_ index: Int) { schedule?.ranCode(index) }
+
+  fileprivate func emptiesCache(_ index: Int) -> Bool { schedule?.emptiesCache(index) ?? false }
+
+  fileprivate func sleeps(_ index: Int, _ isAwake: () -> Bool) { schedule?.sleeps(index, until: isAwake) }
+
+  private func wait(_ index: Int, for condition: RendezvousCondition) {
+    if let schedule { return schedule.wait(index, for: condition) }
+    pthread_cond_wait(condition == .worldGoesOn ? resumed : arrived, mutex)
+  }
+
+  private func announce(_ condition: RendezvousCondition) {
+    if let schedule { return schedule.announce(condition) }
+    pthread_cond_broadcast(condition == .worldGoesOn ? resumed : arrived)
+  }
 
   private func goOutside(_ index: Int) {
     inside &= ~(1 << UInt32(index))
-    if owner >= 0 { pthread_cond_broadcast(arrived) }
+    if owner >= 0 { announce(.hasArrived) }
   }
 
   @inline(__always)
@@ -108,7 +141,7 @@ package final class ProcessorRendezvous: @unchecked Sendable {
 
   private func waitOutside(_ index: Int) {
     goOutside(index)
-    while owner >= 0 { pthread_cond_wait(resumed, mutex) }
+    while owner >= 0 { wait(index, for: .worldGoesOn) }
     inside |= 1 << UInt32(index)
   }
 
@@ -122,7 +155,7 @@ package final class ProcessorRendezvous: @unchecked Sendable {
     guard others != 0 else { return }
     for (number, handle) in handles.enumerated() where others >> UInt32(number) & 1 != 0 { handle?.kickFromOutside() }
     let began = monotonicNanoseconds()
-    while inside & ~(1 << UInt32(index)) != 0 { pthread_cond_wait(arrived, mutex) }
+    while inside & ~(1 << UInt32(index)) != 0 { wait(index, for: .hasArrived) }
     waited &+= monotonicNanoseconds() &- began
   }
 
@@ -130,7 +163,7 @@ package final class ProcessorRendezvous: @unchecked Sendable {
     depth -= 1
     guard depth == 0 else { return }
     owner = -1
-    pthread_cond_broadcast(resumed)
+    announce(.worldGoesOn)
   }
 }
 
@@ -164,11 +197,23 @@ package struct ProcessorTurn {
 
   /// Lets others have their turn, without being at a safe point.
   @inline(__always)
-  func release() { rendezvous?.release() }
+  func release() { rendezvous?.unlock(index) }
 
   /// Waits for the turn that it has released.
   @inline(__always)
-  func resume() { rendezvous?.resume() }
+  func resume() { rendezvous?.lock(index) }
+
+  /// Its translated code runs between the two.
+  @inline(__always)
+  func runsCode() { rendezvous?.runsCode(index) }
+  @inline(__always)
+  func ranCode() { rendezvous?.ranCode(index) }
+
+  /// Whether the translation cache counts as full, for a test's sake.
+  var emptiesCache: Bool { rendezvous?.emptiesCache(index) ?? false }
+
+  /// It is about to sleep, until `isAwake` says so.
+  func sleeps(until isAwake: () -> Bool) { rendezvous?.sleeps(index, isAwake) }
 
   /// Waits while another one has stopped the world.
   @inline(__always)

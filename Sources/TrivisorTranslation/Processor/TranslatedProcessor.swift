@@ -181,6 +181,7 @@ package final class TranslatedProcessor {
 
   /// Sleeps until somebody stops or kicks it, or until a time of the monotonic clock.
   package func sleep(until deadline: UInt64) -> TranslationStopHandle.Awakening {
+    turn.sleeps { stop.isWanted }
     cws_admit_signals(1)
     defer { cws_admit_signals(0) }
     return stop.sleep(until: deadline)
