@@ -38,11 +38,12 @@ struct EntryState {
   }
 
   /// 32-bit protected mode without paging: flat segments, interrupts off, no usable descriptor tables.
-  static func protectedMode(entry: UInt32) -> EntryState {
+  static func protectedMode(
+    entry: UInt32, code: UInt16 = BootDescriptors.code, data: UInt16 = BootDescriptors.data
+  ) -> EntryState {
     var state = EntryState(entry: UInt64(entry))
     state.system.cr0 |= ControlBits.protectionEnable
-    state.setSegments(
-      code: .flatCode32(selector: BootDescriptors.code), data: .flatData(selector: BootDescriptors.data))
+    state.setSegments(code: .flatCode32(selector: code), data: .flatData(selector: data))
     return state
   }
 

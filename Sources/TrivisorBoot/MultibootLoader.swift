@@ -12,6 +12,9 @@ struct MultibootLoader {
   let request: BootRequest
 
   private var image: BootImage { request.image }
+  /// 3.2 leaves the selectors open. Kernels that put their table in the place of the loader's and go on by the selectors that they
+  /// began with have code and data first in it, behind the null descriptor.
+  private static let codeSelector: UInt16 = 0x08, dataSelector: UInt16 = 0x10
   private static let bootMagic: UInt64 = 0x2bad_b002
   private static let loaderName = "Trivisor"
 
@@ -43,7 +46,7 @@ struct MultibootLoader {
       notes.append("module \(text.image.name): \(module.end - module.base) bytes at \(hexadecimal(module.base))")
     }
     let information = try storeInformation(modules, &layout)
-    var state = EntryState.protectedMode(entry: entry32)
+    var state = EntryState.protectedMode(entry: entry32, code: Self.codeSelector, data: Self.dataSelector)
     state.general.rax = Self.bootMagic
     state.general.rbx = information
     return LoadedGuest(

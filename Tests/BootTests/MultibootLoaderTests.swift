@@ -4,6 +4,12 @@ import TrivisorVMM
 
 @Suite("Multiboot 1")
 struct MultibootLoaderTests {
+  @Test("a kernel whose own table begins with code and data may go on by the selectors that it begins with")
+  func selectors() throws {
+    let guest = try load(ImageBuilder.multiboot(load: 0x10_0000), into: try GuestMemory(size: 4 << 20))
+    #expect(guest.system.cs.selector == 0x08 && guest.system.ss.selector == 0x10 && guest.system.ds.selector == 0x10)
+  }
+
   @Test("a kernel loaded by its header's addresses gets the registers and the information of the specification")
   func addresses() throws {
     let memory = try GuestMemory(size: 64 << 20)

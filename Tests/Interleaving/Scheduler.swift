@@ -201,7 +201,7 @@ final class Scheduler: ProcessorSchedule, @unchecked Sendable {
     if isDue(rates.stop) { stops[processor].requestStop() }
     guard isDue(rates.step) else { return }
     // Many a thing happens in the first instructions: on the way into a block.
-    let count = random.below(2) == 0 ? 1 + random.below(12) : 1 + random.below(100)
+    let count = random.below(4) != 0 ? 1 + random.below(12) : 1 + random.below(80)
     let context = Unmanaged.passUnretained(threads[processor]).toOpaque()
     css_begin(context, UInt32(count))
   }

@@ -24,7 +24,7 @@ struct InterleavingTests {
   func judges() throws {
     let environment = ProcessInfo.processInfo.environment
     let run = try Self.run([
-      "--seeds", environment["TRIVISOR_INTERLEAVING_COUNT"] ?? "300",
+      "--seeds", environment["TRIVISOR_INTERLEAVING_COUNT"] ?? "200",
       "--from", environment["TRIVISOR_INTERLEAVING_SEED"] ?? "\(UInt32.random(in: 0...999_999_999))",
     ])
     #expect(run.status == 0, "\(run.said)")

@@ -44,8 +44,10 @@ public struct MultiprocessorTable: Sendable {
 
   /// The table (4-2) with its entries, in the order of their types.
   private static func configuration(_ machine: ACPIMachine) -> [UInt8] {
-    let count = min(max(machine.processorCount, 0), 254)
-    let ioAPIC = UInt8(count)
+    let count = min(max(machine.processorCount, 0), 255)
+    // What its register says after RESET, which kernels compare; that a processor has the number, too, has mattered only where both
+    // were on one bus of their own.
+    let ioAPIC: UInt8 = 0
     // A PCI bus has the number that it has as a bus.
     let legacyBus: UInt8 = machine.pciHost == nil ? 0 : 1
     var entries: [[UInt8]] = (0..<count).map { processor(UInt8($0)) }
