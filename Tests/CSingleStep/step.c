@@ -3,6 +3,7 @@
 
 #include <TrivisorCWorldSwitch.h>
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <ucontext.h>
@@ -66,3 +67,12 @@ void css_begin(void *new_context, uint32_t count) {
 }
 
 void css_end(void) { context = NULL; }
+
+void css_stay(void) {
+  int processor = sched_getcpu();
+  if (processor < 0 || processor >= CPU_SETSIZE) return;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET((size_t)processor, &set);
+  sched_setaffinity(0, sizeof set, &set);
+}

@@ -89,15 +89,7 @@ public struct Interleaving {
       MachineConfiguration(processorCount: 1, memorySize: Layout.memorySize),
       memory: GuestMemory(size: Layout.memorySize), bus: Bus())
     // One thread goes on at a time: on one processor of the host, the next one follows many times as fast.
-    let processor = sched_getcpu()
-    if processor >= 0 {
-      var set = cpu_set_t()
-      withUnsafeMutableBytes(of: &set) { bytes in
-        let place = Int(processor) / 8
-        if place < bytes.count { bytes[place] |= 1 << UInt8(processor % 8) }
-      }
-      sched_setaffinity(0, MemoryLayout<cpu_set_t>.size, &set)
-    }
+    css_stay()
     let error = Scheduler.install()
     guard error == 0 else { throw TechniqueFailure(call: "sigaction", reason: String(cString: strerror(error))) }
   }

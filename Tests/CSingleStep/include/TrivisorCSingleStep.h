@@ -15,3 +15,6 @@ int css_install(css_interruption _Nonnull interruption);
 void css_begin(void *_Nonnull context, uint32_t count);
 // Behind it.
 void css_end(void);
+
+// The process runs on the processor of the host that it is on, from now on; where the host refuses, as before.
+void css_stay(void);
