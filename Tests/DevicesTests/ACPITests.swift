@@ -101,7 +101,7 @@ struct ACPITableTests {
 
   /// Intel's compiler from Debian's `acpica-tools` as the judge, where it is installed.
   @Test(
-    "Intel's compiler reads the tables, and compiles again what it read", .timeLimit(.minutes(1)),
+    "Intel's compiler reads the tables, and compiles again what it read", .timeLimit(.minutes(15)),
     .enabled(if: FileManager.default.isExecutableFile(atPath: "/usr/bin/iasl"), "acpica-tools is not installed"),
     arguments: [false, true])
   func disassembly(hasPCI: Bool) throws {

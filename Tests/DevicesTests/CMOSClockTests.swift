@@ -183,7 +183,7 @@ struct CMOSClockTests {
     #expect(read(0x0c) & 0x40 == 0)
   }
 
-  @Test("the host's timer brings interrupts without anybody looking", .timeLimit(.minutes(1)))
+  @Test("the host's timer brings interrupts without anybody looking", .timeLimit(.minutes(15)))
   func hostTimer() throws {
     let (line, lines) = recordedLine(8)
     let clock = CMOSClock(memoryBelow4GiB: 128 << 20, interrupt: line)

@@ -295,7 +295,7 @@ struct SerialPortTests {
     #expect(serial.bus.readPort(0x3fb, width: .word) == 0x0803)
   }
 
-  @Test("a processor that transmits, one that reads and a host that types lose nothing", .timeLimit(.minutes(1)))
+  @Test("a processor that transmits, one that reads and a host that types lose nothing", .timeLimit(.minutes(15)))
   func concurrency() throws {
     let serial = try Fixture()
     let length = 20_000

@@ -22,7 +22,7 @@ struct SinkTests {
     #expect(sink.droppedCount == 3)
   }
 
-  @Test("a pipe gets all bytes in order, also more than it holds", .timeLimit(.minutes(1)))
+  @Test("a pipe gets all bytes in order, also more than it holds", .timeLimit(.minutes(15)))
   func pipeOutput() throws {
     let (reader, writer) = try FileDescriptor.pipe()
     let sink = FileDescriptorSink(writer.rawValue) { _ in Issue.record("the pipe is not broken") }
@@ -46,7 +46,7 @@ struct SinkTests {
     try writer.close()
   }
 
-  @Test("a few bytes arrive without anybody asking for them", .timeLimit(.minutes(1)))
+  @Test("a few bytes arrive without anybody asking for them", .timeLimit(.minutes(15)))
   func promptOutput() throws {
     let (reader, writer) = try FileDescriptor.pipe()
     let sink = FileDescriptorSink(writer.rawValue) { _ in }
@@ -59,7 +59,7 @@ struct SinkTests {
     try writer.close()
   }
 
-  @Test("a closed pipe is told once and swallows the rest", .timeLimit(.minutes(1)))
+  @Test("a closed pipe is told once and swallows the rest", .timeLimit(.minutes(15)))
   func brokenPipe() throws {
     let (reader, writer) = try FileDescriptor.pipe()
     let calls = Counter()
@@ -76,7 +76,7 @@ struct SinkTests {
     try writer.close()
   }
 
-  @Test("abandoning frees a writer whose reader sleeps", .timeLimit(.minutes(1)))
+  @Test("abandoning frees a writer whose reader sleeps", .timeLimit(.minutes(15)))
   func abandonment() throws {
     let (reader, writer) = try FileDescriptor.pipe()
     let sink = FileDescriptorSink(writer.rawValue) { _ in Issue.record("nothing is broken") }

@@ -3,7 +3,7 @@ import SystemPackage
 import Testing
 import TrivisorFuzzTargets
 
-@Suite("Fuzz targets", .timeLimit(.minutes(3)))
+@Suite("Fuzz targets", .timeLimit(.minutes(15)))
 struct FuzzTests {
   private static let names = FuzzTargets.all.map { $0.name }
 

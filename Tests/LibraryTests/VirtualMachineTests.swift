@@ -12,7 +12,7 @@ struct VirtualMachineTests {
   private static func hello(_ technique: Technique) -> VirtualMachineConfiguration {
     var configuration = VirtualMachineConfiguration(bootLoader: SampleGuest("hello", commandLine: "one two"))
     configuration.technique = .named(technique)
-    configuration.timeLimit = .seconds(60)
+    configuration.timeLimit = .seconds(300)
     return configuration
   }
 

@@ -2,7 +2,7 @@ import Foundation
 import Testing
 import Trivisor
 
-@Suite("Machines in workers", .timeLimit(.minutes(3)))
+@Suite("Machines in workers", .timeLimit(.minutes(15)))
 struct WorkerTests {
   static let techniques = VirtualMachineTests.techniques
 
@@ -11,7 +11,7 @@ struct WorkerTests {
   ) -> VirtualMachine {
     var configuration = VirtualMachineConfiguration(bootLoader: loader)
     configuration.technique = .named(technique)
-    configuration.timeLimit = .seconds(60)
+    configuration.timeLimit = .seconds(300)
     configuration.isolation = .worker
     change(&configuration)
     return VirtualMachine(configuration)

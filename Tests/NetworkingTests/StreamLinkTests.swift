@@ -55,7 +55,7 @@ extension NetworkLink {
   }
 }
 
-@Suite("Frames over a stream", .timeLimit(.minutes(1)))
+@Suite("Frames over a stream", .timeLimit(.minutes(15)))
 struct StreamLinkTests {
   private func length(_ count: Int) -> [UInt8] { [0, 0, UInt8(count >> 8), UInt8(count & 0xff)] }
 

@@ -34,7 +34,7 @@ func trapsAllocateNothing() throws {
   let sink = AllocationSink()
   configuration.serialPorts = [SerialPortConfiguration(output: sink)]
   var options = RunOptions()
-  options.timeLimit = 60_000_000_000
+  options.timeLimit = 300_000_000_000
   let result = try VirtualMachine(configuration, technique: ParavirtTechnique()).runOnThisThread(options)
   #expect(result.outcome == .exited(code: 0))
   let counts = sink.counts.withLock { $0 }

@@ -108,7 +108,7 @@ struct GRUBTests {
 
   private static var options: RunOptions {
     var options = RunOptions()
-    options.timeLimit = 60_000_000_000
+    options.timeLimit = 300_000_000_000
     return options
   }
 
@@ -137,6 +137,7 @@ private final class Typist: SerialSink {
   init(_ lines: [String], waitsBefore index: Int? = nil) throws {
     var ends: [Int32] = [0, 0]
     try #require(pipe(&ends) == 0)
+    signal(SIGPIPE, SIG_IGN)
     (keyboard, hand) = (ends[0], ends[1])
     state = Mutex(State(lines: lines, waitsAt: index.map { lines.count - $0 } ?? -1))
   }

@@ -20,7 +20,7 @@ struct HelloTests {
     let sink = MemorySink()
     configuration.serialPorts = [SerialPortConfiguration(output: sink)]
     var options = RunOptions()
-    options.timeLimit = 20_000_000_000
+    options.timeLimit = 300_000_000_000
     let result = try VirtualMachine(configuration, technique: ParavirtTechnique()).runOnThisThread(options)
     return (result.outcome, String(decoding: sink.bytes, as: UTF8.self))
   }

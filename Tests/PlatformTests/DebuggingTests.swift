@@ -37,7 +37,7 @@ struct DebuggingTests {
       configuration.resetPolicy = resetPolicy
       configuration.serialPorts = [SerialPortConfiguration(output: MemorySink())]
       var options = RunOptions()
-      options.timeLimit = 120_000_000_000
+      options.timeLimit = 300_000_000_000
       options.debugger = server
       let (result, server, settled) = (result, server, options)
       let machine = VirtualMachine(configuration, technique: technique)

@@ -92,7 +92,7 @@ private final class BrokenRun: Sendable {
 
   static var options: RunOptions {
     var options = RunOptions()
-    options.timeLimit = 120_000_000_000
+    options.timeLimit = 300_000_000_000
     return options
   }
 

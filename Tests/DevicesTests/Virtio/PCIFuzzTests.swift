@@ -90,7 +90,7 @@ private struct RandomConfigurer {
   }
 }
 
-@Suite("Random accesses to PCI", .timeLimit(.minutes(2)))
+@Suite("Random accesses to PCI", .timeLimit(.minutes(15)))
 struct PCIFuzzTests {
   /// Whatever the guest does to configuration space and regions: no trap, no endless work, and the function serves who sets it up anew.
   @Test("no access of any width to configuration or regions traps", arguments: 1...6 as ClosedRange<UInt64>)

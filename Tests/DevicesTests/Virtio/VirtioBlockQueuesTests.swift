@@ -41,7 +41,7 @@ struct VirtioBlockQueuesTests {
     #expect(driver.read(Self.writeBack, width: .byte) == 1)
   }
 
-  @Test("several queues are served at the same time, each on its own thread", .timeLimit(.minutes(1)))
+  @Test("several queues are served at the same time, each on its own thread", .timeLimit(.minutes(15)))
   func queues() throws {
     let count = 4
     let file = try TemporaryFile([UInt8](repeating: 0, count: 64 * 512))

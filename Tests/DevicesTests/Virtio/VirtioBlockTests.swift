@@ -191,7 +191,7 @@ struct VirtioBlockTests {
     #expect(disk.request(0, sector: 0, data: 512, isRead: true).status == 0)
   }
 
-  @Test("on the device's own thread, with and without flushing", .timeLimit(.minutes(1)), arguments: [true, false])
+  @Test("on the device's own thread, with and without flushing", .timeLimit(.minutes(15)), arguments: [true, false])
   func worker(flushes: Bool) throws {
     let disk = try Fixture(usesWorker: true, features: flushes ? [.bit(9), .eventIndex] : [])
     for round: UInt16 in 0..<200 {

@@ -131,7 +131,7 @@ struct VirtioConsoleTests {
     #expect(driver.device.fault == .malformedRequest)
   }
 
-  @Test("typing and printing at once, on the device's thread", .timeLimit(.minutes(1)))
+  @Test("typing and printing at once, on the device's thread", .timeLimit(.minutes(15)))
   func worker() throws {
     let console = VirtioConsole(sink: sink)
     let driver = try VirtioDriver(console, usesWorker: true)

@@ -167,7 +167,7 @@ private let stepCount = getenv("TRIVISOR_FUZZ_STEPS").flatMap { Int(String(cStri
 /// So that another run tries something else.
 private let firstSeed = getenv("TRIVISOR_FUZZ_SEED").flatMap { UInt64(String(cString: $0)) } ?? 0
 
-@Suite("Random drivers", .timeLimit(.minutes(stepCount / 10_000 + 2)))
+@Suite("Random drivers", .timeLimit(.minutes(stepCount / 10_000 + 15)))
 struct VirtioFuzzTests {
   /// Of this process, by /proc/self/statm.
   private var residentPages: Int {

@@ -150,7 +150,7 @@ struct VirtioMMIOTests {
     #expect(!driver.isBroken)
   }
 
-  @Test("a technique may bind doorbell and interrupt to eventfds", .timeLimit(.minutes(1)))
+  @Test("a technique may bind doorbell and interrupt to eventfds", .timeLimit(.minutes(15)))
   func binding() throws {
     final class Binding: EventBinding {
       let doorbell = Atomic<Int32>(-1)
@@ -186,7 +186,7 @@ struct VirtioMMIOTests {
 
   @Test(
     "a driver that tells only when asked, and a device on its own thread, never wait for each other in vain",
-    .timeLimit(.minutes(1)), arguments: [[], VirtioFeatures.eventIndex] as [VirtioFeatures])
+    .timeLimit(.minutes(15)), arguments: [[], VirtioFeatures.eventIndex] as [VirtioFeatures])
   func noLostNotification(features: VirtioFeatures) throws {
     let driver = try VirtioDriver(VirtioEntropy(), usesWorker: true)
     let queue = RingPlace.standard(0, size: 8)
@@ -220,7 +220,7 @@ struct VirtioMMIOTests {
     #expect(!driver.isBroken)
   }
 
-  @Test("a reset waits for the request at hand, and the device starts anew", .timeLimit(.minutes(1)))
+  @Test("a reset waits for the request at hand, and the device starts anew", .timeLimit(.minutes(15)))
   func resetWhileBusy() throws {
     let driver = try VirtioDriver(VirtioEntropy(), usesWorker: true)
     let queue = RingPlace.standard()

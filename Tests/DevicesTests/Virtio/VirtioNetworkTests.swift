@@ -5,7 +5,7 @@ import TrivisorVMM
 
 @testable import TrivisorDevices
 
-@Suite("Virtio network interface", .timeLimit(.minutes(1)))
+@Suite("Virtio network interface", .timeLimit(.minutes(15)))
 struct VirtioNetworkTests {
   private static let receive = RingPlace.standard(0), transmit = RingPlace.standard(1)
   private static let merge = VirtioFeatures.bit(15)

@@ -295,7 +295,7 @@ struct VirtioPCITests {
     #expect(binding.bound.withLock { $0.isEmpty })
   }
 
-  @Test("a device with a thread serves what is notified", .timeLimit(.minutes(1)))
+  @Test("a device with a thread serves what is notified", .timeLimit(.minutes(15)))
   func worker() throws {
     let driver = try VirtioPCIDriver(VirtioEntropy(), usesWorker: true)
     driver.enable()

@@ -6,7 +6,7 @@ import TrivisorVMM
 
 @testable import TrivisorDevices
 
-@Suite("Virtio sockets", .timeLimit(.minutes(2)))
+@Suite("Virtio sockets", .timeLimit(.minutes(15)))
 struct VirtioSocketTests {
   private func hostBegins(_ guest: SocketDriver, port: UInt32 = 52) throws -> (HostProgram, hostPort: UInt32) {
     let program = try HostProgram.connecting(guest.path)
@@ -206,7 +206,7 @@ struct VirtioSocketTests {
     #expect(!guest.driver.isBroken)
   }
 
-  @Test("the device's driver is gone: so are the connections; the socket goes with its owner", .timeLimit(.minutes(1)))
+  @Test("the device's driver is gone: so are the connections; the socket goes with its owner", .timeLimit(.minutes(15)))
   func reset() throws {
     let path = SocketDriver.freshPath()
     do {
