@@ -281,7 +281,10 @@ let package = Package(
     .target(name: "TrivisorCNativeRun", path: "Tests/CNativeRun"),
     .target(
       name: "TrivisorDifferential",
-      dependencies: ["TrivisorCNativeRun", "TrivisorInstructionSet", "TrivisorRewritingTechnique", "TrivisorVMM"],
+      dependencies: [
+        "TrivisorCNativeRun", "TrivisorInstructionSet", "TrivisorRewritingTechnique", "TrivisorSpoiledStates",
+        "TrivisorVMM",
+      ],
       path: "Tests/Differential", swiftSettings: strict),
     .executableTarget(
       name: "TrivisorDifferentialRunner", dependencies: ["TrivisorDifferential", "TrivisorProcessStart"],
@@ -291,7 +294,8 @@ let package = Package(
     .target(
       name: "TrivisorInterleaving",
       dependencies: [
-        "TrivisorCSingleStep", "TrivisorRewritingTechnique", "TrivisorTranslation", "TrivisorVMM", "TrivisorX86",
+        "TrivisorCSingleStep", "TrivisorRewritingTechnique", "TrivisorSpoiledStates", "TrivisorTranslation",
+        "TrivisorVMM", "TrivisorX86",
       ],
       path: "Tests/Interleaving", swiftSettings: strict),
     .executableTarget(

@@ -40,7 +40,7 @@ struct ChannelFrameTests {
   @Test("any bytes are frames or a fault, and never more than one frame is kept")
   func fuzz() {
     var generator = SystemRandomNumberGenerator()
-    for _ in 0..<300 {
+    for _ in 0..<2000 {
       var reader = ChannelFrameReader()
       var bytes = Self.hello
       for _ in 0..<Int.random(in: 0..<40, using: &generator) {

@@ -1,3 +1,5 @@
+import TrivisorSpoiledStates
+
 /// The addresses that the code can reach, and what is there: the same natively and for the guest.
 enum Region {
   static let base: UInt64 = 0x1000_0000
@@ -20,19 +22,13 @@ enum Region {
   static func address(_ page: Int) -> UInt64 { base + UInt64(page) * 4096 }
 }
 
-/// A sequence of random numbers that is the same for the same seed (Steele, Lea and Flood: SplitMix64).
+/// A sequence of random numbers that is the same for the same seed.
 struct RandomNumbers: RandomNumberGenerator {
-  private var state: UInt64
+  private var generator: SeededGenerator
 
-  init(seed: UInt64, index: UInt64 = 0) { state = seed &+ index &* 0xd1b5_4a32_d192_ed03 }
+  init(seed: UInt64, index: UInt64 = 0) { generator = SeededGenerator(seed: seed &+ index &* 0xd1b5_4a32_d192_ed03) }
 
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var mixed = state
-    mixed = (mixed ^ mixed >> 30) &* 0xbf58_476d_1ce4_e5b9
-    mixed = (mixed ^ mixed >> 27) &* 0x94d0_49bb_1331_11eb
-    return mixed ^ mixed >> 31
-  }
+  mutating func next() -> UInt64 { generator.next() }
 
   /// 0 to `limit` - 1; hardly uneven for small limits.
   mutating func below(_ limit: Int) -> Int { Int(truncatingIfNeeded: next() >> 33) % limit }
