@@ -18,7 +18,7 @@ import cpio
 import host_clock
 
 COMPUTE = ["sha256", "sieve", "pointer-chase", "hash-table", "matmul", "nbody", "simd"]
-TCG, OURS = "QEMU TCG", "rewriting"
+TCG, OURS, OTHER = "QEMU TCG", "rewriting", "the other"
 LONGEST_RUN = 600
 
 
@@ -62,14 +62,26 @@ class Machines:
                 "-no-reboot", "-kernel", self.kernel, "-initrd", initrd, "-append",
                 f"console=ttyS0 quiet panic=-1 reboot=t tsc_early_khz={self.frequency} {words}"]
 
-    def ours(self, initrd, words):
-        return [self.trivisor, "run", "--technique", "rewriting", "--memory", "512", "--on-reset", "success",
+    def ours(self, initrd, words, trivisor=None):
+        return [trivisor or self.trivisor, "run", "--technique", "rewriting", "--memory", "512", "--on-reset", "success",
                 self.kernel, "--initrd", initrd, "--append", f"quiet {words}"]
 
 
-def boots(machines, initrd, rounds):
+def against_the_other(figures):
+    """How long ours takes for each figure, as many times as the other build does in the same round; and their mean."""
+    ratios = {name: statistics.median([own / theirs for own, theirs in zip(ours, others)])
+              for name, (ours, others) in figures.items()}
+    print("this build / the other, medians of the rounds' ratios: "
+          + ", ".join(f"{name} {ratio:.3f}" for name, ratio in ratios.items())
+          + f"; geometric mean {statistics.geometric_mean(ratios.values()):.3f}")
+    return ratios
+
+
+def boots(machines, initrd, rounds, other):
     """From exec to init and to the end: seconds, processor seconds and the most memory that was resident."""
     commands = {TCG: machines.tcg(initrd, "trivisor.do=reboot"), OURS: machines.ours(initrd, "trivisor.do=reboot")}
+    if other:
+        commands[OTHER] = machines.ours(initrd, "trivisor.do=reboot", other)
     runs = {name: [] for name in commands}
     for number in range(rounds + 1):
         for name, command in commands.items():
@@ -89,10 +101,13 @@ def boots(machines, initrd, rounds):
     ratios = {column: statistics.median([ours / tcg for ours, tcg in zip(figures[OURS][column], figures[TCG][column])])
               for column in columns}
     print(f"{'ours / TCG':12}" + "".join(f"{ratio:26.2f}" for ratio in ratios.values()) + "   medians of the rounds'")
-    return {"rounds": rounds, "figures": figures, "oursToTCG": ratios}
+    result = {"rounds": rounds, "figures": figures, "oursToTCG": ratios}
+    if other:
+        result["oursToOther"] = against_the_other({column: (figures[OURS][column], figures[OTHER][column]) for column in columns})
+    return result
 
 
-def programs(machines, folder, busybox, rounds):
+def programs(machines, folder, busybox, rounds, other):
     """Compute programs and system work, natively too."""
     binary = os.path.join(folder, "programs")
     source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "programs.c")
@@ -111,6 +126,8 @@ def programs(machines, folder, busybox, rounds):
         TCG: machines.tcg(initrd, "BUSYBOX=/busybox", "-cpu", "max"),
         OURS: machines.ours(initrd, "BUSYBOX=/busybox"),
     }
+    if other:
+        commands[OTHER] = machines.ours(initrd, "BUSYBOX=/busybox", other)
     times = {name: {} for name in commands}
     processor = {name: [] for name in commands}
     results = {}
@@ -147,8 +164,12 @@ def programs(machines, folder, busybox, rounds):
                   f"rewriting/native {means[title]['oursToNative']:.2f}")
     print("processor seconds of everything: "
           + ", ".join(f"{name} {statistics.median(values):.2f}" for name, values in processor.items()))
-    return {"rounds": rounds, "seconds": times, "TCGToOurs": gains, "oursToNative": slowdowns, "geometricMeans": means,
-            "processorSeconds": processor}
+    result = {"rounds": rounds, "seconds": times, "TCGToOurs": gains, "oursToNative": slowdowns, "geometricMeans": means,
+              "processorSeconds": processor}
+    if other:
+        result["oursToOther"] = against_the_other({program: (times[OURS][program], times[OTHER][program]) for program in gains
+                                                   if len(times[OTHER].get(program, [])) == rounds})
+    return result
 
 
 def run(options):
@@ -160,9 +181,9 @@ def run(options):
     results = {"benchmark": "programs", "qemu": subprocess.run(
         ["qemu-system-x86_64", "--version"], stdout=subprocess.PIPE, text=True).stdout.partition("\n")[0]}
     if options.boots:
-        results["boot"] = boots(machines, files["initrd.cpio"], options.boots)
+        results["boot"] = boots(machines, files["initrd.cpio"], options.boots, options.compare)
     if options.runs:
         with tempfile.TemporaryDirectory() as folder:
-            results["programs"] = programs(machines, folder, files["busybox"], options.runs)
+            results["programs"] = programs(machines, folder, files["busybox"], options.runs, options.compare)
     if options.json:
         Path(options.json).write_text(json.dumps(results, indent=2))
