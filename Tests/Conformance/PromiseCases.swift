@@ -50,7 +50,7 @@ extension ConformanceSuite {
 
 extension ConformanceCase {
   /// It reports nothing at all where its feature is not announced.
-  fileprivate func ifAnnounced(_ results: [UInt64]) -> Self {
+  func ifAnnounced(_ results: [UInt64]) -> Self {
     with { $0.results = nil }.checked { observation in
       observation.results.isEmpty || observation.results == results
         ? [] : ["\(observation.results) instead of \(results)"]

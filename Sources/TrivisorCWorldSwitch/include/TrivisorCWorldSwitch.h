@@ -142,7 +142,7 @@ enum : int32_t {
   // Jump caches: by mode, pairs of linear RIP and host address, and as many again that have had to make way. An index is made
   // of a RIP and itself shifted.
   CWS_JUMP_CACHE = CWS_TLB + CWS_TLB_VIEWS * 2 * CWS_TLB_ENTRIES * 16,
-  CWS_JUMP_CACHE_ENTRIES = 4096,
+  CWS_JUMP_CACHE_ENTRIES = 32768,
   CWS_JUMP_CACHE_SHIFT = 5,
   CWS_MODES = 16,
 };

@@ -196,7 +196,7 @@ package final class TranslationCache: @unchecked Sendable {
   /// - Parameter writers: a bit for each processor.
   func forbidStores(to host: UnsafeMutableRawPointer, by writers: UInt64) {
     for (number, view) in views.enumerated() where writers >> UInt64(number) & 1 != 0 {
-      view?.data.removeWritable(host)
+      view?.forbidStores(to: host)
     }
   }
 }

@@ -12,6 +12,9 @@ final class AddressTranslations {
   /// By the mode's number.
   @exclusivity(unchecked) private var jumps: [JumpCache] = []
   @exclusivity(unchecked) private var jumpPages = PageFilter()
+  /// The number of the address space that all of these are of (PCID), and what was known of others.
+  private var context: UInt64 = 0
+  @exclusivity(unchecked) private var others = KeptSpaces()
   private let linker: Linker
   /// Told when all blocks are gone, and perhaps the modes' numbers.
   var whenBlocksGo: () -> Void = {}
@@ -19,6 +22,8 @@ final class AddressTranslations {
   private(set) var wholeFlushes: UInt64 = 0
   private(set) var partialFlushes: UInt64 = 0
   private(set) var pageFlushes: UInt64 = 0
+  /// How often a load of CR3 has found translations that were there before.
+  private(set) var returns: UInt64 = 0
 
   /// - Parameter block: fresh, all zero.
   init(_ block: StateBlock, _ store: TranslationCache) {
@@ -44,16 +49,80 @@ final class AddressTranslations {
   /// All blocks are gone.
   func forgetBlocks() {
     forgetJumps(keepsGlobal: false)
+    others.removeJumps()
     whenBlocksGo()
   }
 
-  /// Forgets every translation, or, as a load of CR3 does, all but the global ones.
+  /// A load of CR3.
+  /// - Parameters:
+  ///   - next: the number of its address space (PCID), or 0.
+  ///   - keepsTranslations: what was known of that space may be kept, because the guest says that it is still true.
+  func enter(_ next: UInt64, keepsTranslations: Bool) {
+    guard next != context else {
+      if !keepsTranslations { flushContext() }
+      return
+    }
+    guard data.canTake, code.canTake else {
+      others.remove(next)
+      context = next
+      flushContext()
+      return
+    }
+    let left = others.makeRoom(for: context, before: next)
+    data.takeLocals(into: &left.data)
+    code.takeLocals(into: &left.code)
+    for mode in jumps.indices { jumps[mode].takeLocals(into: &left.jumps[mode]) }
+    linker.unlinkCrossings(keepsGlobal: true)
+    context = next
+    guard keepsTranslations, let found = others.take(next) else {
+      others.remove(next)
+      partialFlushes += 1
+      return
+    }
+    data.putBack(&found.data)
+    code.putBack(&found.code)
+    for mode in jumps.indices { jumps[mode].putBack(&found.jumps[mode]) }
+    returns += 1
+  }
+
+  /// Forgets every translation of every address space, when the control registers have changed.
+  /// - Parameter context: the number of the address space from now on.
+  func flush(for context: UInt64) {
+    flush()
+    self.context = context
+  }
+
+  /// INVPCID of one address space: forgets what is not global there.
+  func flush(context number: UInt64) {
+    if number == context { flushContext() } else { others.remove(number) }
+  }
+
+  /// INVPCID of a page in one address space.
+  func flush(page linear: UInt64, context number: UInt64) {
+    if number == context { flush(page: linear) } else { others.remove(number) }
+  }
+
+  /// Forgets every translation of every address space, or all but the global ones.
   func flush(keepsGlobal: Bool = false) {
-    if keepsGlobal { partialFlushes += 1 } else { wholeFlushes += 1 }
-    data.removeAll(keepsGlobal: keepsGlobal)
-    code.removeAll(keepsGlobal: keepsGlobal)
-    forgetJumps(keepsGlobal: keepsGlobal)
-    linker.unlinkCrossings(keepsGlobal: keepsGlobal)
+    others.removeAll()
+    if keepsGlobal {
+      flushContext()
+      return
+    }
+    wholeFlushes += 1
+    data.removeAll()
+    code.removeAll()
+    forgetJumps(keepsGlobal: false)
+    linker.unlinkCrossings(keepsGlobal: false)
+  }
+
+  /// As a load of CR3 does: forgets what is not global.
+  private func flushContext() {
+    partialFlushes += 1
+    data.removeAll(keepsGlobal: true)
+    code.removeAll(keepsGlobal: true)
+    forgetJumps(keepsGlobal: true)
+    linker.unlinkCrossings(keepsGlobal: true)
   }
 
   /// INVLPG: forgets the page's translation, and all of a large page that the address is in.
@@ -62,6 +131,12 @@ final class AddressTranslations {
     data.remove(page: linear)
     for range in code.remove(page: linear) { forgetJumps(to: range) }
     forgetJumps(to: linear & ~4095...(linear | 4095))
+  }
+
+  /// A page of RAM became code: stores to it must be seen.
+  func forbidStores(to host: UnsafeMutableRawPointer) {
+    data.removeWritable(host)
+    others.removeWritable(UInt64(UInt(bitPattern: host)) & ~4095)
   }
 
   private func forgetJumps(keepsGlobal: Bool) {

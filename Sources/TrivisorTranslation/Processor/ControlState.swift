@@ -249,7 +249,7 @@ final class ControlState {
     system.cr0 = cr0.rawValue
     system.efer = efer.rawValue
     publishPaging()
-    translations.flush()
+    translations.flush(for: context)
   }
 
   /// CLTS: the TLBs stay.
@@ -269,11 +269,15 @@ final class ControlState {
     publishPaging()
   }
 
-  func set(cr3: UInt64) {
+  /// - Parameter keepsTranslations: what was known of the context's address space may be kept.
+  func set(cr3: UInt64, keepsTranslations: Bool) {
     system.cr3 = cr3
     publishPaging()
-    translations.flush(keepsGlobal: true)
+    translations.enter(context, keepsTranslations: keepsTranslations)
   }
+
+  /// PCID, or 0 where contexts have no numbers.
+  private var context: UInt64 { cr4.contains(.processContextIdentifiers) ? cr3 & CR3.processContext : 0 }
 
   /// To the page tables of a domain's kernel or of its user code, whose translations are apart: nothing is flushed.
   func switchView(root: UInt64, isDomainKernel: Bool) {
@@ -287,13 +291,13 @@ final class ControlState {
   func set(cr4: CR4) {
     system.cr4 = cr4.rawValue
     publishPaging()
-    translations.flush()
+    translations.flush(for: context)
   }
 
   func set(efer: EFER) {
     system.efer = efer.rawValue
     publishPaging()
-    translations.flush()
+    translations.flush(for: context)
   }
 
   /// All at once, from a machine's state or at INIT.
@@ -301,7 +305,7 @@ final class ControlState {
     system = registers
     self.privilege = privilege
     publishPaging()
-    translations.flush()
+    translations.flush(for: context)
   }
 
   private func publishPaging() {

@@ -94,6 +94,52 @@ struct InstructionTLB {
     largePages.removeAll(keepsGlobal: keepsGlobal)
   }
 
+  /// What was taken out.
+  struct Taken {
+    var entries: [TakenEntry] = []
+    var largePages: Set<UInt64> = []
+
+    mutating func removeAll() {
+      entries.removeAll(keepingCapacity: true)
+      largePages.removeAll(keepingCapacity: true)
+    }
+  }
+
+  /// All large pages are noted, so that translations can be taken out together with what INVLPG must know of them.
+  var canTake: Bool { !largePages.isOverflowing }
+
+  /// Takes out what is not global.
+  /// - Parameter taken: empty.
+  mutating func takeLocals(into taken: inout Taken) {
+    if filled.count < Self.listLimit {
+      for index in filled { take(Int(index), into: &taken.entries) }
+    } else {
+      for index in 0..<Self.entryCount { take(index, into: &taken.entries) }
+    }
+    largePages.takeLocals(into: &taken.largePages)
+    // Nothing is left but what is global, and of that not what translated code looks at.
+    removeAll(keepsGlobal: true)
+  }
+
+  private func take(_ index: Int, into taken: inout [TakenEntry]) {
+    guard tags[index] != .max, pages[index] & Self.globalBit == 0 else { return }
+    taken.append(TakenEntry(tag: tags[index], word: pages[index], index: UInt16(index)))
+    tags[index] = .max
+  }
+
+  /// Puts it back, where nothing else is by now; what is taken is empty then.
+  mutating func putBack(_ taken: inout Taken) {
+    for entry in taken.entries where tags[Int(entry.index)] == .max {
+      if filled.count < Self.listLimit { filled.append(entry.index) }
+      let index = Int(entry.index)
+      tags[index] = entry.tag
+      pages[index] = entry.word
+      if entry.tag & 1 != 0 { publish((entry.tag >> 1) << 12, entry.word) }
+    }
+    largePages.putBack(&taken.largePages)
+    taken.removeAll()
+  }
+
   /// INVLPG.
   /// - Returns: the ranges of linear addresses, besides this page, whose translations are void.
   mutating func remove(page linear: UInt64) -> [ClosedRange<UInt64>] {

@@ -16,7 +16,7 @@ struct JumpCache {
     // RIP 1 is at home in entry 1.
     TaggedTable(
       block.words(at: StateLayout.jumpCache(mode: mode, isSecond: isSecond)), count: StateLayout.jumpCacheEntries,
-      emptyAtZero: 1, listLimit: 512)
+      emptyAtZero: 1, listLimit: 2048)
   }
 
   /// The translator emits the same (`TransferCode`).
@@ -39,6 +39,31 @@ struct JumpCache {
     second.removeAll(keepsGlobal: keepsGlobal)
   }
 
+  /// What was taken out.
+  struct Taken {
+    var first: [TakenEntry] = []
+    var second: [TakenEntry] = []
+
+    mutating func removeAll() {
+      first.removeAll(keepingCapacity: true)
+      second.removeAll(keepingCapacity: true)
+    }
+  }
+
+  /// Takes out what is not global.
+  /// - Parameter taken: empty.
+  mutating func takeLocals(into taken: inout Taken) {
+    first.takeLocals(into: &taken.first)
+    second.takeLocals(into: &taken.second)
+  }
+
+  /// Puts it back; what is taken is empty then.
+  mutating func putBack(_ taken: inout Taken) {
+    first.putBack(taken.first)
+    second.putBack(taken.second)
+    taken.removeAll()
+  }
+
   /// Whether the first instruction of a block has bytes in this range of whole pages: it may begin in the page before.
   @inline(__always)
   static func mayReach(_ rip: UInt64, _ range: ClosedRange<UInt64>) -> Bool {
@@ -53,8 +78,23 @@ struct JumpCache {
 
   private static func remove(_ range: ClosedRange<UInt64>, from table: TaggedTable) {
     guard !table.isEmpty else { return }
-    for index in 0..<table.count where mayReach(table.tag(index), range) && table.isFilled(index) {
-      table.clear(index)
+    if range.upperBound - range.lowerBound >= 4096 {
+      clear(0..<table.count, range, in: table)
+    } else {
+      clear(part(of: range.lowerBound), range, in: table)
+      // What begins at the end of the page before.
+      let before = range.lowerBound &- 1
+      for rip in before &- 13...before where table.tag(index(rip)) == rip { table.clear(index(rip)) }
     }
+  }
+
+  /// The entries where the RIPs of one page are at home: only a RIP's upper bits choose among the parts of a table.
+  private static func part(of page: UInt64) -> Range<Int> {
+    let first = index(page) & ~4095
+    return first..<first + 4096
+  }
+
+  private static func clear(_ indices: Range<Int>, _ range: ClosedRange<UInt64>, in table: TaggedTable) {
+    for index in indices where mayReach(table.tag(index), range) && table.isFilled(index) { table.clear(index) }
   }
 }

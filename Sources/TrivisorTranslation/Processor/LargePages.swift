@@ -12,7 +12,7 @@ struct LargePages {
   private var locals: Set<UInt64> = []
   private var globals: Set<UInt64> = []
   /// There were more than are worth noting.
-  private var isOverflowing = false
+  private(set) var isOverflowing = false
   /// Noted most recently, by a hash: a TLB is filled page by page. 0 is no page's value.
   private var recent = [UInt64](repeating: 0, count: Self.recentCount)
   private static let recentCount = 64
@@ -59,6 +59,22 @@ struct LargePages {
       taken.append(page & ~63...(page & ~63 | (1 << shift - 1)))
     }
     return taken
+  }
+
+  /// Takes out the large pages that are not global; none of them is missing unless `isOverflowing`.
+  /// - Parameter taken: empty.
+  mutating func takeLocals(into taken: inout Set<UInt64>) {
+    guard !locals.isEmpty else { return }
+    swap(&locals, &taken)
+    for place in recent.indices { recent[place] = 0 }
+  }
+
+  /// Puts back what was taken out, which is empty then.
+  mutating func putBack(_ taken: inout Set<UInt64>) {
+    guard !taken.isEmpty else { return }
+    if locals.isEmpty { swap(&locals, &taken) } else { locals.formUnion(taken) }
+    taken.removeAll(keepingCapacity: true)
+    if locals.count + globals.count > Self.limit { isOverflowing = true }
   }
 
   /// The TLB is empty, or holds nothing but global pages.

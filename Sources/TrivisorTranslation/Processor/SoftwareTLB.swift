@@ -51,6 +51,46 @@ struct SoftwareTLB {
     largePages.removeAll(keepsGlobal: keepsGlobal)
   }
 
+  /// What was taken out of the tables, by table.
+  struct Taken {
+    var tables = [[TakenEntry]](repeating: [], count: 2 * StateLayout.viewCount)
+    var largePages: Set<UInt64> = []
+    /// Host pages that may be among the words of tables for writes.
+    var writable = PageFilter()
+
+    mutating func removeAll() {
+      for number in tables.indices { tables[number].removeAll(keepingCapacity: true) }
+      largePages.removeAll(keepingCapacity: true)
+      writable.removeAll()
+    }
+
+    /// - Parameter page: a host address.
+    mutating func removeWritable(_ page: UInt64) {
+      guard writable.mayHold(page...page) else { return }
+      for number in tables.indices where number & 1 != 0 { tables[number].removeAll { $0.word == page } }
+    }
+  }
+
+  /// All large pages are noted, so that translations can be taken out together with what INVLPG must know of them.
+  var canTake: Bool { !largePages.isOverflowing }
+
+  /// Takes out what is not global.
+  /// - Parameter taken: empty.
+  mutating func takeLocals(into taken: inout Taken) {
+    for number in tables.indices {
+      tables[number].takeLocals(into: &taken.tables[number])
+      if number & 1 != 0 { for entry in taken.tables[number] { taken.writable.note(entry.word) } }
+    }
+    largePages.takeLocals(into: &taken.largePages)
+  }
+
+  /// Puts it back; what is taken is empty then.
+  mutating func putBack(_ taken: inout Taken) {
+    for number in tables.indices { tables[number].putBack(taken.tables[number]) }
+    largePages.putBack(&taken.largePages)
+    taken.removeAll()
+  }
+
   /// After a page of RAM became code: stores to it must be seen.
   func removeWritable(_ host: UnsafeMutableRawPointer) {
     let page = UInt64(UInt(bitPattern: host)) & ~4095

@@ -78,6 +78,31 @@ struct TaggedTable {
   /// Whether an entry that is filled was so as global.
   func isGlobal(_ index: Int) -> Bool { globalBits[index >> 6] >> UInt64(index & 63) & 1 != 0 }
 
+  /// Takes out what is not global, so that it can be put back.
+  mutating func takeLocals(into taken: inout [TakenEntry]) {
+    guard !isEmpty else { return }
+    if locals.isComplete {
+      for index in locals.indices { take(Int(index), into: &taken) }
+    } else {
+      for index in 0..<count { take(index, into: &taken) }
+    }
+    locals.removeAll()
+  }
+
+  @inline(__always)
+  private func take(_ index: Int, into taken: inout [TakenEntry]) {
+    guard isFilled(index), !isGlobal(index) else { return }
+    taken.append(TakenEntry(tag: tag(index), word: word(index), index: UInt16(truncatingIfNeeded: index)))
+    clear(index)
+  }
+
+  /// Puts back what was taken out, where nothing else is by now.
+  mutating func putBack(_ taken: [TakenEntry]) {
+    for entry in taken where !isFilled(Int(entry.index)) {
+      set(Int(entry.index), tag: entry.tag, word: entry.word, isGlobal: false)
+    }
+  }
+
   @inline(__always)
   func clear(_ index: Int) { entries[2 * index] = index == 0 ? emptyAtZero : 0 }
 
@@ -98,4 +123,11 @@ struct TaggedTable {
     globals.removeAll()
     isEmpty = true
   }
+}
+
+/// What was in an entry of a table.
+struct TakenEntry {
+  let tag: UInt64
+  let word: UInt64
+  let index: UInt16
 }

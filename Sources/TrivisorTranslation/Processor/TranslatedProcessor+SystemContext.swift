@@ -21,12 +21,14 @@ extension TranslatedProcessor: SystemContext {
   }
 
   func set(cr0: CR0, efer: EFER) { control.set(cr0: cr0, efer: efer) }
-  func set(cr3: UInt64) { control.set(cr3: cr3) }
+  func set(cr3: UInt64, keepsTranslations: Bool) { control.set(cr3: cr3, keepsTranslations: keepsTranslations) }
   func set(cr4: CR4) { control.set(cr4: cr4) }
   func set(efer: EFER) { control.set(efer: efer) }
   func clearTaskSwitched() { control.clearTaskSwitched() }
   func loadPointerTable(from root: UInt64) throws(GuestException) { try mmu.loadPointerTable(from: root) }
   func invalidatePage(_ linear: UInt64) { translations.flush(page: linear) }
+  func invalidatePage(_ linear: UInt64, context: UInt64) { translations.flush(page: linear, context: context) }
+  func invalidate(context: UInt64) { translations.flush(context: context) }
   func invalidateAll(keepsGlobal: Bool) { translations.flush(keepsGlobal: keepsGlobal) }
 
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation

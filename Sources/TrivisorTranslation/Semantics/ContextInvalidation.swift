@@ -2,8 +2,7 @@ import TrivisorInstructionSet
 import TrivisorVMM
 import TrivisorX86
 
-/// INVPCID (AMD64 APM vol. 3). Translations of other contexts than the one in CR3 are not kept, so that dropping what belongs to one of them, or
-/// to the current one, is the same.
+/// INVPCID (AMD64 APM vol. 3).
 struct ContextInvalidation<Context: SystemContext> {
   let context: Context
 
@@ -27,8 +26,9 @@ struct ContextInvalidation<Context: SystemContext> {
     switch kind {
     case .address:
       guard LinearAddress.isCanonical(address) else { throw .exception(.general) }
-      context.invalidatePage(address)
-    case .context, .all: context.invalidateAll(keepsGlobal: true)
+      context.invalidatePage(address, context: identifier)
+    case .context: context.invalidate(context: identifier)
+    case .all: context.invalidateAll(keepsGlobal: true)
     case .allWithGlobal: context.invalidateAll(keepsGlobal: false)
     }
     context.rip = next

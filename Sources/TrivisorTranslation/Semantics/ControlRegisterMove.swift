@@ -51,7 +51,8 @@ struct ControlRegisterMove<Context: SystemContext> {
       guard value >> 40 & 0x7f_ffff == 0 else { throw .exception(.general) }
       let table = value & ~Self.keepsTranslations
       if usesPointerTable { try loadPointerTable(table) }
-      context.set(cr3: table)
+      let keeps = value != table && context.cr4.contains(.processContextIdentifiers)
+      context.set(cr3: table, keepsTranslations: keeps)
     case 4: try write(cr4: CR4(rawValue: value))
     default:
       guard value < 16 else { throw .exception(.general) }

@@ -15,7 +15,8 @@ protocol SystemContext: InstructionContext {
   var xcr0: XCR0 { get set }
   /// CR0, with what it makes of EFER.LMA.
   func set(cr0: CR0, efer: EFER)
-  func set(cr3: UInt64)
+  /// - Parameter keepsTranslations: the guest says that what was known of the address space is still true (bit 63, with CR4.PCIDE).
+  func set(cr3: UInt64, keepsTranslations: Bool)
   func set(cr4: CR4)
   func set(efer: EFER)
   /// CLTS: address translation stays as it is.
@@ -25,7 +26,11 @@ protocol SystemContext: InstructionContext {
   func loadPointerTable(from root: UInt64) throws(GuestException)
   /// INVLPG.
   func invalidatePage(_ linear: UInt64)
-  /// Drops all translations.
+  /// Drops a page's translation in the address space with a number (PCID).
+  func invalidatePage(_ linear: UInt64, context: UInt64)
+  /// Drops all translations of the address space with a number (PCID), but those of global pages.
+  func invalidate(context: UInt64)
+  /// Drops all translations of all address spaces.
   /// - Parameter keepsGlobal: but those of global pages.
   func invalidateAll(keepsGlobal: Bool)
   var fsBase: UInt64 { get set }

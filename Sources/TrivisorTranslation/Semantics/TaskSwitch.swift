@@ -219,7 +219,7 @@ struct TaskSwitch<Context: SystemContext> {
     if context.cr4.contains(.physicalAddressExtension) {
       do throws(GuestException) { try context.loadPointerTable(from: cr3) } catch { throw .exception(error) }
     }
-    context.set(cr3: cr3)
+    context.set(cr3: cr3, keepsTranslations: false)
   }
 
   /// A fault of one of the new task's selectors.

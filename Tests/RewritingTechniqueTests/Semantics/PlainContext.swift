@@ -79,7 +79,11 @@ final class PlainContext: SystemContext {
   var portWrites: [(port: UInt16, value: UInt64)] = []
   var portReads: [UInt64] = []
   var pointerTableRoots: [UInt64] = []
+  /// With INVPCID, the address space's number is in the low bits.
   var invalidatedPages: [UInt64] = []
+  var invalidatedContexts: [UInt64] = []
+  /// Of the last load of CR3.
+  var keptTranslations = false
   var isHalted = false
   /// Of each time that all translations were dropped: whether global ones stayed.
   var invalidations: [Bool] = []
@@ -206,12 +210,14 @@ final class PlainContext: SystemContext {
   // MARK: Control registers
 
   func set(cr0: CR0, efer: EFER) { (self.cr0, self.efer) = (cr0, efer) }
-  func set(cr3: UInt64) { self.cr3 = cr3 }
+  func set(cr3: UInt64, keepsTranslations: Bool) { (self.cr3, keptTranslations) = (cr3, keepsTranslations) }
   func set(cr4: CR4) { self.cr4 = cr4 }
   func set(efer: EFER) { self.efer = efer }
   func clearTaskSwitched() { cr0.remove(.taskSwitched) }
   func loadPointerTable(from root: UInt64) throws(GuestException) { pointerTableRoots.append(root) }
   func invalidatePage(_ linear: UInt64) { invalidatedPages.append(linear) }
+  func invalidatePage(_ linear: UInt64, context: UInt64) { invalidatedPages.append(linear | context) }
+  func invalidate(context: UInt64) { invalidatedContexts.append(context) }
   func readLocalAPIC(_ index: UInt32) -> UInt64? { index == MSR.apicBase ? 0xfee0_0900 : nil }
   func writeLocalAPIC(_ index: UInt32, _ value: UInt64) -> Bool { index == MSR.apicBase }
 }
