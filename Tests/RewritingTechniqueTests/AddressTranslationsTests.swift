@@ -73,18 +73,18 @@ struct AddressTranslationsTests {
         model.context = context
         if !keeps { model.entries.removeAll { $0.context == context } }
       case 32:
-        translations.flush(context: context)
+        translations.flush(.context(context))
         model.entries.removeAll { $0.context == context }
       case 33:
-        translations.flush(page: page, context: context)
+        translations.flush(.pageOf(page, context: context))
         model.entries.removeAll { $0.context == context && $0.isIn(page) }
       case 34, 35:
-        translations.flush(page: page)
+        translations.flush(.page(page))
         let current = model.context
         model.entries.removeAll { ($0.context == nil || $0.context == current) && $0.isIn(page) }
       case 36:
         let keepsGlobal = Bool.random(using: &random)
-        translations.flush(keepsGlobal: keepsGlobal)
+        translations.flush(keepsGlobal ? .allButGlobal : .all)
         model.entries.removeAll { $0.context != nil || !keepsGlobal }
       case 37:
         translations.flush(for: context)

@@ -92,14 +92,16 @@ final class AddressTranslations {
     self.context = context
   }
 
-  /// INVPCID of one address space: forgets what is not global there.
-  func flush(context number: UInt64) {
-    if number == context { flushContext() } else { others.remove(number) }
-  }
-
-  /// INVPCID of a page in one address space.
-  func flush(page linear: UInt64, context number: UInt64) {
-    if number == context { flush(page: linear) } else { others.remove(number) }
+  /// INVLPG, INVPCID.
+  func flush(_ scope: TranslationScope) {
+    switch scope {
+    case .page(let linear), .pageOf(let linear, context): flush(page: linear)
+    case .context(context): flushContext()
+    // A page's translation goes with all that is kept of its address space.
+    case .pageOf(_, let number), .context(let number): others.remove(number)
+    case .allButGlobal: flush(keepsGlobal: true)
+    case .all: flush()
+    }
   }
 
   /// Forgets every translation of every address space, or all but the global ones.

@@ -26,10 +26,7 @@ extension TranslatedProcessor: SystemContext {
   func set(efer: EFER) { control.set(efer: efer) }
   func clearTaskSwitched() { control.clearTaskSwitched() }
   func loadPointerTable(from root: UInt64) throws(GuestException) { try mmu.loadPointerTable(from: root) }
-  func invalidatePage(_ linear: UInt64) { translations.flush(page: linear) }
-  func invalidatePage(_ linear: UInt64, context: UInt64) { translations.flush(page: linear, context: context) }
-  func invalidate(context: UInt64) { translations.flush(context: context) }
-  func invalidateAll(keepsGlobal: Bool) { translations.flush(keepsGlobal: keepsGlobal) }
+  func invalidate(_ scope: TranslationScope) { translations.flush(scope) }
 
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   package var fsBase: UInt64 {

@@ -26,10 +26,10 @@ struct ContextInvalidation<Context: SystemContext> {
     switch kind {
     case .address:
       guard LinearAddress.isCanonical(address) else { throw .exception(.general) }
-      context.invalidatePage(address, context: identifier)
-    case .context: context.invalidate(context: identifier)
-    case .all: context.invalidateAll(keepsGlobal: true)
-    case .allWithGlobal: context.invalidateAll(keepsGlobal: false)
+      context.invalidate(.pageOf(address, context: identifier))
+    case .context: context.invalidate(.context(identifier))
+    case .all: context.invalidate(.allButGlobal)
+    case .allWithGlobal: context.invalidate(.all)
     }
     context.rip = next
   }

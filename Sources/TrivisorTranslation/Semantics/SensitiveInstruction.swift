@@ -110,7 +110,7 @@ struct SensitiveInstruction<Context: SystemContext> {
     let offset = context.offset(memory, next)
     let isFlat = context.is64 && memory.segment != .fs && memory.segment != .gs
     let address = isFlat ? offset : offset &+ context.segment(memory.segment).base
-    context.invalidatePage(context.is64 ? address : address & 0xffff_ffff)
+    context.invalidate(.page(context.is64 ? address : address & 0xffff_ffff))
     context.rip = next
   }
 

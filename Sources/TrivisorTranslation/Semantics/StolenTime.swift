@@ -58,6 +58,6 @@ struct StolenTime<Context: SystemContext> {
     let byte = (place + Self.preemptedOffset).assumingMemoryBound(to: UInt8.self)
     let told = cws_exchange8(byte, 0)
     context.didStore(to: byte, count: 1)
-    if told & Self.mustFlush != 0 { context.invalidateAll(keepsGlobal: false) }
+    if told & Self.mustFlush != 0 { context.invalidate(.all) }
   }
 }

@@ -24,15 +24,8 @@ protocol SystemContext: InstructionContext {
   /// Reads PAE's four top entries.
   /// - Throws: #GP if one has reserved bits; the old entries stay.
   func loadPointerTable(from root: UInt64) throws(GuestException)
-  /// INVLPG.
-  func invalidatePage(_ linear: UInt64)
-  /// Drops a page's translation in the address space with a number (PCID).
-  func invalidatePage(_ linear: UInt64, context: UInt64)
-  /// Drops all translations of the address space with a number (PCID), but those of global pages.
-  func invalidate(context: UInt64)
-  /// Drops all translations of all address spaces.
-  /// - Parameter keepsGlobal: but those of global pages.
-  func invalidateAll(keepsGlobal: Bool)
+  /// Forgets translations.
+  func invalidate(_ scope: TranslationScope)
   var fsBase: UInt64 { get set }
   var gsBase: UInt64 { get set }
   var kernelGSBase: UInt64 { get set }

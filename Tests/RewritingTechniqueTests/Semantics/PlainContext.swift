@@ -79,15 +79,10 @@ final class PlainContext: SystemContext {
   var portWrites: [(port: UInt16, value: UInt64)] = []
   var portReads: [UInt64] = []
   var pointerTableRoots: [UInt64] = []
-  /// With INVPCID, the address space's number is in the low bits.
-  var invalidatedPages: [UInt64] = []
-  var invalidatedContexts: [UInt64] = []
   /// Of the last load of CR3.
   var keptTranslations = false
   var isHalted = false
-  /// Of each time that all translations were dropped: whether global ones stayed.
-  var invalidations: [Bool] = []
-  func invalidateAll(keepsGlobal: Bool) { invalidations.append(keepsGlobal) }
+  var invalidations: [TranslationScope] = []
 
   /// Flat segments of this kind of code; the tables' bytes are all 0.
   init(_ mode: CPUMode = .bits64) {
@@ -215,9 +210,7 @@ final class PlainContext: SystemContext {
   func set(efer: EFER) { self.efer = efer }
   func clearTaskSwitched() { cr0.remove(.taskSwitched) }
   func loadPointerTable(from root: UInt64) throws(GuestException) { pointerTableRoots.append(root) }
-  func invalidatePage(_ linear: UInt64) { invalidatedPages.append(linear) }
-  func invalidatePage(_ linear: UInt64, context: UInt64) { invalidatedPages.append(linear | context) }
-  func invalidate(context: UInt64) { invalidatedContexts.append(context) }
+  func invalidate(_ scope: TranslationScope) { invalidations.append(scope) }
   func readLocalAPIC(_ index: UInt32) -> UInt64? { index == MSR.apicBase ? 0xfee0_0900 : nil }
   func writeLocalAPIC(_ index: UInt32, _ value: UInt64) -> Bool { index == MSR.apicBase }
 }
