@@ -22,6 +22,7 @@ let package = Package(
     .executable(name: "trivisor-conformance", targets: ["TrivisorConformanceRunner"]),
     .executable(name: "trivisor-fuzz", targets: ["TrivisorFuzzRunner"]),
     .executable(name: "trivisor-fuzz-hypercalls", targets: ["TrivisorHypercallFuzzRunner"]),
+    .executable(name: "trivisor-fuzz-devices", targets: ["TrivisorDeviceFuzzRunner"]),
     .executable(name: "trivisor-differential", targets: ["TrivisorDifferentialRunner"]),
     .executable(name: "trivisor-interleavings", targets: ["TrivisorInterleavingRunner"]),
   ],
@@ -193,10 +194,21 @@ let package = Package(
     .testTarget(
       name: "KernelModulesTests", dependencies: ["TrivisorBoot", "TrivisorKernelModules", system], swiftSettings: strict
     ),
+    .target(
+      name: "TrivisorDeviceFuzz",
+      dependencies: [
+        "TrivisorCLinux", "TrivisorDevices", "TrivisorFileServer", "TrivisorNetworking", "TrivisorSpoiledStates",
+        "TrivisorVMM", system,
+      ],
+      path: "Tests/DeviceFuzz", swiftSettings: strict),
+    .executableTarget(
+      name: "TrivisorDeviceFuzzRunner", dependencies: ["TrivisorDeviceFuzz", "TrivisorVMM"],
+      path: "Tests/DeviceFuzzRunner", swiftSettings: strict),
     .testTarget(
       name: "DevicesTests",
       dependencies: [
-        "TrivisorCLinux", "TrivisorDevices", "TrivisorFileServer", "TrivisorSpoiledStates", "TrivisorVMM", system,
+        "TrivisorCLinux", "TrivisorDeviceFuzz", "TrivisorDevices", "TrivisorFileServer", "TrivisorSpoiledStates",
+        "TrivisorVMM", system,
       ],
       swiftSettings: strict),
     .testTarget(
@@ -240,9 +252,10 @@ let package = Package(
     .target(
       name: "TrivisorFuzzTargets",
       dependencies: [
-        "TrivisorBoot", "TrivisorCLinux", "TrivisorCommandChannel", "TrivisorDevices", "TrivisorEmbeddedGuests",
-        "TrivisorFileServer", "TrivisorImageArchives", "TrivisorInspection", "TrivisorInstructionSet",
-        "TrivisorKernelModules", "TrivisorTestRunner", "TrivisorTranslation", "TrivisorVMM", system,
+        "TrivisorBoot", "TrivisorCLinux", "TrivisorCommandChannel", "TrivisorDeviceFuzz", "TrivisorDevices",
+        "TrivisorEmbeddedGuests", "TrivisorFileServer", "TrivisorImageArchives", "TrivisorInspection",
+        "TrivisorInstructionSet", "TrivisorKernelModules", "TrivisorTestRunner", "TrivisorTranslation", "TrivisorVMM",
+        system,
       ],
       path: "Tests/FuzzTargets", exclude: ["corpus"], swiftSettings: strict),
     .target(name: "TrivisorCFuzzer", path: "Tests/CFuzzer"),

@@ -62,7 +62,7 @@ public final class StreamLink: NetworkLink {
   /// - Parameters:
   ///   - socket: connected, and this link's from here on.
   ///   - whenClosed: called once, when the link was closed.
-  init(
+  package init(
     connected socket: Int32, deliversValidChecksums: Bool, whenClosed: (@Sendable () -> Void)? = nil
   ) throws(NetworkFailure) {
     var state = State()

@@ -1,5 +1,6 @@
 import Glibc
 import SystemPackage
+import TrivisorDeviceFuzz
 import TrivisorFileServer
 import TrivisorVMM
 

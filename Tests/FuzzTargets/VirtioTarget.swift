@@ -1,4 +1,5 @@
 import SystemPackage
+import TrivisorDeviceFuzz
 import TrivisorDevices
 import TrivisorVMM
 

@@ -138,6 +138,9 @@ final class VirtioControl: Sendable {
     for queue in queues { _ = queue.isEnabled }
   }
 
+  /// Of each queue in use, how many requests were given back, modulo 2^16.
+  var usedIndices: [UInt16?] { queues.map { $0.progress?.nextUsed } }
+
   /// Whether the device has it.
   func isQueueEnabled(_ index: Int) -> Bool {
     queues.indices.contains(index) && queues[index].isEnabled

@@ -119,6 +119,9 @@ public final class VirtioMMIO: MemoryDevice, VirtioTransport {
   /// For tests of devices made without a thread.
   package func processQueues() { control.worker.processQueues() }
 
+  /// For tests: of each queue in use, how many requests were given back, modulo 2^16.
+  package var usedIndices: [UInt16?] { control.usedIndices }
+
   // MARK: Reading
 
   /// A register.

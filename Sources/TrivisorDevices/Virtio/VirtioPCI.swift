@@ -86,7 +86,7 @@ public final class VirtioPCI: PCIFunction, VirtioTransport {
       router: router, usesWorker: true)
   }
 
-  init(
+  package init(
     _ device: any VirtioDevice, memory: GuestMemory, at address: PCIAddress, hasSiblings: Bool, map: PCIMemoryMap,
     place: UInt32, pins: PCIInterruptPins, router: InterruptRouter, usesWorker: Bool
   ) throws(DeviceFailure) {
@@ -155,7 +155,10 @@ public final class VirtioPCI: PCIFunction, VirtioTransport {
   public func release() { control.worker.release() }
 
   /// For tests of devices made without a thread.
-  func processQueues() { control.worker.processQueues() }
+  package func processQueues() { control.worker.processQueues() }
+
+  /// For tests: of each queue in use, how many requests were given back, modulo 2^16.
+  package var usedIndices: [UInt16?] { control.usedIndices }
 
   // MARK: Configuration space
 

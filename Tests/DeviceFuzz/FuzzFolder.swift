@@ -2,25 +2,27 @@ import Glibc
 import SystemPackage
 
 /// A folder of its own, with what is in it, for as long as it is needed.
-final class FuzzFolder {
-  let path: FilePath
+package final class FuzzFolder {
+  package let path: FilePath
 
-  init() throws(Errno) {
-    var template = Array("\(getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp")/trivisor-fuzz.XXXXXX\0".utf8CString)
+  /// - Parameter parent: where it is made; TMPDIR or /tmp unless said.
+  package init(in parent: String? = nil) throws(Errno) {
+    let place = parent ?? getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+    var template = Array("\(place)/trivisor-fuzz.XXXXXX\0".utf8CString)
     guard mkdtemp(&template) != nil else { throw Errno(rawValue: errno) }
     path = FilePath(String(decoding: template.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self))
   }
 
   deinit { Self.remove(path) }
 
-  func put(_ name: String, _ bytes: [UInt8]) throws {
+  package func put(_ name: String, _ bytes: [UInt8]) throws {
     let file = try FileDescriptor.open(
       path.appending(name), .writeOnly, options: [.create, .truncate], permissions: .ownerReadWrite)
     try file.closeAfter { _ = try file.writeAll(bytes) }
   }
 
   /// Everything in it; links are removed and not followed.
-  func clear() { Self.removeContents(path) }
+  package func clear() { Self.removeContents(path) }
 
   private static func removeContents(_ path: FilePath) {
     _ = chmod(path.string, 0o700)

@@ -1,0 +1,80 @@
+import TrivisorDevices
+import TrivisorVMM
+
+/// A device over MMIO.
+final class MMIOMachine: FuzzMachine {
+  /// Offsets (virtio 1.2, 4.2.2).
+  private enum Register {
+    static let accepted: UInt64 = 0x20, acceptedSelect: UInt64 = 0x24
+    static let queueSelect: UInt64 = 0x30, queueSize: UInt64 = 0x38, queueReady: UInt64 = 0x44
+    static let notify: UInt64 = 0x50, interruptAcknowledge: UInt64 = 0x64, status: UInt64 = 0x70
+    static let descriptors: UInt64 = 0x80, available: UInt64 = 0x90, used: UInt64 = 0xa0
+    static let configuration: UInt64 = 0x100
+  }
+
+  let memory: GuestMemory
+  private let device: VirtioMMIO
+
+  init(_ type: any VirtioDevice, memory: GuestMemory) throws {
+    self.memory = memory
+    device = try VirtioMMIO(
+      type, memory: memory, interrupt: InterruptLine(16, router: InterruptRouter()), usesWorker: false)
+  }
+
+  var fault: VirtioFault? { device.fault }
+  var usedIndices: [UInt16?] { device.usedIndices }
+  var status: UInt64 { device.read(at: Register.status, width: .doubleword) }
+
+  private func write(_ register: UInt64, _ value: UInt64, width: AccessWidth = .doubleword) {
+    _ = device.write(value, at: register, width: width)
+  }
+
+  func negotiate(_ features: VirtioFeatures, _ random: inout FuzzRandom) {
+    write(Register.status, 0)
+    write(Register.status, DriverStatus.acknowledge)
+    write(Register.status, DriverStatus.acknowledge | DriverStatus.driver)
+    for half: UInt64 in 0...1 {
+      write(Register.acceptedSelect, half)
+      write(Register.accepted, features.rawValue >> (32 * half) & 0xffff_ffff)
+    }
+    write(Register.status, DriverStatus.all & ~DriverStatus.driverOK)
+  }
+
+  func place(_ queue: QueuePlace, _ random: inout FuzzRandom) {
+    write(Register.queueSelect, UInt64(queue.index))
+    write(Register.queueSize, UInt64(queue.size))
+    for (register, address) in [
+      (Register.descriptors, queue.descriptors), (Register.available, queue.available), (Register.used, queue.used),
+    ] {
+      write(register, address & 0xffff_ffff)
+      write(register + 4, address >> 32)
+    }
+    write(Register.queueReady, 1)
+  }
+
+  func start() { write(Register.status, DriverStatus.all) }
+
+  func run(queue: Int) {
+    write(Register.notify, UInt64(queue))
+    device.processQueues()
+  }
+
+  func acknowledge(_ random: inout FuzzRandom) {
+    write(Register.interruptAcknowledge, random.number(below: 4 as UInt64))
+  }
+
+  func disturb(_ random: inout FuzzRandom) {
+    let width = random.pick(AccessWidth.allCases)
+    switch random.number(below: 4) {
+    case 0:
+      let value = random.chance(2) ? random.number(below: 256 as UInt64) : random.next()
+      write(random.number(below: 0x200 as UInt64), value & width.allOnes, width: width)
+    case 1: _ = device.read(at: random.number(below: 0x1000 as UInt64), width: width)
+    case 2:
+      write(Register.configuration + random.number(below: 64 as UInt64), random.next() & width.allOnes, width: width)
+    default: write(Register.queueReady, random.number(below: 2 as UInt64))
+    }
+  }
+
+  func stop() { device.stop() }
+}
