@@ -25,6 +25,7 @@ struct KernelConfigCommand: ParsableCommand {
       ]
     ),
     ("the devices", ["VIRTIO_MENU", "VIRTIO_MMIO", "VIRTIO_BLK", "VIRTIO_CONSOLE", "HW_RANDOM", "HW_RANDOM_VIRTIO"]),
+    ("what --vsock and --balloon give", ["VSOCKETS", "VIRTIO_VSOCKETS", "VIRTIO_BALLOON"]),
     ("a network", ["NET", "UNIX", "PACKET", "INET", "IPV6", "NETDEVICES", "VIRTIO_NET"]),
     (
       "the host's folders, and a root that stays as it is",

@@ -43,6 +43,11 @@ public struct ModuleFolder: Sendable {
   ///   - roots: folders with a lib/modules.
   public init?(release: String, image: FilePath?, explicit: FilePath? = nil, roots: [FilePath] = []) {
     if let explicit {
+      // Such a tree has more modules in it than its list names: of earlier configurations.
+      if Self.isBuildTree(explicit, release: release) {
+        self.init(buildTree: explicit, release: release)
+        return
+      }
       for folder in [explicit, explicit.appending(release), explicit.appending("lib/modules/\(release)")]
       where Self.holdsModules(folder) {
         self.init(folder, release: release)
@@ -99,6 +104,7 @@ public struct ModuleFolder: Sendable {
     self.init(folder, release: release, files: files, list: folder.appending("modules.builtin"))
   }
 
+  /// The guest has the tree itself as its folder of modules, so each is where the tree has it, and not below "kernel".
   /// - Parameter folder: its modules.order names each module, by its object file where it was made after Linux 6.2.
   private init(buildTree folder: FilePath, release: String) {
     var files: [String: ModuleFile] = [:]
@@ -106,7 +112,7 @@ public struct ModuleFolder: Sendable {
       var relative = line.hasPrefix("kernel/") ? String(line.dropFirst(7)) : line
       if relative.hasSuffix(".o") { relative = relative.dropLast(2) + ".ko" }
       guard let name = Self.moduleName(relative) else { continue }
-      files[name] = ModuleFile(name: name, path: folder.appending(relative), relativePath: "kernel/" + relative)
+      files[name] = ModuleFile(name: name, path: folder.appending(relative), relativePath: relative)
     }
     self.init(folder, release: release, files: files, list: folder.appending("modules.builtin"))
   }

@@ -129,6 +129,15 @@ struct ModuleFolderTests {
     Modules.put(tree.appending("arch/bzImage"), [0])
     let folder = try #require(ModuleFolder(release: "6.9.0-own", image: tree.appending("arch/bzImage")))
     #expect(try folder.loadOrder(of: ["virtiofs"]).map(\.name) == ["fuse", "virtiofs"])
+    // The guest's modprobe finds them where the tree has them.
+    for module in folder.all { #expect(folder.path.appending(module.relativePath) == module.path) }
+    let lists = ModuleIndex.files(of: folder)
+    let dependencies = try #require(lists.first { $0.name == "modules.dep" }).contents()
+    #expect(String(decoding: dependencies, as: UTF8.self) == "fs/fuse/fuse.ko:\nfs/fuse/virtiofs.ko: fs/fuse/fuse.ko\n")
+    // Named, it is the same; what an earlier configuration has left is none of its modules.
+    Modules.put(tree.appending("fs/fuse/cuse.ko"), Modules.module(["depends=fuse"]))
+    let named = try #require(ModuleFolder(release: "6.9.0-own", image: nil, explicit: tree))
+    #expect(named.all.map(\.name) == folder.all.map(\.name))
   }
 
   @Test("modules of any bytes give no dependencies, and no trap")
