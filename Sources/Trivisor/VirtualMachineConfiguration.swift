@@ -115,10 +115,14 @@ public struct VirtualMachineConfiguration: Sendable {
               : "the image is a kernel for Xen's paravirtual interface", about: "bootLoader"))
       }
       var plan = platformConfiguration(request, memory: memorySize ?? Self.defaultMemory, whenBroken: nil)
-      // Nothing is started to find out whether it could be.
+      // Nothing is started to find out whether it could be; and what is no number of queues is told of already.
       plan.networkDevices = networkDevices.map { device in
         TrivisorPlatform.NetworkDeviceConfiguration(
-          Array(repeating: UnpluggedLink(), count: max(device.queueCount, 0)), address: .random())
+          Array(repeating: UnpluggedLink(), count: device.finding() == nil ? device.queueCount : 1), address: .random())
+      }
+      // Of those, the guest's writes don't reach the image; where they would go is made with the machine.
+      for (index, disk) in storageDevices.enumerated() where disk.isSnapshot {
+        plan.storageDevices[index].isReadOnly = true
       }
       found += plan.validate(for: engine).map { ConfigurationError($0) }
       if !socketDevices.isEmpty, technique == .paravirtual {

@@ -132,6 +132,53 @@ struct VirtualMachineTests {
     await #expect(throws: VirtualMachineError.self) { try await VirtualMachine(configuration).run() }
   }
 
+  @Test("numbers of queues that no device has, and disks that may be given twice, are told by name")
+  func queues() async throws {
+    func findings(_ change: (inout VirtualMachineConfiguration) -> Void, _ technique: Technique = .rewriting)
+      -> [String]
+    {
+      var configuration = VirtualMachineConfiguration(bootLoader: SampleGuest("hello"))
+      change(&configuration)
+      return configuration.validate()[technique].filter { $0.property != "technique" }.map(\.description)
+    }
+    for count in [-1, 0, 9, Int.max] {
+      let tap = NetworkDeviceConfiguration(attachment: .tap(name: "none"), queueCount: count)
+      let found = findings { $0.networkDevices = [tap] }
+      #expect(found.contains { $0.contains("networkDevices") && $0.contains("\(count) pairs of queues") }, "\(found)")
+    }
+    let stream = NetworkDeviceConfiguration(attachment: .user(), queueCount: 2)
+    #expect(
+      findings { $0.networkDevices = [stream] }.contains { $0.contains("only a tap interface has several pairs") })
+    let tap = NetworkDeviceConfiguration(attachment: .tap(name: "none"), queueCount: 8)
+    #expect(findings { $0.networkDevices = [tap] }.isEmpty)
+    #expect(findings({ $0.networkDevices = [tap] }, .paravirtual).contains { $0.contains("have one pair of queues") })
+    for count in [-1, 0, 17, Int.max] {
+      let disk = StorageDeviceConfiguration(path: "/no/disk", queueCount: count)
+      let found = findings { $0.storageDevices = [disk] }
+      #expect(found.contains { $0.contains("storageDevices") && $0.contains("\(count) queues") }, "\(found)")
+    }
+    let disk = StorageDeviceConfiguration(path: "/no/disk", queueCount: 16)
+    #expect(findings { $0.storageDevices = [disk] }.isEmpty)
+    #expect(findings({ $0.storageDevices = [disk] }, .paravirtual).contains { $0.contains("disks have one queue") })
+    #expect(findings { $0.storageDevices = [disk, disk] }.contains { $0.contains("is given twice") })
+    let snapshot = StorageDeviceConfiguration(path: "/no/disk", isSnapshot: true)
+    #expect(findings { $0.storageDevices = [snapshot, snapshot] }.isEmpty)
+    #expect(findings { $0.storageDevices = [snapshot, disk] }.contains { $0.contains("is given twice") })
+  }
+
+  @Test("what a paravirtual domain can't have is refused by name")
+  func domain() async throws {
+    var configuration = VirtualMachineConfiguration(bootLoader: SampleGuest("hello"))
+    configuration.socketDevices = [SocketDeviceConfiguration(path: "/nowhere/socket")]
+    configuration.memoryBalloonDevices = [MemoryBalloonDeviceConfiguration()]
+    configuration.directorySharingDevices = [DirectorySharingDeviceConfiguration(path: "/tmp", tag: "tmp")]
+    configuration.virtioTransport = .pci
+    let properties = Set(configuration.validate()[.paravirtual].map(\.property))
+    let wanted: Set = ["socketDevices", "memoryBalloonDevices", "directorySharingDevices", "virtioTransport"]
+    #expect(properties.isSuperset(of: wanted), "\(configuration.validate())")
+    #expect(wanted.isDisjoint(with: configuration.validate()[.rewriting].map(\.property)))
+  }
+
   @Test("a missing image, and a pipe that ends though nothing ran")
   func missing() async throws {
     var configuration = VirtualMachineConfiguration(bootLoader: LinuxBootLoader(kernel: "/no/such/kernel"))

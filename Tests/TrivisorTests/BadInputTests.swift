@@ -22,6 +22,26 @@ struct BadInputTests {
     try expectRefusal(["run", "guest:hello", "--memory", "99999999999P"], status: 64, saying: "can't be had")
   }
 
+  @Test("devices that a paravirtual domain does not have")
+  func domain() throws {
+    let domain = ["run", "guest:hello", "--technique", "paravirtual"]
+    let socket = FileManager.default.temporaryDirectory.appending(path: "trivisor-\(UUID())").path
+    for (option, words) in [
+      (["--vsock", socket], "--vsock: a paravirtual domain has no virtio devices"),
+      (["--balloon", "0"], "--balloon: a paravirtual domain has no virtio devices"),
+      (["--share", "/tmp"], "--share: a paravirtual domain has no virtio devices"),
+      (["--transport", "pci"], "--transport: a paravirtual domain has no virtio devices"),
+      (["--disk", "/dev/null,queues=2"], "--disk: /dev/null: a paravirtual domain's disks have one queue"),
+    ] {
+      try expectRefusal(domain + option, status: 64, saying: words)
+    }
+    #expect(!FileManager.default.fileExists(atPath: socket))
+    try expectRefusal(domain + ["--disk", "/dev/null,queues=0"], status: 64, saying: "give 1 to 16 queues")
+    try expectRefusal(domain + ["--network", "tap=none,queues=9"], status: 64, saying: "9 pairs of queues")
+    try expectRefusal(
+      domain + ["--network", "user,queues=2"], status: 64, saying: "only a tap interface has several pairs of queues")
+  }
+
   @Test("names of nothing")
   func names() throws {
     try expectRefusal(["run", "guest:nobody"], status: 127, saying: "no such guest")

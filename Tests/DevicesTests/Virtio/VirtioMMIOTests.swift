@@ -150,6 +150,65 @@ struct VirtioMMIOTests {
     #expect(!driver.isBroken)
   }
 
+  @Test(
+    "of a device with several threads each queue has its doorbell, by the number that is stored",
+    .timeLimit(.minutes(15)))
+  func severalDoorbells() throws {
+    final class Binding: EventBinding {
+      let doorbells = Mutex<[UInt64: Int32]>([:])
+      func bindDoorbell(
+        _ eventDescriptor: Int32, to address: GuestPhysicalAddress, width: AccessWidth, value: UInt64?
+      ) throws(TechniqueFailure) {
+        #expect(address.rawValue == VirtioDriver.base + VirtioDriver.Register.notify && width == .doubleword)
+        guard let value else {
+          Issue.record("a doorbell for all queues")
+          return
+        }
+        doorbells.withLock { #expect($0.updateValue(eventDescriptor, forKey: value) == nil) }
+      }
+      func unbindDoorbell(
+        _ eventDescriptor: Int32, from address: GuestPhysicalAddress, width: AccessWidth
+      ) throws(TechniqueFailure) {}
+      func bindPulse(_ eventDescriptor: Int32, to line: Int) throws(TechniqueFailure) {}
+    }
+    let links = (0..<3).map { _ in MemoryLink() }
+    let driver = try VirtioDriver(try #require(VirtioNetwork(links, address: .random())), usesWorker: true)
+    let binding = Binding()
+    try driver.device.bind(binding, at: GuestPhysicalAddress(VirtioDriver.base))
+    // Receive and transmit of each pair are one thread's, and the driver's orders the first one's.
+    let doorbells = binding.doorbells.withLock { $0 }
+    #expect(doorbells.keys.sorted() == Array(0...6))
+    for pair: UInt64 in 0..<3 { #expect(doorbells[2 * pair] == doorbells[2 * pair + 1]) }
+    #expect(doorbells[6] == doorbells[0])
+    #expect(Set(doorbells.values).count == 3)
+    // Rung by the host's kernel alone, the order and then each pair's frame get there.
+    let transmit = [1, 3, 5].map { RingPlace.standard($0) }
+    let control = RingPlace.standard(6)
+    driver.open(
+      [RingPlace.standard(0), RingPlace.standard(2), RingPlace.standard(4), control] + transmit,
+      features: [.bit(17), .bit(22)])
+    func ring(_ queue: RingPlace) throws {
+      eventfd_write(try #require(doorbells[UInt64(queue.index)]), 1)
+      for _ in 0..<5000 where driver.usedIndex(queue) == 0 { usleep(1000) }
+      #expect(driver.usedIndex(queue) == 1)
+    }
+    let data: UInt64 = 0x10_0000
+    driver.store([4, 0, 3, 0] as [UInt8], at: data)
+    driver.describe(
+      control, [.init(address: data, length: 4), .init(address: data + 0x100, length: 1, isWritable: true)])
+    driver.publish(control, head: 0)
+    try ring(control)
+    #expect(driver.load(UInt8.self, at: data + 0x100) == 0)
+    driver.store([UInt8](repeating: 0, count: 12 + 60), at: data)
+    for queue in transmit {
+      driver.describe(queue, [.init(address: data, length: 72)])
+      driver.publish(queue, head: 0)
+      try ring(queue)
+    }
+    #expect(links.map(\.sent.count) == [1, 1, 1])
+    driver.device.stop()
+  }
+
   @Test("a technique may bind doorbell and interrupt to eventfds", .timeLimit(.minutes(15)))
   func binding() throws {
     final class Binding: EventBinding {
