@@ -79,7 +79,7 @@ struct ConfigurationSession {
     try serve()
     machine.stop()
     let rest = try? memory.bytes(
-      at: GuestPhysicalAddress(RandomGuest.playground), count: Int(RandomGuest.memorySize - RandomGuest.playground))
+      at: GuestPhysicalAddress(RandomGuest.untouched), count: Int(RandomGuest.memorySize - RandomGuest.untouched))
     try FuzzFinding.require(rest?.allSatisfy { $0 == 0 } == true, "the device wrote where no buffer was")
   }
 }

@@ -12,6 +12,8 @@ final class MMIOMachine: FuzzMachine {
     static let configuration: UInt64 = 0x100
   }
 
+  private static let tables = Register.descriptors..<(Register.used + 8)
+
   let memory: GuestMemory
   private let device: VirtioMMIO
 
@@ -67,8 +69,13 @@ final class MMIOMachine: FuzzMachine {
     let width = random.pick(AccessWidth.allCases)
     switch random.number(below: 4) {
     case 0:
-      let value = random.chance(2) ? random.number(below: 256 as UInt64) : random.next()
-      write(random.number(below: 0x200 as UInt64), value & width.allOnes, width: width)
+      let register = random.number(below: 0x200 as UInt64)
+      var value = random.chance(2) ? random.number(below: 256 as UInt64) : random.next()
+      // Tables are in the playground, or in no memory.
+      if Self.tables.contains(register), value & 0xffff_ffff < RandomGuest.memorySize {
+        value %= RandomGuest.playground
+      }
+      write(register, value & width.allOnes, width: width)
     case 1: _ = device.read(at: random.number(below: 0x1000 as UInt64), width: width)
     case 2:
       write(Register.configuration + random.number(below: 64 as UInt64), random.next() & width.allOnes, width: width)

@@ -34,6 +34,8 @@ final class PCIMachine: FuzzMachine {
     static let reasons: UInt64 = 0x1000, notification: UInt64 = 0x3000, end: UInt64 = 0x4000
   }
 
+  private static let tables = Structure.descriptors..<(Structure.used + 8)
+
   let memory: GuestMemory
   let bus: Bus
   let messages = MessageCounter()
@@ -149,8 +151,11 @@ final class PCIMachine: FuzzMachine {
     let width = random.pick(AccessWidth.allCases)
     let value = random.chance(2) ? random.number(below: 256 as UInt64) : random.next()
     switch random.number(below: 5) {
-    case 0: write(random.number(below: 0x40 as UInt64), value & width.allOnes, width)
-    case 1: write(random.number(below: 0x5000 as UInt64), value & width.allOnes, width)
+    case 0, 1:
+      let place = random.number(below: (random.chance(2) ? 0x40 : 0x5000) as UInt64)
+      // Tables are in the playground, or in no memory.
+      let isBounded = Self.tables.contains(place) && value & 0xffff_ffff < RandomGuest.memorySize
+      write(place, (isBounded ? value % RandomGuest.playground : value) & width.allOnes, width)
     case 2: _ = read(random.number(below: 0x5000 as UInt64), width)
     case 3: configure(messageControl, random.next() & 0xc000, .word)
     default: disturbConfiguration(&random, width, value & width.allOnes)

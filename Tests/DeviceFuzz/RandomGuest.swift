@@ -3,13 +3,18 @@ import TrivisorVMM
 
 /// A driver that does anything, with a preference for what is nearly right: most requests are sound but for a detail.
 struct RandomGuest {
-  /// Tables and buffers are within this; behind it nothing may change.
+  /// Tables and buffers begin within this.
   static let playground: UInt64 = 0x4_0000
+  /// From here on nothing may change. Between both is what a used ring can make of a descriptor's length where their tables lie over
+  /// one another.
+  static let untouched: UInt64 = playground + 0x1_0000
   static let memorySize: UInt64 = 2 << 20
-  /// Queues' tables are below; then come indirect tables, requests' own bytes, and room for data.
+  /// Queues' tables are below; then come indirect tables, requests' own bytes, room for data, and tables that are where they should
+  /// not be. Devices write to none of these but the data, so that a descriptor says what the driver has put there.
   private static let buffers: UInt64 = 0x1_8000
   private static let requests: UInt64 = 0x1_a000
   private static let data: UInt64 = 0x2_6000
+  private static let misplaced: UInt64 = 0x3_c000
   private static let tableStride: UInt64 = 0x2800
   private static let bufferMaximum: UInt64 = 0x2000
   private static let requestStride: UInt64 = 0x800
@@ -41,12 +46,18 @@ struct RandomGuest {
     openQueues()
   }
 
-  /// A place that is in the playground, or no memory at all.
-  private mutating func address() -> UInt64 {
+  /// Where a buffer is: in the playground, or no memory at all.
+  private mutating func address(isWritable: Bool) -> UInt64 {
     if random.chance(100) { return random.pick([Self.memorySize, 1 << 32, UInt64.max, UInt64.max - 15]) }
     // Over tables and requests, once in a while.
-    let start = random.chance(50) ? 0 : Self.data
-    return start + random.number(below: Self.playground - start - Self.bufferMaximum)
+    let start = !isWritable && random.chance(20) ? 0 : Self.data
+    return start + random.number(below: Self.misplaced - start - Self.bufferMaximum)
+  }
+
+  /// Where a table is that lies over others, is not aligned, or is in no memory.
+  private mutating func tableAddress() -> UInt64 {
+    if random.chance(8) { return random.pick([Self.memorySize, 1 << 32, UInt64.max, UInt64.max - 15]) }
+    return Self.misplaced + random.number(below: Self.playground - Self.misplaced)
   }
 
   private mutating func openQueues() {
@@ -61,9 +72,9 @@ struct RandomGuest {
         index: index, size: min(random.pick([1, 2, 4, 8, 16, 16, 64, 64, 64]), maxima[index]), descriptors: base,
         available: base + 0x1000, used: base + 0x1800)
       if random.chance(rarity) { place.size = UInt16(random.number(below: 300)) }
-      if random.chance(rarity) { place.descriptors = address() }
-      if random.chance(rarity) { place.available = address() & ~1 }
-      if random.chance(rarity) { place.used = address() & ~3 }
+      if random.chance(rarity) { place.descriptors = tableAddress() }
+      if random.chance(rarity) { place.available = tableAddress() & ~1 }
+      if random.chance(rarity) { place.used = tableAddress() & ~3 }
       return place
     }
     cursors = Array(repeating: 0, count: queueCount)
@@ -83,7 +94,7 @@ struct RandomGuest {
       random.chance(8)
       ? random.pick([0, 1, 16, 17, 511])
       : random.pick([80, 512, 513, 1024, 4096, random.number(below: Self.bufferMaximum)])
-    let buffer = address()
+    let buffer = address(isWritable: isWritable)
     if random.chance(100) { flags ^= 1 << UInt16(random.number(below: 4)) }
     if random.chance(100) { next = UInt16(random.number(below: 0x1_0000)) }
     machine.describe(at: place, address: buffer, length: UInt32(length), flags: flags, next: next)
@@ -146,8 +157,13 @@ struct RandomGuest {
   /// Anything anywhere.
   private mutating func disturb() {
     switch random.number(below: 6) {
-    case 0: machine.store(UInt16(random.number(below: 20)), at: 2 * random.number(below: Self.buffers / 2))
-    case 1: machine.store(random.next(), at: 8 * random.number(below: Self.playground / 8))
+    case 0:
+      // A small number, which leaves a descriptor's address in the playground and its length as short as it was.
+      let place = 2 * random.number(below: Self.buffers / 2)
+      machine.store(UInt16(place % 16 == 10 ? 0 : random.number(below: place % 16 == 2 ? 4 : 20)), at: place)
+    case 1:
+      let value = random.next() << 32 | random.number(below: Self.bufferMaximum)
+      machine.store(value, at: 8 * random.number(below: Self.playground / 8))
     case 2: openQueues()
     default: machine.disturb(&random)
     }
@@ -168,9 +184,9 @@ struct RandomGuest {
   /// Whatever went before: the device serves who sets it up anew, and nothing was written where no buffer was.
   mutating func finish() throws(FuzzFinding) {
     let rest = try? machine.memory.bytes(
-      at: GuestPhysicalAddress(Self.playground), count: Int(machine.memory.size - Self.playground))
+      at: GuestPhysicalAddress(Self.untouched), count: Int(machine.memory.size - Self.untouched))
     try FuzzFinding.require(rest?.allSatisfy { $0 == 0 } == true, "the device wrote where no buffer was")
-    try? machine.memory.clear(GuestPhysicalAddress(0), count: Self.playground)
+    try? machine.memory.clear(GuestPhysicalAddress(0), count: Self.untouched)
     machine.negotiate(.version1, &random)
     for index in 0..<queueCount {
       let base = Self.tableStride * UInt64(index)
