@@ -67,7 +67,7 @@ struct CompareCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp("A folder of the host's as Linux's first root.", valueName: "folder[,rw|,copy|,rw=path]"),
-    completion: .directory)
+    completion: .directory, transform: RootArgument.init(parsing:))
   var root: RootArgument?
 
   @Flag(help: "What the guests write must be the same too.")

@@ -1,11 +1,10 @@
-import ArgumentParser
 import TrivisorDevices
 import TrivisorNetworking
 import TrivisorVMM
 
 /// `--network user[,tcp=8080:80][,udp=…][,loopback=off]`, `tap=NAME`, `socket=PATH`, and for each `mac=…`; for the last two
 /// what the guest's first process is to set: `address=…/BITS`, `gateway=…`, `dns=…`; for tap `queues=N`.
-struct NetworkArgument: ExpressibleByArgument, Equatable {
+struct NetworkArgument: Equatable {
   /// What the interface is plugged into.
   enum Kind: Equatable {
     case user(UserNetwork)
@@ -19,16 +18,17 @@ struct NetworkArgument: ExpressibleByArgument, Equatable {
   /// Pairs of queues.
   private(set) var queueCount: Int?
 
-  init?(argument: String) {
+  init(parsing argument: String) throws(InvalidArgument) {
     let words = argument.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
     var user = UserNetwork()
     var gateways: [InternetAddress] = []
-    guard let first = words.first else { return nil }
+    let first = words.first ?? ""
     switch Self.parts(first) {
     case ("user", nil): kind = .user(user)
     case ("tap", let name?) where !name.isEmpty: kind = .tap(name)
     case ("socket", let path?) where !path.isEmpty: kind = .socket(path)
-    default: return nil
+    default:
+      throw InvalidArgument("there is no attachment '\(first)': give user, tap=NAME or socket=PATH")
     }
     let isUser = kind == .user(user)
     for word in words.dropFirst() {
@@ -36,37 +36,50 @@ struct NetworkArgument: ExpressibleByArgument, Equatable {
       case (("tcp", let text?), true), (("udp", let text?), true):
         guard let transport = UserNetwork.Forwarding.Transport(rawValue: String(word.prefix(3))),
           let forwarding = Self.forwarding(transport, text)
-        else { return nil }
+        else { throw InvalidArgument("'\(word)' names no ports: give [ADDRESS/]PORT[:GUESTPORT], 1 to 65535") }
         user.forwardings.append(forwarding)
       case (("loopback", let choice?), true):
-        guard choice == "on" || choice == "off" else { return nil }
+        guard choice == "on" || choice == "off" else {
+          throw InvalidArgument("'\(word)' is neither loopback=on nor loopback=off")
+        }
         user.reachesLoopback = choice == "on"
       case (("mac", let text?), _):
-        guard let address = MACAddress(text) else { return nil }
+        guard let address = MACAddress(text) else {
+          throw InvalidArgument("'\(text)' is no address of one interface: give one as 52:54:00:12:34:56")
+        }
         hardwareAddress = address
       case (("queues", let text?), _):
-        guard let count = Int(text) else { return nil }
+        guard let count = Int(text) else {
+          throw InvalidArgument("'\(text)' is no number of queues: give 1 to \(VirtioNetwork.pairLimit)")
+        }
         queueCount = count
       case (("address", let text?), false):
-        guard let entry = Self.entry(text) else { return nil }
+        guard let entry = Self.entry(text) else {
+          throw InvalidArgument("'\(text)' is no address with the bits of its network: give one as 192.0.2.2/24")
+        }
         addresses.entries.append(entry)
-      case (("gateway", let text?), false):
-        guard let gateway = InternetAddress(text) else { return nil }
-        gateways.append(gateway)
-      case (("dns", let text?), false):
-        guard let resolver = InternetAddress(text) else { return nil }
-        addresses.resolvers.append(resolver)
-      default: return nil
+      case (("gateway", let text?), false): gateways.append(try Self.address(text))
+      case (("dns", let text?), false): addresses.resolvers.append(try Self.address(text))
+      default:
+        let known = isUser ? "tcp=, udp=, loopback= and mac=" : "address=, gateway=, dns=, mac= and queues="
+        throw InvalidArgument("'\(word)' is nothing that this attachment has: there are \(known)")
       }
     }
     if isUser { kind = .user(user) }
     for gateway in gateways {
       // It is in the network of an address that was given.
       guard let index = addresses.entries.firstIndex(where: { $0.address.isVersion6 == gateway.isVersion6 }) else {
-        return nil
+        throw InvalidArgument("the gateway \(gateway) is in no network of the guest's: give an address=…/BITS for it")
       }
       addresses.entries[index].gateway = gateway
     }
+  }
+
+  private static func address(_ text: String) throws(InvalidArgument) -> InternetAddress {
+    guard let address = InternetAddress(text) else {
+      throw InvalidArgument("'\(text)' is no IPv4 or IPv6 address")
+    }
+    return address
   }
 
   /// What can't be had.

@@ -148,7 +148,7 @@ struct RunCommand: ParsableCommand {
       loopback (or of ADDRESS/8080:80), and loopback=off keeps the guest from it. With the others, a command's guest gets \
       address=A/BITS, gateway=A and dns=A. mac=… is the interface's; tap=NAME,queues=N gives it several pairs of queues. \
       See docs/network.md.
-      """, valueName: "user|tap=name|socket=path[,…]"))
+      """, valueName: "user|tap=name|socket=path[,…]"), transform: NetworkArgument.init(parsing:))
   var network: [NetworkArgument] = []
 
   @Option(

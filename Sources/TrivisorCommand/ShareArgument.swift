@@ -1,13 +1,15 @@
-import ArgumentParser
 import Glibc
 import SystemPackage
 import TrivisorLinuxCommands
 
 /// `--share DIR[,at=PATH][,tag=T][,ro]`.
-struct ShareArgument: ExpressibleByArgument, Equatable {
+struct ShareArgument: Equatable {
+  /// Bytes of a tag, as virtio has room for it.
+  private static let tagLength = 36
+
   let share: WorkplaceShare
 
-  init?(argument: String) {
+  init(parsing argument: String) throws(InvalidArgument) {
     var options = TrailingOptions(argument)
     var (place, tag): (String?, String?)
     var isReadOnly = false
@@ -19,15 +21,18 @@ struct ShareArgument: ExpressibleByArgument, Equatable {
       default: tag = String(option.dropFirst(4))
       }
     }
-    guard !options.rest.isEmpty else { return nil }
+    guard !options.rest.isEmpty else { throw InvalidArgument("it names no folder: give one in front of the comma") }
     let path = FilePath(options.rest)
     let name = Self.name(of: path)
     share = WorkplaceShare(
       path: path, place: place ?? "/mnt/\(name)",
-      tag: tag ?? String(decoding: Array(name.utf8.prefix(36)), as: UTF8.self), isReadOnly: isReadOnly)
+      tag: tag ?? String(decoding: Array(name.utf8.prefix(Self.tagLength)), as: UTF8.self), isReadOnly: isReadOnly)
+    guard share.place.hasPrefix("/") else {
+      throw InvalidArgument("the guest has no place '\(share.place)': give a path from its root on, at=/…")
+    }
     // A colon would end it where the guest's first process is told of it.
-    guard !share.tag.isEmpty, share.tag.utf8.count <= 36, !share.tag.contains(":"), share.place.hasPrefix("/") else {
-      return nil
+    guard !share.tag.isEmpty, share.tag.utf8.count <= Self.tagLength, !share.tag.contains(":") else {
+      throw InvalidArgument("the tag '\(share.tag)' can't be had: give 1 to \(Self.tagLength) bytes without a colon")
     }
   }
 
@@ -43,12 +48,12 @@ struct ShareArgument: ExpressibleByArgument, Equatable {
 }
 
 /// `--root DIR[,rw|,copy|,rw=PATH]`, or an archive.
-struct RootArgument: ExpressibleByArgument, Equatable {
+struct RootArgument: Equatable {
   let root: WorkplaceRoot
   /// As it was given.
   let text: String
 
-  init?(argument: String) {
+  init(parsing argument: String) throws(InvalidArgument) {
     var options = TrailingOptions(argument)
     var way = WorkplaceRoot.Way.overlay
     var writable: [FilePath] = []
@@ -59,10 +64,20 @@ struct RootArgument: ExpressibleByArgument, Equatable {
       default: writable.append(FilePath(String(option.dropFirst(3))))
       }
     }
-    guard !options.rest.isEmpty else { return nil }
+    guard !options.rest.isEmpty else {
+      throw InvalidArgument("it names neither a folder nor an image: give one in front of the comma")
+    }
     text = argument
     root = WorkplaceRoot(path: FilePath(options.rest), way: way, writable: writable.reversed())
   }
+}
+
+/// Why an option's value can't be.
+struct InvalidArgument: Error, CustomStringConvertible {
+  /// What is wrong, and what to do about it: a clause.
+  let description: String
+
+  init(_ description: String) { self.description = description }
 }
 
 /// What stands behind commas at the end of a path, which may hold commas itself.

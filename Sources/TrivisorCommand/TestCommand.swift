@@ -55,7 +55,7 @@ struct TestCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp("A folder of the host's as Linux's first root.", valueName: "folder[,rw|,copy|,rw=path]"),
-    completion: .directory)
+    completion: .directory, transform: RootArgument.init(parsing:))
   var root: RootArgument?
 
   @Option(help: "The guests' console: serial or virtio.")

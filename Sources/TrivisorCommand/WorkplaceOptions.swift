@@ -13,7 +13,7 @@ struct WorkplaceOptions: ParsableArguments {
       command, it is a copy in memory. Or an archive (tar; gzip, xz, zstd) or an OCI image: unpacked into the cache once; an image's \
       entry point runs unless --exec says otherwise.
       """, valueName: "folder|image[,rw|,copy|,rw=path]"),
-    completion: .directory)
+    completion: .directory, transform: RootArgument.init(parsing:))
   var root: RootArgument?
 
   @Option(
@@ -28,7 +28,7 @@ struct WorkplaceOptions: ParsableArguments {
       A folder of the host's for the guest, by virtio-fs; with a command mounted at PATH, /mnt/NAME unless said. The tag is \
       by which other guests mount it: the folder's name unless said. With ,ro the guest can't write.
       """, valueName: "folder[,at=path][,tag=t][,ro]"),
-    completion: .directory)
+    completion: .directory, transform: ShareArgument.init(parsing:))
   var share: [ShareArgument] = []
 
   @Option(

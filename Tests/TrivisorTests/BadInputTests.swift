@@ -42,6 +42,25 @@ struct BadInputTests {
       domain + ["--network", "user,queues=2"], status: 64, saying: "only a tap interface has several pairs of queues")
   }
 
+  @Test("words behind commas say what is wrong with them")
+  func words() throws {
+    for (arguments, words) in [
+      (["--share", "/tmp,at=relative"], "the guest has no place 'relative'"),
+      (["--share", "/tmp,tag=a:b"], "the tag 'a:b' can't be had"), (["--share", ",ro"], "it names no folder"),
+      (["--root", ",rw"], "it names neither a folder nor an image"),
+      (["--network", "wifi"], "there is no attachment 'wifi'"),
+      (["--network", "user,tcp=80x"], "'tcp=80x' names no ports"),
+      (["--network", "socket=/tmp/a,b"], "'b' is nothing that this attachment has"),
+      (["--network", "tap=a,address=192.0.2.2"], "'192.0.2.2' is no address with the bits of its network"),
+      (["--network", "tap=a,gateway=192.0.2.1"], "the gateway 192.0.2.1 is in no network of the guest's"),
+    ] {
+      let result = try Command.run(["run", "guest:hello"] + arguments)
+      #expect(result.status == 64)
+      #expect(result.output.isEmpty)
+      #expect(result.errors.contains(words), "\(result.errors)")
+    }
+  }
+
   @Test("names of nothing")
   func names() throws {
     try expectRefusal(["run", "guest:nobody"], status: 127, saying: "no such guest")

@@ -9,11 +9,10 @@ import TrivisorVMM
 struct NetworkArgumentTests {
   @Test("the user network, with ports of the host's")
   func user() throws {
-    let plain = try #require(NetworkArgument(argument: "user"))
+    let plain = try NetworkArgument(parsing: "user")
     #expect(plain.kind == .user(UserNetwork()))
-    let full = try #require(
-      NetworkArgument(argument: "user,tcp=8080:80,udp=53,tcp=::1/9:10,tcp=0.0.0.0/7,loopback=off,mac=52:54:00:00:00:01")
-    )
+    let full = try NetworkArgument(
+      parsing: "user,tcp=8080:80,udp=53,tcp=::1/9:10,tcp=0.0.0.0/7,loopback=off,mac=52:54:00:00:00:01")
     var expected = UserNetwork()
     expected.reachesLoopback = false
     expected.forwardings = [
@@ -27,33 +26,32 @@ struct NetworkArgumentTests {
 
   @Test("what else an interface is plugged into, with its addresses")
   func others() throws {
-    let tap = try #require(
-      NetworkArgument(
-        argument: "tap=tap0,address=192.0.2.2/24,address=2001:db8::2/64,gateway=2001:db8::1,dns=192.0.2.9"))
+    let tap = try NetworkArgument(
+      parsing: "tap=tap0,address=192.0.2.2/24,address=2001:db8::2/64,gateway=2001:db8::1,dns=192.0.2.9")
     #expect(tap.kind == .tap("tap0"))
     #expect(tap.addresses.entries.map(\.prefix) == [24, 64])
     #expect(tap.addresses.entries.map(\.gateway?.description) == [nil, "2001:db8::1"])
     #expect(tap.addresses.resolverFile == "nameserver 192.0.2.9\n")
-    #expect(try #require(NetworkArgument(argument: "socket=/tmp/a=b")).kind == .socket("/tmp/a=b"))
+    #expect(try NetworkArgument(parsing: "socket=/tmp/a=b").kind == .socket("/tmp/a=b"))
   }
 
   @Test("several pairs of queues, of a tap interface only")
   func queues() throws {
-    let tap = try #require(NetworkArgument(argument: "tap=tap0,queues=4"))
+    let tap = try NetworkArgument(parsing: "tap=tap0,queues=4")
     #expect(tap.queueCount == 4)
     #expect(tap.finding == nil)
     for argument in ["tap=a", "tap=a,queues=1", "user,queues=1", "tap=a,queues=8"] {
-      #expect(try #require(NetworkArgument(argument: argument)).finding == nil)
+      #expect(try NetworkArgument(parsing: argument).finding == nil)
     }
     for argument in ["user,queues=2", "socket=/tmp/a,queues=2"] {
-      let refused = try #require(NetworkArgument(argument: argument))
+      let refused = try NetworkArgument(parsing: argument)
       let finding = try #require(refused.finding)
       #expect(finding.contains("only a tap interface has several pairs of queues"))
     }
     for argument in ["tap=a,queues=0", "tap=a,queues=9", "user,queues=-1"] {
-      #expect(try #require(NetworkArgument(argument: argument)).finding?.contains("give 1 to 8") == true)
+      #expect(try NetworkArgument(parsing: argument).finding?.contains("give 1 to 8") == true)
     }
-    #expect(NetworkArgument(argument: "tap=a,queues=many") == nil)
+    #expect(throws: InvalidArgument.self) { try NetworkArgument(parsing: "tap=a,queues=many") }
   }
 
   @Test(
@@ -66,13 +64,14 @@ struct NetworkArgumentTests {
       "tap=a,gateway=10.0.0.1", "tap=a,address=::1/64,gateway=10.0.0.1", "tap=a,mac=1", "user,mac=01:00:00:00:00:01",
       "tap=a,dns=x",
     ])
-  func refused(argument: String) { #expect(NetworkArgument(argument: argument) == nil) }
+  func refused(argument: String) {
+    #expect(throws: InvalidArgument.self) { try NetworkArgument(parsing: argument) }
+  }
 
   @Test("what the guest's first process is told")
   func steps() throws {
-    let argument = try #require(
-      NetworkArgument(
-        argument: "tap=a,address=192.0.2.2/24,gateway=192.0.2.1,address=2001:db8::2/64,mac=52:54:00:00:0a:01"))
+    let argument = try NetworkArgument(
+      parsing: "tap=a,address=192.0.2.2/24,gateway=192.0.2.1,address=2001:db8::2/64,mac=52:54:00:00:0a:01")
     let network = WorkplaceNetwork(
       hardwareAddress: try #require(argument.hardwareAddress), maximumTransferUnit: 1500, addresses: argument.addresses)
     #expect(
