@@ -281,7 +281,8 @@ let package = Package(
       swiftSettings: strict),
     .target(name: "TrivisorConformanceGuests", path: "Tests/ConformanceGuests"),
     .target(
-      name: "TrivisorConformance", dependencies: ["TrivisorBoot", "TrivisorConformanceGuests", "TrivisorVMM"],
+      name: "TrivisorConformance",
+      dependencies: ["TrivisorBoot", "TrivisorConformanceGuests", "TrivisorVMM", "TrivisorX86"],
       path: "Tests/Conformance",
       swiftSettings: strict),
     .executableTarget(

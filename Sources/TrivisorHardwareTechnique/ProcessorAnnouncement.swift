@@ -44,14 +44,25 @@ struct ProcessorAnnouncement: Sendable {
   /// The base family and the extended one (AMD64 APM vol. 3, E.3.2).
   private static func familyNumber(_ signature: UInt32) -> UInt32 { signature >> 8 & 15 + signature >> 20 & 0xff }
 
+  /// What goes with the model. PKRU's place in XSAVE's area is the processor's to say.
+  private var companions: Set<ProcessorFeature> {
+    let hasXSAVE = !missing.contains(.xsave)
+    let hasPlace = supported.leaf(0xd, index: Self.protectionKeysComponent) != nil
+    return model.companions.filter { supported.has($0) && ($0 != .pku || hasXSAVE && hasPlace) }
+  }
+
+  /// Of XSAVE's state: PKRU.
+  private static let protectionKeysComponent: UInt32 = 9
+
   /// The table for one processor.
   func table(processor: Int, of count: Int) -> CPUIDTable {
     var table =
       model.isHost
       ? hostTable(processor: processor, of: count)
       : CPUIDTable(
-        features: model.features.subtracting(missing).union(model.companions.filter { supported.has($0) }),
-        processor: processor, of: count, name: model.name, family: family)
+        features: model.features.subtracting(missing).union(companions),
+        processor: processor, of: count, name: model.name, family: family,
+        protectionKeysOffset: supported.leaf(0xd, index: Self.protectionKeysComponent)?.ebx ?? 0)
     table.leaves.removeAll { 0x4000_0000...0x4fff_ffff ~= $0.function }
     // KVM's own leaves (Documentation/virt/kvm/x86/cpuid.rst): the clock and nothing else, since that is what every
     // technique can give. Bits: CLOCKSOURCE 0, CLOCKSOURCE2 3, CLOCKSOURCE_STABLE 24.

@@ -50,7 +50,8 @@ final class TranslatedSpace: TranslationKeeper, @unchecked Sendable {
     let error = cws_install_handlers()
     guard error == 0 else { throw TechniqueFailure(call: "sigaction", reason: String(cString: strerror(error))) }
     for region in memory.regions { madvise(region.host, Int(region.size), MADV_DONTFORK) }
-    let features = NativeFeatures.announced(model, on: host)
+    // Keys are no domain's.
+    let features = NativeFeatures.announced(model, on: host).subtracting([.pku])
     let physical = PhysicalMemory(memory, from: XenMachine.firstFrame * GuestMemory.pageSize)
     let tables = (0..<processorCount).map { number in
       CPUIDTable(features: features, processor: number, of: processorCount, name: model.name)

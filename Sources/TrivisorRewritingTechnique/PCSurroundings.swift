@@ -64,6 +64,7 @@ final class PCSurroundings: ProcessorSurroundings {
     interrupts.send(command, to: set, first: first)
   }
   func kickProcessor(_ identifier: UInt32) { partition.chipset.kick(identifier) }
+  func nonMaskableBlockingChanged(to isBlocked: Bool) { interrupts.setServesNonMaskable(isBlocked) }
   func signalFloatingPointError() {
     partition.chipset.setLine(FloatingPointErrorPorts.interruptLine, asserted: true)
   }

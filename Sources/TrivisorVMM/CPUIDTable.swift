@@ -54,8 +54,10 @@ public struct CPUIDTable: Sendable, Equatable {
   ///   - count: of the machine: one socket, one thread a core.
   ///   - name: shown as the brand string, at most 47 ASCII characters.
   ///   - family: the processor that it is one of.
+  ///   - protectionKeysOffset: where XSAVE puts PKRU: behind YMM's upper halves, or where the host's processor does.
   public init(
-    features: Set<ProcessorFeature>, processor: Int, of count: Int, name: String, family: ProcessorFamily = .family1A
+    features: Set<ProcessorFeature>, processor: Int, of count: Int, name: String, family: ProcessorFamily = .family1A,
+    protectionKeysOffset: UInt32 = 832
   ) {
     let apicID = UInt32(truncatingIfNeeded: processor)
     // "AuthenticAMD" (AMD64 APM vol. 3, E.3.1 and E.3.2).
@@ -82,11 +84,14 @@ public struct CPUIDTable: Sendable, Equatable {
     // The core's number, one thread, one node (E.4.17).
     if features.contains(.topoext) { leaves.append(CPUIDLeaf(0x8000_001e, eax: apicID, ebx: apicID & 0xff)) }
     if features.contains(.xsave) {
-      // Components x87, SSE and, with AVX, the upper halves: 256 bytes at 576 (E.3.6). EBX follows XCR0 at run time.
-      let avx = features.contains(.avx)
-      leaves.append(CPUIDLeaf(0xd, index: 0, eax: avx ? 7 : 3, ebx: 576, ecx: avx ? 832 : 576))
+      // Components x87, SSE and, with AVX, the upper halves: 256 bytes at 576; PKRU, 8 bytes (E.3.6). EBX follows XCR0 at run
+      // time.
+      let (avx, keys) = (features.contains(.avx), features.contains(.pku))
+      let size = keys ? protectionKeysOffset + 8 : avx ? 832 : 576
+      leaves.append(CPUIDLeaf(0xd, index: 0, eax: (avx ? 7 : 3) | (keys ? 1 << 9 : 0), ebx: 576, ecx: size))
       leaves.append(CPUIDLeaf(0xd, index: 1))
       if avx { leaves.append(CPUIDLeaf(0xd, index: 2, eax: 256, ebx: 576)) }
+      if keys { leaves.append(CPUIDLeaf(0xd, index: 9, eax: 8, ebx: protectionKeysOffset)) }
     }
     let brand = Array(("Trivisor " + name).utf8.prefix(47)) + [0]
     for leaf in 0..<3 {

@@ -164,7 +164,7 @@ public struct DebugRegisters: Codable, Sendable, Equatable {
 
 /// x87, SSE, AVX… in the standard XSAVE format (AMD64 APM vol. 2, 11.5.2; Intel SDM vol. 1, 13.4).
 public struct ExtendedState: Codable, Sendable, Equatable {
-  /// Which components the guest has enabled: bit 0 x87, 1 SSE, 2 AVX.
+  /// Which components the guest has enabled: bit 0 x87, 1 SSE, 2 AVX, 9 PKRU.
   public var xcr0: UInt64 = 1
   /// The XSAVE area: legacy region, header, components at their CPUID 0xd offsets. Empty means the reset state.
   public var area: [UInt8] = []

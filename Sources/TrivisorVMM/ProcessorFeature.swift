@@ -10,7 +10,7 @@ public enum ProcessorFeature: String, Sendable, CaseIterable, Hashable, Comparab
     avx
   case f16c, rdrand, hypervisor
   // Function 7, EBX and ECX.
-  case fsgsbase, tsc_adjust, bmi1, avx2, smep, bmi2, erms, invpcid, adx, smap, clflushopt, umip, rdpid
+  case fsgsbase, tsc_adjust, bmi1, avx2, smep, bmi2, erms, invpcid, adx, smap, clflushopt, umip, pku, rdpid
   // Function 0xd index 1, EAX.
   case xsaveopt
   // Function 0x8000_0001, ECX and EDX.
@@ -92,6 +92,7 @@ public enum ProcessorFeature: String, Sendable, CaseIterable, Hashable, Comparab
       case .smap: (7, 0, .ebx, 20)
       case .clflushopt: (7, 0, .ebx, 23)
       case .umip: (7, 0, .ecx, 2)
+      case .pku: (7, 0, .ecx, 3)
       case .rdpid: (7, 0, .ecx, 22)
       case .xsaveopt: (0xd, 1, .eax, 0)
       case .lahf_lm: (0x8000_0001, 0, .ecx, 0)

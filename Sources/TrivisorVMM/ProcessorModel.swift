@@ -20,7 +20,8 @@ public struct ProcessorModel: Sendable, Equatable {
   private init(_ name: String, _ features: Set<ProcessorFeature>) {
     self.name = name
     self.features = features
-    companions = Self.beside
+    // PKRU is a part of what XSAVE stores.
+    companions = features.isEmpty || features.contains(.xsave) ? Self.beside.union([.pku]) : Self.beside
     self.isRequired = true
   }
 

@@ -43,7 +43,7 @@ public struct CR4: OptionSet, Sendable, Hashable, BitwiseCopyable {
   @inlinable public static var supervisorExecutionPrevention: CR4 { CR4(rawValue: 1 << 20) }
   /// SMAP: nor does it read or write them, but where RFLAGS.AC is set.
   @inlinable public static var supervisorAccessPrevention: CR4 { CR4(rawValue: 1 << 21) }
-  /// PKE.
+  /// PKE: the keys of user pages count, as PKRU says.
   @inlinable public static var protectionKeys: CR4 { CR4(rawValue: 1 << 22) }
   /// CET.
   @inlinable public static var controlFlowEnforcement: CR4 { CR4(rawValue: 1 << 23) }

@@ -17,7 +17,7 @@ public struct PageFaultError: OptionSet, Sendable, Hashable, BitwiseCopyable {
   @inlinable public static var reserved: PageFaultError { PageFaultError(rawValue: 1 << 3) }
   /// I/D: an instruction was fetched; only where NXE or SMEP is on.
   @inlinable public static var fetch: PageFaultError { PageFaultError(rawValue: 1 << 4) }
-  /// PK.
+  /// PK: PKRU forbids it, whatever else does.
   @inlinable public static var protectionKey: PageFaultError { PageFaultError(rawValue: 1 << 5) }
   /// SS.
   @inlinable public static var shadowStack: PageFaultError { PageFaultError(rawValue: 1 << 6) }

@@ -35,6 +35,9 @@ public struct PageTableEntry: OptionSet, Sendable, Hashable, BitwiseCopyable {
   /// Bits 62 to 52: the software's in long mode, reserved in the other modes with entries of 8 bytes.
   @inlinable public static var available: PageTableEntry { PageTableEntry(rawValue: 0x7ff0_0000_0000_0000) }
 
+  /// Bits 62 to 59 of a leaf, in long mode: its protection key (AMD64 APM vol. 2, 5.6.7).
+  @inlinable public var protectionKey: UInt8 { UInt8(truncatingIfNeeded: rawValue >> 59 & 15) }
+
   /// The physical address of the next table, or of a page of 4 KiB.
   @inlinable public var address: UInt64 { intersection(.address).rawValue }
 }

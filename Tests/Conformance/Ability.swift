@@ -142,6 +142,11 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   /// VMMCALL and VMCALL at CPL 0 are KVM's hypercalls. KVM-PVM, which emulates them, runs them for ever.
   case kernelHypercalls
 
+  /// A return to CPL 3 makes null selectors 0 (AMD64 APM vol. 2, 4.8.3; Intel SDM vol. 2, "IRET"). QEMU's TCG leaves FS and GS alone.
+  case nullSelectorReturns
+  /// Protection keys of user pages. Missing where KVM's host has none, or its hypervisor hides them.
+  case protectionKeys
+
   /// By declaration.
   public static func < (lhs: Self, rhs: Self) -> Bool {
     (allCases.firstIndex(of: lhs) ?? 0) < (allCases.firstIndex(of: rhs) ?? 0)

@@ -76,7 +76,7 @@ extension Ability {
     (
       .userSegments,
       """
-      descriptor-questions-user flags-by-privilege privilege-iret
+      descriptor-questions-user flags-by-privilege privilege-iret privilege-null-selectors
       repeated-flags-user floating-pointers-selectors-user floating-pointers-compatibility-user
       """
     ),
@@ -399,6 +399,20 @@ extension Ability {
       """
       virtual-segments virtual-refused virtual-flags-refused virtual-flags virtual-exceptions virtual-ports
       virtual-extensions virtual-redirection virtual-pending virtual-interrupts virtual-task
+      """
+    ),
+    (
+      .nullSelectorReturns,
+      """
+      privilege-null-selectors
+      """
+    ),
+    (
+      .protectionKeys,
+      """
+      keys-switch keys-instructions keys-instructions-user keys-rights keys-rights-user keys-rights-compatibility-user
+      keys-write-protect keys-supervisor-page keys-toggled keys-saved keys-fetch keys-fetch-user keys-large
+      keys-large-user keys-reasons keys-reasons-user
       """
     ),
     (

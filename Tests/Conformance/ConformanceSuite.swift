@@ -37,7 +37,7 @@ public struct ConformanceSuite: Sendable {
   public static let cases: [ConformanceCase] = [
     portCases, deviceMemoryCases, exceptionCases, pageFaultCases, processorCases, privilegeCases, repeatedCases,
     interruptCases, floatingCases, floatingPointerCases, legacyCases, modeCases, pagingCases, addressCases,
-    promiseCases, contextCases, debugCases,
+    promiseCases, contextCases, protectionKeyCases, debugCases,
     steppingCases, steppingRealCases, taskCases, virtual8086Cases, memoryCases, stateCases, startupCases,
   ].flatMap { $0 }.map { conformanceCase in
     conformanceCase.with { $0.needs = Ability.needed(by: conformanceCase.name) }

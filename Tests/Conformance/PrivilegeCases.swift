@@ -33,6 +33,8 @@ extension ConformanceSuite {
       .reporting([0x43, 0x3b, 0x13ff0] + Case.userFrame(13, stack: 0x13ff0)),
     Case("privilege-iret-virtual-interrupt", .long, "IRETQ at CPL 0 sets and clears VIF and VIP")
       .with { $0.results = [0x18_0000, 0, 0x18_0000, 0, 0x18_0000, 0] },
+    Case("privilege-null-selectors", .long, "behind a return to CPL 3, null selectors are 0")
+      .reporting([1, 3, 0, 0, 0, 0, 3] + Case.userFrame(13) + [0, 0]),
     Case("privilege-far-return", .long, "a far return into CPL 3 makes DS and ES of DPL 0 null")
       .reporting([0x43, 0x13fe0, 0, 0]),
     Case("privilege-gate", .longUser, "INT n through a gate of DPL 3; the handler's IRETQ brings everything back")

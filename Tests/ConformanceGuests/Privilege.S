@@ -153,6 +153,50 @@ guest privilege_iret, 64
   user_finish
 endguest privilege_iret
 
+// Null selectors that ask for a privilege are 0 behind a return to CPL 3.
+guest privilege_null_selectors, 64
+  movl $1, %eax
+  movl %eax, %ds
+  movl $2, %eax
+  movl %eax, %es
+  movl $3, %eax
+  movl %eax, %fs
+  movl %eax, %gs
+  movl %ds, %eax
+  emit
+  movl %gs, %eax
+  emit
+  pushq $USER_DATA
+  pushq $USER_STACK
+  pushq $2
+  pushq $USER_CODE64
+  pushq $AT(1f)
+  iretq
+1:
+  movl %ds, %eax
+  user_emit %rax
+  movl %es, %eax
+  user_emit %rax
+  movl %fs, %eax
+  user_emit %rax
+  movl %gs, %eax
+  user_emit %rax
+  movl $3, %eax
+  movl %eax, %ds
+  movl %eax, %gs
+  movl %ds, %eax
+  user_emit %rax
+  arm 2f, 3f
+2:
+  cli
+3:
+  movl %ds, %eax
+  user_emit %rax
+  movl %gs, %eax
+  user_emit %rax
+  user_finish
+endguest privilege_null_selectors
+
 // By a far return.
 guest privilege_far_return, 64
   pushq $USER_DATA

@@ -52,7 +52,7 @@ guest promises_control, 64
   finish
   .balign 4
 9:
-  // VME, PVI, TSD, DE, PSE, MCE, PGE; PCE, which comes without a bit; OSFXSR, OSXMMEXCPT, PCIDE, OSXSAVE, FSGSBASE, UMIP.
+  // VME, PVI, TSD, DE, PSE, MCE, PGE; PCE, which comes without a bit; OSFXSR, OSXMMEXCPT, PCIDE, OSXSAVE, FSGSBASE, UMIP, PKE.
   .long 1, EDX, 1, 0
   .long 1, EDX, 1, 1
   .long 1, EDX, 4, 2
@@ -67,6 +67,7 @@ guest promises_control, 64
   .long 1, ECX, 26, 18
   .long 7, EBX, 0, 16
   .long 7, ECX, 2, 11
+  .long 7, ECX, 3, 22
   .long END
 endguest promises_control
 

@@ -16,6 +16,8 @@ struct AddressTranslationsTests {
     /// Of data: view, and for writes; `nil` for code.
     let access: (view: Int, isWrite: Bool)?
     let host: UInt64
+    /// The protection key, of data.
+    var key: UInt8 = 0
 
     func isIn(_ range: UInt64) -> Bool { page == range || (shift > 12 && page >> shift == range >> shift) }
   }
@@ -57,10 +59,12 @@ struct AddressTranslationsTests {
         let shift: UInt64 = Bool.random(using: &random) ? 12 : 21
         let access = (view: Int.random(in: 0..<3, using: &random), isWrite: Bool.random(using: &random))
         let host = try #require(UnsafeMutableRawPointer(bitPattern: UInt(next)))
+        let key = UInt8(max(0, Int.random(in: -2..<4, using: &random)))
         translations.data.insert(
-          page, host: host, view: access.view, isWrite: access.isWrite, isGlobal: isGlobal, shift: shift)
+          page, host: host, view: access.view, isWrite: access.isWrite, isGlobal: isGlobal, shift: shift, key: key)
         model.entries.append(
-          Entry(context: isGlobal ? nil : model.context, page: page, shift: shift, access: access, host: next))
+          Entry(
+            context: isGlobal ? nil : model.context, page: page, shift: shift, access: access, host: next, key: key))
       case 16..<22:
         next += 4096
         let isGlobal = Int.random(in: 0..<4, using: &random) == 0
@@ -82,6 +86,11 @@ struct AddressTranslationsTests {
         translations.flush(.page(page))
         let current = model.context
         model.entries.removeAll { ($0.context == nil || $0.context == current) && $0.isIn(page) }
+      case 36 where Bool.random(using: &random):
+        // What PKRU takes, it takes from every address space.
+        let keys = UInt16.random(in: 0..<16, using: &random) & UInt16.random(in: 0..<16, using: &random)
+        translations.forbid(keys: keys)
+        model.entries.removeAll { $0.access != nil && keys >> UInt16($0.key) & 1 != 0 }
       case 36:
         let keepsGlobal = Bool.random(using: &random)
         translations.flush(keepsGlobal ? .allButGlobal : .all)

@@ -86,6 +86,59 @@ struct GuestMMUTests {
     #expect(code(.execute, isUser: true) == nil)
   }
 
+  @Test func protectionKeys() throws {
+    try map(5 << 59 | 0x9007)
+    mmu.pkru = PKRU(rawValue: 0x400)
+    #expect(code(.read, isUser: true) == nil && mmu.key == 0)
+    mmu.registers.cr4.insert(.protectionKeys)
+    #expect(code(.read, isUser: true) == 0x25)
+    #expect(code(.write) == 0x23)
+    #expect(code(.execute, isUser: true) == nil)
+    mmu.pkru = PKRU(rawValue: 0x800)
+    #expect(code(.read, isUser: true) == nil && mmu.key == 5)
+    #expect(code(.write, isUser: true) == 0x27)
+    #expect(code(.write) == 0x23)
+    mmu.registers.cr0.remove(.writeProtect)
+    #expect(code(.write) == nil)
+    // A supervisor's page, and key 0.
+    try map(5 << 59 | 0x9003)
+    mmu.pkru = PKRU(rawValue: 0xc00)
+    #expect(code(.write) == nil && mmu.key == 0)
+    try map(0x9007)
+    #expect(code(.read, isUser: true) == nil)
+    mmu.pkru = PKRU(rawValue: 1)
+    #expect(code(.read, isUser: true) == 0x25)
+  }
+
+  @Test func keysWithLess() {
+    let some = PKRU(rawValue: 0b00_01_10_00)
+    #expect(some.keysWithLess(than: .none) == 0b0110)
+    #expect(PKRU.none.keysWithLess(than: some) == 0)
+    #expect(PKRU(rawValue: 0b11_01_00_00).keysWithLess(than: some) == 0b1000)
+    #expect(PKRU(rawValue: 1 << 31).keysWithLess(than: .none) == 1 << 15)
+  }
+
+  @Test func keyedEntries() {
+    var entries = KeyedEntries()
+    let places = (UInt16(0)..<4).map { KeyedEntries.Place(table: 1, index: $0) }
+    entries.note(places[0], key: 1, isGlobal: false)
+    entries.note(places[1], key: 2, isGlobal: false)
+    entries.note(places[2], key: 1, isGlobal: false)
+    #expect(entries.take(0b10)?.map(\.index) == [0, 2])
+    #expect(entries.take(0b10)?.isEmpty == true)
+    // Anything may have key 0.
+    #expect(entries.take(0b101) == nil)
+    entries.removeAll(keepsGlobal: true)
+    #expect(entries.take(0b100)?.isEmpty == true)
+    entries.note(places[3], key: 15, isGlobal: true)
+    entries.removeAll(keepsGlobal: true)
+    #expect(entries.take(1 << 15)?.map(\.index) == [3])
+    for _ in 0..<5000 { entries.note(places[0], key: 3, isGlobal: false) }
+    #expect(entries.take(0b1000) == nil)
+    entries.removeAll(keepsGlobal: false)
+    #expect(entries.take(0b1000)?.isEmpty == true)
+  }
+
   @Test func largePages() throws {
     try memory.write(UInt64(0x20_0087), at: GuestPhysicalAddress(0x3000))
     #expect(try mmu.translate(0x5678, .read, isUser: false, overridesSMAP: false) == 0x20_5678)

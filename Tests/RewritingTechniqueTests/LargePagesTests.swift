@@ -68,7 +68,7 @@ struct LargePagesTests {
         for address in inside + outside {
           tlb.insert(
             address, host: block.bounce, view: view, isWrite: isWrite, isGlobal: address % 0x2000 == 0,
-            shift: inside.contains(address) ? shift : 12)
+            shift: inside.contains(address) ? shift : 12, key: 0)
         }
       }
     }

@@ -171,6 +171,8 @@ struct cws_system {
   uint64_t timestamp_offset;
   // TSC_AUX.
   uint64_t timestamp_auxiliary;
+  // PKRU, for reading.
+  uint64_t pkru;
   // The selectors of ES, CS, SS, DS, FS, GS.
   uint64_t selectors[6];
   // CR0, CR2, CR3, CR4, for reading.
@@ -206,6 +208,7 @@ enum : int32_t {
   CWS_KERNEL_GS_BASE = CWS_SYSTEM_FIELD(kernel_gs_base),
   CWS_TIMESTAMP_OFFSET = CWS_SYSTEM_FIELD(timestamp_offset),
   CWS_TIMESTAMP_AUXILIARY = CWS_SYSTEM_FIELD(timestamp_auxiliary),
+  CWS_PKRU = CWS_SYSTEM_FIELD(pkru),
   CWS_SELECTORS = CWS_SYSTEM_FIELD(selectors),
   CWS_CONTROLS = CWS_SYSTEM_FIELD(controls),
 };

@@ -164,14 +164,23 @@ public final class Chipset: InterruptController {
 
   /// Brings a message to the local APICs that it is for.
   static func route(_ state: inout State, _ message: IOAPIC.Message) {
+    var isAccepted = false
     if message.mode == .lowestPriority {
       if let index = arbitrate(&state, message) {
-        state.locals[index].accept(message.vector, isLevel: message.isLevel)
+        isAccepted = state.locals[index].accept(message.vector, isLevel: message.isLevel)
       }
-      return
+    } else {
+      for index in state.locals.indices where isDestination(state.locals[index], message) {
+        if deliver(&state, message, to: index) { isAccepted = true }
+      }
     }
-    for index in state.locals.indices where isDestination(state.locals[index], message) {
-      deliver(&state, message, to: index)
+    if !isAccepted, let input = message.input { state.inputs.refuse(input) }
+  }
+
+  /// A local APIC may accept what it, or nobody, accepted before: level-triggered inputs try until somebody does.
+  static func repeatInputs(_ state: inout State) {
+    for input in 0..<IOAPIC.inputCount {
+      if let message = state.inputs.again(input) { route(&state, message) }
     }
   }
 
@@ -189,10 +198,12 @@ public final class Chipset: InterruptController {
       : local.isPhysicalDestination(message.destination, isWide: message.isWide)
   }
 
-  private static func deliver(_ state: inout State, _ message: IOAPIC.Message, to index: Int) {
+  /// - Returns: whether the local APIC has accepted a vector.
+  @discardableResult
+  private static func deliver(_ state: inout State, _ message: IOAPIC.Message, to index: Int) -> Bool {
     switch message.mode {
-    case .fixed, .lowestPriority: state.locals[index].accept(message.vector, isLevel: message.isLevel)
-    case .nonMaskable: state.locals[index].hasNonMaskable = true
+    case .fixed, .lowestPriority: return state.locals[index].accept(message.vector, isLevel: message.isLevel)
+    case .nonMaskable: state.locals[index].acceptNonMaskable()
     case .initialize:
       state.locals[index].hasInitialize = true
       state.locals[index].startupVector = nil
@@ -204,6 +215,7 @@ public final class Chipset: InterruptController {
     // No system management mode. The 8259s ask their processor themselves.
     case .systemManagement, .external: break
     }
+    return false
   }
 
   /// The least busy of the destinations, and of equals the next in turn.

@@ -65,7 +65,10 @@ private final class TimerPorts: ByteWidePortDevice {
 
   func readByte(at offset: UInt16) -> UInt8 {
     let now = chipset.clock.nanoseconds
-    return chipset.withState { $0.timer.read(offset, now: now) }
+    return chipset.withState { state in
+      chipset.advanceIntervalTimer(&state)
+      return state.timer.read(offset, now: now)
+    }
   }
 
   func writeByte(_ value: UInt8, at offset: UInt16) -> DeviceEffect {

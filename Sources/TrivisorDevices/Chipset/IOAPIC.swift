@@ -19,6 +19,8 @@ struct IOAPIC {
     /// The destination has 32 bits: a command of an x2APIC.
     var isWide = false
     var isLevel: Bool
+    /// Where it comes from, if that is an input here.
+    var input: Int? = nil
   }
 
   private enum Bit {
@@ -60,7 +62,15 @@ struct IOAPIC {
     }
     return Message(
       vector: UInt8(truncatingIfNeeded: entry), mode: mode, isLogical: entry & Bit.logical != 0,
-      destination: UInt32(truncatingIfNeeded: entry >> 56), isLevel: isLevel)
+      destination: UInt32(truncatingIfNeeded: entry >> 56), isLevel: isLevel, input: line)
+  }
+
+  /// No local APIC has accepted what the input sent, which is what remote IRR says (82093AA data sheet, 3.2.4).
+  mutating func refuse(_ line: Int) { entries[line] &= ~Bit.remoteRequest }
+
+  /// What a level-triggered input sends because nobody has accepted it yet.
+  mutating func again(_ line: Int) -> Message? {
+    entries[line] & Bit.level != 0 && asserted & 1 << UInt32(line) != 0 ? service(line) : nil
   }
 
   /// A processor has ended `vector`: the input's own entry says whether it has more to send.

@@ -2,8 +2,8 @@
 // once and is only there to be read.
 //
 // As in the other chips, nothing counts: a counter knows when its count was loaded, and computes the rest. A count that is
-// written begins at once, in the periodic modes too, where the real chip waits for the end of the period. In the modes that
-// begin with the gate it stands still until then.
+// written begins at once in modes 0 and 4, with the gate in modes 1 and 5, and in the periodic modes 2 and 3 at the end of the period, or of
+// half a period, that it finds; the tick that loading takes is left out.
 //
 // Source: Intel 8254 data sheet.
 
@@ -23,7 +23,13 @@ struct IntervalCounter {
   private var isDecimal = false
   /// As written; 0 is the largest.
   private var reload: UInt16 = 0
+  /// The one that is being counted, which `reload` replaces when its time has come.
+  private var loaded: UInt16 = 0
   private var hasCount = false
+  /// `reload` waits for its time.
+  private var isWaiting = false
+  /// When that is, in nanoseconds, if it is not the gate's to say.
+  private var change: UInt64?
   private var lowByte: UInt8?
   private var readsHigh = false
   private var latched: UInt16?
@@ -44,8 +50,8 @@ struct IntervalCounter {
   private var isPeriodic: Bool { mode == 2 || mode == 3 }
 
   private var count: UInt64 {
-    guard isDecimal else { return reload == 0 ? 0x1_0000 : UInt64(reload) }
-    let digits = UInt64(reload)
+    guard isDecimal else { return loaded == 0 ? 0x1_0000 : UInt64(loaded) }
+    let digits = UInt64(loaded)
     let value = (digits & 15) + (digits >> 4 & 15) * 10 + (digits >> 8 & 15) * 100 + (digits >> 12) * 1000
     return value == 0 ? 10_000 : value
   }
@@ -69,16 +75,47 @@ struct IntervalCounter {
     return (result.quotient, result.remainder)
   }
 
+  /// When so many ticks have been counted.
+  private func moment(of ticks: UInt64) -> UInt64 {
+    let end = ticks &* Self.billion
+    return start &+ (end > progress ? (end &- progress &+ Self.frequency &- 1) / Self.frequency : 0)
+  }
+
+  /// Ticks of a period for which the output of mode 3 is high.
+  private var highTicks: UInt64 { (count + 1) / 2 }
+
+  /// Of a periodic mode: loads a count whose time has come.
+  private mutating func settle(_ now: UInt64) {
+    guard let moment = change, now >= moment else { return }
+    let beginsLow = mode == 3 && ticks(moment) % count >= highTicks
+    let endOfLow = nextPeriod
+    begin(moment)
+    guard beginsLow else { return }
+    progress = highTicks &* Self.billion
+    nextPeriod = endOfLow
+  }
+
+  private func settled(_ now: UInt64) -> IntervalCounter {
+    var counter = self
+    counter.settle(now)
+    return counter
+  }
+
   // MARK: Output
 
   func output(_ now: UInt64) -> Bool {
+    if change != nil { return settled(now).presentOutput(now) }
+    return presentOutput(now)
+  }
+
+  private func presentOutput(_ now: UInt64) -> Bool {
     guard hasCount else { return mode != 0 }
     let ticks = ticks(now)
     switch mode {
     case 0: return ticks >= count
     case 1: return isDone || ticks >= count
     case 2: return !gate || ticks % count != count - 1
-    case 3: return !gate || ticks % count < (count + 1) / 2
+    case 3: return !gate || ticks % count < highTicks
     default: return isDone || ticks != count
     }
   }
@@ -107,7 +144,8 @@ struct IntervalCounter {
     guard let event = nextEvent, now >= event else { return false }
     if isPeriodic {
       // Periods that nobody saw are lost.
-      nextPeriod = now &+ period &- (now &- event) % period
+      settle(now)
+      if nextPeriod <= now { nextPeriod = now &+ period &- (now &- nextPeriod) % period }
     } else {
       isDone = true
     }
@@ -119,8 +157,7 @@ struct IntervalCounter {
     guard hasCount, frozen == nil else { return nil }
     if isPeriodic { return gate ? nextPeriod : nil }
     guard !isDone else { return nil }
-    let end = (mode >= 4 ? count + 1 : count) &* Self.billion
-    return start &+ (end > progress ? (end &- progress &+ Self.frequency &- 1) / Self.frequency : 0)
+    return moment(of: mode >= 4 ? count + 1 : count)
   }
 
   // MARK: Registers
@@ -133,20 +170,25 @@ struct IntervalCounter {
     if mode > 5 { mode &= 3 }
     isDecimal = value & 1 != 0
     (hasCount, isDone, frozen) = (false, true, 0)
+    (isWaiting, change) = (false, nil)
     (lowByte, latched, latchedStatus, readsHigh) = (nil, nil, nil, false)
   }
 
   mutating func latch(_ now: UInt64) {
+    settle(now)
     if latched == nil { latched = currentCount(now) }
   }
 
   mutating func latchStatus(_ now: UInt64) {
+    settle(now)
     if latchedStatus != nil { return }
     latchedStatus =
-      (output(now) ? 0x80 : 0) | (hasCount ? 0 : 0x40) | access.rawValue << 4 | mode << 1 | (isDecimal ? 1 : 0)
+      (output(now) ? 0x80 : 0) | (hasCount && !isWaiting ? 0 : 0x40) | access.rawValue << 4 | mode << 1
+      | (isDecimal ? 1 : 0)
   }
 
   mutating func write(_ value: UInt8, now: UInt64) {
+    settle(now)
     switch access {
     case .low: load(UInt16(value), now)
     case .high: load(UInt16(value) << 8, now)
@@ -163,13 +205,34 @@ struct IntervalCounter {
   }
 
   private mutating func load(_ value: UInt16, _ now: UInt64) {
-    reload = value
-    hasCount = true
-    // Modes 1 and 5 begin with the gate.
-    if mode != 1, mode != 5 { begin(now) }
+    let hadCount = hasCount
+    (reload, hasCount, isWaiting, change) = (value, true, true, nil)
+    switch mode {
+    case 1, 5:
+      // They begin with the gate. What is under way is not changed by that (data sheet, "Mode 1" and "Mode 5").
+      if frozen != nil { loaded = value }
+    default:
+      if isPeriodic, hadCount, frozen == nil { planChange(now) } else { begin(now) }
+    }
+  }
+
+  /// Of a periodic mode that counts: `reload` takes its turn at the end of the period, or of mode 3's high half.
+  private mutating func planChange(_ now: UInt64) {
+    let ticks = ticks(now)
+    let passed = ticks % count
+    let endsHigh = mode == 3 && passed < highTicks
+    let moment = moment(of: ticks - passed + (endsHigh ? highTicks : count))
+    change = moment
+    nextPeriod = moment
+    if endsHigh {
+      var next = self
+      next.begin(moment)
+      nextPeriod &+= Self.nanoseconds(next.count &- next.highTicks)
+    }
   }
 
   private mutating func begin(_ now: UInt64) {
+    (loaded, isWaiting, change) = (reload, false, nil)
     (start, progress) = (now, 0)
     isDone = false
     frozen = gate || mode == 1 || mode == 5 ? nil : 0
@@ -178,6 +241,7 @@ struct IntervalCounter {
 
   mutating func setGate(_ isOpen: Bool, now: UInt64) {
     guard isOpen != gate else { return }
+    settle(now)
     let ticks = ticks(now)
     gate = isOpen
     guard hasCount else { return }
@@ -186,13 +250,15 @@ struct IntervalCounter {
       frozen = isOpen ? nil : withoutRounds(ticks)
       if isOpen { (start, progress) = (now, ticks &* Self.billion) }
     case 2, 3:
-      if isOpen { begin(now) } else { frozen = 0 }
+      // A count that waits is loaded when the gate opens.
+      if isOpen { begin(now) } else { (frozen, change) = (withoutRounds(ticks), nil) }
     default:
       if isOpen { begin(now) }
     }
   }
 
   mutating func read(now: UInt64) -> UInt8 {
+    settle(now)
     if let status = latchedStatus {
       latchedStatus = nil
       return status
@@ -253,6 +319,8 @@ extension IntervalCounter {
     var access: UInt8
     var isDecimal: Bool
     var reload: UInt16
+    /// Missing where that is being counted.
+    var loaded: UInt16?
     var hasCount: Bool
     var lowByte: UInt8?
     var readsHigh: Bool
@@ -265,14 +333,25 @@ extension IntervalCounter {
     var isDone: Bool
     /// Nanoseconds until a periodic mode's next event; negative if nobody has noticed it yet.
     var untilNextPeriod: Int64
+    /// Nanoseconds until `reload` is loaded, if it waits for its time.
+    var untilChange: Int64?
   }
 
-  func save(now: UInt64) -> Saved {
+  /// - Parameter keepsEvent: the event of a period that has ended is still to be noticed.
+  func save(now: UInt64, keepsEvent: Bool) -> Saved {
+    guard let change, now >= change else { return saved(now) }
+    var counter = settled(now)
+    if keepsEvent { counter.nextPeriod = nextPeriod }
+    return counter.saved(now)
+  }
+
+  private func saved(_ now: UInt64) -> Saved {
     Saved(
-      mode: mode, access: access.rawValue, isDecimal: isDecimal, reload: reload, hasCount: hasCount, lowByte: lowByte,
-      readsHigh: readsHigh, latched: latched, latchedStatus: latchedStatus, gate: gate,
+      mode: mode, access: access.rawValue, isDecimal: isDecimal, reload: reload,
+      loaded: isWaiting ? loaded : nil, hasCount: hasCount, lowByte: lowByte, readsHigh: readsHigh, latched: latched,
+      latchedStatus: latchedStatus, gate: gate,
       progress: savedProgress(now), frozen: frozen.map { withoutRounds($0) }, isDone: isDone,
-      untilNextPeriod: untilNextPeriod(now))
+      untilNextPeriod: untilNextPeriod(now), untilChange: change.map { Int64(clamping: $0 > now ? $0 &- now : 0) })
   }
 
   /// Of events that nobody has noticed, the last one: they count as one.
@@ -281,7 +360,7 @@ extension IntervalCounter {
     return nextPeriod > now ? Int64(clamping: nextPeriod &- now) : -Int64(clamping: (now &- nextPeriod) % period)
   }
 
-  /// As few ticks as make the same count and output, even with another count, which may come without a new beginning.
+  /// As few ticks as make the same count and output.
   private func withoutRounds(_ ticks: UInt64) -> UInt64 {
     if isPeriodic { return ticks % count }
     let longest: UInt64 = 0x1_0000
@@ -307,13 +386,15 @@ extension IntervalCounter {
     try restoring(
       subject,
       requires: saved.progress <= Self.mostTicks * Self.billion && saved.frozen ?? 0 <= Self.mostTicks
-        && saved.untilNextPeriod.magnitude <= Self.longestWait,
+        && saved.untilNextPeriod.magnitude <= Self.longestWait && 0...Int64(Self.longestWait) ~= saved.untilChange ?? 0,
       "its time is too far away")
     mode = saved.mode
     self.access = access
     isDecimal = saved.isDecimal
     reload = saved.reload
     hasCount = saved.hasCount
+    loaded = saved.loaded ?? saved.reload
+    isWaiting = saved.loaded != nil
     lowByte = saved.lowByte
     readsHigh = saved.readsHigh
     (latched, latchedStatus) = (saved.latched, saved.latchedStatus)
@@ -321,6 +402,7 @@ extension IntervalCounter {
     (frozen, isDone) = (saved.frozen, saved.isDone)
     let left = saved.untilNextPeriod
     nextPeriod = left < 0 ? now - min(now, left.magnitude) : now &+ left.magnitude
+    if isPeriodic, isWaiting, frozen == nil { change = saved.untilChange.map { now &+ $0.magnitude } }
   }
 }
 
@@ -329,7 +411,9 @@ extension IntervalTimer {
     var counters: [IntervalCounter.Saved]
   }
 
-  func save(now: UInt64) -> Saved { Saved(counters: counters.list.map { $0.save(now: now) }) }
+  func save(now: UInt64) -> Saved {
+    Saved(counters: (0..<3).map { counters[$0].save(now: now, keepsEvent: $0 == 0) })
+  }
 
   init(_ saved: Saved, now: UInt64) throws(RestoreFailure) {
     try restoring(

@@ -111,7 +111,8 @@ struct LegacyChip {
     case 0: rotatesAutomatically = false
     case 4: rotatesAutomatically = true
     case 1, 5:
-      let place = place(inService)
+      // In special mask mode, not of an input that is masked (data sheet, "Special mask mode").
+      let place = place(hasSpecialMask ? inService & ~mask : inService)
       guard place < 8 else { return }
       let input = (UInt8(place) &+ first) & 7
       inService &= ~(1 << input)

@@ -14,7 +14,8 @@ import TrivisorVMM
 enum LocalRegister {
   static let identifier: UInt16 = 0x20, version: UInt16 = 0x30, taskPriority: UInt16 = 0x80
   static let arbitrationPriority: UInt16 = 0x90, processorPriority: UInt16 = 0xa0, endOfInterrupt: UInt16 = 0xb0
-  static let logicalDestination: UInt16 = 0xd0, destinationFormat: UInt16 = 0xe0, spurious: UInt16 = 0xf0
+  static let remoteRead: UInt16 = 0xc0, logicalDestination: UInt16 = 0xd0, destinationFormat: UInt16 = 0xe0
+  static let spurious: UInt16 = 0xf0
   static let inService: ClosedRange<UInt16> = 0x100...0x17f
   static let triggerMode: ClosedRange<UInt16> = 0x180...0x1ff
   static let request: ClosedRange<UInt16> = 0x200...0x27f
@@ -46,8 +47,11 @@ struct LocalAPIC {
   var timer = LocalTimer()
   /// What the guest's counter is ahead of the host's.
   var timestampOffset: UInt64 = 0
-  /// NMI, INIT and start-up that have arrived.
-  var hasNonMaskable = false
+  /// NMIs that have arrived and that the processor has not come to take.
+  private var nonMaskableCount: UInt8 = 0
+  /// The processor is in an NMI's handler.
+  private(set) var servesNonMaskable = false
+  /// INIT and start-up that have arrived.
   var hasInitialize = false
   var startupVector: UInt8?
   /// HLT is to end, or the next one: a guest's call to its monitor, of which the chip itself knows nothing.
@@ -93,6 +97,7 @@ struct LocalAPIC {
     fresh.base = base
     fresh.identifier = identifier
     fresh.timestampOffset = timestampOffset
+    fresh.servesNonMaskable = servesNonMaskable
     fresh.waitsForStartup = base & 0x100 == 0
     if isExtended { fresh.logicalDestination = 0 }
     self = fresh
@@ -126,10 +131,14 @@ struct LocalAPIC {
     if new == 0 {
       let offset = timestampOffset
       let waits = waitsForStartup
-      let (nonMaskable, initialize, startup) = (hasNonMaskable, hasInitialize, startupVector)
+      let (nonMaskable, serves) = (nonMaskableCount, servesNonMaskable)
+      let (initialize, startup) = (hasInitialize, startupVector)
       self = LocalAPIC(index: Int(index))
       (base, timestampOffset, waitsForStartup) = (value, offset, waits)
-      (hasNonMaskable, hasInitialize, startupVector) = (nonMaskable, initialize, startup)
+      (nonMaskableCount, servesNonMaskable) = (nonMaskable, serves)
+      (hasInitialize, startupVector) = (initialize, startup)
+      // Firmware connects the 8259s once; whoever enables the chip again finds all entries masked.
+      vectorTable[3] = Self.masked
     }
     return true
   }
@@ -141,19 +150,44 @@ struct LocalAPIC {
     return taskPriority & 0xf0 >= serving ? taskPriority : serving
   }
 
-  /// What interrupts the processor next, if interrupts are not masked there.
+  /// What interrupts the processor next, if interrupts are not masked there. What had arrived when software disabled the chip is still to
+  /// be handled (Intel SDM vol. 3, 11.4.7.2).
   var deliverable: UInt8? {
-    guard acceptsInterrupts, let vector = requests.highest, vector & 0xf0 > processorPriority & 0xf0 else {
+    guard isEnabled, let vector = requests.highest, vector & 0xf0 > processorPriority & 0xf0 else {
       return nil
     }
     return vector
   }
 
-  mutating func accept(_ vector: UInt8, isLevel: Bool) {
-    guard vector >= 16 else { return note(Problem.receivedIllegalVector) }
-    guard acceptsInterrupts else { return }
+  /// - Returns: whether it is now in IRR.
+  @discardableResult
+  mutating func accept(_ vector: UInt8, isLevel: Bool) -> Bool {
+    guard vector >= 16 else {
+      note(Problem.receivedIllegalVector)
+      return false
+    }
+    guard acceptsInterrupts else { return false }
     requests.insert(vector)
     if isLevel { levelTriggered.insert(vector) } else { levelTriggered.remove(vector) }
+    return true
+  }
+
+  /// An NMI waits.
+  var hasNonMaskable: Bool { nonMaskableCount != 0 }
+
+  /// A processor takes an NMI at the next instruction, and keeps one that comes while it serves that (AMD64 APM vol. 2, 8.2.3). Its thread may
+  /// take longer to come to that instruction: so the first of two that come meanwhile counts as taken.
+  mutating func acceptNonMaskable() {
+    nonMaskableCount = min(nonMaskableCount + 1, servesNonMaskable ? 1 : 2)
+  }
+
+  /// The processor begins to serve one.
+  mutating func takeNonMaskable() { nonMaskableCount -= min(nonMaskableCount, 1) }
+
+  /// Whether the processor is in an NMI's handler: one waits then, however many have come.
+  mutating func setServesNonMaskable(_ isServing: Bool) {
+    servesNonMaskable = isServing
+    if isServing { nonMaskableCount = min(nonMaskableCount, 1) }
   }
 
   /// The processor takes `deliverable`.
@@ -178,7 +212,7 @@ struct LocalAPIC {
     let vector = UInt8(truncatingIfNeeded: entry)
     switch DeliveryMode(rawValue: entry >> 8 & 7) {
     case .fixed: accept(vector, isLevel: register == LocalRegister.linePin0 && entry & Self.levelBit != 0)
-    case .nonMaskable: hasNonMaskable = true
+    case .nonMaskable: acceptNonMaskable()
     case .initialize: hasInitialize = true
     default: break
     }
@@ -254,7 +288,7 @@ struct LocalAPIC {
     case LocalRegister.taskPriority: return UInt32(taskPriority)
     case LocalRegister.arbitrationPriority: return isExtended ? nil : 0
     case LocalRegister.processorPriority: return UInt32(processorPriority)
-    case LocalRegister.endOfInterrupt: return isExtended ? nil : 0
+    case LocalRegister.endOfInterrupt, LocalRegister.remoteRead: return isExtended ? nil : 0
     case LocalRegister.logicalDestination: return isExtended ? extendedLogicalIdentifier : logicalDestination
     case LocalRegister.destinationFormat: return isExtended ? nil : destinationFormat
     case LocalRegister.spurious: return spurious
@@ -324,8 +358,7 @@ struct LocalAPIC {
       LocalRegister.currentCount, LocalRegister.logicalDestination:
       if isExtended { return .refused }
     default:
-      // In x2APIC mode the #GP says it (Intel SDM vol. 3, 11.5.3).
-      if !isExtended { note(Problem.illegalRegister) }
+      noteIllegalRegister()
       return .refused
     }
     return .none
@@ -355,6 +388,21 @@ struct LocalAPIC {
     return .none
   }
 
+  /// A register was accessed that there is not. In x2APIC mode the #GP says it (Intel SDM vol. 3, 11.5.3).
+  mutating func noteIllegalRegister() {
+    if !isExtended { note(Problem.illegalRegister) }
+  }
+
+  /// Of registers that say which messages it accepts.
+  static func decidesAcceptance(_ register: UInt16) -> Bool {
+    switch register {
+    case LocalRegister.spurious, LocalRegister.identifier, LocalRegister.logicalDestination,
+      LocalRegister.destinationFormat:
+      true
+    default: false
+    }
+  }
+
   /// An interrupt command had a vector below 16.
   mutating func noteIllegalVectorSent() { note(Problem.sentIllegalVector) }
 }
@@ -362,7 +410,7 @@ struct LocalAPIC {
 // MARK: Saved form
 
 extension LocalAPIC {
-  /// What the guest's time stamp counter is ahead of the host's is the processor's.
+  /// What the guest's time stamp counter is ahead of the host's is the processor's, and so is whether it serves an NMI.
   struct Saved: Codable, Sendable, Equatable {
     var base: UInt64
     var identifier: UInt8
@@ -372,6 +420,8 @@ extension LocalAPIC {
     var levelTriggered: [UInt32]
     var timer: LocalTimer.Saved
     var hasNonMaskable: Bool
+    /// And another one.
+    var hasSecondNonMaskable: Bool?
     var hasInitialize: Bool
     var startupVector: UInt8?
     var waitsForStartup: Bool
@@ -391,14 +441,15 @@ extension LocalAPIC {
     Saved(
       base: base, identifier: identifier, taskPriority: taskPriority, requests: requests.list,
       inService: inService.list, levelTriggered: levelTriggered.list, timer: timer.save(now: now),
-      hasNonMaskable: hasNonMaskable, hasInitialize: hasInitialize, startupVector: startupVector,
+      hasNonMaskable: hasNonMaskable, hasSecondNonMaskable: nonMaskableCount > 1 ? true : nil,
+      hasInitialize: hasInitialize, startupVector: startupVector,
       waitsForStartup: waitsForStartup, spurious: spurious, logicalDestination: logicalDestination,
       destinationFormat: destinationFormat, commandLow: commandLow, commandHigh: commandHigh,
       vectorTable: vectorTable.list, errorStatus: errorStatus, newErrors: newErrors,
       isKicked: isKicked ? true : nil)
   }
 
-  /// The state of `self`'s processor, whose counter stays as it is.
+  /// The state of `self`'s processor, which has its counter, and serves an NMI or not, as before.
   func restored(_ saved: Saved, now: UInt64) throws(RestoreFailure) -> LocalAPIC {
     let subject = "local APIC \(index)"
     var local = LocalAPIC(index: Int(index))
@@ -413,7 +464,8 @@ extension LocalAPIC {
     local.inService = try VectorSet(saved.inService, of: "ISR", subject)
     local.levelTriggered = try VectorSet(saved.levelTriggered, of: "TMR", subject)
     local.timer = try LocalTimer(saved.timer, now: now)
-    local.hasNonMaskable = saved.hasNonMaskable
+    local.nonMaskableCount = saved.hasNonMaskable ? saved.hasSecondNonMaskable ?? false ? 2 : 1 : 0
+    local.servesNonMaskable = servesNonMaskable
     local.hasInitialize = saved.hasInitialize
     local.startupVector = saved.startupVector
     local.isKicked = saved.isKicked ?? false

@@ -89,7 +89,7 @@ public struct ProcessorInterrupts: Sendable {
         return .startup(vector: vector)
       }
       if acceptsNonMaskable, state.locals[index].hasNonMaskable {
-        state.locals[index].hasNonMaskable = false
+        state.locals[index].takeNonMaskable()
         return .nonMaskable
       }
       guard acceptsInterrupts else { return nil }
@@ -117,7 +117,18 @@ public struct ProcessorInterrupts: Sendable {
   public var base: UInt64 { chipset.withState { $0.locals[index].base } }
 
   /// `false`: #GP.
-  public func setBase(_ value: UInt64) -> Bool { chipset.withState { $0.locals[index].setBase(value) } }
+  public func setBase(_ value: UInt64) -> Bool {
+    chipset.withState { state in
+      guard state.locals[index].setBase(value) else { return false }
+      Chipset.repeatInputs(&state)
+      return true
+    }
+  }
+
+  /// Whether the processor is in an NMI's handler: to be told whenever it changes.
+  public func setServesNonMaskable(_ isServing: Bool) {
+    chipset.withState { $0.locals[index].setServesNonMaskable(isServing) }
+  }
 
   /// Gives MSR 0x1b a value whatever it was, step by step, because the APIC's mode can't change at once to any other.
   public func restoreBase(_ value: UInt64) {
@@ -161,9 +172,13 @@ public struct ProcessorInterrupts: Sendable {
     let part = offset & 15
     guard part &+ UInt64(width.rawValue) <= 4 else { return 0 }
     let register = UInt16(truncatingIfNeeded: offset & 0xff0)
-    let value = chipset.withState { state in
+    let value: UInt32 = chipset.withState { state in
       chipset.advance(&state, index)
-      return state.locals[index].value(of: register, now: chipset.clock.nanoseconds) ?? 0
+      guard let value = state.locals[index].value(of: register, now: chipset.clock.nanoseconds) else {
+        state.locals[index].noteIllegalRegister()
+        return 0
+      }
+      return value
     }
     return UInt64(value) >> (8 * part) & width.allOnes
   }
@@ -215,6 +230,7 @@ public struct ProcessorInterrupts: Sendable {
       case .ended(let vector): Chipset.end(&state, vector)
       case .send(let low, let destination): send(&state, low, destination)
       }
+      if LocalAPIC.decidesAcceptance(register) { Chipset.repeatInputs(&state) }
       return true
     }
   }

@@ -135,6 +135,13 @@ final class AddressTranslations {
     forgetJumps(to: linear & ~4095...(linear | 4095))
   }
 
+  /// PKRU takes more than before from the pages of these protection keys, a bit each.
+  func forbid(keys: UInt16) {
+    data.remove(keys: keys)
+    // Pages with another key are not kept.
+    if keys & 1 != 0 { others.removeAll() }
+  }
+
   /// A page of RAM became code: stores to it must be seen.
   func forbidStores(to host: UnsafeMutableRawPointer) {
     data.removeWritable(host)

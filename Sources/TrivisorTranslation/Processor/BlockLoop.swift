@@ -86,14 +86,14 @@ struct BlockLoop {
       let page = block.state.pointee.page
       if let recipe = site.recipe { processor.arithmeticFlags = recipe.flags(block.general) }
       let isStepping = processor.mode.isSingleStepping
-      processor.isTrapping = processor.systemFlags & RFLAGS.trap.rawValue != 0
+      processor.isTrapping = control.flags.contains(.trap)
       if standsAlone, !site.isWithinInstruction { goOnTogether() }
       switch site.kind {
       case .miss(let access):
         processor.counters.count(.exitMemory)
         processor.rip = page &+ site.rip
         if isWholeOnlyAlone(access) {
-          if isStepping, processor.isResuming { processor.systemFlags |= RFLAGS.resume.rawValue }
+          if isStepping, processor.isResuming { control.flags.insert(.resume) }
           turn.stopWorld()
           standsAlone = true
           // Whoever stopped the world before has told this processor to stop, too: two that take turns would get nowhere.
@@ -101,7 +101,7 @@ struct BlockLoop {
         } else if let place = try processor.linear.resolve(access) {
           target = place
         } else if control.isWatched {
-          if isStepping, processor.isResuming { processor.systemFlags |= RFLAGS.resume.rawValue }
+          if isStepping, processor.isResuming { control.flags.insert(.resume) }
           target = try findBlock().host
         } else {
           target = try findBlock(as: access.isShared ? .separate : .bouncing).entry
@@ -303,7 +303,7 @@ struct BlockLoop {
     if vector == 14, (poll..<poll + 4096).contains(state.pointee.signal_address) {
       processor.rip = page &+ owner.key.rip
       // The instruction has not begun.
-      if processor.mode.isSingleStepping, processor.isResuming { processor.systemFlags |= RFLAGS.resume.rawValue }
+      if processor.mode.isSingleStepping, processor.isResuming { control.flags.insert(.resume) }
       return .stop(.stopRequested)
     }
     switch vector {
@@ -329,7 +329,7 @@ struct BlockLoop {
       if variant == .usual { try processor.follower.stopBeforeStep(at: processor.linearRIP) }
       try processor.beginStep()
     } else {
-      processor.systemFlags &= ~RFLAGS.resume.rawValue
+      control.flags.remove(.resume)
     }
     if processor.mode.bits == .bits64, !LinearAddress.isCanonical(processor.rip) { throw .exception(.general) }
     while true {
@@ -402,7 +402,7 @@ struct BlockLoop {
     guard control.runsDeviceCode else {
       control.runsDeviceCode = true
       // The instruction has not begun.
-      if processor.mode.isSingleStepping, processor.isResuming { processor.systemFlags |= RFLAGS.resume.rawValue }
+      if processor.mode.isSingleStepping, processor.isResuming { control.flags.insert(.resume) }
       throw .stop(.stopRequested)
     }
     var bytes = [UInt8](repeating: 0, count: min(Decoder.maximumLength, room))

@@ -1,6 +1,6 @@
 // The registers that decide how code runs, and what follows from them.
 //
-// CR0, CR3, CR4, EFER, XCR0, CPL, the segments, the debug registers and some of RFLAGS decide three things: how addresses are
+// CR0, CR3, CR4, EFER, XCR0, PKRU, CPL, the segments, the debug registers and some of RFLAGS decide three things: how addresses are
 // translated (GuestMMU and the TLBs), which translation of code is the right one (CodeMode, and its number), and what
 // translated code and its helpers see of these registers (the state block). Each of them is changed here and nowhere else,
 // and whoever changes one need not know who else must learn of it:
@@ -73,6 +73,16 @@ final class ControlState {
   @exclusivity(unchecked) var xcr0: XCR0 = .x87 {
     didSet { isEstablished = false }
   }
+  /// What protection keys take from user pages. The TLB loses what it must no longer allow; what is allowed anew is found by a miss.
+  var pkru: PKRU {
+    get { mmu.pkru }
+    set {
+      let keys = newValue.keysWithLess(than: mmu.pkru)
+      mmu.pkru = newValue
+      block.system.pointee.pkru = UInt64(newValue.rawValue)
+      if keys != 0, mmu.registers.hasProtectionKeys { translations.forbid(keys: keys) }
+    }
+  }
   /// CPL: that of the code that runs.
   @exclusivity(unchecked) var privilege: UInt8 = 0 {
     didSet { if privilege != oldValue { isEstablished = false } }
@@ -86,7 +96,7 @@ final class ControlState {
   @exclusivity(unchecked) private(set) var modeNumber: UInt8 = 0
   /// CS's limit and base, as in `BlockKey`.
   @exclusivity(unchecked) private(set) var codeSegment = BlockKey.flat
-  /// A return to CPL 3 makes a data segment null.
+  /// A return to CPL 3 makes the selector of a data segment 0.
   @exclusivity(unchecked) private(set) var hasInnerDataSegments = false
   @exclusivity(unchecked) private var isEstablished = false
   /// The registers, and the numbering of modes, for which the ways between modes were noted.
@@ -408,9 +418,10 @@ final class ControlState {
     }
   }
 
-  /// A return to CPL 3 makes the segment null.
+  /// A return to CPL 3 makes the selector 0.
   private static func isInner(_ segment: Segment) -> Bool {
-    !Selector(rawValue: segment.selector).isNull && SegmentAttributes(rawValue: segment.attributes).privilege != 3
+    guard !Selector(rawValue: segment.selector).isNull else { return segment.selector != 0 }
+    return SegmentAttributes(rawValue: segment.attributes).privilege != 3
   }
 
   /// Tells translated code what it may decide itself of segments, outside 64-bit mode.

@@ -1,6 +1,6 @@
 // The guest's page tables, walked in software with all that the processor checks and changes: four levels, PAE and the
 // two-level legacy format; large pages; present, writable, user, no-execute and reserved bits; CR0.WP, SMEP and SMAP;
-// accessed and dirty bits, set by compare-and-exchange as the processor does (AMD64 APM vol. 2, chapter 5).
+// protection keys; accessed and dirty bits, set by compare-and-exchange as the processor does (AMD64 APM vol. 2, chapter 5).
 //
 //     linear address ─▶ level 4 ─▶ level 3 ─▶ level 2 ─▶ level 1 ─▶ physical page
 //                        rights are the AND of all levels (NX: the OR)
@@ -28,6 +28,10 @@ final class GuestMMU {
   @exclusivity(unchecked) private(set) var isGlobal = false
   /// log2 of the size of the last translation's page.
   @exclusivity(unchecked) private(set) var pageShift: UInt64 = 12
+  /// The protection key of the last translation's page, if keys count for it.
+  @exclusivity(unchecked) private(set) var key: UInt8 = 0
+  /// What the keys take.
+  @exclusivity(unchecked) var pkru = PKRU.none
   /// Told the physical address of every entry whose accessed or dirty bit was set.
   var entryChanged: (UInt64) -> Void = { _ in }
 
@@ -73,6 +77,7 @@ final class GuestMMU {
   func translate(
     _ linear: UInt64, _ access: MemoryAccess, isUser: Bool, overridesSMAP: Bool
   ) throws(GuestException) -> UInt64 {
+    key = 0
     guard registers.isPaging else {
       isGlobal = false
       pageShift = 12
@@ -149,6 +154,7 @@ final class GuestMMU {
       var forbidsExecution = false
       var depth = 0
       var page: UInt64
+      var leaf: PageTableEntry
       while true {
         let index = linear >> shift & (1 << indexBits - 1)
         let place = table &+ index * (isWide ? 8 : 4)
@@ -169,6 +175,7 @@ final class GuestMMU {
         default: (entries.3, places.3) = (entry, place)
         }
         depth += 1
+        leaf = entry
         if isLeaf {
           isGlobal = entry.contains(.global) && cr4.contains(.pageGlobal) || keepsUpperHalf && linear >> 63 != 0
           pageShift = shift
@@ -195,6 +202,13 @@ final class GuestMMU {
         if isUserPage, access == .execute, cr4.contains(.supervisorExecutionPrevention) { isAllowed = false }
       }
       if access == .execute, forbidsExecution { isAllowed = false }
+      if isUserPage, access != .execute, registers.hasProtectionKeys {
+        key = leaf.protectionKey
+        let heedsWD = access == .write && (isUser || cr0.contains(.writeProtect))
+        if pkru.forbidsAccess(key) || heedsWD && pkru.forbidsWriting(key) {
+          throw fault(linear, access, isUser, [.present, .protectionKey])
+        }
+      }
       guard isAllowed else { throw fault(linear, access, isUser, .present) }
       if setAccessed(entries, places, depth: depth, isWrite: access == .write, isWide: isWide) { return page }
       // Somebody changed an entry meanwhile: look again.

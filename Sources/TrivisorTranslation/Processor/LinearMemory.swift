@@ -72,7 +72,7 @@ final class LinearMemory {
         if access.isWrite { store.codePages.noteWritable(first >> 12, by: turn.index) }
         translations.data.insert(
           linear, host: host, view: Int(access.view), isWrite: access.isWrite, isGlobal: mmu.isGlobal,
-          shift: mmu.pageShift)
+          shift: mmu.pageShift, key: mmu.key)
         state.pointee.t1 = linear
         return store.translator.cache.base &+ UInt64(access.retry)
       }
@@ -148,7 +148,8 @@ final class LinearMemory {
       {
         if isWrite { store.codePages.noteWritable(first >> 12, by: turn.index) }
         translations.data.insert(
-          linear, host: host, view: view, isWrite: isWrite, isGlobal: mmu.isGlobal, shift: mmu.pageShift)
+          linear, host: host, view: view, isWrite: isWrite, isGlobal: mmu.isGlobal, shift: mmu.pageShift,
+          key: mmu.key)
       }
       let inPage = min(count, 4096 - Int(linear & 4095))
       if inPage == count { return (first, count, 0, 0) }

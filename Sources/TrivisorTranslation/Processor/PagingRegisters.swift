@@ -12,6 +12,8 @@ struct PagingRegisters: Equatable {
   var isPaging: Bool { cr0.contains(.paging) }
   /// EFER.LMA.
   var isLongMode: Bool { efer.contains(.longModeActive) }
+  /// Pages of user code have keys that count.
+  var hasProtectionKeys: Bool { cr4.contains(.protectionKeys) && isLongMode }
   /// Outside long mode, the top level is PAE's four entries.
   var usesPointerTable: Bool { isPaging && cr4.contains(.physicalAddressExtension) && !isLongMode }
 }

@@ -67,6 +67,8 @@ package protocol ProcessorSurroundings: AnyObject {
   func sendInterrupts(_ command: UInt32, to set: [UInt64], first: UInt32) -> Int?
   /// Ends the HLT of the processor with this APIC ID, or its next one, if there is such a processor.
   func kickProcessor(_ identifier: UInt32)
+  /// Whether an NMI's handler runs has changed.
+  func nonMaskableBlockingChanged(to isBlocked: Bool)
   /// FERR#: an x87 error that is no exception, because CR0.NE is 0.
   func signalFloatingPointError()
   /// CR8.
@@ -89,6 +91,8 @@ package protocol ProcessorSurroundings: AnyObject {
 extension ProcessorSurroundings {
   /// None.
   package func takesStore(to physical: UInt64, linear: UInt64) -> Bool { false }
+  /// Nobody.
+  package func nonMaskableBlockingChanged(to isBlocked: Bool) {}
   /// Nobody.
   package func kickProcessor(_ identifier: UInt32) {}
 }

@@ -12,6 +12,7 @@ struct SoftwareTLB {
 
   private var tables: [TaggedTable] = []
   private var largePages = LargePages()
+  private var keyed = KeyedEntries()
 
   /// - Parameter block: fresh, all zero.
   init(_ block: StateBlock) {
@@ -37,18 +38,33 @@ struct SoftwareTLB {
     return tables[number].word(index) | linear & 4095
   }
 
-  /// - Parameter shift: log2 of the size of the page that the translation is of.
+  /// - Parameters:
+  ///   - shift: log2 of the size of the page that the translation is of.
+  ///   - key: its protection key.
   mutating func insert(
-    _ linear: UInt64, host: UnsafeMutableRawPointer, view: Int, isWrite: Bool, isGlobal: Bool, shift: UInt64
+    _ linear: UInt64, host: UnsafeMutableRawPointer, view: Int, isWrite: Bool, isGlobal: Bool, shift: UInt64, key: UInt8
   ) {
     largePages.note(linear, shift: shift, isGlobal: isGlobal)
-    tables[view * 2 + (isWrite ? 1 : 0)].set(
-      Self.index(linear), tag: linear & ~4095, word: UInt64(UInt(bitPattern: host)) & ~4095, isGlobal: isGlobal)
+    let (table, index) = (view * 2 + (isWrite ? 1 : 0), Self.index(linear))
+    if key != 0 {
+      keyed.note(
+        KeyedEntries.Place(table: UInt8(truncatingIfNeeded: table), index: UInt16(truncatingIfNeeded: index)), key: key,
+        isGlobal: isGlobal)
+    }
+    tables[table].set(
+      index, tag: linear & ~4095, word: UInt64(UInt(bitPattern: host)) & ~4095, isGlobal: isGlobal)
+  }
+
+  /// Protection keys, a bit each, take more than when their pages' entries were filled.
+  mutating func remove(keys: UInt16) {
+    guard let places = keyed.take(keys) else { return removeAll() }
+    for place in places { tables[Int(place.table)].clear(Int(place.index)) }
   }
 
   mutating func removeAll(keepsGlobal: Bool = false) {
     for number in tables.indices { tables[number].removeAll(keepsGlobal: keepsGlobal) }
     largePages.removeAll(keepsGlobal: keepsGlobal)
+    keyed.removeAll(keepsGlobal: keepsGlobal)
   }
 
   /// What was taken out of the tables, by table.
@@ -71,12 +87,13 @@ struct SoftwareTLB {
     }
   }
 
-  /// All large pages are noted, so that translations can be taken out together with what INVLPG must know of them.
-  var canTake: Bool { !largePages.isOverflowing }
+  /// All large pages are noted, so that translations can be taken out together with what INVLPG must know of them, and all pages with keys.
+  var canTake: Bool { !largePages.isOverflowing && keyed.isComplete }
 
-  /// Takes out what is not global.
+  /// Takes out what is not global. Pages with keys are lost: PKRU may be another one by the time that they are wanted again.
   /// - Parameter taken: empty.
   mutating func takeLocals(into taken: inout Taken) {
+    for place in keyed.takeAll() { tables[Int(place.table)].clear(Int(place.index)) }
     for number in tables.indices {
       tables[number].takeLocals(into: &taken.tables[number])
       if number & 1 != 0 { for entry in taken.tables[number] { taken.writable.note(entry.word) } }

@@ -40,6 +40,7 @@ enum StateLayout {
   static let kernelGSBase = CWS_KERNEL_GS_BASE
   static let timestampOffset = CWS_TIMESTAMP_OFFSET
   static let timestampAuxiliary = CWS_TIMESTAMP_AUXILIARY
+  static let pkru = CWS_PKRU
   static func selector(_ register: SegmentRegister) -> Int32 { CWS_SELECTORS + 8 * Int32(register.rawValue) }
   static func control(_ number: Int) -> Int32 { CWS_CONTROLS + 8 * Int32(number) }
 

@@ -155,9 +155,10 @@ struct StateTransfer {
     }
   }
 
-  /// The legacy region, the header, and YMM's upper halves.
+  /// The legacy region, the header, YMM's upper halves, and PKRU where there is one: it counts without its bit in XCR0, too.
   func extendedArea() -> [UInt8] {
-    let components: XCR0 = [.x87, .sse, .avx]
+    var components: XCR0 = [.x87, .sse, .avx]
+    if processor.identification.has(.pku) { components.insert(.protectionKeys) }
     var area = [UInt8](repeating: 0, count: ExtendedArea.size(components))
     area.withUnsafeMutableBytes { bytes in
       guard let base = bytes.baseAddress else { return }
@@ -172,6 +173,10 @@ struct StateTransfer {
         (base + ExtendedArea.vectors + 16 * number).copyMemory(from: register, byteCount: 16)
         (base + ExtendedArea.upperHalves + 16 * number).copyMemory(from: register + 16, byteCount: 16)
       }
+      if components.contains(.protectionKeys) {
+        bytes.storeBytes(
+          of: UInt64(control.pkru.rawValue), toByteOffset: ExtendedArea.protectionKeys, as: UInt64.self)
+      }
     }
     return area
   }
@@ -183,12 +188,14 @@ struct StateTransfer {
     let x87 = UnsafeMutableRawPointer(block.x87)
     x87.initializeMemory(as: UInt8.self, repeating: 0, count: ExtendedArea.legacySize)
     processor.x87Pointers = X87Pointers()
+    control.pkru = .none
     guard area.count >= ExtendedArea.legacySize else {
       X87Image(x87).clear()
       processor.mxcsr = ExtendedArea.initialControl
       return
     }
     let hasUpperHalves = area.count >= ExtendedArea.size(.avx)
+    let hasKeys = processor.identification.has(.pku) && area.count >= ExtendedArea.size(.protectionKeys)
     area.withUnsafeBytes { bytes in
       guard let base = bytes.baseAddress else { return }
       x87.copyMemory(from: base, byteCount: X87Image.size)
@@ -204,6 +211,11 @@ struct StateTransfer {
         guard hasUpperHalves else { continue }
         (register + 16).copyMemory(from: base + ExtendedArea.upperHalves + 16 * number, byteCount: 16)
       }
+      guard hasKeys else { return }
+      let present = XCR0(rawValue: bytes.loadUnaligned(fromByteOffset: ExtendedArea.header, as: UInt64.self))
+      guard present.contains(.protectionKeys) else { return }
+      control.pkru = PKRU(
+        rawValue: bytes.loadUnaligned(fromByteOffset: ExtendedArea.protectionKeys, as: UInt32.self))
     }
   }
 }

@@ -14,8 +14,8 @@ import TrivisorX86
 extension TranslatedProcessor {
   /// Before an instruction.
   func beginStep() throws(Interruption) {
-    isResuming = systemFlags & RFLAGS.resume.rawValue != 0
-    systemFlags &= ~RFLAGS.resume.rawValue
+    isResuming = control.flags.contains(.resume)
+    control.flags.remove(.resume)
     branchRecord.hasBranched = false
     // MOV SS holds back what its own operand has hit.
     let isHeld = shadow == .everything

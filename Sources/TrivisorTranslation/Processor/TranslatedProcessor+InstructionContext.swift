@@ -55,6 +55,10 @@ extension TranslatedProcessor: InstructionContext {
   var cr0: CR0 { control.cr0 }
   var cr4: CR4 { control.cr4 }
   var efer: EFER { control.efer }
+  var pkru: PKRU {
+    get { control.pkru }
+    set { control.pkru = newValue }
+  }
 
   var cpl: UInt8 {
     get { control.privilege }

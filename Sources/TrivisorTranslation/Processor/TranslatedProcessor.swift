@@ -44,7 +44,12 @@ package final class TranslatedProcessor {
   /// What the instruction before holds back until the next one is complete.
   @exclusivity(unchecked) package var shadow = Shadow.none
   /// From `writeState`: to be delivered before the next instruction.
-  @exclusivity(unchecked) package var pendingEvents = PendingEvents()
+  @exclusivity(unchecked) package var pendingEvents = PendingEvents() {
+    didSet {
+      let isBlocked = pendingEvents.nonMaskableBlocked
+      if isBlocked != oldValue.nonMaskableBlocked { surroundings.nonMaskableBlockingChanged(to: isBlocked) }
+    }
+  }
   /// The instruction in work ends with a single-step trap.
   @exclusivity(unchecked) var isTrapping = false
   /// SYSCALL has stopped the run.
@@ -73,17 +78,9 @@ package final class TranslatedProcessor {
     _read { yield control.debug }
     _modify { yield &control.debug }
   }
-  var modelSpecific: [UInt32: UInt64] {
-    _read { yield control.modelSpecific }
-    _modify { yield &control.modelSpecific }
-  }
   var branchRecord: BranchRecord {
     _read { yield control.branchRecord }
     _modify { yield &control.branchRecord }
-  }
-  var systemFlags: UInt64 {
-    get { control.flags.rawValue }
-    set { control.flags = RFLAGS(rawValue: newValue) }
   }
   /// How many instructions in device memory were translated.
   @exclusivity(unchecked) var deviceBlocks: UInt64 = 0

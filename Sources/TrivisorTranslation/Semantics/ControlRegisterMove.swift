@@ -124,6 +124,7 @@ struct ControlRegisterMove<Context: SystemContext> {
     if table.has(.xsave) { bits.insert(.osXSAVE) }
     if table.has(.smep) { bits.insert(.supervisorExecutionPrevention) }
     if table.has(.smap) { bits.insert(.supervisorAccessPrevention) }
+    if table.has(.pku) { bits.insert(.protectionKeys) }
     return bits
   }
 

@@ -11,15 +11,18 @@ import TrivisorX86
 
 /// Sizes and places in the standard format of XSAVE's area (AMD64 APM vol. 2, 11.5.2).
 enum ExtendedArea {
+  /// `protectionKeys` is where AMD's processors without AVX-512 have PKRU, behind the upper halves.
   static let control = 24, controlMask = 28, vectors = 160
-  static let legacySize = 512, header = 512, upperHalves = 576
+  static let legacySize = 512, header = 512, upperHalves = 576, protectionKeys = 832
   /// Of MXCSR, as FXSAVE's MXCSR_MASK tells them: without MISALIGNSSE's bit 17, which Intel's processors could not give.
   static let definedControlBits: UInt32 = 0xffff
   /// MXCSR after RESET: all exceptions masked.
   static let initialControl: UInt32 = 0x1f80
 
   /// Of the area that these components need.
-  static func size(_ components: XCR0) -> Int { components.contains(.avx) ? 832 : upperHalves }
+  static func size(_ components: XCR0) -> Int {
+    components.contains(.protectionKeys) ? protectionKeys + 8 : components.contains(.avx) ? protectionKeys : upperHalves
+  }
 }
 
 struct ExtendedStateInstruction<Context: InstructionContext> {
@@ -95,6 +98,9 @@ struct ExtendedStateInstruction<Context: InstructionContext> {
     if !components.isDisjoint(with: [.sse, .avx]) { saveControl(to: area) }
     if components.contains(.sse) { saveVectors(to: area) }
     if components.contains(.avx) { saveUpperHalves(to: area) }
+    if components.contains(.protectionKeys) {
+      area.storeBytes(of: UInt64(context.pkru.rawValue), toByteOffset: ExtendedArea.protectionKeys, as: UInt64.self)
+    }
     let present = area.load(fromByteOffset: ExtendedArea.header, as: UInt64.self)
     area.storeBytes(of: present | components.rawValue, toByteOffset: ExtendedArea.header, as: UInt64.self)
   }
@@ -118,6 +124,10 @@ struct ExtendedStateInstruction<Context: InstructionContext> {
     }
     if components.contains(.sse) { loadVectors(from: loaded.contains(.sse) ? UnsafeRawPointer(area) : nil) }
     if components.contains(.avx) { loadUpperHalves(from: loaded.contains(.avx) ? UnsafeRawPointer(area) : nil) }
+    if components.contains(.protectionKeys) {
+      let keys = area.load(fromByteOffset: ExtendedArea.protectionKeys, as: UInt32.self)
+      context.pkru = loaded.contains(.protectionKeys) ? PKRU(rawValue: keys) : .none
+    }
   }
 
   // MARK: Parts of an area

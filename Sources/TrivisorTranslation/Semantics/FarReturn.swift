@@ -127,16 +127,15 @@ struct FarReturn<Context: SystemContext> {
     return found.accessedSegment(selector.rawValue)
   }
 
-  /// Data segments that the outer level may not use become null.
+  /// Data segments that the outer level may not use become null, and null selectors 0, whatever privilege they asked for.
   private func dropInnerSegments() {
     let registers: InlineArray<4, SegmentRegister> = [.ds, .es, .fs, .gs]
     for index in 0..<4 {
       let value = context.segment(registers[index])
-      if value.rights.isConformingCode || value.isNull { continue }
-      if value.rights.privilege < context.cpl {
-        context.setSegment(
-          registers[index], Segment(selector: 0, base: value.base, limit: 0, rights: [], isUnusable: true))
-      }
+      let isForbidden = !value.rights.isConformingCode && value.rights.privilege < context.cpl
+      guard value.isNull ? value.selector != 0 : isForbidden else { continue }
+      context.setSegment(
+        registers[index], Segment(selector: 0, base: value.base, limit: 0, rights: [], isUnusable: true))
     }
   }
 }

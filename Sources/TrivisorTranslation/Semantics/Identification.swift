@@ -35,6 +35,9 @@ struct Identification<Context: SystemContext> {
       if context.cr4.contains(.osXSAVE) { leaf?.ecx |= CPUIDTable.osXSAVE }
       if !context.hasLocalAPIC { leaf?.edx &= ~CPUIDTable.localAPIC }
     }
+    if function == CPUIDTable.extendedFeatureLeaf, index == 0, context.cr4.contains(.protectionKeys) {
+      leaf?.ecx |= CPUIDTable.osProtectionKeys
+    }
     if function == CPUIDTable.extendedStateLeaf, index == 0 {
       leaf?.ebx = UInt32(ExtendedArea.size(context.xcr0))
     }

@@ -45,6 +45,7 @@ protocol InstructionContext: AnyObject {
   var cr4: CR4 { get }
   var efer: EFER { get }
   var xcr0: XCR0 { get }
+  var pkru: PKRU { get set }
   /// 0 in real mode.
   var cpl: UInt8 { get set }
   var gdt: DescriptorTable { get set }

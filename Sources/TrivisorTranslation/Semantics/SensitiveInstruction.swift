@@ -87,6 +87,7 @@ struct SensitiveInstruction<Context: SystemContext> {
     case .swapgs, .rdfsbase, .rdgsbase, .wrfsbase, .wrgsbase:
       try SegmentBaseMove(context: context).execute(instruction, next: next)
     case .xgetbv, .xsetbv: try ExtendedControlMove(context: context).execute(instruction, next: next)
+    case .rdpkru, .wrpkru: try ProtectionKeyMove(context: context).execute(instruction, next: next)
     case .sgdt, .sidt, .lgdt, .lidt: try TableRegisterMove(context: context).execute(instruction, next: next)
     case .invlpg: try invalidatePage()
     case .invpcid:

@@ -67,7 +67,8 @@ package struct AnnouncedFeatures {
     case .smap: table.has(.smap)
     case .rdpid: table.has(.rdpid)
     case .invpcid: table.has(.invpcid)
-    case .sse4a, .sha, .rdseed, .vaes, .vpclmul, .gfni, .xsavec, .xsaves, .clwb, .pku, .monitor,
+    case .pku: table.has(.pku)
+    case .sse4a, .sha, .rdseed, .vaes, .vpclmul, .gfni, .xsavec, .xsaves, .clwb, .monitor,
       .monitorx, .clzero, .invlpgb, .svm, .vmx, .cet, .smx, .sgx, .rtm, .movdir, .keyLocker, .threeDNow, .xop, .evex,
       .other:
       false

@@ -37,6 +37,7 @@ enum SensitiveCode {
     case .rdfsbase, .rdgsbase, .wrfsbase, .wrgsbase:
       guard block.is64 else { return false }
       segmentBase(instruction, &block)
+    case .rdpkru where block.is64: readKeys(instruction, &block)
     default: return false
     }
     return true
@@ -77,6 +78,19 @@ enum SensitiveCode {
     }
     block.flags = .rax
     block.postpone(.callOut(undefined, notCanonical, instruction, rip: block.rip))
+  }
+
+  /// RDPKRU: undefined unless CR4.PKE is set, and #GP unless ECX is 0.
+  private static func readKeys(_ instruction: Instruction, _ block: inout BlockEmitter) {
+    block.requireSavedFlags()
+    block.code.test(.state(StateLayout.control(4)), immediate: Int32(CR4.protectionKeys.rawValue))
+    let undefined = block.code.jump32(condition: Emitter.Condition.equal)
+    block.code.test(Host.rcx, .register(Host.rcx))
+    let refused = block.code.jump32(condition: Emitter.Condition.notEqual)
+    block.code.load(Host.guestRAX, .state(StateLayout.pkru))
+    block.code.loadConstant(Host.rdx, 0)
+    block.flags = .rax
+    block.postpone(.callOut(undefined, refused, instruction, rip: block.rip))
   }
 
   /// STI. If the chips have something, Swift does it; and if something comes now, the poll of the next block finds it, which

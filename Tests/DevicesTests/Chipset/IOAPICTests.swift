@@ -71,6 +71,26 @@ struct IOAPICTests {
     #expect(machine.readInput(20) == 0x1_8061)
   }
 
+  @Test("level: what nobody accepts has no remote IRR, and comes when somebody does")
+  func refused() {
+    machine.write(0xf0, 0xff)
+    machine.writeInput(20, 0x8061)
+    set(20, true)
+    #expect(machine.readInput(20) == 0x8061)
+    machine.enable()
+    #expect(machine.readInput(20) == 0xc061)
+    #expect(machine.vector() == 0x61)
+    set(20, false)
+    machine.endInterrupt()
+    #expect(machine.vector() == nil)
+    // For a logical destination that nobody has yet.
+    machine.writeInput(21, 4 << 56 | 0x8871)
+    set(21, true)
+    #expect(machine.readInput(21) == 4 << 56 | 0x8871)
+    machine.write(0xd0, 4 << 24)
+    #expect(machine.vector() == 0x71)
+  }
+
   @Test("destinations and delivery modes")
   func destinations() {
     machine.writeInput(3, 1 << 56 | 0x400)

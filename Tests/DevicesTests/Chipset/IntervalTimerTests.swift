@@ -114,6 +114,79 @@ struct IntervalTimerTests {
     #expect(machine.bus.inb(0x61) & 0x20 == 0x20)
   }
 
+  @Test("a count that is written in a periodic mode waits for the end of the period, in mode 3 of half of it")
+  func changed() {
+    program(0, mode: 2, count: 1000)
+    pass(ticks: 400)
+    machine.bus.outb(0x40, 200)
+    machine.bus.outb(0x40, 0)
+    // Read-back: the count is not loaded yet.
+    machine.bus.outb(0x43, 0xe2)
+    #expect(machine.bus.inb(0x40) & 0x40 == 0x40)
+    #expect(latched(0) == 600)
+    pass(ticks: 599)
+    #expect(latched(0) == 1)
+    machine.processor().advance()
+    #expect(machine.vector() == nil)
+    pass(ticks: 11)
+    machine.processor().advance()
+    #expect(machine.vector() == 8)
+    machine.bus.outb(0x20, 0x20)
+    #expect(latched(0) == 190)
+    machine.bus.outb(0x43, 0xe2)
+    #expect(machine.bus.inb(0x40) & 0x40 == 0)
+    pass(ticks: 190)
+    machine.processor().advance()
+    #expect(machine.vector() == 8)
+
+    machine.bus.outb(0x61, 1)
+    program(2, mode: 3, count: 1000)
+    pass(ticks: 100)
+    machine.bus.outb(0x42, 200)
+    machine.bus.outb(0x42, 0)
+    #expect(latched(2) == 800)
+    pass(ticks: 399)
+    #expect(machine.bus.inb(0x61) & 0x20 == 0x20)
+    // Low for half of 200, then high for as long.
+    pass(ticks: 2)
+    #expect(machine.bus.inb(0x61) & 0x20 == 0)
+    pass(ticks: 98)
+    #expect(machine.bus.inb(0x61) & 0x20 == 0)
+    pass(ticks: 4)
+    #expect(machine.bus.inb(0x61) & 0x20 == 0x20)
+    pass(ticks: 100)
+    #expect(machine.bus.inb(0x61) & 0x20 == 0)
+  }
+
+  @Test("a count that is written during a one-shot is for the next one")
+  func oneShotChanged() {
+    program(2, mode: 1, count: 100)
+    machine.bus.outb(0x61, 1)
+    pass(ticks: 40)
+    machine.bus.outb(0x42, 10)
+    machine.bus.outb(0x42, 0)
+    #expect(latched(2) == 60 && machine.bus.inb(0x61) & 0x20 == 0)
+    pass(ticks: 61)
+    #expect(machine.bus.inb(0x61) & 0x20 == 0x20)
+    machine.bus.outb(0x61, 0)
+    machine.bus.outb(0x61, 1)
+    #expect(latched(2) == 10)
+    pass(ticks: 11)
+    #expect(machine.bus.inb(0x61) & 0x20 == 0x20)
+  }
+
+  @Test("a closed gate holds the count of a periodic mode, and an open one begins anew")
+  func closed() {
+    machine.bus.outb(0x61, 1)
+    program(2, mode: 2, count: 1000)
+    pass(ticks: 300)
+    machine.bus.outb(0x61, 0)
+    pass(ticks: 300)
+    #expect(latched(2) == 700 && machine.bus.inb(0x61) & 0x20 == 0x20)
+    machine.bus.outb(0x61, 1)
+    #expect(latched(2) == 1000)
+  }
+
   @Test("hardware-triggered modes begin with the gate", arguments: [1, 5] as [UInt8])
   func triggered(mode: UInt8) {
     program(2, mode: mode, count: 100)

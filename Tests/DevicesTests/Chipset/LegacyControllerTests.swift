@@ -120,6 +120,23 @@ struct LegacyControllerTests {
     #expect(machine.bus.inb(0x20) == 0)
   }
 
+  @Test("in special mask mode, an end without a name is none of a masked line's")
+  func specialMaskEnd() {
+    pulse(1)
+    #expect(machine.vector() == 0x09)
+    machine.bus.outb(0x21, 0x02)
+    machine.bus.outb(0x20, 0x68)
+    pulse(6)
+    #expect(machine.vector() == 0x0e)
+    machine.bus.outb(0x20, 0x20)
+    machine.bus.outb(0x20, 0x0b)
+    #expect(machine.bus.inb(0x20) == 0x02)
+    machine.bus.outb(0x20, 0x20)
+    #expect(machine.bus.inb(0x20) == 0x02)
+    machine.bus.outb(0x20, 0x61)
+    #expect(machine.bus.inb(0x20) == 0)
+  }
+
   @Test("LINT0 decides what the output is to the processor")
   func linePin() {
     machine.enable()

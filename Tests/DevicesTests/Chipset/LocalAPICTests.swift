@@ -67,6 +67,35 @@ struct LocalAPICTests {
     #expect(machine.vector() == 0x61)
   }
 
+  @Test("what has arrived is taken though software disables the chip; what comes then is lost")
+  func disabledMeanwhile() {
+    machine.enable()
+    send(0x51)
+    machine.write(0xf0, 0xff)
+    send(0x61)
+    #expect(machine.vector() == 0x51)
+    machine.endInterrupt()
+    #expect(machine.vector() == nil)
+  }
+
+  @Test("two NMIs are two if none is served, and one waits behind that which is")
+  func nonMaskable() {
+    for _ in 0..<3 { machine.chipset.deliver(.nonMaskable(to: 0)) }
+    #expect(machine.event() == .nonMaskable)
+    machine.processor().setServesNonMaskable(true)
+    for _ in 0..<3 { machine.chipset.deliver(.nonMaskable(to: 0)) }
+    #expect(machine.processor().takeEvent(acceptsInterrupts: true, acceptsNonMaskable: false) == nil)
+    machine.processor().setServesNonMaskable(false)
+    #expect(machine.event() == .nonMaskable)
+    #expect(machine.event() == nil)
+  }
+
+  @Test("switched off and on again, it has all entries masked")
+  func baseAgain() {
+    #expect(machine.processor().setBase(0xfee0_0100) && machine.processor().setBase(0xfee0_0900))
+    #expect(machine.read(0x350) == 0x1_0000)
+  }
+
   @Test("one that is disabled by software takes NMI but no interrupt")
   func disabled() {
     send(0x51)
@@ -100,6 +129,9 @@ struct LocalAPICTests {
   func illegalRegisters() {
     machine.enable()
     machine.write(0x3f0, 0)
+    machine.write(0x280, 0)
+    #expect(machine.read(0x280) == 1 << 7)
+    _ = machine.read(0x2f0)
     machine.write(0x280, 0)
     #expect(machine.read(0x280) == 1 << 7)
     let processor = machine.processor()

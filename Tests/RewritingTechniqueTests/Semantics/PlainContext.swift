@@ -29,6 +29,7 @@ final class PlainContext: SystemContext {
   var cr4: CR4 = [.osFXSR, .osXSAVE, .physicalAddressExtension]
   var efer: EFER = []
   var xcr0: XCR0 = [.x87, .sse, .avx]
+  var pkru = PKRU.none
   var cpl: UInt8 = 0
   var gdt = DescriptorTable(base: 0x4000, limit: 0xff)
   var idt = DescriptorTable(base: 0x5000, limit: 0xfff)
