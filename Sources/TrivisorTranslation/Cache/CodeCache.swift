@@ -10,7 +10,7 @@ import TrivisorVMM
 ///
 /// It is filled from one end to the other; when it is full, everything is thrown away.
 final class CodeCache: @unchecked Sendable {
-  static let capacity = 64 << 20
+  static let capacity = 128 << 20
   /// A block may need this much; below it the cache counts as full.
   static let reserve = 64 << 10
 

@@ -71,7 +71,7 @@ final class AddressTranslations {
     let left = others.makeRoom(for: context, before: next)
     data.takeLocals(into: &left.data)
     code.takeLocals(into: &left.code)
-    for mode in jumps.indices { jumps[mode].takeLocals(into: &left.jumps[mode]) }
+    for mode in jumps.indices where jumps[mode].hasLocals { jumps[mode].takeLocals(into: &left.jumps[mode]) }
     linker.unlinkCrossings(keepsGlobal: true)
     context = next
     guard keepsTranslations, let found = others.take(next) else {
@@ -81,7 +81,7 @@ final class AddressTranslations {
     }
     data.putBack(&found.data)
     code.putBack(&found.code)
-    for mode in jumps.indices { jumps[mode].putBack(&found.jumps[mode]) }
+    for mode in jumps.indices where !found.jumps[mode].isEmpty { jumps[mode].putBack(&found.jumps[mode]) }
     returns += 1
   }
 

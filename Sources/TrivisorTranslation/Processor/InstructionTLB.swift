@@ -3,7 +3,7 @@
 /// still the physical page that the jump was linked for.
 ///
 /// Large programs run code of thousands of pages, and a process switch should not cost as much: so the entries that were filled are
-/// listed, up to a number.
+/// listed, up to a number, and global ones apart, which are most of a kernel's and stay.
 struct InstructionTLB {
   private static let entryCount = StateLayout.codeTLBEntries
   private static let listLimit = 1024
@@ -15,8 +15,9 @@ struct InstructionTLB {
   private let pages: UnsafeMutablePointer<UInt64>
   /// By page, what translated code looks at; 0 where nothing is.
   private let published: UnsafeMutablePointer<UInt64>
-  /// Entries of which a tag or a published word may be there, unless there are more than are worth listing.
-  private var filled: [UInt16] = []
+  /// Entries of which a tag or a published word may be there.
+  private var locals = FilledEntries(limit: listLimit)
+  private var globals = FilledEntries(limit: listLimit)
   private var largePages = LargePages()
 
   init(_ block: StateBlock) {
@@ -25,7 +26,6 @@ struct InstructionTLB {
     pages = .allocate(capacity: Self.entryCount)
     tags.initialize(repeating: .max, count: Self.entryCount)
     pages.initialize(repeating: 0, count: Self.entryCount)
-    filled.reserveCapacity(Self.listLimit)
   }
 
   func deallocate() {
@@ -52,7 +52,7 @@ struct InstructionTLB {
   /// - Parameter shift: log2 of the size of the page that the translation is of.
   mutating func insert(_ linear: UInt64, physical: UInt64, isUser: Bool, isGlobal: Bool, shift: UInt64) {
     let index = Self.index(linear)
-    if filled.count < Self.listLimit { filled.append(UInt16(index)) }
+    if isGlobal { globals.append(index) } else { locals.append(index) }
     tags[index] = Self.tag(linear, isUser: isUser)
     pages[index] = physical & ~4095 | (isGlobal ? Self.globalBit : 0)
     if isUser { publish(linear, physical) }
@@ -67,31 +67,39 @@ struct InstructionTLB {
   }
 
   mutating func removeAll(keepsGlobal: Bool = false) {
-    if filled.count < Self.listLimit {
-      var kept = 0
-      for position in filled.indices {
-        let index = Int(filled[position])
-        published[index] = 0
-        if keepsGlobal, pages[index] & Self.globalBit != 0 {
-          filled[kept] = filled[position]
-          kept += 1
-        } else {
-          tags[index] = .max
-        }
-      }
-      filled.removeLast(filled.count - kept)
+    if keepsGlobal {
+      removeLocals()
     } else {
-      published.update(repeating: 0, count: Self.entryCount)
-      filled.removeAll(keepingCapacity: true)
-      for index in 0..<Self.entryCount {
-        if keepsGlobal, pages[index] & Self.globalBit != 0, tags[index] != .max {
-          if filled.count < Self.listLimit { filled.append(UInt16(index)) }
-        } else {
-          tags[index] = .max
-        }
+      if locals.isComplete, globals.isComplete {
+        for index in locals.indices { clear(Int(index)) }
+        for index in globals.indices { clear(Int(index)) }
+      } else {
+        for index in 0..<Self.entryCount { clear(index) }
       }
+      locals.removeAll()
+      globals.removeAll()
     }
     largePages.removeAll(keepsGlobal: keepsGlobal)
+  }
+
+  private func clear(_ index: Int) {
+    tags[index] = .max
+    published[index] = 0
+  }
+
+  private mutating func removeLocals() {
+    if locals.isComplete {
+      for index in locals.indices { clearLocal(Int(index)) }
+    } else {
+      for index in 0..<Self.entryCount { clearLocal(index) }
+    }
+    locals.removeAll()
+  }
+
+  /// What is published may be of a page that was there before the one of the tag.
+  private func clearLocal(_ index: Int) {
+    published[index] = 0
+    if pages[index] & Self.globalBit == 0 { tags[index] = .max }
   }
 
   /// What was taken out.
@@ -111,14 +119,13 @@ struct InstructionTLB {
   /// Takes out what is not global.
   /// - Parameter taken: empty.
   mutating func takeLocals(into taken: inout Taken) {
-    if filled.count < Self.listLimit {
-      for index in filled { take(Int(index), into: &taken.entries) }
+    if locals.isComplete {
+      for index in locals.indices { take(Int(index), into: &taken.entries) }
     } else {
       for index in 0..<Self.entryCount { take(index, into: &taken.entries) }
     }
+    removeLocals()
     largePages.takeLocals(into: &taken.largePages)
-    // Nothing is left but what is global, and of that not what translated code looks at.
-    removeAll(keepsGlobal: true)
   }
 
   private func take(_ index: Int, into taken: inout [TakenEntry]) {
@@ -130,8 +137,8 @@ struct InstructionTLB {
   /// Puts it back, where nothing else is by now; what is taken is empty then.
   mutating func putBack(_ taken: inout Taken) {
     for entry in taken.entries where tags[Int(entry.index)] == .max {
-      if filled.count < Self.listLimit { filled.append(entry.index) }
       let index = Int(entry.index)
+      locals.append(index)
       tags[index] = entry.tag
       pages[index] = entry.word
       if entry.tag & 1 != 0 { publish((entry.tag >> 1) << 12, entry.word) }

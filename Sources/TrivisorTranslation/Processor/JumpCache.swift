@@ -44,11 +44,16 @@ struct JumpCache {
     var first: [TakenEntry] = []
     var second: [TakenEntry] = []
 
+    var isEmpty: Bool { first.isEmpty && second.isEmpty }
+
     mutating func removeAll() {
       first.removeAll(keepingCapacity: true)
       second.removeAll(keepingCapacity: true)
     }
   }
+
+  /// Something may be there that is not global.
+  var hasLocals: Bool { first.hasLocals || second.hasLocals }
 
   /// Takes out what is not global.
   /// - Parameter taken: empty.

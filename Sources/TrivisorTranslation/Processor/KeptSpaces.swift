@@ -33,7 +33,7 @@ struct KeptSpaces {
     }
 
     fileprivate func removeJumps() {
-      for mode in jumps.indices { jumps[mode].removeAll() }
+      for mode in jumps.indices where !jumps[mode].isEmpty { jumps[mode].removeAll() }
     }
   }
 

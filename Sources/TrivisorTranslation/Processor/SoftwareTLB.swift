@@ -75,7 +75,7 @@ struct SoftwareTLB {
     var writable = PageFilter()
 
     mutating func removeAll() {
-      for number in tables.indices { tables[number].removeAll(keepingCapacity: true) }
+      for number in tables.indices where !tables[number].isEmpty { tables[number].removeAll(keepingCapacity: true) }
       largePages.removeAll(keepingCapacity: true)
       writable.removeAll()
     }
@@ -94,7 +94,7 @@ struct SoftwareTLB {
   /// - Parameter taken: empty.
   mutating func takeLocals(into taken: inout Taken) {
     for place in keyed.takeAll() { tables[Int(place.table)].clear(Int(place.index)) }
-    for number in tables.indices {
+    for number in tables.indices where tables[number].hasLocals {
       tables[number].takeLocals(into: &taken.tables[number])
       if number & 1 != 0 { for entry in taken.tables[number] { taken.writable.note(entry.word) } }
     }
@@ -103,7 +103,7 @@ struct SoftwareTLB {
 
   /// Puts it back; what is taken is empty then.
   mutating func putBack(_ taken: inout Taken) {
-    for number in tables.indices { tables[number].putBack(taken.tables[number]) }
+    for number in tables.indices where !taken.tables[number].isEmpty { tables[number].putBack(taken.tables[number]) }
     largePages.putBack(&taken.largePages)
     taken.removeAll()
   }

@@ -7,31 +7,11 @@
 /// Loads of CR3 leave alone what belongs to global pages: so what was filled is listed, the one apart from the other, unless
 /// it is too much.
 struct TaggedTable {
-  /// Entries that were filled.
-  private struct List {
-    private(set) var indices: [UInt16] = []
-    private(set) var isComplete = true
-    let limit: Int
-
-    init(limit: Int) { self.limit = limit }
-
-    @inline(__always)
-    mutating func append(_ index: Int) {
-      guard isComplete else { return }
-      if indices.count < limit { indices.append(UInt16(truncatingIfNeeded: index)) } else { isComplete = false }
-    }
-
-    mutating func removeAll() {
-      indices.removeAll(keepingCapacity: true)
-      isComplete = true
-    }
-  }
-
   private let entries: UnsafeMutablePointer<UInt64>
   let count: Int
   private let emptyAtZero: UInt64
-  private var locals: List
-  private var globals: List
+  private var locals: FilledEntries
+  private var globals: FilledEntries
   /// A bit for each entry: whether it was filled as global.
   private var globalBits: [UInt64]
   private(set) var isEmpty = true
@@ -44,8 +24,8 @@ struct TaggedTable {
     self.entries = entries
     self.count = count
     self.emptyAtZero = emptyAtZero
-    locals = List(limit: listLimit)
-    globals = List(limit: listLimit)
+    locals = FilledEntries(limit: listLimit)
+    globals = FilledEntries(limit: listLimit)
     globalBits = [UInt64](repeating: 0, count: (count + 63) / 64)
     clear(0)
   }
@@ -78,9 +58,11 @@ struct TaggedTable {
   /// Whether an entry that is filled was so as global.
   func isGlobal(_ index: Int) -> Bool { globalBits[index >> 6] >> UInt64(index & 63) & 1 != 0 }
 
+  /// Something may be there that is not global.
+  var hasLocals: Bool { !locals.isEmpty }
+
   /// Takes out what is not global, so that it can be put back.
   mutating func takeLocals(into taken: inout [TakenEntry]) {
-    guard !isEmpty else { return }
     if locals.isComplete {
       for index in locals.indices { take(Int(index), into: &taken) }
     } else {
