@@ -56,7 +56,8 @@ extension Ability {
     (
       .ioPrivilegeLevel,
       """
-      port-immediate-user port-register-user port-string-user
+      port-immediate-user port-register-user port-string-user debug-port-user step-interrupt-flag-by-level-user
+      step-interrupt-flag-by-level-compatibility-user
       """
     ),
     (
@@ -109,7 +110,8 @@ extension Ability {
     (
       .userBreakpoints,
       """
-      debug-user debug-user-instruction
+      debug-user debug-user-instruction debug-port-user debug-guard-user step-watch-user step-watch-compatibility-user
+      step-watch-repeated-user
       """
     ),
     (
@@ -153,13 +155,14 @@ extension Ability {
     (
       .dataBreakpoints,
       """
-      debug-write debug-read debug-port step-stack-segment-watch step-port-string
+      debug-write debug-read debug-port debug-real step-stack-segment-watch step-port-string step-watch
+      step-watch-compatibility step-watch-repeated step-watch-repeated-compatibility
       """
     ),
     (
       .instructionBreakpoints,
       """
-      debug-instruction debug-resume step-resume-flag step-resume-repeated
+      debug-instruction debug-resume step-resume-flag step-resume-repeated step-breakpoint debug-real
       """
     ),
     (
@@ -169,7 +172,12 @@ extension Ability {
       step-stack-segment-compatibility step-stack-segment-compatibility-user step-pop-stack-compatibility
       step-pop-stack-compatibility-user step-stack-segment-flags step-stack-segment-flags-user step-sensitive
       step-system-call step-system-call-kept step-system-call-compatibility step-system-call-kept-compatibility
-      step-halt step-repeated step-repeated-compatibility step-repeated-compatibility-user
+      step-halt step-halt-compatibility step-repeated step-repeated-compatibility step-repeated-compatibility-user
+      step-return-outwards step-return-stepped step-breakpoint step-interrupt-flag-by-level
+      step-interrupt-flag-by-level-user step-interrupt-flag-by-level-compatibility
+      step-interrupt-flag-by-level-compatibility-user step-watch step-watch-user step-watch-compatibility
+      step-watch-compatibility-user step-watch-repeated-compatibility step-branch-flag step-branch-flag-user
+      step-branch-flag-compatibility step-branch-flag-compatibility-user step-real-debug-instruction
       step-real-plain step-real-interrupts step-real-stack-segment step-real-repeated step-real-branches step-real-flags
       """
     ),
@@ -195,7 +203,8 @@ extension Ability {
     (
       .branchRecording,
       """
-      step-to-branch step-last-branch
+      step-to-branch step-last-branch step-branch-flag step-branch-flag-user step-branch-flag-compatibility
+      step-branch-flag-compatibility-user
       """
     ),
     (
@@ -213,7 +222,7 @@ extension Ability {
     (
       .debugRegisterGuard,
       """
-      debug-guard
+      debug-guard debug-guard-compatibility
       """
     ),
     (

@@ -19,6 +19,19 @@ extension ConformanceSuite {
     Case("debug-port", .long, "a watchpoint on a port, with CR4.DE").reporting(Case.frame(1) + [8]),
     Case("debug-guard", .long, "DR7.GD guards the debug registers and clears itself")
       .reporting(Case.frame(1) + [0x400, 0x2000]),
+    Case("debug-guard-user", .longUser, "#GP(0) at CPL 3, whatever DR7.GD says").reporting(Case.userFrame(13))
+      .prepared { state, _ in state.debug.dr7 = 0x2400 },
+    Case("debug-guard-compatibility", .compatibility, "DR7.GD guards the debug registers; in compatibility mode")
+      .reporting(Case.frame(1, cs: 0x18) + [0x400, 0x2000]),
+    Case("debug-port-user", .longUser, "a watchpoint on a port that CPL 3 may use")
+      .reporting(Case.userFrame(1, flags: 0x3000))
+      .prepared { state, _ in
+        state.debug.addresses[3] = 0xb8
+        state.debug.dr7 = 0x2000_0480
+        state.general.rflags |= 0x3000
+      },
+    Case("debug-real", .real, "breakpoints of all kinds in real mode")
+      .reporting([1, 2, 8].flatMap { Case.frame16(1) + [0xffff_0ff0 | $0] }),
     Case("debug-refused", .long, "#UD for DR4 with CR4.DE, #GP(0) for upper halves of DR6 and DR7")
       .reporting(Case.frame(6) + Case.frame(13) + Case.frame(13)),
     Case("debug-registers", .long, "DR0 to DR3 hold 64 bits; DR6 and DR7 have bits that are always set")

@@ -76,6 +76,54 @@ extension ConformanceSuite {
   /// PUSH and POPF at the end, from `place` on.
   private static func end(_ place: UInt64) -> [Step] { [.at(place + 2), .last(place + 3)] }
 
+  /// A store and a load at two places, of which the watchpoint counts both.
+  private static func watched(_ places: UInt64...) -> [Step] {
+    [.at(places[0], 1), .at(places[1], 1), .at(places[2])] + end(places[2])
+  }
+
+  /// DR0 watches the first doubleword of the data for loads and stores.
+  private static func watching(_ stepping: Case) -> Case {
+    prepared(stepping) { state in
+      state.debug.addresses[0] = Layout.data
+      state.debug.dr7 = 0xf_0402
+    }
+  }
+
+  /// IOPL 3.
+  private static func privileged(_ stepping: Case) -> Case { prepared(stepping) { $0.general.rflags |= 0x3000 } }
+
+  private static func prepared(_ stepping: Case, _ more: @escaping @Sendable (inout MachineState) -> Void) -> Case {
+    stepping.prepared { state, tables in
+      try installHandlers(&state, tables)
+      more(&state)
+    }
+  }
+
+  private static let interruptFlagSteps: [Step] =
+    [
+      .at(1), .at(2), .at(3, Step.interruptFlag), .at(4, Step.interruptFlag), .at(6, Step.interruptFlag), .last(7),
+    ]
+
+  /// DebugCtl.BTF is set.
+  private static func byBranches(_ stepping: Case) -> Case {
+    prepared(stepping) { $0.modelSpecific.append(ModelSpecificRegister(index: 0x1d9, value: 2)) }
+  }
+
+  /// Each round that stores to the watched word is told; there are two.
+  private static let repeatedlyWatched: [Case] = [
+    ("step-watch-repeated", GuestMode.long), ("step-watch-repeated-user", .longUser),
+    ("step-watch-repeated-compatibility", .compatibility),
+  ].map { name, mode in
+    prepared(
+      stepping(
+        name, mode, "a round of a repeated instruction that hits a watchpoint is a trap of its own",
+        [Step(place: 0, bits: 2), Step(place: 2, bits: 2)])
+    ) { state in
+      state.debug.addresses[1] = Layout.data + 2
+      state.debug.dr7 = 0x50_0408
+    }
+  }
+
   static let steppingCases: [ConformanceCase] =
     all("step-plain", "a trap behind each instruction", [.at(1), .at(2)] + end(2))
     + both(
@@ -131,6 +179,17 @@ extension ConformanceSuite {
     + both(
       "step-stack-segment-flags", 64, "what runs behind MOV SS and clears TF has its trap all the same",
       [.at(2), .at(4), .last(7)])
+    + both("step-watch", 64, "a step over a watched access is one trap for both", watched(11, 18, 19)).map(watching)
+    + both(
+      "step-watch-compatibility", 32, "a step over a watched access is one trap for both", watched(10, 15, 16)
+    ).map(watching)
+    + both("step-interrupt-flag-by-level", 64, "CLI and STI by IOPL are steps like others", interruptFlagSteps)
+    .map(privileged)
+    + both(
+      "step-interrupt-flag-by-level-compatibility", 32, "CLI and STI by IOPL are steps like others", interruptFlagSteps
+    ).map(privileged)
+    + repeatedlyWatched
+    + all("step-branch-flag", "DebugCtl.BTF counts for one trap", [.at(4), .at(5)] + end(5)).map(byBranches)
     + all(
       "step-stack-segment-interrupt", "the trap that MOV SS holds back is lost with INT3",
       [.at(2), .interrupt(5), .at(6)] + end(6))
@@ -142,6 +201,18 @@ extension ConformanceSuite {
         "step-interrupt-flag-compatibility", .compatibility, "STI holds back interrupts, not single steps",
         [.at(1, Step.interruptFlag), .at(2, Step.interruptFlag), .at(3), .at(4)] + end(4)),
       stepping("step-halt", .long, "a single step ends HLT at once", [.at(1), .at(2)] + end(2)),
+      stepping(
+        "step-halt-compatibility", .compatibility, "a single step ends HLT at once; in compatibility mode",
+        [.at(1), .at(2)] + end(2)),
+      stepping(
+        "step-return-outwards", .long, "IRET from CPL 0 that sets TF for CPL 3 traps behind the next instruction",
+        [.at(1)] + end(1)),
+      stepping(
+        "step-return-stepped", .long, "IRET to CPL 3 by a step traps there",
+        [.at(2), .at(7), .at(12), .at(14), .at(19), .at(21), .at(22)] + end(22)),
+      stepping(
+        "step-breakpoint", .long, "a step to an instruction with a breakpoint is told before that",
+        [.at(1), Step(place: 1, bits: 1 | Step.trapFlag), .at(2)] + end(2), handlers: "step_breakpoint_handler"),
       stepping(
         "step-sensitive", .long, "CPUID, RDTSC, ports, control registers and devices are stepped like the rest",
         [.at(2), .at(4), .at(6), .at(8), .at(11), .at(14), .at(19), .at(21)] + end(21)),

@@ -22,6 +22,7 @@ extension ConformanceSuite {
     Case("step-real-interrupts", .real, "INT n and INT3 clear TF; behind IRET the next instruction is the first")
       .reporting(
         Case.frame16(0x21, ip: 2, flags: 0x100) + at(3) + Case.frame16(3, ip: 4, flags: 0x100) + at(5) + end(5)),
+    Case("step-real-debug-instruction", .real, "INT1 is a trap of its own").reporting(at(1) + at(2) + end(2)),
     Case("step-real-stack-segment", .real, "MOV SS and POP SS hold the trap back for one instruction; MOV DS does not")
       .reporting(at(2) + at(5) + at(7) + at(8) + at(10) + end(10)),
     Case("step-real-repeated", .real, "each round of a repeated instruction has a trap")

@@ -122,6 +122,76 @@ guest debug_guard, 64
   finish
 endguest debug_guard
 
+// Whoever may not touch them anyway learns that.
+guest debug_guard_user, 64
+  arm 1f, 2f
+1:
+  movq %dr0, %rax
+2:
+  user_finish
+endguest debug_guard_user
+
+guest debug_guard_compatibility, 32
+  movl $0x2400, %eax
+  movl %eax, %dr7
+  arm 1f, 2f
+1:
+  movl %dr0, %eax
+2:
+  movl %dr7, %eax
+  emit
+  movl %dr6, %eax
+  andl $0xe00f, %eax
+  emit
+  finish
+endguest debug_guard_compatibility
+
+// With IOPL 3, and DR3 set from outside.
+guest debug_port_user, 64
+  arm 1f, 1f
+  inb $JOURNAL, %al
+1:
+  user_finish
+endguest debug_port_user
+
+// Breakpoints of all kinds in real mode: linear addresses, whatever the segments are.
+guest debug_real, 16
+  movl %cr4, %eax
+  orl $8, %eax
+  movl %eax, %cr4
+  movl $AT(1f), %eax
+  movl %eax, %dr0
+  movl $0x7010, %eax
+  movl %eax, %dr1
+  movl $JOURNAL, %eax
+  movl %eax, %dr3
+  movl $0x2050048a, %eax
+  movl %eax, %dr7
+  arm 1f, 2f
+1:
+  nop
+2:
+  movl %dr6, %eax
+  emit
+  xorl %eax, %eax
+  movl %eax, %dr6
+  movw $0x700, %ax
+  movw %ax, %es
+  arm 3f, 3f
+  movw %ax, %es:0x10
+3:
+  movl %dr6, %eax
+  emit
+  xorl %eax, %eax
+  movl %eax, %dr6
+  arm 4f, 4f
+  inb $JOURNAL, %al
+4:
+  movl %dr6, %eax
+  emit
+  finish
+endguest debug_real
+
 // DR4 and DR5 don't exist with CR4.DE; upper halves of DR6 and DR7 can't be set.
 guest debug_refused, 64
   arm 1f, 2f

@@ -283,14 +283,118 @@ guest step_interrupt_flag_compatibility, 32
   finish
 endguest step_interrupt_flag_compatibility
 
+// The same at CPL 3, whose IOPL lets it.
+.macro interrupt_flag_steps
+  cli
+  nop
+  sti
+  nop
+.endm
+for_all interrupt_flag_by_level, interrupt_flag_steps
+
 // A halt ends at once.
-guest step_halt, 64
-  step_begin64
+.macro halt_steps
   hlt
+  nop
+.endm
+for_all halt, halt_steps
+
+// IRET from CPL 0, which is not stepped, to CPL 3, which is.
+guest step_return_outwards, 64
+  movl $AT(1f), EXPECTED
+  pushq $USER_DATA
+  pushq $USER_STACK
+  pushq $0x102
+  pushq $USER_CODE64
+  pushq $AT(1f)
+  iretq
+1:
+  nop
+  step_end64
+  user_finish
+endguest step_return_outwards
+
+// And one that is, to CPL 3: the trap behind it comes from there.
+guest step_return_stepped, 64
+  step_begin64
+  pushq $USER_DATA
+  pushq $USER_STACK
+  pushq $0x102
+  pushq $USER_CODE64
+  pushq $AT(2f)
+  iretq
+2:
+  nop
+  step_end64
+  user_finish
+endguest step_return_stepped
+
+// A store to what is watched, stepped: one trap with both reasons. DR0 is set from outside.
+.macro watch_steps
+  movl $1, DATA
+  movl DATA, %eax
+  nop
+.endm
+for_all watch, watch_steps
+
+// Each round of a repeated instruction can hit a watchpoint, and the next one goes on. DR1 is set from outside.
+.macro watch_repeated_steps
+  movl $AT(1f), EXPECTED
+  movl $DATA, %edi
+  movl $4, %ecx
+1:
+  rep stosb
+  nop
+.endm
+guest step_watch_repeated, 64
+  watch_repeated_steps
+  finish
+endguest step_watch_repeated
+guest step_watch_repeated_user, 64
+  watch_repeated_steps
+  user_finish
+endguest step_watch_repeated_user
+guest step_watch_repeated_compatibility, 32
+  watch_repeated_steps
+  finish
+endguest step_watch_repeated_compatibility
+
+// DebugCtl.BTF, set from outside: the first branch is a trap, and what is behind it is stepped as ever.
+.macro branch_flag_steps
+  nop
+  jmp 2f
+  nop
+2:
+  nop
+.endm
+for_all branch_flag, branch_flag_steps
+
+// Its handler sets RF where the breakpoint was met.
+guest step_breakpoint_handler, 64
+  pushq %rax
+  movq %dr6, %rax
+  testb $1, %al
+  popq %rax
+  jz 1f
+  orl $0x10000, 16(%rsp)
+1:
+  report_frame 0
+  iretq
+endguest step_breakpoint_handler
+
+// A breakpoint on an instruction that is reached by steps: the step first, then the breakpoint, by itself.
+guest step_breakpoint, 64
+  movl $AT(2f), %eax
+  movq %rax, %dr0
+  movl $0x402, %eax
+  movq %rax, %dr7
+  step_begin64
+  nop
+2:
   nop
   step_end64
   finish
-endguest step_halt
+endguest step_breakpoint
 
 // What needs call-outs to a monitor is stepped like the rest.
 guest step_sensitive, 64

@@ -36,6 +36,12 @@ real_steps step_real_plain, real_plain
 .endm
 real_steps step_real_interrupts, real_interrupts
 
+.macro real_debug_instruction
+  .byte 0xf1
+  nop
+.endm
+real_steps step_real_debug_instruction, real_debug_instruction
+
 .macro real_stack_segment
   xorw %ax, %ax
   movw %ax, %ss
