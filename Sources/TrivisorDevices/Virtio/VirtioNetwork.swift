@@ -65,6 +65,9 @@ public final class VirtioNetwork: VirtioDevice {
   public static let pairLimit = 8
   /// Frames of the guest's that are handled before it is told of them.
   private static let burst = 64
+  /// How often a ring is believed that it has more by now, when what it had did not suffice. A driver that has just added something is
+  /// believed once; one whose tables lie over one another could say so for ever.
+  private static let emptyRoundLimit = 4
 
   private struct State {
     /// What the driver has accepted.
@@ -231,8 +234,10 @@ public final class VirtioNetwork: VirtioDevice {
   private func processTransmit(_ queue: VirtioQueue, _ link: any NetworkLink) {
     let offloads = state.withLock { $0.offloads }
     var goesOn = true
+    var emptyRounds = 0
     while goesOn {
       goesOn = false
+      emptyRounds += 1
       queue.batch { (ring, pieces) throws(VirtioFault) in
         ring.suppressNotifications()
         for _ in 0..<Self.burst {
@@ -240,13 +245,19 @@ public final class VirtioNetwork: VirtioDevice {
             goesOn = ring.requestNotification()
             return
           }
+          emptyRounds = 0
           guard send(&chain.readable, offloads, link) else { return }
           ring.complete(chain.head, written: 0)
         }
         goesOn = true
       }
+      // Of a ring that says again and again that there is more, though there is nothing, the thread comes back for the next look: it
+      // may have to stop.
+      if goesOn, emptyRounds >= Self.emptyRoundLimit { return wake(queue.index) }
     }
   }
+
+  private func wake(_ queue: Int) { state.withLock { $0.host }?.wake(queue: queue) }
 
   /// - Returns: whether it is gone, to the link or for nothing.
   private func send(_ frame: inout BufferList, _ offloads: NetworkOffloads, _ link: any NetworkLink) -> Bool {
@@ -264,6 +275,7 @@ public final class VirtioNetwork: VirtioDevice {
   private func processReceive(_ queue: VirtioQueue, _ link: any NetworkLink) {
     let features = state.withLock { $0.features }
     let validates = features.contains(Feature.guestChecksum) && link.deliversValidChecksums
+    var comesBack = false
     var delivery = FrameDelivery(mergesBuffers: features.contains(Feature.mergeableBuffers))
     let isInUse = queue.batch { (ring, pieces) throws(VirtioFault) in
       var fault: VirtioFault?
@@ -275,9 +287,15 @@ public final class VirtioNetwork: VirtioDevice {
           header.flags |= NetworkFrameHeader.Flag.dataIsValid
         }
         do throws(VirtioFault) {
+          var rounds = 0
           while try !delivery.lay(frame, header, into: &ring, pieces) {
             guard ring.requestNotification(behind: delivery.tooFew) else {
               lacksBuffers = true
+              return false
+            }
+            rounds += 1
+            guard rounds < Self.emptyRoundLimit else {
+              comesBack = true
               return false
             }
             ring.suppressNotifications()
@@ -292,6 +310,7 @@ public final class VirtioNetwork: VirtioDevice {
       link.setWantsFrames(!lacksBuffers)
     }
     if !isInUse { link.setWantsFrames(false) }
+    if comesBack { wake(queue.index) }
   }
 }
 

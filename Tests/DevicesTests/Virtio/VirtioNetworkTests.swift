@@ -199,6 +199,30 @@ struct VirtioNetworkTests {
     #expect(driver.read(0xfc) == 1)
   }
 
+  @Test("tables over one another, by which a ring says for ever that it has more, keep no thread")
+  func overlappingTables() throws {
+    // What the device tells the driver, to notify or not, is the index of what the driver has published.
+    func overlapping(_ index: Int) -> RingPlace {
+      var place = RingPlace.standard(index)
+      place.used = place.available + 4
+      place.available = place.used - 2
+      return place
+    }
+    let receive = overlapping(0)
+    let driver = try VirtioDriver(VirtioNetwork(link, address: Self.address), usesWorker: true)
+    driver.open([receive, overlapping(1)], features: Self.merge)
+    driver.describe(receive, 0, address: Self.buffers, length: 64, flags: 2)
+    link.deliver(frame(1000))
+    for queue in 0...1 { driver.kick(queue) }
+    usleep(50_000)
+    // The reset and the end wait for the thread.
+    driver.write(VirtioDriver.Register.status, 0)
+    driver.open([overlapping(0), overlapping(1)], features: Self.merge)
+    for queue in 0...1 { driver.kick(queue) }
+    driver.device.stop()
+    #expect(link.sent.isEmpty)
+  }
+
   private static let pairFeatures: VirtioFeatures = [.bit(17), .bit(22)]
 
   /// - Parameter order: class, command, and what follows.
