@@ -41,7 +41,8 @@ let package = Package(
     .target(name: "TrivisorVMM", dependencies: ["TrivisorCLinux", "TrivisorX86", system], swiftSettings: strict),
     .systemLibrary(name: "TrivisorCCompression"),
     .target(
-      name: "TrivisorBoot", dependencies: ["TrivisorCCompression", "TrivisorVMM", system], swiftSettings: strict),
+      name: "TrivisorBoot", dependencies: ["TrivisorCCompression", "TrivisorCLinux", "TrivisorVMM", system],
+      swiftSettings: strict),
     .target(
       name: "TrivisorFileServer", dependencies: ["TrivisorCLinux", "TrivisorVMM", system], swiftSettings: strict),
     .target(name: "TrivisorCSockets"),

@@ -50,8 +50,8 @@ extension BootRequest {
       // linux_banner of init/version.c.
       let banner = Array("Linux version ".utf8)
       let contents = try ImageContents(image).bytes
-      guard let place = contents.firstRange(of: banner) else { return nil }
-      return Self.release(contents[place.upperBound...].prefix(256))
+      guard let place = contents.firstIndex(of: banner) else { return nil }
+      return Self.release(contents[(place + banner.count)...].prefix(256))
     default: return nil
     }
   }

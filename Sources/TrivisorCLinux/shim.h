@@ -38,6 +38,7 @@ extern int memfd_create(const char *name, unsigned int flags);
 extern int pipe2(int ends[2], int flags);
 extern int fallocate(int fd, int mode, off_t offset, off_t length);
 extern int mkostemp(char *name, int flags);
+extern void *memmem(const void *bytes, unsigned long count, const void *wanted, unsigned long wantedCount);
 
 /// Flags of open(2) and its like that glibc shows to programs with _GNU_SOURCE alone.
 enum : int {

@@ -105,6 +105,6 @@ public struct KernelAbilities: Sendable {
     // A list of what is built in that does not name it, beside modules that don't either.
     if let modules, modules.knowsBuiltIn { return .absent }
     guard let contents = try? ImageContents(image).bytes else { return .unknown }
-    return contents.firstRange(of: [0] + Array(ability.word.utf8) + [0]) != nil ? .builtIn : .absent
+    return contents.firstIndex(of: [0] + Array(ability.word.utf8) + [0]) != nil ? .builtIn : .absent
   }
 }
