@@ -23,7 +23,15 @@ extension StreamLink {
         return (try StreamLink(connected: socket, deliversValidChecksums: false), false)
       }
       var error = Errno(rawValue: errno)
-      if error == .connectionRefused, removeStale(path) { error = .noSuchFileOrDirectory }
+      if error == .connectionRefused {
+        guard isSocket(path) else {
+          Glibc.close(socket)
+          throw NetworkFailure(
+            "\(Setting.network): the socket \(path) can't be made: something else is there: give another path",
+            isUsage: true)
+        }
+        if removeStale(path) { error = .noSuchFileOrDirectory }
+      }
       // Its queue is full: two guests have it.
       if error == .resourceTemporarilyUnavailable {
         Glibc.close(socket)
@@ -31,7 +39,9 @@ extension StreamLink {
       }
       guard error == .noSuchFileOrDirectory else {
         Glibc.close(socket)
-        throw NetworkFailure("\(Setting.network): the socket \(path) can't be used: \(error)")
+        throw NetworkFailure(
+          "\(Setting.network): the socket \(path) can't be used: \(error): give one that you may read and write",
+          isUsage: true)
       }
       // The socket's file gets this mode, less what umask takes.
       if fchmod(socket, 0o600) == 0, call(bind, socket, &address) == 0, listen(socket, 0) == 0 {
@@ -40,7 +50,9 @@ extension StreamLink {
       error = Errno(rawValue: errno)
       Glibc.close(socket)
       guard error == .addressInUse else {
-        throw NetworkFailure("\(Setting.network): the socket \(path) can't be made: \(error)")
+        throw NetworkFailure(
+          "\(Setting.network): the socket \(path) can't be made: \(error): name a place in a folder that you may write to",
+          isUsage: true)
       }
     }
     throw NetworkFailure("\(Setting.network): the socket \(path) can't be made: others remove it again and again")
@@ -66,10 +78,10 @@ extension StreamLink {
   }
 
   /// Takes away a socket at which nobody listens any more: what a guest that has ended left.
-  private static func removeStale(_ path: FilePath) -> Bool {
+  private static func removeStale(_ path: FilePath) -> Bool { path.withPlatformString { unlink($0) } == 0 }
+
+  private static func isSocket(_ path: FilePath) -> Bool {
     var status = stat()
-    return path.withPlatformString { name in
-      lstat(name, &status) == 0 && status.st_mode & S_IFMT == S_IFSOCK && unlink(name) == 0
-    }
+    return path.withPlatformString { lstat($0, &status) } == 0 && status.st_mode & S_IFMT == S_IFSOCK
   }
 }

@@ -178,7 +178,12 @@ struct StreamLinkTests {
     #expect(thirdListens)
     third.close()
     try Data.write(path)
-    #expect(throws: NetworkFailure.self) { try StreamLink.atSocket(path) }
+    for place in [path, path.appending("inner"), "/no/such/folder/wire"] {
+      let refusal = #expect(throws: NetworkFailure.self) { try StreamLink.atSocket(place) }
+      #expect(refusal?.isUsage == true)
+    }
+    // It is as it was.
+    #expect(access(path.string, F_OK) == 0)
     #expect(throws: NetworkFailure.self) {
       try StreamLink.atSocket(FilePath("/tmp/" + String(repeating: "x", count: 110)))
     }
