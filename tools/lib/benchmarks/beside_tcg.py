@@ -187,3 +187,4 @@ def run(options):
             results["programs"] = programs(machines, folder, files["busybox"], options.runs, options.compare)
     if options.json:
         Path(options.json).write_text(json.dumps(results, indent=2))
+    return results

@@ -78,7 +78,7 @@ def run(options):
                 ours[ours.index("--memory") + 1] = str(MEMORY)
                 commands[title] = ours
         rounds = [{name: Times(command, name) for name, command in commands.items()} for _ in range(options.runs)]
-    report(options, rounds, list(commands))
+    return report(options, rounds, list(commands))
 
 
 def report(options, rounds, names):
@@ -109,3 +109,4 @@ def report(options, rounds, names):
             "seconds": [{name: times.seconds for name, times in of.items()} for of in rounds]}, indent=2))
     if wrong:
         sys.exit(1)
+    return means, table
