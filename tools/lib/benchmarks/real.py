@@ -65,19 +65,27 @@ def run(options):
     beside_tcg.LONGEST_RUN = 3600
     machines = beside_tcg.Machines(options.trivisor, kernel)
     inside = 'mount --rbind /dev "$0/dev" && mount -t proc proc "$0/proc" && exec chroot "$0" sh -c "$1"'
+    environment = {"CPUS": str(options.cpus), "ONLY": " ".join(options.only)}
     native = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", inside, root, SCRIPT.read_text()]
     with tempfile.TemporaryDirectory() as folder:
         initrd = os.path.join(folder, "root.cpio")
         archive(root, initrd)
-        tcg = machines.tcg(initrd, "", "-cpu", "max")
+        # The kernel hands words that it does not know to init, as its environment.
+        words = " ".join([f"CPUS={options.cpus}"] + ([f'ONLY="{" ".join(options.only)}"'] if options.only else []))
+        tcg = machines.tcg(initrd, words, "-cpu", "max", "-smp", str(options.cpus))
         tcg[tcg.index("-m") + 1] = str(MEMORY)
+        # Without ACPI a microvm's kernel finds one processor; with it, it starts a little later.
+        if options.cpus > 1:
+            tcg[tcg.index("microvm,acpi=off")] = "microvm"
         commands = {"native": native, beside_tcg.TCG: tcg}
         for title, path in ((beside_tcg.OURS, options.trivisor), ("the other", options.compare)):
             if path:
-                ours = beside_tcg.Machines(path, kernel).ours(initrd, "")
+                ours = beside_tcg.Machines(path, kernel).ours(initrd, words)
+                ours[2:2] = ["--cpus", str(options.cpus)]
                 ours[ours.index("--memory") + 1] = str(MEMORY)
                 commands[title] = ours
-        rounds = [{name: Times(command, name) for name, command in commands.items()} for _ in range(options.runs)]
+        rounds = [{name: Times(command, name, environment=environment) for name, command in commands.items()}
+                  for _ in range(options.runs)]
     return report(options, rounds, list(commands))
 
 
