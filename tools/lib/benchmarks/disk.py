@@ -40,10 +40,10 @@ busybox reboot -f
 """
 
 
-def archive(path, fio, seconds, jobs):
+def archive(path, fio, seconds, jobs, size=SIZE):
     """What comes over the archive of modules: fio with its libraries, and the first process."""
     lines = [
-        f"echo BENCH '{name}' $(fio --name=job --filename=/dev/vda --direct=1 --ioengine=psync --size={SIZE} --runtime={seconds} --time_based"
+        f"echo BENCH '{name}' $(fio --name=job --filename=/dev/vda --direct=1 --ioengine=psync --size={size} --runtime={seconds} --time_based"
         f" --invalidate=0 --minimal {words})" for name, words in jobs.items()]
     with open(path, "wb") as stream:
         made = cpio.Archive(stream)
@@ -60,8 +60,18 @@ def archive(path, fio, seconds, jobs):
 def run(command, jobs):
     """By job: MiB and requests a second."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900)
+    found = figures(done.stdout.splitlines(), jobs)
+    missing = set(jobs) - set(found)
+    if missing:
+        said = "\n".join(line[:200] for line in done.stdout.splitlines()[-20:])
+        sys.exit(f"tools/bench: {command[0]} ended with status {done.returncode} without {missing}:\n{said}\n{done.stderr[-1000:]}")
+    return found
+
+
+def figures(lines, jobs):
+    """By job that the guest tells of: MiB and requests a second."""
     found = {}
-    for line in done.stdout.splitlines():
+    for line in lines:
         for name in jobs:
             # A machine's firmware leaves what it said in front of the first.
             _, marker, rest = line.partition(f"BENCH {name} 3;")
@@ -71,10 +81,6 @@ def run(command, jobs):
             # fio(1), terse version 3: bandwidth in KiB/s and requests a second, reading, then writing.
             offset = 6 if "read" in name else 47
             found[name] = (int(fields[offset]) / 1024, int(fields[offset + 1]))
-    missing = set(jobs) - set(found)
-    if missing:
-        said = "\n".join(line[:200] for line in done.stdout.splitlines()[-20:])
-        sys.exit(f"tools/bench: {command[0]} ended with status {done.returncode} without {missing}:\n{said}\n{done.stderr[-1000:]}")
     return found
 
 

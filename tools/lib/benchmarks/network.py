@@ -27,14 +27,15 @@ def enter_namespace():
     os.execvp("unshare", ["unshare", "--net", sys.executable, *sys.argv])
 
 
-def measure(trivisor, kernel_folder, folder, rounds, requests):
+def guest(kernel_folder, folder, names=MODULES):
+    """A guest's initial RAM disk, whose first process measures; what is to be loaded there; and the same program for the host."""
     binary = os.path.join(folder, "requests")
     source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "requests.c")
     subprocess.run(["gcc", "-O2", "-static", "-o", binary, source], check=True)
     initrd = os.path.join(folder, "network.cpio")
     # The only release, perhaps a link.
     modules = kernel_modules.Modules(str(next((kernel_folder / "lib/modules").iterdir()).resolve()))
-    needed = modules.in_load_order(MODULES)
+    needed = modules.in_load_order(names)
     with open(initrd, "wb") as stream:
         archive = cpio.Archive(stream)
         archive.directory(b"dev")
@@ -44,6 +45,11 @@ def measure(trivisor, kernel_folder, folder, rounds, requests):
             archive.file(b"modules/" + name.encode() + b".ko", modules.contents(name))
         archive.host_file(b"init", binary)
         archive.finish()
+    return initrd, needed, binary
+
+
+def measure(trivisor, kernel_folder, folder, rounds, requests):
+    initrd, needed, binary = guest(kernel_folder, folder)
     words = (f"ADDRESS=10.0.2.15 GATEWAY=10.0.2.2 PORT={PORT} COUNT={requests} "
              f"MODULES={','.join(needed)}")
     machines = Machines(trivisor, str(kernel_folder / "vmlinuz"))

@@ -1,8 +1,9 @@
 // A guest's first process that measures its network: one large file over HTTP, and many small requests, each with a connection of its
 // own. With "server" as its first word it is the other side, on the host.
 //
-//   requests server PORT        serves /large (200 MiB) and /small (100 bytes) on 127.0.0.1
-//   init                        words of the kernel's command line, as the environment: ADDRESS, GATEWAY, PORT, COUNT, MODULES
+//   requests server PORT [ADDRESS]   serves /large/N (N MiB) and /small (100 bytes) on 127.0.0.1, or there
+//   init                             words of the kernel's command line, as the environment: ADDRESS, GATEWAY, PORT, COUNT, MIB (200 unless
+//                                    said), MODULES
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LARGE = 200 << 20, SMALL = 100 };
+enum { LARGE_MIB = 200, SMALL = 100 };
 
 static char buffer[1 << 20];
 
@@ -50,11 +51,11 @@ static void send_all(int socket, size_t count) {
   }
 }
 
-static void serve(int port) {
+static void serve(int port, const char *place) {
   memset(buffer, 'x', sizeof buffer);
   int listener = socket(AF_INET, SOCK_STREAM, 0), yes = 1;
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = inet_addr(place)};
   if (bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 128) != 0) end("listen");
   for (;;) {
     int client = accept(listener, NULL, NULL);
@@ -62,7 +63,7 @@ static void serve(int port) {
     ssize_t count = recv(client, request, sizeof request - 1, 0);
     if (count > 0) {
       request[count] = 0;
-      size_t size = strncmp(request, "GET /large", 10) == 0 ? LARGE : SMALL;
+      size_t size = strncmp(request, "GET /large/", 11) == 0 ? strtoul(request + 11, NULL, 10) << 20 : SMALL;
       char head[128];
       int length = snprintf(head, sizeof head, "HTTP/1.0 200 OK\r\nContent-Length: %zu\r\n\r\n", size);
       send(client, head, (size_t)length, MSG_NOSIGNAL | MSG_MORE);
@@ -139,7 +140,7 @@ static void configure(const char *own, const char *gateway) {
 
 int main(int count, char **words) {
   setvbuf(stdout, NULL, _IOLBF, 0);
-  if (count == 3 && strcmp(words[1], "server") == 0) serve(atoi(words[2]));
+  if ((count == 3 || count == 4) && strcmp(words[1], "server") == 0) serve(atoi(words[2]), count == 4 ? words[3] : "127.0.0.1");
   insert(getenv("MODULES"));
   configure(getenv("ADDRESS"), getenv("GATEWAY"));
   struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(getenv("PORT")))};
@@ -147,8 +148,11 @@ int main(int count, char **words) {
   int requests = atoi(getenv("COUNT"));
   if (get(&server, "/small") != SMALL) end("small");
   double began = now();
-  if (get(&server, "/large") != LARGE) end("large");
-  printf("NETWORK large %.3f\n", now() - began);
+  long mib = getenv("MIB") ? atol(getenv("MIB")) : LARGE_MIB;
+  char path[64];
+  snprintf(path, sizeof path, "/large/%ld", mib);
+  if (get(&server, path) != mib << 20) end("large");
+  printf("NETWORK large %.3f %ld\n", now() - began, mib);
   began = now();
   for (int i = 0; i < requests; i++) {
     if (get(&server, "/small") != SMALL) end("small");
