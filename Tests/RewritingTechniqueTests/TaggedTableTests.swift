@@ -44,6 +44,19 @@ struct TaggedTableTests {
     }
   }
 
+  @Test("what is void is cleared, whether it is listed or not, and filled twice or not", arguments: [4, 60])
+  func clearing(filled: UInt64) {
+    withTable { table in
+      for _ in 0..<3 {
+        for page in 0..<filled { fill(&table, page, isGlobal: page % 3 == 0) }
+        table.clear(0..<Self.count) { $0 >> 12 & 1 == 0 }
+        for page in 0..<filled { #expect(isHit(table, page) == (page % 2 == 1)) }
+      }
+      table.removeAll(keepsGlobal: true)
+      for page in 0..<filled where page % 3 != 0 { #expect(!isHit(table, page)) }
+    }
+  }
+
   @Test("what is global stays when it may, and goes when all goes", arguments: [4, 60])
   func removal(filled: UInt64) {
     withTable { table in

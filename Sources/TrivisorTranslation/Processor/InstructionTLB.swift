@@ -16,8 +16,8 @@ struct InstructionTLB {
   /// By page, what translated code looks at; 0 where nothing is.
   private let published: UnsafeMutablePointer<UInt64>
   /// Entries of which a tag or a published word may be there.
-  private var locals = FilledEntries(limit: listLimit)
-  private var globals = FilledEntries(limit: listLimit)
+  private var locals = FilledEntries(limit: listLimit, count: entryCount)
+  private var globals = FilledEntries(limit: listLimit, count: entryCount)
   private var largePages = LargePages()
 
   init(_ block: StateBlock) {

@@ -84,9 +84,9 @@ struct JumpCache {
   private static func remove(_ range: ClosedRange<UInt64>, from table: TaggedTable) {
     guard !table.isEmpty else { return }
     if range.upperBound - range.lowerBound >= 4096 {
-      clear(0..<table.count, range, in: table)
+      table.clear(0..<table.count) { mayReach($0, range) }
     } else {
-      clear(part(of: range.lowerBound), range, in: table)
+      table.clear(part(of: range.lowerBound)) { mayReach($0, range) }
       // What begins at the end of the page before.
       let before = range.lowerBound &- 1
       for rip in before &- 13...before where table.tag(index(rip)) == rip { table.clear(index(rip)) }
@@ -97,9 +97,5 @@ struct JumpCache {
   private static func part(of page: UInt64) -> Range<Int> {
     let first = index(page) & ~4095
     return first..<first + 4096
-  }
-
-  private static func clear(_ indices: Range<Int>, _ range: ClosedRange<UInt64>, in table: TaggedTable) {
-    for index in indices where mayReach(table.tag(index), range) && table.isFilled(index) { table.clear(index) }
   }
 }

@@ -24,8 +24,8 @@ struct TaggedTable {
     self.entries = entries
     self.count = count
     self.emptyAtZero = emptyAtZero
-    locals = FilledEntries(limit: listLimit)
-    globals = FilledEntries(limit: listLimit)
+    locals = FilledEntries(limit: listLimit, count: count)
+    globals = FilledEntries(limit: listLimit, count: count)
     globalBits = [UInt64](repeating: 0, count: (count + 63) / 64)
     clear(0)
   }
@@ -87,6 +87,18 @@ struct TaggedTable {
 
   @inline(__always)
   func clear(_ index: Int) { entries[2 * index] = index == 0 ? emptyAtZero : 0 }
+
+  /// Clears the filled entries whose tags are to go.
+  /// - Parameter indices: where these are at home.
+  @inline(__always)
+  func clear(_ indices: Range<Int>, where isVoid: (UInt64) -> Bool) {
+    if locals.isComplete, globals.isComplete, locals.indices.count + globals.indices.count < indices.count {
+      for index in locals.indices where isVoid(tag(Int(index))) && isFilled(Int(index)) { clear(Int(index)) }
+      for index in globals.indices where isVoid(tag(Int(index))) && isFilled(Int(index)) { clear(Int(index)) }
+    } else {
+      for index in indices where isVoid(tag(index)) && isFilled(index) { clear(index) }
+    }
+  }
 
   mutating func removeAll(keepsGlobal: Bool) {
     guard !isEmpty else { return }
