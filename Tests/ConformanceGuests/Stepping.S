@@ -293,11 +293,21 @@ endguest step_interrupt_flag_compatibility
 for_all interrupt_flag_by_level, interrupt_flag_steps
 
 // A halt ends at once.
-.macro halt_steps
+guest step_halt, 64
+  step_begin64
   hlt
   nop
-.endm
-for_all halt, halt_steps
+  step_end64
+  finish
+endguest step_halt
+
+guest step_halt_compatibility, 32
+  step_begin32
+  hlt
+  nop
+  step_end32
+  finish
+endguest step_halt_compatibility
 
 // IRET from CPL 0, which is not stepped, to CPL 3, which is.
 guest step_return_outwards, 64
