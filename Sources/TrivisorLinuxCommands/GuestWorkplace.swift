@@ -150,6 +150,9 @@ struct GuestWorkplace {
     case .builtIn, .module, .unknown: nil
     case .missingModule:
       "the kernel has \(ability.title) as a module, and its modules were not found (\(Setting.modulesFolder))"
+    case .absent where abilities.modules == nil:
+      "the kernel has no \(ability.title) in itself (CONFIG_\(ability.option)), and no modules of it were found"
+        + " (\(Setting.modulesFolder))"
     case .absent: "the kernel has no \(ability.title) (CONFIG_\(ability.option))"
     }
   }
