@@ -54,10 +54,12 @@ struct RandomGuest {
     return start + random.number(below: Self.misplaced - start - Self.bufferMaximum)
   }
 
-  /// Where a table is that lies over others, is not aligned, or is in no memory.
-  private mutating func tableAddress() -> UInt64 {
+  /// Where a table is that lies over others, is not aligned, or is in no memory. Rings lie over one another, and over no descriptors: what
+  /// is written to a ring would make addresses and lengths of buffers of them.
+  private mutating func tableAddress(ofDescriptors: Bool = false) -> UInt64 {
     if random.chance(8) { return random.pick([Self.memorySize, 1 << 32, UInt64.max, UInt64.max - 15]) }
-    return Self.misplaced + random.number(below: Self.playground - Self.misplaced)
+    let half = (Self.playground - Self.misplaced) / 2
+    return Self.misplaced + (ofDescriptors ? half : 0) + random.number(below: half / 2)
   }
 
   private mutating func openQueues() {
@@ -72,7 +74,7 @@ struct RandomGuest {
         index: index, size: min(random.pick([1, 2, 4, 8, 16, 16, 64, 64, 64]), maxima[index]), descriptors: base,
         available: base + 0x1000, used: base + 0x1800)
       if random.chance(rarity) { place.size = UInt16(random.number(below: 300)) }
-      if random.chance(rarity) { place.descriptors = tableAddress() }
+      if random.chance(rarity) { place.descriptors = tableAddress(ofDescriptors: true) }
       if random.chance(rarity) { place.available = tableAddress() & ~1 }
       if random.chance(rarity) { place.used = tableAddress() & ~3 }
       return place
