@@ -32,7 +32,7 @@ extension Ability {
       .kernelVectorInstructions,
       """
       floating-initial floating-arithmetic floating-control floating-control-refused floating-exits vector-exits
-      vector-upper xsave-restore xsave-refused xgetbv xsave-disabled fxsave-restore exception-floating
+      vector-upper xsave-restore xsave-parts xsave-refused xgetbv xsave-disabled fxsave-restore exception-floating
       exception-vector-floating exception-device-not-available exception-emulation exception-sse-disabled
       exception-wait exception-wait-without-mp exception-vector-unmasked-unannounced state-vector code-sizes-vector
       floating-pointers floating-pointers-pending floating-pointers-clear floating-pointers-load

@@ -20,6 +20,9 @@ extension ConformanceSuite {
       twice([1, 1, 2, 2])),
     Case("contexts-large", .long, "INVLPG drops all of a large page that was known before the processor was elsewhere")
       .ifAnnounced([0x11, 0x12, 0x21, 0x22]).prepared(largePage),
+    Case("contexts-straddling", .long, "INVLPG drops code on two pages of which one is global, in every address space")
+      .ifAnnounced([0x11, 0x22, 0x11, 0x1_0011]),
+    Case("contexts-off", .long, "#GP(0) for bit 63 of CR3 while CR4.PCIDE = 0").reporting(Case.frame(13)),
     Case("contexts-many", .long, "twenty address spaces see a mapping change").ifAnnounced([20, 60 | 1 << 30]),
   ]
 

@@ -81,6 +81,15 @@ extension ConformanceSuite {
       results: { _ in [6, 0x1234_5678, 0x1234_5678, pattern, pattern, pattern, 0] }
     ) { $0.prepared(withAVX) },
     vector(
+      "xsave-parts", "XSAVE and XRSTOR touch only the parts of the area that are asked for",
+      results: { _ in [2, 0x1234_5678] }
+    ) {
+      $0.prepared { state, tables in
+        try withAVX(&state, tables)
+        try tables.write(0, at: Layout.level1 + 8 * (Layout.data >> 12 + 0x11))
+      }
+    },
+    vector(
       "xsave-refused", "#GP(0) for a header with unknown components and for an unaligned area",
       results: { Case.frame(from: $0, 13) + Case.frame(from: $0, 13) }
     ) { $0.prepared(withAVX) },

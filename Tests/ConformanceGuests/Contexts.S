@@ -241,3 +241,55 @@ guest contexts_many, 64
 3:
   finish
 endguest contexts_many
+
+.macro use_straddling
+  movl $PAGE + 0xffe, %eax
+  call *%rax
+  emit
+.endm
+
+// INVLPG drops code on two pages of which one is global, where it was known before the processor was elsewhere.
+guest contexts_straddling, 64
+  begin_contexts
+  btsq $PGE, %r9
+  movq %r9, %cr4
+  // mov $…, %eax over the end of a page; ret
+  movw $0x11b8, FRAMES + 0xffe
+  movw $0x22b8, FRAMES + 0x2ffe
+  movl $0xc3000000, FRAMES + 0x1000
+  movl $0xc3000100, FRAMES + 0x4000
+  // The first is global.
+  movq $FRAMES + 0x103, ENTRY
+  movq $FRAMES + 0x1003, ENTRY + 8
+  invlpg PAGE
+  enter 1, 0
+  use_straddling
+  enter 2
+  movq $FRAMES + 0x2103, ENTRY
+  invlpg PAGE
+  enter 1
+  use_straddling
+  // The second is.
+  movq $FRAMES + 3, ENTRY
+  movq $FRAMES + 0x1103, ENTRY + 8
+  invlpg PAGE
+  invlpg PAGE + 0x1000
+  use_straddling
+  enter 2
+  movq $FRAMES + 0x4103, ENTRY + 8
+  invlpg PAGE + 0x1000
+  enter 1
+  use_straddling
+  finish
+endguest contexts_straddling
+
+// Without numbers, bit 63 of CR3 is reserved.
+guest contexts_off, 64
+  movq %cr3, %rax
+  btsq $KEEPS, %rax
+  arm 1f, 2f
+1:
+  movq %rax, %cr3
+2:
+  finish
+endguest contexts_off

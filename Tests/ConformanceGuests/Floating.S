@@ -215,6 +215,25 @@ guest xsave_restore, 64
   user_finish
 endguest xsave_restore
 
+// x87 and SSE alone, while AVX is enabled: what is behind their parts of the area is not touched, and need not be there.
+guest xsave_parts, 64
+  movl $0x12345678, DATA
+  movss DATA, %xmm3
+  movl $3, %eax
+  xorl %edx, %edx
+  xsave DATA + 0x10dc0
+  movl DATA + 0x10dc0 + 512, %eax
+  andl $2, %eax
+  user_emit %rax
+  xorps %xmm3, %xmm3
+  movl $3, %eax
+  xrstor DATA + 0x10dc0
+  movss %xmm3, DATA + 8
+  movl DATA + 8, %eax
+  user_emit %rax
+  user_finish
+endguest xsave_parts
+
 // A header with reserved bits; an area that is not aligned to 64 bytes.
 guest xsave_refused, 64
   movl $7, %eax

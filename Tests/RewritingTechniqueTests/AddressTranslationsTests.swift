@@ -106,9 +106,31 @@ struct AddressTranslationsTests {
       }
       foundAgain += check(translations, model)
     }
+    withExtendedLifetime(block) {}
     // It is no use if nothing ever stays.
     #expect(foundAgain > 1_000)
     #expect(translations.returns > 50)
+  }
+
+  @Test("a key's pages go when it forbids them, however many there were before", arguments: [false, true])
+  func keys(isGlobal: Bool) throws {
+    let machine = ProcessorModel.default
+    let announced = AnnouncedFeatures(CPUIDTable(features: machine.features, processor: 0, of: 1, name: machine.name))
+    let memory = try GuestMemory(size: 1 << 20)
+    let cache = try TranslationCache(announced: announced, memory: PhysicalMemory(memory))
+    let block = try StateBlock()
+    let translations = AddressTranslations(block, cache)
+    defer { withExtendedLifetime(block) {} }
+    let host = try #require(UnsafeMutableRawPointer(bitPattern: 0x7000_0000_0000))
+    for page in UInt64(1)..<2_100 {
+      translations.data.insert(
+        page << 12, host: host, view: 0, isWrite: false, isGlobal: false, shift: 12, key: 1)
+    }
+    translations.data.insert(0x300_0000, host: host, view: 0, isWrite: false, isGlobal: isGlobal, shift: 12, key: 5)
+    translations.enter(0, keepsTranslations: false)
+    #expect((translations.data.find(0x300_0000, view: 0, isWrite: false) != nil) == isGlobal)
+    translations.forbid(keys: 1 << 5)
+    #expect(translations.data.find(0x300_0000, view: 0, isWrite: false) == nil)
   }
 
   /// - Returns: how many translations were found.

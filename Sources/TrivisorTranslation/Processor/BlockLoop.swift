@@ -356,7 +356,8 @@ struct BlockLoop {
     let number = modeNumber | variant.rawValue
     let key = BlockKey(
       page: physical >> 12, secondPage: .max, rip: place, mode: number, codeSegment: codeSegment)
-    if let found = store.find(key) { return entered(found) }
+    // Where the processor's APIC is now there may have been code before.
+    if physical & ~4095 != processor.mmu.localPage, let found = store.find(key) { return entered(found) }
     let mustEmpty = turn.emptiesCache
     if mustEmpty || store.translator.isFull {
       guard !stopsWorld({ if mustEmpty || store.translator.isFull { store.removeAll() } }) else { return nil }

@@ -16,7 +16,7 @@ struct JumpCache {
     // RIP 1 is at home in entry 1.
     TaggedTable(
       block.words(at: StateLayout.jumpCache(mode: mode, isSecond: isSecond)), count: StateLayout.jumpCacheEntries,
-      emptyAtZero: 1, listLimit: 2048)
+      emptyAtZero: 1, listLimit: 8192)
   }
 
   /// The translator emits the same (`TransferCode`).
@@ -55,11 +55,12 @@ struct JumpCache {
   /// Something may be there that is not global.
   var hasLocals: Bool { first.hasLocals || second.hasLocals }
 
-  /// Takes out what is not global.
+  /// Takes out what is not global. What may be on two pages is lost: one of them may be global, and would be told of by INVLPG in another
+  /// address space.
   /// - Parameter taken: empty.
   mutating func takeLocals(into taken: inout Taken) {
-    first.takeLocals(into: &taken.first)
-    second.takeLocals(into: &taken.second)
+    first.takeLocals(into: &taken.first, unless: Self.mayStraddle)
+    second.takeLocals(into: &taken.second, unless: Self.mayStraddle)
   }
 
   /// Puts it back; what is taken is empty then.
@@ -69,11 +70,17 @@ struct JumpCache {
     taken.removeAll()
   }
 
-  /// Whether the first instruction of a block has bytes in this range of whole pages: it may begin in the page before.
+  /// Whether the first instruction of a block has bytes in this range of whole pages: it may begin in the page before, which is the
+  /// last one below 4 GiB for 32-bit code in page 0.
   @inline(__always)
   static func mayReach(_ rip: UInt64, _ range: ClosedRange<UInt64>) -> Bool {
     range.contains(rip) || range.contains(rip &+ 14)
+      || (range.lowerBound == 0 && mayStraddle(rip) && rip >> 12 == 0xf_ffff)
   }
+
+  /// Whether an instruction there may go on in the next page.
+  @inline(__always)
+  private static func mayStraddle(_ rip: UInt64) -> Bool { rip & 4095 > 4096 - 15 }
 
   /// Forgets the targets in a range of whole pages.
   func remove(_ range: ClosedRange<UInt64>) {
@@ -89,8 +96,13 @@ struct JumpCache {
       table.clear(part(of: range.lowerBound)) { mayReach($0, range) }
       // What begins at the end of the page before.
       let before = range.lowerBound &- 1
-      for rip in before &- 13...before where table.tag(index(rip)) == rip { table.clear(index(rip)) }
+      forget(before &- 13...before, in: table)
+      if range.lowerBound == 0 { forget(0xffff_fff2...0xffff_ffff, in: table) }
     }
+  }
+
+  private static func forget(_ rips: ClosedRange<UInt64>, in table: TaggedTable) {
+    for rip in rips where table.tag(index(rip)) == rip { table.clear(index(rip)) }
   }
 
   /// The entries where the RIPs of one page are at home: only a RIP's upper bits choose among the parts of a table.

@@ -6,7 +6,7 @@
 // would have been an exit.
 //
 // Nothing in here can be reached by translated code. So INVLPG, which drops translations of the current space and global ones, has
-// nothing to do here; INVPCID and loads of CR3 that don't keep translations drop a space as a whole.
+// nothing to do here, as long as nothing here depends on a global page: jumps to an instruction on two pages might, and are not kept. INVPCID and loads of CR3 that don't keep translations drop a space as a whole.
 
 import TrivisorVMM
 

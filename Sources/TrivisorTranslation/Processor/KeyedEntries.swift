@@ -20,10 +20,11 @@ struct KeyedEntries {
 
   /// - Parameter key: not 0.
   mutating func note(_ place: Place, key: UInt8, isGlobal: Bool) {
+    // It stays when the others go, whether it is listed or not.
+    if isGlobal { hasGlobal = true }
     guard isComplete else { return }
     count += 1
     if isComplete { places[Int(key)].append(place) }
-    if isGlobal { hasGlobal = true }
   }
 
   /// Takes out the entries of some keys.

@@ -69,10 +69,13 @@ final class LinearMemory {
       if !control.mode.checksAccesses, let host = mmu.host(page, count: 4096),
         !(access.isWrite && store.isCode(first >> 12)), !follower.watches(page: linear)
       {
-        if access.isWrite { store.codePages.noteWritable(first >> 12, by: turn.index) }
-        translations.data.insert(
-          linear, host: host, view: Int(access.view), isWrite: access.isWrite, isGlobal: mmu.isGlobal,
-          shift: mmu.pageShift, key: mmu.key)
+        // As a rule `locate` has put it there.
+        if translations.data.find(linear, view: Int(access.view), isWrite: access.isWrite) == nil {
+          if access.isWrite { store.codePages.noteWritable(first >> 12, by: turn.index) }
+          translations.data.insert(
+            linear, host: host, view: Int(access.view), isWrite: access.isWrite, isGlobal: mmu.isGlobal,
+            shift: mmu.pageShift, key: mmu.key)
+        }
         state.pointee.t1 = linear
         return store.translator.cache.base &+ UInt64(access.retry)
       }

@@ -62,19 +62,23 @@ struct TaggedTable {
   var hasLocals: Bool { !locals.isEmpty }
 
   /// Takes out what is not global, so that it can be put back.
-  mutating func takeLocals(into taken: inout [TakenEntry]) {
+  /// - Parameter isLost: by its tag, what is cleared and not put back.
+  @inline(__always)
+  mutating func takeLocals(into taken: inout [TakenEntry], unless isLost: (UInt64) -> Bool = { _ in false }) {
     if locals.isComplete {
-      for index in locals.indices { take(Int(index), into: &taken) }
+      for index in locals.indices { take(Int(index), into: &taken, unless: isLost) }
     } else {
-      for index in 0..<count { take(index, into: &taken) }
+      for index in 0..<count { take(index, into: &taken, unless: isLost) }
     }
     locals.removeAll()
   }
 
   @inline(__always)
-  private func take(_ index: Int, into taken: inout [TakenEntry]) {
+  private func take(_ index: Int, into taken: inout [TakenEntry], unless isLost: (UInt64) -> Bool) {
     guard isFilled(index), !isGlobal(index) else { return }
-    taken.append(TakenEntry(tag: tag(index), word: word(index), index: UInt16(truncatingIfNeeded: index)))
+    if !isLost(tag(index)) {
+      taken.append(TakenEntry(tag: tag(index), word: word(index), index: UInt16(truncatingIfNeeded: index)))
+    }
     clear(index)
   }
 

@@ -47,12 +47,12 @@ struct ControlRegisterMove<Context: SystemContext> {
     case 0: try write(cr0: value)
     case 2: context.cr2 = value
     case 3:
-      // Bits 40 to 62 (AMD64 APM vol. 2, 5.3.2): physical addresses have 40 bits; bit 63 is lost.
-      guard value >> 40 & 0x7f_ffff == 0 else { throw .exception(.general) }
-      let table = value & ~Self.keepsTranslations
+      // Bits 40 to 62 (AMD64 APM vol. 2, 5.3.2): physical addresses have 40 bits; bit 63 is one of them without numbers.
+      let hasNumbers = context.cr4.contains(.processContextIdentifiers)
+      let table = hasNumbers ? value & ~Self.keepsTranslations : value
+      guard table >> 40 == 0 else { throw .exception(.general) }
       if usesPointerTable { try loadPointerTable(table) }
-      let keeps = value != table && context.cr4.contains(.processContextIdentifiers)
-      context.set(cr3: table, keepsTranslations: keeps)
+      context.set(cr3: table, keepsTranslations: value != table)
     case 4: try write(cr4: CR4(rawValue: value))
     default:
       guard value < 16 else { throw .exception(.general) }

@@ -84,7 +84,8 @@ struct ExtendedStateInstruction<Context: InstructionContext> {
     let enabled = context.xcr0
     let requested = XCR0(rawValue: context.wideAccumulator).intersection(enabled)
     let isRestore = instruction.operation == .xrstor
-    let count = ExtendedArea.size(enabled)
+    // What is not asked for is not touched.
+    let count = ExtendedArea.size(requested)
     let address = try address(alignedTo: 64, size: count, isWrite: !isRestore)
     if requested.contains(.x87) { context.saveX87() }
     defer { if requested.contains(.x87) { context.loadX87() } }
