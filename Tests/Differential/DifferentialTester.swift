@@ -186,9 +186,9 @@ public final class DifferentialTester {
     probe.memoryChanged(at: TestMemory.physicalBase + offset, count: code.count)
     runNatively(test)
     var verdict = Verdict.skipped
-    // Swift carries out one instruction, behind which there is none: unless it has stored something there.
-    let behind = memory.nativeBytes(at: test.address + UInt64(code.count), count: 1)
-    let goesOn = isCarriedOut && behind.first != TestMemory.undefinedOpcode
+    // Swift carries out one instruction, behind which there is UD2 and then nothing: unless it has stored something there.
+    let behind = memory.nativeBytes(at: test.address + UInt64(code.count - 2), count: 3)
+    let goesOn = isCarriedOut && behind != [0x0f, 0x0b, TestMemory.undefinedOpcode]
     if native.pointee.vector < CNR_ENDLESS, !goesOn {
       switch runHere(test, isCarriedOut: isCarriedOut) {
       case nil: break
