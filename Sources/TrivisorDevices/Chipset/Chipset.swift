@@ -91,10 +91,12 @@ public final class Chipset: InterruptController {
     state.withLock { state in
       let wasInterrupting = state.legacy.isInterrupting
       let result = body(&state)
-      if state.legacy.isInterrupting, !wasInterrupting {
+      if state.legacy.isInterrupting {
         // LINT0's entry may make something else of the 8259s' output than the usual.
         for index in state.locals.indices where !state.locals[index].passesLegacyController {
-          state.locals[index].deliverLocal(LocalRegister.linePin0)
+          if !wasInterrupting || state.locals[index].repeatsLinePin0 {
+            state.locals[index].deliverLocal(LocalRegister.linePin0)
+          }
         }
       }
       refresh(&state)

@@ -70,6 +70,8 @@ struct LocalAPIC {
 
   private static let masked: UInt32 = 1 << 16
   private static let levelBit: UInt32 = 1 << 15
+  /// Remote IRR, which is read only.
+  private static let remoteRequest: UInt32 = 1 << 14
   private static let isEnabledBit: UInt64 = 1 << 11
   private static let isExtendedBit: UInt64 = 1 << 10
   /// Version 0x14: an integrated APIC; six entries in the table. No directed EOI.
@@ -218,6 +220,20 @@ struct LocalAPIC {
     }
   }
 
+  /// LINT0 is a level, whose interrupt has been accepted and has not ended (Intel SDM vol. 3, 11.5.1: remote IRR).
+  private var servesLinePin0: Bool {
+    let entry = vectorTable[3], vector = UInt8(truncatingIfNeeded: entry)
+    return entry & Self.levelBit != 0 && DeliveryMode(rawValue: entry >> 8 & 7) == .fixed
+      && (requests.contains(vector) || inService.contains(vector))
+  }
+
+  /// LINT0 is a level that interrupts again for as long as it is asserted.
+  var repeatsLinePin0: Bool {
+    let entry = vectorTable[3]
+    return isEnabled && entry & Self.masked == 0 && entry & Self.levelBit != 0
+      && DeliveryMode(rawValue: entry >> 8 & 7) == .fixed && !servesLinePin0
+  }
+
   private mutating func note(_ problem: UInt32) {
     let isNew = newErrors & problem == 0
     newErrors |= problem
@@ -298,7 +314,9 @@ struct LocalAPIC {
     case LocalRegister.errorStatus: return errorStatus
     case LocalRegister.command: return commandLow
     case LocalRegister.commandHigh: return commandHigh
-    case LocalRegister.vectorTable: return vectorTable[Self.entry(register)]
+    case LocalRegister.vectorTable:
+      let isServed = register == LocalRegister.linePin0 && servesLinePin0
+      return vectorTable[Self.entry(register)] | (isServed ? Self.remoteRequest : 0)
     case LocalRegister.initialCount: return timer.initialCount
     case LocalRegister.currentCount: return timerMode == .deadline ? 0 : timer.currentCount(now)
     case LocalRegister.divideConfiguration: return timer.divideConfiguration

@@ -137,6 +137,23 @@ struct LegacyControllerTests {
     #expect(machine.bus.inb(0x20) == 0)
   }
 
+  @Test("LINT0 as a level interrupts again after each end while the output stays")
+  func levelLinePin() {
+    machine.enable()
+    machine.write(0x350, 0x8045)
+    pulse(4)
+    #expect(machine.vector() == 0x45)
+    #expect(machine.read(0x350) == 0xc045)
+    machine.endInterrupt()
+    #expect(machine.vector() == 0x45)
+    // Polled, the 8259 is content.
+    machine.bus.outb(0x20, 0x0c)
+    #expect(machine.bus.inb(0x20) == 0x84)
+    machine.endInterrupt()
+    #expect(machine.processor().pending.isEmpty)
+    #expect(machine.read(0x350) == 0x8045)
+  }
+
   @Test("LINT0 decides what the output is to the processor")
   func linePin() {
     machine.enable()
