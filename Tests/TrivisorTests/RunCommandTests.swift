@@ -1,5 +1,6 @@
 import TrivisorEmbeddedGuests
 import Foundation
+import Glibc
 import Testing
 
 @Suite("trivisor run, from outside", .enabled(if: hasKVM))
@@ -44,7 +45,10 @@ struct RunCommandTests {
 
   @Test("a signal ends the run cleanly, with what the guest wrote", arguments: [SIGINT, SIGTERM, SIGHUP])
   func signal(number: Int32) throws {
-    let result = try Command.run("run", "guest:crash", "--append", "loop") { process in
+    // Whoever runs the tests under nohup has SIGHUP ignored, and hands that on.
+    let before = Glibc.signal(number, SIG_DFL)
+    defer { _ = Glibc.signal(number, before) }
+    let result = try Command.run("run", "guest:crash", "--append", "loop", "--timeout", "30s") { process in
       usleep(700_000)
       kill(process, number)
     }
