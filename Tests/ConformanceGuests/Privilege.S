@@ -166,12 +166,7 @@ guest privilege_null_selectors, 64
   emit
   movl %gs, %eax
   emit
-  pushq $USER_DATA
-  pushq $USER_STACK
-  pushq $2
-  pushq $USER_CODE64
-  pushq $AT(1f)
-  iretq
+  return_to_user 1f
 1:
   movl %ds, %eax
   user_emit %rax
@@ -240,12 +235,7 @@ guest privilege_syscall, 64
   movl $0xc0000084, %ecx
   movl $0x400, %eax
   wrmsr
-  pushq $USER_DATA
-  pushq $USER_STACK
-  pushq $2
-  pushq $USER_CODE64
-  pushq $AT(1f)
-  iretq
+  return_to_user 1f
 1:
   std
   syscall
@@ -294,12 +284,7 @@ guest privilege_syscall_flags, 64
   movl $0xc0000084, %ecx
   xorl %eax, %eax
   wrmsr
-  pushq $USER_DATA
-  pushq $USER_STACK
-  pushq $2
-  pushq $USER_CODE64
-  pushq $AT(1f)
-  iretq
+  return_to_user 1f
 1:
   pushq $0x8d7
   popfq

@@ -24,12 +24,7 @@ guest repeated_system_call, 64
   set_system_calls
   wrmsr_low 0xc0000082, $AT(2f)
   wrmsr_low 0xc0000084, $0x400
-  pushq $USER_DATA
-  pushq $USER_STACK
-  pushq $2
-  pushq $USER_CODE64
-  pushq $AT(1f)
-  iretq
+  return_to_user 1f
 1:
   xorl %ebx, %ebx
 4:
@@ -85,12 +80,7 @@ guest repeated_system_call_selectors, 64
   wrmsr_low 0xc0000082, $AT(2f)
   wrmsr_low 0xc0000084, $0
   xorl %ebx, %ebx
-  pushq $USER_DATA
-  pushq $USER_STACK
-  pushq $2
-  pushq $USER_CODE64
-  pushq $AT(1f)
-  iretq
+  return_to_user 1f
 1:
   syscall
   incl %ebx
@@ -178,12 +168,7 @@ endguest repeated_interrupt_return
 
 // Faults at CPL 3, from which the handler returns each time; and once that the stack segment is not there any more.
 guest repeated_fault, 64
-  pushq $USER_DATA
-  pushq $USER_STACK
-  pushq $2
-  pushq $USER_CODE64
-  pushq $AT(1f)
-  iretq
+  return_to_user 1f
 1:
   movl $4, %ebx
 2:

@@ -128,6 +128,16 @@ guest_name_\name:
   outl %eax, $RESULT
 .endm
 
+// From CPL 0 to 64-bit code at CPL 3, by IRET; interrupts are off there.
+.macro return_to_user to:req
+  pushq $USER_DATA
+  pushq $USER_STACK
+  pushq $2
+  pushq $USER_CODE64
+  pushq $AT(\to)
+  iretq
+.endm
+
 // Asks the runner for something; changes AL.
 .macro event number:req
   movb $\number, %al
