@@ -212,8 +212,8 @@ public struct VirtualMachineConfiguration: Sendable {
   /// - Parameter whenBroken: somebody does not read any more what the guest writes; `nil` where nothing will be written.
   func platformConfiguration(
     _ request: BootRequest, memory: ByteCount, whenBroken: (@Sendable (Errno) -> Void)?
-  ) -> TrivisorPlatform.VirtualMachineConfiguration {
-    var plan = TrivisorPlatform.VirtualMachineConfiguration(boot: request)
+  ) -> PlatformConfiguration {
+    var plan = PlatformConfiguration(boot: request)
     plan.machine.processorCount = processorCount
     plan.machine.memorySize = memory.bytes
     plan.machine.processorModel = processorModel.model

@@ -364,7 +364,7 @@ struct RunCommand: ParsableCommand {
 
   private func configuration(
     _ guest: GuestImage
-  ) throws -> (VirtualMachineConfiguration, CommandOrder?, FurtherCommands?, [FilePath], [GuestNetwork]) {
+  ) throws -> (PlatformConfiguration, CommandOrder?, FurtherCommands?, [FilePath], [GuestNetwork]) {
     var packed: [FilePath] = []
     var request = BootRequest(image: guest.image, kind: kind)
     request.commandLine = append.joined(separator: " ")
@@ -416,7 +416,7 @@ struct RunCommand: ParsableCommand {
     }
     request.loadAddress = loadAddress?.value.rawValue
     request.entry = entry?.value.rawValue
-    var configuration = VirtualMachineConfiguration(boot: request)
+    var configuration = PlatformConfiguration(boot: request)
     configuration.machine.processorCount = cpus
     configuration.machine.interruptChips = interruptChips
     configuration.machine.memorySize = (memory ?? memoryNeeded).bytes

@@ -21,7 +21,7 @@ struct RunSession {
   let began: UInt64
   /// When the process was made: what it had computed until it began is all that lies between, unless it had to wait.
   let execution: UInt64
-  var configuration: VirtualMachineConfiguration
+  var configuration: PlatformConfiguration
   /// Whether standard input and output are a virtio console's; with a command, whether the kernel's log goes there.
   var usesVirtioConsole = false
   /// What the guest is to run, if its own first process is not to.

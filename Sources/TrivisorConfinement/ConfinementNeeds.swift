@@ -19,7 +19,7 @@ public struct ConfinementNeeds: Sendable {
   public var hasSockets: Bool
 
   /// - Parameter packed: files and folders of the host's that the guest's archives are made from.
-  public init(_ configuration: VirtualMachineConfiguration, technique: TechniqueName, packed: [FilePath]) {
+  public init(_ configuration: PlatformConfiguration, technique: TechniqueName, packed: [FilePath]) {
     places = configuration.sharedFolders.map { share in
       Confinement.Place(share.folder.path, share.folder.isReadOnly ? .read : .change)
     }

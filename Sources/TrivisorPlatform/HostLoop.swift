@@ -68,7 +68,7 @@ final class HostLoop {
   private var nextLook: UInt64 = 0
 
   init(
-    _ instance: MachineInstance, configuration: VirtualMachineConfiguration, options: RunOptions, deadline: UInt64?
+    _ instance: MachineInstance, configuration: PlatformConfiguration, options: RunOptions, deadline: UInt64?
   ) throws(MachineFailure) {
     self.instance = instance
     self.options = options

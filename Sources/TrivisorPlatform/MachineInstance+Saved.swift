@@ -42,7 +42,7 @@ extension MachineInstance {
 
   /// Whether a saved machine can be one of this configuration, as far as can be said without a machine.
   static func check(
-    _ saved: MachineSaved, for configuration: VirtualMachineConfiguration
+    _ saved: MachineSaved, for configuration: PlatformConfiguration
   ) throws(RestoreFailure) {
     try restoring("machine", requires: configuration.command == nil, commandReason)
     let (own, other) = (kind(of: configuration.machine), saved.kind)

@@ -69,7 +69,7 @@ final class MachineInstance: Sendable {
 
   /// Loads the image, or restores a machine of the same configuration, and makes the processors, paused.
   init(
-    _ configuration: VirtualMachineConfiguration, technique: any Technique, restoring saved: MachineSaved? = nil
+    _ configuration: PlatformConfiguration, technique: any Technique, restoring saved: MachineSaved? = nil
   ) throws(MachineFailure) {
     let machine = configuration.machine
     self.machine = machine
@@ -176,7 +176,7 @@ final class MachineInstance: Sendable {
   }
 
   /// What the ACPI tables say of the machine.
-  private static func description(_ configuration: VirtualMachineConfiguration) -> ACPIMachine {
+  private static func description(_ configuration: PlatformConfiguration) -> ACPIMachine {
     var description = ACPIMachine(processorCount: configuration.machine.processorCount)
     var places = zip(configuration.serialPorts, SerialPortConfiguration.places).map { $1 }
     if configuration.command != nil { places.append(SerialPortConfiguration.commandPlace) }
@@ -185,7 +185,7 @@ final class MachineInstance: Sendable {
     return description
   }
 
-  private static func virtioCount(_ configuration: VirtualMachineConfiguration) -> Int {
+  private static func virtioCount(_ configuration: PlatformConfiguration) -> Int {
     configuration.storageDevices.count + configuration.sharedFolders.count + configuration.networkDevices.count
       + (configuration.hasEntropyDevice ? 1 : 0)
       + [
@@ -196,7 +196,7 @@ final class MachineInstance: Sendable {
   /// The disks in their order, then the shared folders, the networks, the source of random numbers, the console, sockets, the
   /// balloon.
   private static func makeVirtioDevices(
-    _ configuration: VirtualMachineConfiguration, disks: [DiskImage], networks: [NetworkDeviceConfiguration],
+    _ configuration: PlatformConfiguration, disks: [DiskImage], networks: [NetworkDeviceConfiguration],
     console: VirtioConsole?, balloon: VirtioBalloon?, memory: GuestMemory
   ) throws(DeviceFailure) -> [any VirtioDevice] {
     var devices: [any VirtioDevice] = []
@@ -272,7 +272,7 @@ final class MachineInstance: Sendable {
 
   /// Fills memory, and refuses what the technique can't begin with.
   private static func load(
-    _ configuration: VirtualMachineConfiguration, for technique: any Technique, into memory: GuestMemory
+    _ configuration: PlatformConfiguration, for technique: any Technique, into memory: GuestMemory
   ) throws(MachineFailure) -> LoadedGuest {
     let description = description(configuration)
     let tables = ACPITables(description)

@@ -18,7 +18,7 @@ final class StandardPorts: Sendable {
   private let debugExitPort: UInt16
 
   /// - Parameter bus: the PCI bus, if there is one.
-  init(_ configuration: VirtualMachineConfiguration, memory: GuestMemory, router: InterruptRouter, bus: PCIBus?) {
+  init(_ configuration: PlatformConfiguration, memory: GuestMemory, router: InterruptRouter, bus: PCIBus?) {
     configurationPorts = PCIConfigurationPorts(resetControl: ResetControl(), bus: bus)
     let above = memory.regions.dropFirst().reduce(0) { $0 + $1.size }
     clock = CMOSClock(

@@ -9,7 +9,7 @@ final class TestDevices: Sendable {
   private let memory = TestMemory()
   private let firmware: FirmwareConfiguration
 
-  init(_ configuration: VirtualMachineConfiguration, router: InterruptRouter) {
+  init(_ configuration: PlatformConfiguration, router: InterruptRouter) {
     lines = TestInterruptLines(router: router)
     firmware = FirmwareConfiguration(
       processorCount: configuration.machine.processorCount, memorySize: configuration.machine.memorySize)

@@ -44,16 +44,16 @@ public final class VirtualMachine: Sendable {
     var wantsPause = false
   }
 
-  private let configuration: VirtualMachineConfiguration
+  private let configuration: PlatformConfiguration
   private let technique: any Technique
   private let saved: MachineSaved?
   private let life = Mutex(Life())
 
-  /// Validates nothing and touches nothing yet: see `VirtualMachineConfiguration.validate(for:)`.
+  /// Validates nothing and touches nothing yet: see `PlatformConfiguration.validate(for:)`.
   /// - Parameter saved: where it goes on instead of booting the image; of a machine of the same configuration, but for
   ///   what is at its devices' other ends.
   public init(
-    _ configuration: VirtualMachineConfiguration, technique: any Technique, restoring saved: MachineSaved? = nil
+    _ configuration: PlatformConfiguration, technique: any Technique, restoring saved: MachineSaved? = nil
   ) {
     self.configuration = configuration
     self.technique = technique

@@ -1,15 +1,6 @@
 import TrivisorDevices
 import TrivisorVMM
 
-/// Where a queue's tables are.
-struct QueuePlace {
-  var index: Int
-  var size: UInt16
-  var descriptors: UInt64
-  var available: UInt64
-  var used: UInt64
-}
-
 /// Bits of the device status (virtio 1.2, 2.1).
 enum DriverStatus {
   static let acknowledge: UInt64 = 1

@@ -3,15 +3,7 @@ import TrivisorVMM
 
 /// A device over MMIO.
 final class MMIOMachine: FuzzMachine {
-  /// Offsets (virtio 1.2, 4.2.2).
-  private enum Register {
-    static let accepted: UInt64 = 0x20, acceptedSelect: UInt64 = 0x24
-    static let queueSelect: UInt64 = 0x30, queueSize: UInt64 = 0x38, queueReady: UInt64 = 0x44
-    static let notify: UInt64 = 0x50, interruptAcknowledge: UInt64 = 0x64, status: UInt64 = 0x70
-    static let descriptors: UInt64 = 0x80, available: UInt64 = 0x90, used: UInt64 = 0xa0
-    static let configuration: UInt64 = 0x100
-  }
-
+  private typealias Register = MMIORegister
   private static let tables = Register.descriptors..<(Register.used + 8)
 
   let memory: GuestMemory
@@ -43,15 +35,7 @@ final class MMIOMachine: FuzzMachine {
   }
 
   func place(_ queue: QueuePlace, _ random: inout FuzzRandom) {
-    write(Register.queueSelect, UInt64(queue.index))
-    write(Register.queueSize, UInt64(queue.size))
-    for (register, address) in [
-      (Register.descriptors, queue.descriptors), (Register.available, queue.available), (Register.used, queue.used),
-    ] {
-      write(register, address & 0xffff_ffff)
-      write(register + 4, address >> 32)
-    }
-    write(Register.queueReady, 1)
+    for (register, value) in queue.registersOverMMIO { write(register, value) }
   }
 
   func start() { write(Register.status, DriverStatus.all) }

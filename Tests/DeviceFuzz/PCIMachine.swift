@@ -12,9 +12,9 @@ final class MessageCounter: InterruptController {
 
 /// Devices on a PCI bus of their own, whose first is driven. Its regions are wherever they were put.
 final class PCIMachine: FuzzMachine {
-  static let window: UInt64 = 0xd800_0000
-  static let windowSize: UInt64 = 0x0800_0000
-  static let configuration: UInt64 = 0xe000_0000
+  static let window = PCITestBus.window
+  static let windowSize = PCITestBus.windowSize
+  static let configuration = PCITestBus.configuration
   /// A device's bits in an address of the configuration space (PCI Express 5.0, 7.2.2).
   static let deviceShift: UInt64 = 15
 
@@ -46,27 +46,8 @@ final class PCIMachine: FuzzMachine {
 
   init(_ types: [any VirtioDevice], memory: GuestMemory) throws {
     self.memory = memory
-    let router = InterruptRouter()
-    router.connect(messages)
-    let map = PCIMemoryMap(base: UInt32(Self.window), size: UInt32(Self.windowSize))
-    let pins = PCIInterruptPins((16...19).map { InterruptLine($0, router: router) })
-    let devices = try types.enumerated().map { index, type in
-      try VirtioPCI(
-        type, memory: memory, at: PCIAddress(device: 1 + index, function: 0), hasSiblings: false, map: map,
-        place: UInt32(Self.window) + UInt32(index) * VirtioPCI.windowShare, pins: pins, router: router,
-        usesWorker: false)
-    }
-    self.devices = devices
-    let functions = devices.enumerated().map { (PCIAddress(device: 1 + $0.offset, function: 0), $0.element) }
-    let pci = PCIBus(Dictionary(uniqueKeysWithValues: functions), map: map)
-    bus = try Bus(
-      ports: [.init("PCI", base: 0xcf8, count: 8, device: PCIConfigurationPorts(bus: pci))],
-      memory: [
-        .init("window", base: GuestPhysicalAddress(Self.window), size: Self.windowSize, device: pci.memoryWindow),
-        .init(
-          "configuration", base: GuestPhysicalAddress(Self.configuration), size: PCIBus.extendedConfigurationSize,
-          device: pci.extendedConfiguration),
-      ])
+    let made = try PCITestBus(types, memory: memory, controller: messages, usesWorker: false)
+    (devices, bus) = (made.devices, made.bus)
     // The first capability of `VirtioPCI`.
     messageControl =
       bus.readMemory(GuestPhysicalAddress(Self.configurationPlace(Register.capabilities)), width: .byte) + 2

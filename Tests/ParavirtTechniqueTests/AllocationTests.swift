@@ -29,7 +29,7 @@ func trapsAllocateNothing() throws {
   let bytes = try #require(EmbeddedGuest.named("attack")?.paravirtualBytes)
   var request = BootRequest(image: try BootImage(name: "attack", bytes: bytes))
   request.commandLine = "steady"
-  var configuration = VirtualMachineConfiguration(boot: request)
+  var configuration = PlatformConfiguration(boot: request)
   configuration.machine.memorySize = 64 << 20
   let sink = AllocationSink()
   configuration.serialPorts = [SerialPortConfiguration(output: sink)]

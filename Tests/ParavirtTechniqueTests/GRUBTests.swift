@@ -96,8 +96,8 @@ struct GRUBTests {
     #expect(typist.screen.components(separatedBy: "GNU GRUB").count == 2)
   }
 
-  private static func configuration(_ image: BootImage, _ typist: Typist) -> VirtualMachineConfiguration {
-    var configuration = VirtualMachineConfiguration(boot: BootRequest(image: image))
+  private static func configuration(_ image: BootImage, _ typist: Typist) -> PlatformConfiguration {
+    var configuration = PlatformConfiguration(boot: BootRequest(image: image))
     configuration.machine.memorySize = 128 << 20
     configuration.serialPorts = [
       SerialPortConfiguration(

@@ -23,7 +23,7 @@ struct GuestRunner {
   func run(_ image: BootImage, commandLine: String = "") throws -> (outcome: Outcome, output: String) {
     var request = BootRequest(image: image)
     request.commandLine = commandLine
-    var configuration = VirtualMachineConfiguration(boot: request)
+    var configuration = PlatformConfiguration(boot: request)
     configuration.machine.memorySize = memory
     configuration.machine.processorCount = processors
     let sink = MemorySink()

@@ -15,7 +15,7 @@ struct HelloTests {
     let bytes = try #require(EmbeddedGuest.named(guest)?.paravirtualBytes)
     var request = BootRequest(image: try BootImage(name: guest, bytes: bytes))
     request.commandLine = commandLine
-    var configuration = VirtualMachineConfiguration(boot: request)
+    var configuration = PlatformConfiguration(boot: request)
     configuration.machine.memorySize = memory
     let sink = MemorySink()
     configuration.serialPorts = [SerialPortConfiguration(output: sink)]
@@ -48,7 +48,7 @@ struct HelloTests {
   func refused() throws {
     let native = try #require(EmbeddedGuest.named("hello"))
     let request = BootRequest(image: try BootImage(name: "hello", bytes: native.bytes))
-    let machine = VirtualMachine(VirtualMachineConfiguration(boot: request), technique: ParavirtTechnique())
+    let machine = VirtualMachine(PlatformConfiguration(boot: request), technique: ParavirtTechnique())
     #expect(throws: MachineFailure.self) { try machine.runOnThisThread() }
   }
 }

@@ -13,10 +13,10 @@ import TrivisorVMM
 /// A domain from an enemy. That one from a friend goes on is `SavedMachineTests`' affair.
 @Suite("Saved domains", .serialized)
 struct SavedDomainTests {
-  private static func configuration() throws -> VirtualMachineConfiguration {
+  private static func configuration() throws -> PlatformConfiguration {
     let bytes = try #require(EmbeddedGuest.named("ring3")?.paravirtualBytes)
     let image = try BootImage(name: "ring3", bytes: bytes)
-    var configuration = VirtualMachineConfiguration(boot: BootRequest(image: image))
+    var configuration = PlatformConfiguration(boot: BootRequest(image: image))
     configuration.machine.memorySize = 16 << 20
     configuration.serialPorts = [SerialPortConfiguration(output: MemorySink())]
     return configuration

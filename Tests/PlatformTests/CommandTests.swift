@@ -21,7 +21,7 @@ struct CommandTests {
   ) throws -> (Outcome, [UInt8]) {
     let bytes = UnsafeRawBufferPointer(start: channelGuestBytes(), count: channelGuestSize())
     let request = BootRequest(image: try BootImage(name: "channel guest", bytes: bytes), kind: .flat64)
-    var configuration = VirtualMachineConfiguration(boot: request)
+    var configuration = PlatformConfiguration(boot: request)
     configuration.serialPorts = [SerialPortConfiguration(output: MemorySink())]
     let (output, errors) = (MemorySink(limit: 4 << 20), MemorySink())
     let channel = try CommandChannel(CommandOrder(.shell(command)), output: output, errorOutput: errors)
@@ -88,7 +88,7 @@ struct CommandTests {
   func findings() throws {
     let bytes = UnsafeRawBufferPointer(start: channelGuestBytes(), count: channelGuestSize())
     let request = BootRequest(image: try BootImage(name: "channel guest", bytes: bytes), kind: .flat64)
-    var configuration = VirtualMachineConfiguration(boot: request)
+    var configuration = PlatformConfiguration(boot: request)
     let sink = MemorySink()
     let channel = try CommandChannel(CommandOrder(.shell("true")), output: sink, errorOutput: sink)
     configuration.command = CommandConfiguration(channel: channel)

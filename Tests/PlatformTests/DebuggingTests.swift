@@ -32,7 +32,7 @@ struct DebuggingTests {
     ) throws {
       let path = "/tmp/trivisor-debugging-\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
       server = try DebuggerServer(try DebuggerAddress("unix:\(path),wait,\(architecture)"))
-      var configuration = VirtualMachineConfiguration(boot: request)
+      var configuration = PlatformConfiguration(boot: request)
       configuration.machine.memorySize = 64 << 20
       configuration.resetPolicy = resetPolicy
       configuration.serialPorts = [SerialPortConfiguration(output: MemorySink())]

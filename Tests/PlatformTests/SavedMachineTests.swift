@@ -44,12 +44,12 @@ private final class BrokenRun: Sendable {
     self.processors = processors
   }
 
-  func machine(restoring saved: MachineSaved? = nil, change: (inout VirtualMachineConfiguration) -> Void = { _ in })
+  func machine(restoring saved: MachineSaved? = nil, change: (inout PlatformConfiguration) -> Void = { _ in })
     -> VirtualMachine
   {
     var request = BootRequest(image: image)
     request.commandLine = commandLine
-    var configuration = VirtualMachineConfiguration(boot: request)
+    var configuration = PlatformConfiguration(boot: request)
     configuration.machine.memorySize = 64 << 20
     configuration.machine.processorCount = processors
     configuration.serialPorts = [SerialPortConfiguration(output: sink)]
@@ -201,7 +201,7 @@ struct SavedMachineTests {
   func otherConfiguration() async throws {
     let run = try BrokenRun("ring3")
     let saved = try #require(try await run.save(run.machine(), printed: 200, microseconds: 0))
-    let changes: [(inout VirtualMachineConfiguration) -> Void] = [
+    let changes: [(inout PlatformConfiguration) -> Void] = [
       { $0.machine.memorySize = 32 << 20 }, { $0.machine.processorModel = .x86_64v2 },
       { $0.serialPorts.append(SerialPortConfiguration(output: MemorySink())) }, { $0.hasEntropyDevice = false },
     ]

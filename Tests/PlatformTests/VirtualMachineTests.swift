@@ -12,12 +12,12 @@ private let hasKVM = access("/dev/kvm", R_OK | W_OK) == 0
 @Suite("A virtual machine as a library", .enabled(if: hasKVM))
 struct VirtualMachineTests {
   private func machine(
-    _ guest: String, _ commandLine: String = "", change: (inout VirtualMachineConfiguration) -> Void = { _ in }
+    _ guest: String, _ commandLine: String = "", change: (inout PlatformConfiguration) -> Void = { _ in }
   ) throws -> (VirtualMachine, MemorySink) {
     let guest = try #require(EmbeddedGuest.named(guest))
     var request = BootRequest(image: try BootImage(name: guest.name, bytes: guest.bytes))
     request.commandLine = commandLine
-    var configuration = VirtualMachineConfiguration(boot: request)
+    var configuration = PlatformConfiguration(boot: request)
     let sink = MemorySink()
     configuration.serialPorts = [SerialPortConfiguration(output: sink)]
     change(&configuration)
@@ -67,7 +67,7 @@ struct VirtualMachineTests {
     sector += Array(repeating: 0, count: 510 - sector.count) + [0x55, 0xaa]
     let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: 512, alignment: 1)
     bytes.copyBytes(from: sector)
-    var configuration = VirtualMachineConfiguration(
+    var configuration = PlatformConfiguration(
       boot: BootRequest(image: try BootImage(name: "resets", bytes: UnsafeRawBufferPointer(bytes))))
     let once = VirtualMachine(configuration, technique: HardwareTechnique())
     #expect(try await once.run().outcome == .reset)

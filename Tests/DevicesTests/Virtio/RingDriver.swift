@@ -1,3 +1,4 @@
+import TrivisorDeviceFuzz
 import Testing
 import TrivisorVMM
 

@@ -1,3 +1,4 @@
+import TrivisorDeviceFuzz
 import Glibc
 import SystemPackage
 import Testing

@@ -1,4 +1,5 @@
 import Testing
+import TrivisorDeviceFuzz
 import TrivisorVMM
 
 @testable import TrivisorDevices
@@ -74,15 +75,7 @@ final class VirtioDriver: RingDriver {
   }
 
   func place(_ queue: RingPlace) {
-    write(Register.queueSelect, UInt64(queue.index))
-    write(Register.queueSize, UInt64(queue.size))
-    for (register, address) in [
-      (Register.descriptors, queue.descriptors), (Register.available, queue.available), (Register.used, queue.used),
-    ] {
-      write(register, address & 0xffff_ffff)
-      write(register + 4, address >> 32)
-    }
-    write(Register.queueReady, 1)
+    for (register, value) in queue.registersOverMMIO { write(register, value) }
   }
 
   func start() { write(Register.status, 15) }
@@ -104,13 +97,9 @@ final class VirtioDriver: RingDriver {
 }
 
 /// Where a queue's tables are.
-struct RingPlace: Sendable {
-  var index = 0
-  var size: UInt16 = 16
-  var descriptors: UInt64 = 0x1_0000
-  var available: UInt64 = 0x1_4000
-  var used: UInt64 = 0x1_8000
+typealias RingPlace = QueuePlace
 
+extension QueuePlace {
   static func standard(_ index: Int = 0, size: UInt16 = 16) -> RingPlace {
     let shift = UInt64(index) * 0x1_0000
     return RingPlace(

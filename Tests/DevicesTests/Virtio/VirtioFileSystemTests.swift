@@ -1,3 +1,4 @@
+import TrivisorDeviceFuzz
 import TrivisorFileServer
 import Glibc
 import SystemPackage

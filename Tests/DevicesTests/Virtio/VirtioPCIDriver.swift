@@ -1,14 +1,13 @@
 import Testing
+import TrivisorDeviceFuzz
 import TrivisorVMM
 
 @testable import TrivisorDevices
 
 /// The driver's side of virtio devices on a PCI bus: it finds what it needs by the capabilities.
 final class VirtioPCIDriver: RingDriver {
-  static let window: UInt64 = 0xd800_0000
-  static let windowSize: UInt64 = 0x0800_0000
-  static let extended: UInt64 = 0xe000_0000
-  static let lines = 16...19
+  static let window = PCITestBus.window
+  static let extended = PCITestBus.configuration
 
   enum Common {
     static let featuresSelect: UInt64 = 0x00, features: UInt64 = 0x04
@@ -31,29 +30,9 @@ final class VirtioPCIDriver: RingDriver {
 
   /// - Parameter siblings: further devices, at the next numbers.
   init(_ types: any VirtioDevice..., usesWorker: Bool = false, memorySize: UInt64 = 2 << 20) throws {
-    let router = InterruptRouter()
-    router.connect(controller)
-    let memory = try GuestMemory(size: memorySize)
-    self.memory = memory
-    let map = PCIMemoryMap(base: UInt32(Self.window), size: UInt32(Self.windowSize))
-    let pins = PCIInterruptPins(Self.lines.map { InterruptLine($0, router: router) })
-    self.pins = pins
-    devices = try types.enumerated().map { index, type in
-      try VirtioPCI(
-        type, memory: memory, at: PCIAddress(device: 1 + index, function: 0), hasSiblings: false, map: map,
-        place: UInt32(Self.window) + UInt32(index) * VirtioPCI.windowShare, pins: pins, router: router,
-        usesWorker: usesWorker)
-    }
-    let functions = devices.enumerated().map { (PCIAddress(device: 1 + $0.offset, function: 0), $0.element) }
-    let pci = PCIBus(Dictionary(uniqueKeysWithValues: functions), map: map)
-    bus = try Bus(
-      ports: [.init("PCI", base: 0xcf8, count: 8, device: PCIConfigurationPorts(bus: pci))],
-      memory: [
-        .init("window", base: GuestPhysicalAddress(Self.window), size: Self.windowSize, device: pci.memoryWindow),
-        .init(
-          "configuration", base: GuestPhysicalAddress(Self.extended), size: PCIBus.extendedConfigurationSize,
-          device: pci.extendedConfiguration),
-      ])
+    memory = try GuestMemory(size: memorySize)
+    let made = try PCITestBus(types, memory: memory, controller: controller, usesWorker: usesWorker)
+    (devices, pins, bus) = (made.devices, made.pins, made.bus)
   }
 
   // MARK: Configuration

@@ -1,3 +1,4 @@
+import TrivisorDeviceFuzz
 import TrivisorCLinux
 import Glibc
 import SystemPackage

@@ -11,7 +11,7 @@ import SystemPackage
 import TrivisorVMM
 
 /// Everything that makes a machine.
-public struct VirtualMachineConfiguration: Sendable {
+public struct PlatformConfiguration: Sendable {
   /// Processors, memory, processor model.
   public var machine: MachineConfiguration
   /// What it runs.
