@@ -276,8 +276,8 @@ let package = Package(
     .testTarget(
       name: "TrivisorTests",
       dependencies: [
-        "TrivisorCPseudoTerminal", "TrivisorEmbeddedGuests", "TrivisorCommand", "TrivisorLinuxCommands",
-        "TrivisorNetworking", "TrivisorVMM", system,
+        argumentParser, "TrivisorCPseudoTerminal", "TrivisorEmbeddedGuests", "TrivisorCommand",
+        "TrivisorLinuxCommands", "TrivisorNetworking", "TrivisorVMM", system,
       ],
       swiftSettings: strict),
     .target(name: "TrivisorConformanceGuests", path: "Tests/ConformanceGuests"),

@@ -1,7 +1,6 @@
 import Glibc
 import Synchronization
 import SystemPackage
-import TrivisorDevices
 import TrivisorVMM
 
 /// Lines for the person at the terminal: on standard error, each with the program's name; and what was asked for, on
@@ -30,10 +29,26 @@ enum Diagnostics {
   /// Sentences for standard output, for a person.
   static func tell(_ text: String) { print(fitted(text, STDOUT_FILENO)) }
 
+  /// The parser's text for standard output, whose lines are whole. A help text is made to fit the terminal; completions, and what
+  /// else is for programs, stay as they are.
+  static func showHelp(_ text: String) {
+    let isHelp = text.hasPrefix("OVERVIEW: ") || text.hasPrefix("USAGE: ")
+    print(isHelp ? TerminalText.wrappedHelp(text, columns: helpColumns) : text)
+  }
+
+  /// What the environment says (COLUMNS), else the terminal's.
+  private static var helpColumns: Int {
+    if let text = getenv("COLUMNS"), let columns = Int(String(cString: text)), columns > 0 { return columns }
+    return HostTerminal.columns(of: STDOUT_FILENO) ?? 80
+  }
+
+  /// The parser's lines about a wrong command line.
+  static func explain(_ text: String) { draw(fitted(text, STDERR_FILENO) + "\n") }
+
   /// With lines that fit, if somebody sees them on a terminal.
   private static func fitted(_ text: String, _ descriptor: Int32) -> String {
-    guard isatty(descriptor) != 0, let size = Terminal.size(of: descriptor) else { return text }
-    return TerminalText.wrapped(text, columns: Int(size.columns))
+    guard isatty(descriptor) != 0, let columns = HostTerminal.columns(of: descriptor) else { return text }
+    return TerminalText.wrapped(text, columns: columns)
   }
 
   /// Text for standard output as it is. After a loss, nothing more is written: it would not follow what stands there.

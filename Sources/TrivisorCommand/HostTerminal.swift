@@ -19,6 +19,13 @@ enum HostTerminal {
     return CommandOrder.Size(columns: size.columns, rows: size.rows)
   }
 
+  /// How wide the one at a descriptor is; nil if there is none, or it does not say. Some tell their width, and no height.
+  static func columns(of descriptor: Int32) -> Int? {
+    var size = winsize()
+    guard ioctl(descriptor, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else { return nil }
+    return Int(size.ws_col)
+  }
+
   /// Hands every key to the guest, or says that it can't.
   static func makeRaw(_ terminal: Terminal) {
     do throws(Errno) {

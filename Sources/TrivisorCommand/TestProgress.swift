@@ -2,7 +2,6 @@
 // terminal, one line more below them that says what runs now and is written over again and again. It changes nothing of
 // the terminal but that line.
 
-import TrivisorCLinux
 import Glibc
 import TrivisorTestRunner
 import TrivisorVMM
@@ -16,7 +15,8 @@ final class TestProgress {
   private var running: [(name: String, began: UInt64)] = []
   private var ended = 0
   private var bad = 0
-  private var hasStatus = false
+  /// The line about what runs, if it is there.
+  private var status: String?
 
   /// - Parameters:
   ///   - count: of the tests.
@@ -26,13 +26,7 @@ final class TestProgress {
     self.count = count
     self.isQuiet = isQuiet
     self.isOnErrors = isOnErrors
-    var size = winsize()
-    if isatty(STDERR_FILENO) != 0 {
-      let isKnown = ioctl(STDERR_FILENO, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0
-      terminalWidth = isKnown ? Int(size.ws_col) : 80
-    } else {
-      terminalWidth = nil
-    }
+    terminalWidth = isatty(STDERR_FILENO) == 0 ? nil : HostTerminal.columns(of: STDERR_FILENO) ?? 80
   }
 
   func observe(_ event: TestSession.Event) {
@@ -54,9 +48,9 @@ final class TestProgress {
 
   /// Takes the line about what runs away.
   func clear() {
-    guard hasStatus else { return }
+    guard status != nil else { return }
     Diagnostics.draw("\r\u{1b}[K")
-    hasStatus = false
+    status = nil
   }
 
   /// The last word.
@@ -95,8 +89,9 @@ final class TestProgress {
     let names = running.map { "\($0.name) \((now - $0.began) / 1_000_000_000) s" }.joined(separator: ", ")
     let failures = bad > 0 ? ", \(bad) bad" : ""
     let line = Self.printable("[\(ended)/\(count)\(failures)] \(names)", width: terminalWidth - 1)
+    guard line != status else { return }
     Diagnostics.draw("\r\(line)\u{1b}[K")
-    hasStatus = true
+    status = line
   }
 
   /// At a terminal, unless its user wants none (https://no-color.org).

@@ -40,6 +40,9 @@ struct Trivisor: ParsableCommand {
       InspectCommand.self, DoctorCommand.self, GuestsCommand.self, KernelConfigCommand.self, LicensesCommand.self,
     ])
 
+  /// The parser would break examples as it breaks prose: its lines stay whole, and are broken by `TerminalText`.
+  static let columnsOfWholeLines = 1 << 20
+
   static func main() {
     // Before any thread: signals that end a run are taken by the one that waits for them.
     signal(SIGPIPE, SIG_IGN)
@@ -58,9 +61,9 @@ struct Trivisor: ParsableCommand {
       Diagnostics.end((failure.isHosts ? ExitStatus.failed : .notLoaded).rawValue)
     } catch {
       // Help, completions and the version are no errors but for the way in which they arrive here.
-      let (text, status) = (fullMessage(for: error), exitCode(for: error))
+      let (text, status) = (fullMessage(for: error, columns: columnsOfWholeLines), exitCode(for: error))
       if !text.isEmpty {
-        if status.isSuccess { Diagnostics.print(text) } else { Diagnostics.draw(text + "\n") }
+        if status.isSuccess { Diagnostics.showHelp(text) } else { Diagnostics.explain(text) }
       }
       Diagnostics.end(status.rawValue)
     }
