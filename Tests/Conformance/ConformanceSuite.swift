@@ -38,7 +38,7 @@ public struct ConformanceSuite: Sendable {
     portCases, deviceMemoryCases, exceptionCases, pageFaultCases, processorCases, privilegeCases, repeatedCases,
     interruptCases, floatingCases, floatingPointerCases, legacyCases, modeCases, pagingCases, addressCases,
     promiseCases, contextCases, protectionKeyCases, debugCases,
-    steppingCases, steppingRealCases, taskCases, virtual8086Cases, memoryCases, stateCases, startupCases,
+    steppingCases, steppingRealCases, taskCases, virtual8086Cases, memoryCases, returnCases, stateCases, startupCases,
   ].flatMap { $0 }.map { conformanceCase in
     conformanceCase.with { $0.needs = Ability.needed(by: conformanceCase.name) }
   }

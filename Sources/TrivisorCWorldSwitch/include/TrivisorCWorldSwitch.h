@@ -134,9 +134,14 @@ enum : int32_t {
   CWS_SHARED_SLOTS = 8,
   // By linear page, of what CPL 3 may execute: its linear address exclusive-or a code for the physical page (PageCode).
   CWS_CODE_TLB_ENTRIES = 4096,
+  // Return cache: by mode, a number that an entry of it must have; and by where on the stack a return address is, that address, the host
+  // address of the code there, and the number. A word of an entry is not used.
+  CWS_RETURN_KEYS = 3200,
+  CWS_RETURNS = 45056,
+  CWS_RETURN_ENTRIES = 512,
   // Software TLB: by view and kind of access (read, write), pairs of a tag and the host address of a page. An address
   // exclusive-or the tag of its page's entry is the offset in the page on a hit, and more on a miss.
-  CWS_TLB = 49152,
+  CWS_TLB = CWS_RETURNS + CWS_RETURN_ENTRIES * 32,
   CWS_TLB_ENTRIES = 8192,
   CWS_TLB_VIEWS = 4,
   // Jump caches: by mode, pairs of linear RIP and host address, and as many again that have had to make way. An index is made
@@ -146,6 +151,10 @@ enum : int32_t {
   CWS_JUMP_CACHE_SHIFT = 5,
   CWS_MODES = 16,
 };
+
+_Static_assert(CWS_SHARED + CWS_SHARED_SLOTS * 8 <= CWS_RETURN_KEYS, "return keys");
+_Static_assert(CWS_RETURN_KEYS + CWS_MODES * 8 <= CWS_POLL, "return keys");
+_Static_assert(CWS_CODE_TLB + CWS_CODE_TLB_ENTRIES * 8 <= CWS_RETURNS, "return cache");
 
 // Which tables of the TLB an access goes through.
 enum : uint8_t { CWS_VIEW_USER, CWS_VIEW_SUPERVISOR, CWS_VIEW_OVERRIDE, CWS_VIEW_NONE };

@@ -249,6 +249,9 @@ struct Site {
     case cross(word: UInt32, jump: UInt32, branch: Int32, released: Int32)
     /// The second page of an instruction that straddles is not the one that the block was made of, as far as is known.
     case refetch
+    /// Goes on at `rip`, behind a call that has come back; a call can be told the block that is there. Both are offsets in the code cache: of the
+    /// operand that the call notes, and of what it is unset.
+    case returnPoint(UInt32, unlinked: UInt32)
     /// Goes on at the RIP in the state block; RSP has grown by `released`, less for a call. In a block of one instruction that
     /// may be no branch, or one that is not taken.
     case indirect(released: Int32, isBranch: Bool)

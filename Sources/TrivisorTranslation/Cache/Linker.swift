@@ -38,6 +38,14 @@ final class Linker {
     target.incoming.append(site)
   }
 
+  /// Lets the call of a `returnPoint` site say that what it comes back to is `target`.
+  func linkReturn(_ site: Int, _ place: UInt32, from source: Block, to target: Block) {
+    guard source.isValid, target.isValid, !source.isStraddling, !target.isStraddling, source.key.page == target.key.page
+    else { return }
+    translator.cache.patch(place, to: target.entryForLookup)
+    target.incoming.append(site)
+  }
+
   /// Makes the jump of an `across` site go to `target` directly, until the translation of its page goes away.
   /// - Parameter isGlobal: of the target's pages' translations.
   func linkAcross(
@@ -74,7 +82,8 @@ final class Linker {
   func unlink(_ dead: Block) {
     for site in dead.incoming {
       switch translator.site(site).kind {
-      case .chain(let place, let unlinked, _), .separate(let place, let unlinked):
+      case .chain(let place, let unlinked, _), .separate(let place, let unlinked),
+        .returnPoint(let place, let unlinked):
         translator.cache.patch(place, to: translator.cache.base + UInt64(unlinked))
       case .across(let place, let unlinked, _):
         translator.cache.set(place, to: translator.cache.base + UInt64(unlinked))

@@ -12,6 +12,7 @@ final class AddressTranslations {
   /// By the mode's number.
   @exclusivity(unchecked) private var jumps: [JumpCache] = []
   @exclusivity(unchecked) private var jumpPages = PageFilter()
+  @exclusivity(unchecked) private var returns: ReturnCache
   /// The number of the address space that all of these are of (PCID), and what was known of others.
   private var context: UInt64 = 0
   @exclusivity(unchecked) private var others = KeptSpaces()
@@ -23,12 +24,13 @@ final class AddressTranslations {
   private(set) var partialFlushes: UInt64 = 0
   private(set) var pageFlushes: UInt64 = 0
   /// How often a load of CR3 has found translations that were there before.
-  private(set) var returns: UInt64 = 0
+  private(set) var spacesFound: UInt64 = 0
 
   /// - Parameter block: fresh, all zero.
   init(_ block: StateBlock, _ store: TranslationCache) {
     data = SoftwareTLB(block)
     code = InstructionTLB(block)
+    returns = ReturnCache(block)
     linker = store.linker
     for mode in 0..<StateLayout.modeLimit { jumps.append(JumpCache(block, mode: mode)) }
   }
@@ -72,6 +74,7 @@ final class AddressTranslations {
     data.takeLocals(into: &left.data)
     code.takeLocals(into: &left.code)
     for mode in jumps.indices where jumps[mode].hasLocals { jumps[mode].takeLocals(into: &left.jumps[mode]) }
+    returns.removeAll()
     linker.unlinkCrossings(keepsGlobal: true)
     context = next
     guard keepsTranslations, let found = others.take(next) else {
@@ -82,7 +85,7 @@ final class AddressTranslations {
     data.putBack(&found.data)
     code.putBack(&found.code)
     for mode in jumps.indices where !found.jumps[mode].isEmpty { jumps[mode].putBack(&found.jumps[mode]) }
-    returns += 1
+    spacesFound += 1
   }
 
   /// Forgets every translation of every address space, when the control registers have changed.
@@ -151,12 +154,14 @@ final class AddressTranslations {
   private func forgetJumps(keepsGlobal: Bool) {
     for mode in jumps.indices { jumps[mode].removeAll(keepsGlobal: keepsGlobal) }
     if !keepsGlobal { jumpPages.removeAll() }
+    returns.removeAll()
   }
 
   private func forgetJumps(to range: ClosedRange<UInt64>) {
     if jumpPages.mayHold(range) {
       for mode in jumps.indices { jumps[mode].remove(range) }
     }
+    returns.removeAll()
     linker.unlinkCrossings(to: range)
   }
 }

@@ -186,6 +186,17 @@ struct BlockLoop {
         goOnTogether()
         target = next.entry
         continue
+      case .returnPoint(let place, _):
+        processor.counters.count(.exitJump)
+        processor.rip = page &+ site.rip
+        processor.shadow = .none
+        let generation = store.generation
+        let next = try findBlock()
+        if generation == store.generation, processor.trace == nil {
+          store.linker.linkReturn(number, place, from: site.block, to: next)
+        }
+        target = next.entry
+        continue
       case .refetch:
         processor.counters.count(.exitJump)
         processor.rip = page &+ site.rip

@@ -45,7 +45,7 @@ extension Ledger {
       "flushes of all translations": translations.wholeFlushes,
       "flushes of translations that are not global": translations.partialFlushes,
       "flushes of one page's translation": translations.pageFlushes,
-      "returns to an address space whose translations were kept": translations.returns,
+      "returns to an address space whose translations were kept": translations.spacesFound,
       "microseconds in guest code": microseconds(guest),
       "microseconds in the translator": microseconds(translator),
       "microseconds in devices": microseconds(devices),

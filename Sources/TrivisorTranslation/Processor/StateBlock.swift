@@ -52,6 +52,11 @@ enum StateLayout {
   static let x87Page = CWS_X87_PAGE
   static let codeTLB = CWS_CODE_TLB
   static let codeTLBEntries = Int(CWS_CODE_TLB_ENTRIES)
+  /// By the mode's number: what entries of the return cache must have.
+  static func returnKey(mode: Int) -> Int32 { CWS_RETURN_KEYS + 8 * Int32(mode) }
+  /// By the place on the stack: return address, host address, key.
+  static let returns = CWS_RETURNS
+  static let returnEntries = Int(CWS_RETURN_ENTRIES)
   static let poll = CWS_POLL
   static let bounce = CWS_BOUNCE
   /// By view (user, supervisor, supervisor with SMAP overridden, everything checked) and kind of access: pairs of a tag

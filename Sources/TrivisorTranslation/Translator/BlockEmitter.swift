@@ -315,15 +315,19 @@ struct BlockEmitter: ~Copyable {
   mutating func exit(_ kind: Site.Kind, rip: UInt64) { leave(site: addSite(kind, rip: rip)) }
 
   mutating func leave(site: Int) {
-    code.storeConstant32(UInt32(truncatingIfNeeded: site), .state(StateLayout.site))
     let isInHost = flags.contains(.host) && !flags.contains(.rax)
-    code.jump32().patch(to: isInHost ? cache.leaves.host : cache.leaves.rax)
+    leave(site: site, by: isInHost ? cache.leaves.host : cache.leaves.rax)
+  }
+
+  /// - Parameter leaf: common code that leaves, or does not.
+  mutating func leave(site: Int, by leaf: UInt64) {
+    code.storeConstant32(UInt32(truncatingIfNeeded: site), .state(StateLayout.site))
+    code.jump32().patch(to: leaf)
   }
 
   /// Leaves behind a check that failed, as `check` left its temporaries. The host's flags have been given up.
   mutating func leaveByMiss(site: Int, view: Int, isWrite: Bool) {
-    code.storeConstant32(UInt32(truncatingIfNeeded: site), .state(StateLayout.site))
-    code.jump32().patch(to: cache.leaves.miss(view: view, isWrite: isWrite))
+    leave(site: site, by: cache.leaves.miss(view: view, isWrite: isWrite))
   }
 
   // MARK: Registers

@@ -48,8 +48,12 @@ enum ColdPart {
   case cross(PatchPoint, word: PatchPoint, jump: PatchPoint, target: UInt64, branch: Int32, released: Int32)
   /// The second page is another one; the flags are in RAX.
   case refetch(PatchPoint, word: PatchPoint, rip: UInt64, page: UInt64)
+  /// What a call notes of the code behind it until that is there; the flags are in RAX.
+  case returnPoint(PatchPoint, target: UInt64)
   /// An indirect jump that is not at the first place of the jump cache; the flags are in RAX.
   case indirect(PatchPoint, released: Int32, rip: UInt64)
+  /// A return that the return cache does not know, by its address or its key; the flags are in RAX.
+  case nearReturn(PatchPoint, PatchPoint, released: Int32, rip: UInt64)
 
   func emit(_ block: inout BlockEmitter) {
     switch self {
@@ -110,12 +114,26 @@ enum ColdPart {
       jump.patch(to: block.code.address)
       block.flags = .rax
       block.exit(.refetch, rip: rip)
+    case .returnPoint(let link, let target):
+      let unlinked = block.code.address
+      link.patch(to: unlinked)
+      block.flags = .rax
+      block.exit(.returnPoint(block.cache.offset(link.next) - 4, unlinked: block.cache.offset(unlinked)), rip: target)
     case .indirect(let jump, let released, let rip):
       jump.patch(to: block.code.address)
-      let miss = TransferCode.enterByCache(isSecond: true, &block)
-      miss.patch(to: block.code.address)
       block.flags = .rax
-      block.exit(.indirect(released: released, isBranch: true), rip: rip)
+      let (mode, isRelative) = (block.key.modeNumber, block.mode.isRelative)
+      block.leave(
+        site: block.addSite(.indirect(released: released, isBranch: true), rip: rip),
+        by: block.cache.leaves.searchSecond(mode: mode, isRelative: isRelative))
+    case .nearReturn(let jump, let other, let released, let rip):
+      jump.patch(to: block.code.address)
+      other.patch(to: block.code.address)
+      block.flags = .rax
+      let (mode, isRelative) = (block.key.modeNumber, block.mode.isRelative)
+      block.leave(
+        site: block.addSite(.indirect(released: released, isBranch: true), rip: rip),
+        by: block.cache.leaves.search(mode: mode, isRelative: isRelative))
     }
   }
 }

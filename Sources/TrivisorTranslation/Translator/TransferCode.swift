@@ -42,7 +42,7 @@ enum TransferCode {
     case .nearReturn:
       let released = Int32(truncatingIfNeeded: instruction.immediateSize == 0 ? 0 : instruction.immediate & 0xffff)
       StackCode.access(size: size, isWrite: false, .popTarget(size: size, released: released), &block)
-      indirect(released: Int32(size) + released, &block)
+      nearReturn(size: size, released: Int32(size) + released, &block)
     case .indirectJump, .indirectCall: try indirect(instruction, size: size, &block)
     default: throw Refusal(reason: "control transfer")
     }
@@ -146,6 +146,9 @@ enum TransferCode {
     }
     block.faulting { $0.code.store(Host.t2, .memory(base: Host.t1), size: size) }
     StackCode.moveStackPointer(by: -Int32(size), &block)
+    if usesReturnCache(size: size, block), block.plan.isLinked(to: address) {
+      noteReturn(to: address, size: size, &block)
+    }
   }
 
   /// #GP(0) for a call's target that is not canonical: behind the stack's faults, before anything is pushed. Clobbers T2.
@@ -282,27 +285,60 @@ enum TransferCode {
       block.exit(.indirect(released: released, isBranch: isBranch))
       return
     }
-    // `JumpCache.index` computes the same.
-    block.code.move(Host.t2, Host.t1)
-    block.code.shift(.shr, Host.t2, by: StateLayout.jumpCacheShift, w: true)
-    block.code.arithmetic(.xor, .register(Host.t2), Host.t1)
-    block.code.arithmetic(.and, .register(Host.t2), immediate: Int32(StateLayout.jumpCacheEntries - 1))
-    block.code.shift(.shl, Host.t2, by: 4)
-    let miss = enterByCache(isSecond: false, &block)
+    JumpCacheCode.index(&block.code)
+    let miss = JumpCacheCode.enter(
+      mode: block.key.modeNumber, isRelative: block.mode.isRelative, isSecond: false, &block.code)
     block.postpone(.indirect(miss, released: released, rip: block.rip))
   }
 
-  /// Goes to the RIP in T1 if it is at one of the two places for it in the jump cache, which T2 names.
-  /// - Returns: the jump that is taken if it is not.
-  static func enterByCache(isSecond: Bool, _ block: inout BlockEmitter) -> PatchPoint {
-    let entry = StateLayout.jumpCache(mode: block.key.modeNumber, isSecond: isSecond)
-    block.code.arithmetic(.cmp, Host.t1, .stateIndexed(Host.t2, scale: 0, offset: entry), w: true)
-    let miss = block.code.jump32(condition: Emitter.Condition.notEqual)
+  // MARK: Returns
+
+  /// Whether calls and returns of this size go by the return cache.
+  private static func usesReturnCache(size: Int, _ block: borrowing BlockEmitter) -> Bool {
+    block.key.isFlat && !block.mode.isSingleStepping && block.mode.stackSize == UInt8(size)
+      && size == (block.is64 ? 8 : 4)
+  }
+
+  /// An entry for a place on the stack whose offset T is, times what a slot of it is less than an entry.
+  private static func returnEntry(_ register: UInt8, word: Int32, size: Int) -> Place {
+    .stateIndexed(register, scale: size == 8 ? 2 : 3, offset: StateLayout.returns + 8 * word)
+  }
+
+  private static func returnMask(size: Int) -> Int32 { Int32((StateLayout.returnEntries - 1) * size) }
+
+  /// Behind the push of a return address, which is in T2: what its return goes on with. The host's flags have been given up.
+  private static func noteReturn(to address: UInt64, size: Int, _ block: inout BlockEmitter) {
+    block.code.load(Host.t1, .register(Host.rsp), w: false)
+    block.code.arithmetic(.and, .register(Host.t1), immediate: returnMask(size: size))
+    block.code.store(Host.t2, returnEntry(Host.t1, word: 0, size: size))
+    block.alignLink(opcodeLength: 3)
+    block.postpone(.returnPoint(block.code.loadCodeAddress(), target: address))
+    block.code.store(Host.t2, returnEntry(Host.t1, word: 1, size: size))
+    block.code.load(Host.t2, .state(StateLayout.returnKey(mode: block.key.modeNumber)))
+    block.code.store(Host.t2, returnEntry(Host.t1, word: 2, size: size))
+  }
+
+  /// The end of a block that returns to the RIP in T1, which was on the stack.
+  private static func nearReturn(size: Int, released: Int32, _ block: inout BlockEmitter) {
+    guard usesReturnCache(size: size, block) else {
+      indirect(released: released, &block)
+      return
+    }
+    block.requireSavedFlags()
+    block.code.store(Host.t1, .state(StateLayout.rip))
+    block.code.lea(Host.t2, .memory(base: Host.rsp, displacement: 0 &- released), w: false)
+    block.code.arithmetic(.and, .register(Host.t2), immediate: returnMask(size: size))
+    block.code.arithmetic(.cmp, Host.t1, returnEntry(Host.t2, word: 0, size: size), w: true)
+    let otherAddress = block.code.jump32(condition: Emitter.Condition.notEqual)
+    block.code.load(Host.t1, .state(StateLayout.returnKey(mode: block.key.modeNumber)))
+    block.code.arithmetic(.cmp, Host.t1, returnEntry(Host.t2, word: 2, size: size), w: true)
+    let otherKey = block.code.jump32(condition: Emitter.Condition.notEqual)
     if block.mode.isRelative {
+      block.code.load(Host.t1, .state(StateLayout.rip))
       block.code.arithmetic(.and, .register(Host.t1), immediate: ~4095, w: true)
       block.code.store(Host.t1, .state(StateLayout.page))
     }
-    block.code.jump(.stateIndexed(Host.t2, scale: 0, offset: entry + 8))
-    return miss
+    block.code.jump(returnEntry(Host.t2, word: 1, size: size))
+    block.postpone(.nearReturn(otherAddress, otherKey, released: released, rip: block.rip))
   }
 }
