@@ -134,6 +134,8 @@ enum : int32_t {
   CWS_SHARED_SLOTS = 8,
   // By linear page, of what CPL 3 may execute: its linear address exclusive-or a code for the physical page (PageCode).
   CWS_CODE_TLB_ENTRIES = 4096,
+  // How many PAUSEs are left until Swift is told, where there are several processors.
+  CWS_PAUSES_LEFT = 3328,
   // Return cache: by mode, a number that an entry of it must have; and by where on the stack a return address is, that address, the host
   // address of the code there, and the number. A word of an entry is not used.
   CWS_RETURN_KEYS = 3200,
@@ -153,7 +155,7 @@ enum : int32_t {
 };
 
 _Static_assert(CWS_SHARED + CWS_SHARED_SLOTS * 8 <= CWS_RETURN_KEYS, "return keys");
-_Static_assert(CWS_RETURN_KEYS + CWS_MODES * 8 <= CWS_POLL, "return keys");
+_Static_assert(CWS_RETURN_KEYS + CWS_MODES * 8 <= CWS_PAUSES_LEFT, "return keys");
 _Static_assert(CWS_CODE_TLB + CWS_CODE_TLB_ENTRIES * 8 <= CWS_RETURNS, "return cache");
 
 // Which tables of the TLB an access goes through.

@@ -259,6 +259,8 @@ struct Site {
     case shadow
     /// An instruction that Swift carries out, by its place in the translator's list.
     case callOut(Int32)
+    /// Goes on at `rip`, behind the last of many PAUSEs.
+    case spun
     /// A debugger from outside may have a breakpoint at the instruction.
     case breakpoint
     case raise(TranslationFault)

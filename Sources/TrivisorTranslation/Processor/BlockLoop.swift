@@ -13,12 +13,12 @@ import TrivisorX86
 
 /// Runs blocks, one after another, until there is something that they can't go on with.
 struct BlockLoop {
-  private let processor: TranslatedProcessor
+  let processor: TranslatedProcessor
   private let block: StateBlock
   private let control: ControlState
   private let store: TranslationCache
   private let translations: AddressTranslations
-  private let turn: ProcessorTurn
+  let turn: ProcessorTurn
   /// This processor has stopped the world for the instruction in work.
   private var standsAlone = false
   /// Of the page that `fetch` found.
@@ -223,6 +223,12 @@ struct BlockLoop {
           target = next.entry
           continue
         }
+      case .spun:
+        processor.counters.count(.exitOther)
+        processor.rip = page &+ site.rip
+        processor.shadow = .none
+        block.pausesLeft = SpinBrake.count
+        guard restFromSpinning() else { throw .stop(.stopRequested) }
       case .shadow:
         processor.rip = page &+ site.rip
         processor.shadow = .interrupts

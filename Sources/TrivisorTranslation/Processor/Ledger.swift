@@ -11,10 +11,13 @@ package struct Ledger {
   var devices: UInt64 = 0
   /// Asleep because the guest was: HLT.
   package var asleep: UInt64 = 0
+  /// Asleep because the guest spins (`SpinBrake`), and how often.
+  var parked: UInt64 = 0
+  var rests: UInt64 = 0
   /// In `run()`.
   package var total: UInt64 = 0
   /// What is left: instructions that Swift carries out, TLB misses, exceptions, looking for blocks.
-  var callOuts: UInt64 { total &- min(total, guest &+ translator &+ devices &+ asleep) }
+  var callOuts: UInt64 { total &- min(total, guest &+ translator &+ devices &+ asleep &+ parked) }
 
   /// Exceptions that were delivered, or tried to be.
   var exceptions = ExceptionCounts()
@@ -50,6 +53,8 @@ extension Ledger {
       "microseconds in the translator": microseconds(translator),
       "microseconds in devices": microseconds(devices),
       "microseconds asleep": microseconds(asleep),
+      "microseconds parked at PAUSE": microseconds(parked),
+      "rests of a processor that spins": rests,
       "microseconds in call-outs and misses": microseconds(callOuts),
     ]
     for sample in samples { details["call-out: \(sample.mnemonic)", default: 0] += count(of: sample) }

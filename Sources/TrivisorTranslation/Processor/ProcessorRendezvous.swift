@@ -109,6 +109,8 @@ package final class ProcessorRendezvous: @unchecked Sendable {
     pthread_mutex_unlock(mutex)
   }
 
+  fileprivate var isScheduled: Bool { schedule != nil }
+
   @inline(__always)
   fileprivate func runsCode(_ index: Int) { schedule?.runsCode(index) }
 
@@ -214,6 +216,9 @@ package struct ProcessorTurn {
 
   /// It is about to sleep, until `isAwake` says so.
   func sleeps(until isAwake: () -> Bool) { rendezvous?.sleeps(index, isAwake) }
+
+  /// Whether a processor's thread may sleep by itself, rather than when a test's schedule says.
+  var mayRest: Bool { rendezvous?.isScheduled == false }
 
   /// Waits while another one has stopped the world.
   @inline(__always)

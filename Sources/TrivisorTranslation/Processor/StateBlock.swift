@@ -52,6 +52,7 @@ enum StateLayout {
   static let x87Page = CWS_X87_PAGE
   static let codeTLB = CWS_CODE_TLB
   static let codeTLBEntries = Int(CWS_CODE_TLB_ENTRIES)
+  static let pausesLeft = CWS_PAUSES_LEFT
   /// By the mode's number: what entries of the return cache must have.
   static func returnKey(mode: Int) -> Int32 { CWS_RETURN_KEYS + 8 * Int32(mode) }
   /// By the place on the stack: return address, host address, key.
@@ -98,6 +99,7 @@ final class StateBlock: @unchecked Sendable {
     state.pointee.own = state
     state.pointee.signal_vector = CWS_NO_SIGNAL
     state.pointee.mxcsr = 0x1f80
+    pausesLeft = SpinBrake.count
     // FCW after RESET is 0x40, MXCSR 0x1f80.
     let x87 = UnsafeMutableRawPointer(self.x87)
     x87.storeBytes(of: 0x40, as: UInt16.self)
@@ -118,6 +120,11 @@ final class StateBlock: @unchecked Sendable {
     (base + Int(StateLayout.vectors)).assumingMemoryBound(to: UInt8.self)
   }
   var bounce: UnsafeMutableRawPointer { base + Int(StateLayout.bounce) }
+  /// How many more PAUSEs translated code runs before it asks Swift.
+  var pausesLeft: UInt64 {
+    get { words(at: StateLayout.pausesLeft).pointee }
+    set { words(at: StateLayout.pausesLeft).pointee = newValue }
+  }
   var pollAddress: UInt64 { UInt64(UInt(bitPattern: base)) + UInt64(StateLayout.poll) }
 
   /// The guest's registers by number.

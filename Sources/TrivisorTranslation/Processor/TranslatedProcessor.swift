@@ -61,6 +61,7 @@ package final class TranslatedProcessor {
   /// What FNSTENV stores, but for what translated code has noted since it was entered.
   @exclusivity(unchecked) var x87Pointers = X87Pointers()
 
+  @exclusivity(unchecked) var spinBrake = SpinBrake()
   /// What happened.
   package var counters: Counters {
     _read { yield tally.counters }
@@ -125,7 +126,6 @@ package final class TranslatedProcessor {
     block.state.pointee.cache_base = UInt64(UInt(bitPattern: cache.executable))
     block.state.pointee.cache_size = UInt64(CodeCache.capacity)
     block.general[2] = 0x600
-    block.state.pointee.flags = 0
     mmu.entryChanged = { [unowned store] place in store.invalidate(place, count: 8) }
     deviceStores.connect(stop)
     guestMemory.watch.set(deviceStores)

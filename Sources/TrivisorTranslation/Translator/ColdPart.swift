@@ -46,6 +46,8 @@ enum ColdPart {
   case across(PatchPoint, target: UInt64, inRAX: Bool)
   /// A jump to another page in code for any linear address, the compare with its word, and its own end.
   case cross(PatchPoint, word: PatchPoint, jump: PatchPoint, target: UInt64, branch: Int32, released: Int32)
+  /// The last of many PAUSEs; the flags are in RAX.
+  case spun(PatchPoint, next: UInt64)
   /// The second page is another one; the flags are in RAX.
   case refetch(PatchPoint, word: PatchPoint, rip: UInt64, page: UInt64)
   /// What a call notes of the code behind it until that is there; the flags are in RAX.
@@ -107,6 +109,10 @@ enum ColdPart {
         .cross(
           word: block.cache.offset(slot), jump: block.cache.offset(jump.next) - 4, branch: branch, released: released),
         rip: target)
+    case .spun(let jump, let next):
+      jump.patch(to: block.code.address)
+      block.flags = .rax
+      block.exit(.spun, rip: next)
     case .refetch(let jump, let word, let rip, let page):
       block.code.align(8)
       word.patch(to: block.code.address)

@@ -17,7 +17,7 @@ enum OperationCode {
     if instruction.encoding == .legacy {
       switch instruction.operation {
       case .nop: return
-      case .pause: return block.code.pause()
+      case .pause: return pause(&block)
       case .lea: return try loadAddress(instruction, &block)
       case .mov where instruction.immediateSize == 8: return try loadConstant(instruction, &block)
       case .fwait: return block.faulting { $0.code.fwait() }
@@ -51,6 +51,20 @@ enum OperationCode {
         size: Int(memory.size), reads: memory.access.mayRead, writes: memory.access.mayWrite,
         mustBeAligned: memory.mustBeAligned, isStack: memory.segment == .ss, waitsForX87: instruction.waitsForX87),
       .operation(operation), &block)
+  }
+
+  /// Where there are other processors to wait for, they are counted (`SpinBrake`).
+  private static func pause(_ block: inout BlockEmitter) {
+    guard block.isShared, !block.mode.isSingleStepping else {
+      block.code.pause()
+      return
+    }
+    block.requireSavedFlags()
+    block.code.pause()
+    block.code.arithmetic(.sub, .state(StateLayout.pausesLeft), short: 1, w: true)
+    let spent = block.code.jump32(condition: Emitter.Condition.equal)
+    block.flags = .rax
+    block.postpone(.spun(spent, next: block.nextRIP))
   }
 
   private static func isHomeless(_ slot: RegisterSlot) -> Bool {

@@ -4,7 +4,8 @@
 // mapping of this page already. A jump to another page goes through a word behind the block, which holds the target's
 // address as long as the translation of the target's page is as it was, and else that of the way out; where several processors
 // run the code, each in an address space of its own, it is as an indirect one. An indirect one looks
-// the linear RIP up in the jump cache of the mode, which is emptied when translations change.
+// the linear RIP up in the jump cache of the mode, which is emptied when translations change. A near return first looks whether
+// it comes back to where the call on its place of the stack came from (`ReturnCache`).
 //
 // Code for any linear address can't have such a word: what is on the next page is a matter of the address space. A jump to
 // another page looks its linear page up in the processor's own table of code pages, and compares what is there with the
@@ -299,7 +300,8 @@ enum TransferCode {
       && size == (block.is64 ? 8 : 4)
   }
 
-  /// An entry for a place on the stack whose offset T is, times what a slot of it is less than an entry.
+  /// A word of an entry: 0 for the return address, 1 for the code there, 2 for the key.
+  /// - Parameter register: holds the place on the stack, masked.
   private static func returnEntry(_ register: UInt8, word: Int32, size: Int) -> Place {
     .stateIndexed(register, scale: size == 8 ? 2 : 3, offset: StateLayout.returns + 8 * word)
   }
