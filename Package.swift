@@ -309,8 +309,8 @@ let package = Package(
     .target(
       name: "TrivisorInterleaving",
       dependencies: [
-        "TrivisorCSingleStep", "TrivisorRewritingTechnique", "TrivisorSpoiledStates", "TrivisorTranslation",
-        "TrivisorVMM", "TrivisorX86",
+        "TrivisorCSingleStep", "TrivisorInstructionSet", "TrivisorRewritingTechnique", "TrivisorSpoiledStates",
+        "TrivisorTranslation", "TrivisorVMM", "TrivisorX86",
       ],
       path: "Tests/Interleaving", swiftSettings: strict),
     .executableTarget(

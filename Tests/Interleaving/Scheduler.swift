@@ -2,7 +2,7 @@
 //
 // Each processor has a thread of its own, because translated code is left by signals and has its state in the thread; all but one of
 // them wait for a semaphore. The one that goes on may be changed wherever the engine asks (`ProcessorSchedule`), and between any two
-// instructions of translated code, by the trap flag.
+// instructions of translated code (`CodeWalk`).
 
 import Glibc
 import TrivisorCSingleStep
@@ -78,6 +78,7 @@ final class Scheduler: ProcessorSchedule, @unchecked Sendable {
   /// - Returns: whether they have; otherwise they wait for ever.
   func run(_ stops: [any StopHandle]) -> Bool {
     self.stops = stops
+    css_reset()
     isOn = true
     pass(from: nil, "begins")
     wait(ended)
@@ -117,6 +118,7 @@ final class Scheduler: ProcessorSchedule, @unchecked Sendable {
     fingerprint = (fingerprint ^ UInt64(next)) &* 0x100_0000_01b3
     guard next != processor else { return }
     changes += 1
+    if css_is_armed() != 0 { problem = "translated code is left for a while, with breakpoints in it" }
     if isTold { print("\(changes): \(processor.map { "\($0) \(place), " } ?? "")\(next) goes on") }
     let isDone =
       if let processor, case .done = states[processor] { true } else { false }
@@ -203,7 +205,8 @@ final class Scheduler: ProcessorSchedule, @unchecked Sendable {
     // Many a thing happens in the first instructions: on the way into a block.
     let count = random.below(4) != 0 ? 1 + random.below(12) : 1 + random.below(80)
     let context = Unmanaged.passUnretained(threads[processor]).toOpaque()
-    css_begin(context, UInt32(count))
+    let error = css_begin(context, UInt32(count))
+    if error != 0 { problem = "the host lets no translated code be written to: \(String(cString: strerror(error)))" }
   }
 
   func ranCode(_ processor: Int) {
@@ -235,10 +238,15 @@ final class Scheduler: ProcessorSchedule, @unchecked Sendable {
 
   /// Once a process.
   static func install() -> Int32 {
-    css_install { context in
-      let thread = Unmanaged<Thread>.fromOpaque(context).takeUnretainedValue()
-      return thread.scheduler.interrupt(thread.processor)
-    }
+    css_install(
+      { context in
+        let thread = Unmanaged<Thread>.fromOpaque(context).takeUnretainedValue()
+        return thread.scheduler.interrupt(thread.processor)
+      },
+      { address, count, places, capacity in
+        var walk = CodeWalk(UnsafeMutableBufferPointer(start: places, count: Int(capacity)))
+        return walk.run(from: address, count)
+      })
   }
 
   private func interrupt(_ processor: Int) -> UInt32 {

@@ -44,6 +44,18 @@ struct GuestRunner {
     return withoutVaryingLines(text)
   }
 
+  /// Lines that a guest printed and those that `guests/expected` has instead, with their numbers; none if they are the same.
+  static func differences(_ output: String, from file: String) throws -> [String] {
+    let found = withoutVaryingLines(output).split(separator: "\n", omittingEmptySubsequences: false)
+    let wanted = try expected(file).split(separator: "\n", omittingEmptySubsequences: false)
+    return found.difference(from: wanted).map { change in
+      switch change {
+      case .insert(let line, let text, _): "printed, line \(line + 1): \(text)"
+      case .remove(let line, let text, _): "expected, line \(line + 1): \(text)"
+      }
+    }
+  }
+
   /// A `*` marks them.
   static func withoutVaryingLines(_ text: String) -> String {
     text.split(separator: "\n", omittingEmptySubsequences: false).filter {
