@@ -21,7 +21,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { maximum_threads = 4, batch = 64 };
+// Threads meet before and behind so many rounds. In between they drift apart and past each other.
+enum { maximum_threads = 4, batch = 1024 };
 
 // Each word in a line of its own.
 struct word {
@@ -31,22 +32,25 @@ struct word {
 struct test {
   const char *name;
   int threads;
-  // Makes the memory of a round what it is to be before.
-  void (*prepare)(unsigned index);
+  // Makes memory what it is to be before a batch.
+  void (*prepare)(void);
   void (*run)(int thread, unsigned index);
   // Whether the round's outcome is forbidden; may count what is allowed and rare.
   bool (*is_forbidden)(unsigned index);
 };
 
 static struct word x[batch], y[batch];
-static struct word results[maximum_threads][2][batch];
+// What threads have loaded, a line for each thread at a time.
+static _Alignas(64) uint64_t results[maximum_threads][2][batch];
 static unsigned long rare;
 
-static void clear(unsigned index) {
-  x[index].value = y[index].value = 0;
-  for (int thread = 0; thread < maximum_threads; thread++)
-    results[thread][0][index].value = results[thread][1][index].value = 0;
-}
+// What is stored in this batch. What was there before, of whichever batch, counts as 0; so nothing has to be cleared.
+static _Alignas(64) uint64_t new_value;
+static void begin_batch(void) { new_value++; }
+static void begin_marks(void) { memset(results, 0, sizeof results); }
+
+// Whether a thread has loaded what is stored in this batch.
+static bool saw(int thread, int which, unsigned index) { return results[thread][which][index] == new_value; }
 
 static uint64_t load(struct word *word) {
   uint64_t value;
@@ -59,78 +63,72 @@ static void store(struct word *word, uint64_t value) {
 
 // Store buffering: both may read 0, unless a fence or a locked operation is in between.
 static void sb(int thread, unsigned index) {
-  store(thread ? &y[index] : &x[index], 1);
-  results[thread][0][index].value = load(thread ? &x[index] : &y[index]);
+  store(thread ? &y[index] : &x[index], new_value);
+  results[thread][0][index] = load(thread ? &x[index] : &y[index]);
 }
+static bool both_zero(unsigned index) { return !saw(0, 0, index) && !saw(1, 0, index); }
 static bool sb_outcome(unsigned index) {
-  rare += results[0][0][index].value == 0 && results[1][0][index].value == 0;
+  rare += both_zero(index);
   return false;
 }
 static void sb_fence(int thread, unsigned index) {
-  store(thread ? &y[index] : &x[index], 1);
+  store(thread ? &y[index] : &x[index], new_value);
   __asm__ volatile("mfence" ::: "memory");
-  results[thread][0][index].value = load(thread ? &x[index] : &y[index]);
+  results[thread][0][index] = load(thread ? &x[index] : &y[index]);
 }
 static void sb_locked(int thread, unsigned index) {
-  uint64_t one = 1;
+  uint64_t value = new_value;
   struct word *own = thread ? &y[index] : &x[index];
-  __asm__ volatile("xchg %0, %1" : "+r"(one), "+m"(own->value)::"memory");
-  results[thread][0][index].value = load(thread ? &x[index] : &y[index]);
-}
-static bool both_zero(unsigned index) {
-  return results[0][0][index].value == 0 && results[1][0][index].value == 0;
+  __asm__ volatile("xchg %0, %1" : "+r"(value), "+m"(own->value)::"memory");
+  results[thread][0][index] = load(thread ? &x[index] : &y[index]);
 }
 
 // Message passing: who sees the flag sees the message.
 static void mp(int thread, unsigned index) {
   if (thread == 0) {
-    store(&x[index], 1);
-    store(&y[index], 1);
+    store(&x[index], new_value);
+    store(&y[index], new_value);
   } else {
-    results[1][0][index].value = load(&y[index]);
-    results[1][1][index].value = load(&x[index]);
+    results[1][0][index] = load(&y[index]);
+    results[1][1][index] = load(&x[index]);
   }
 }
 static bool mp_outcome(unsigned index) {
-  rare += results[1][0][index].value == 0 && results[1][1][index].value == 1;
-  return results[1][0][index].value == 1 && results[1][1][index].value == 0;
+  rare += !saw(1, 0, index) && saw(1, 1, index);
+  return saw(1, 0, index) && !saw(1, 1, index);
 }
 
 // Load buffering: loads are not passed by later stores.
 static void lb(int thread, unsigned index) {
-  results[thread][0][index].value = load(thread ? &y[index] : &x[index]);
-  store(thread ? &x[index] : &y[index], 1);
+  results[thread][0][index] = load(thread ? &y[index] : &x[index]);
+  store(thread ? &x[index] : &y[index], new_value);
 }
-static bool lb_outcome(unsigned index) {
-  return results[0][0][index].value == 1 && results[1][0][index].value == 1;
-}
+static bool lb_outcome(unsigned index) { return saw(0, 0, index) && saw(1, 0, index); }
 
 // Independent reads of independent writes: all see the two stores in one order.
 static void iriw(int thread, unsigned index) {
   switch (thread) {
-  case 0: store(&x[index], 1); break;
-  case 1: store(&y[index], 1); break;
+  case 0: store(&x[index], new_value); break;
+  case 1: store(&y[index], new_value); break;
   case 2:
-    results[2][0][index].value = load(&x[index]);
-    results[2][1][index].value = load(&y[index]);
+    results[2][0][index] = load(&x[index]);
+    results[2][1][index] = load(&y[index]);
     break;
   default:
-    results[3][0][index].value = load(&y[index]);
-    results[3][1][index].value = load(&x[index]);
+    results[3][0][index] = load(&y[index]);
+    results[3][1][index] = load(&x[index]);
   }
 }
 static bool iriw_outcome(unsigned index) {
-  return results[2][0][index].value == 1 && results[2][1][index].value == 0 && results[3][0][index].value == 1 &&
-         results[3][1][index].value == 0;
+  bool first = saw(2, 0, index) && !saw(2, 1, index), second = saw(3, 0, index) && !saw(3, 1, index);
+  rare += first || second;
+  return first && second;
 }
 
 // Locked operations of every width lose nothing: on one word, on one that crosses two lines, and on one that crosses two pages.
 static uint8_t *counters;
 enum { line_edge = 64 - 2, page_edge = 4096 - 3, code_page = 8192 };
-static unsigned long locked_rounds;
-static void locked_prepare(unsigned index) {
-  if (index == 0) memset(counters, 0, 8192);
-}
+static void locked_prepare(void) { memset(counters, 0, 8192); }
 static void add_locked(uint8_t *place) {
   __asm__ volatile("lock addq $1, %0" : "+m"(*(uint64_t *)place)::"memory", "cc");
 }
@@ -157,7 +155,6 @@ static bool locked_outcome(unsigned index) {
   memcpy(&edge, counters + line_edge, 4);
   uint16_t word;
   memcpy(&word, counters + 128, 2);
-  locked_rounds++;
   return quad(0) != 2 * batch || quad(16) != 2 * batch || quad(32) != 2 * batch || edge != 2 * batch || word != 2 * batch ||
          quad(page_edge) != 2 * batch / 16;
 }
@@ -166,9 +163,9 @@ static bool locked_outcome(unsigned index) {
 static _Alignas(16) struct {
   uint64_t low, high;
 } pair;
-static void pair_prepare(unsigned index) {
-  if (index == 0) pair.low = pair.high = 0;
-  clear(index);
+static void pair_prepare(void) {
+  pair.low = pair.high = 0;
+  begin_marks();
 }
 static void pair_run(int thread, unsigned index) {
   (void)thread;
@@ -179,11 +176,11 @@ static void pair_run(int thread, unsigned index) {
                      : "=@ccz"(done), "+m"(pair), "+a"(low), "+d"(high)
                      : "b"(low + 1), "c"(high + 2)
                      : "memory");
-    if (!done && high != 2 * low) results[thread][0][index].value = 1;
+    if (!done && high != 2 * low) results[thread][0][index] = 1;
   } while (!done);
 }
 static bool pair_outcome(unsigned index) {
-  if (results[0][0][index].value || results[1][0][index].value) return true;
+  if (results[0][0][index] || results[1][0][index]) return true;
   return index == batch - 1 && (pair.low != 2 * batch || pair.high != 4 * batch);
 }
 
@@ -203,31 +200,29 @@ static void write_function(uint8_t *place, uint32_t value) {
   place[5] = 0xc3;
 }
 static uint32_t call(uint8_t *place) { return ((uint32_t(*)(void))place)(); }
-static void code_counter_prepare(unsigned index) {
-  if (index != 0) return;
+static void code_counter_prepare(void) {
+  begin_marks();
   write_function(writable, 7);
   memset(writable + 2048, 0, 64);
 }
 static void code_counter(int thread, unsigned index) {
   add_locked(writable + 2048);
-  if (call(executable) != 7) results[thread][0][index].value = 1;
+  if (call(executable) != 7) results[thread][0][index] = 1;
   __asm__ volatile("lock orq $1, %0" : "+m"(*(uint64_t *)(writable + 2056))::"memory", "cc");
 }
 static bool code_counter_outcome(unsigned index) {
   uint64_t value;
   memcpy(&value, writable + 2048, 8);
-  return results[0][0][index].value || results[1][0][index].value || (index == batch - 1 && value != 2 * batch);
+  return results[0][0][index] || results[1][0][index] || (index == batch - 1 && value != 2 * batch);
 }
 
 // Code that another processor changes, by a store to its operand through another mapping. Without more it may be the old
 // one; but who has seen the flag behind the store, and made its processor forget what it had fetched, runs the new one.
 static struct word flag;
-static void code_prepare(unsigned index) {
-  clear(index);
-  if (index == 0) {
-    write_function(writable + 4096, 0);
-    flag.value = 0;
-  }
+static void code_prepare(void) {
+  begin_marks();
+  write_function(writable + 4096, 0);
+  flag.value = 0;
 }
 static void serialize(void) {
   uint32_t a = 0, b, c = 0, d;
@@ -241,10 +236,10 @@ static void code_change(int thread, unsigned index) {
     uint64_t seen = load(&flag);
     serialize();
     uint32_t got = call(executable + 4096);
-    if (got < seen) results[1][0][index].value = 1;
+    if (got < seen) results[1][0][index] = 1;
   }
 }
-static bool code_outcome(unsigned index) { return results[1][0][index].value; }
+static bool code_outcome(unsigned index) { return results[1][0][index]; }
 
 // The same with the other processors made to forget by an interrupt that the kernel sends.
 static void code_barrier(int thread, unsigned index) {
@@ -255,16 +250,15 @@ static void code_barrier(int thread, unsigned index) {
   } else {
     uint64_t seen = load(&flag);
     uint32_t got = call(executable + 4096);
-    if (got < seen) results[1][0][index].value = 1;
+    if (got < seen) results[1][0][index] = 1;
   }
 }
 
 // A page that is taken away from a mapping while the other one writes to it: nothing arrives after the shoot-down.
 static uint8_t *stage;
 static int pages_file;
-static void shoot_prepare(unsigned index) {
-  clear(index);
-  if (index != 0) return;
+static void shoot_prepare(void) {
+  begin_marks();
   if (pages_file == 0) {
     pages_file = memfd_create("pages", 0);
     if (pages_file < 0 || ftruncate(pages_file, 8192) != 0) exit(2);
@@ -282,21 +276,21 @@ static void shoot(int thread, unsigned index) {
       mmap(stage, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, pages_file, other);
       uint64_t first = *(volatile uint64_t *)(view + 4096 - other);
       for (int i = 0; i < 50; i++)
-        if (*(volatile uint64_t *)(view + 4096 - other) != first) results[0][0][index].value = 1;
+        if (*(volatile uint64_t *)(view + 4096 - other) != first) results[0][0][index] = 1;
     }
   } else {
     for (int i = 0; i < 20; i++) (*(volatile uint64_t *)stage)++;
   }
 }
-static bool shoot_outcome(unsigned index) { return results[0][0][index].value; }
+static bool shoot_outcome(unsigned index) { return results[0][0][index]; }
 
 static const struct test tests[] = {
-    {"SB", 2, clear, sb, sb_outcome},
-    {"SB+mfence", 2, clear, sb_fence, both_zero},
-    {"SB+xchg", 2, clear, sb_locked, both_zero},
-    {"MP", 2, clear, mp, mp_outcome},
-    {"LB", 2, clear, lb, lb_outcome},
-    {"IRIW", 4, clear, iriw, iriw_outcome},
+    {"SB", 2, begin_batch, sb, sb_outcome},
+    {"SB+mfence", 2, begin_batch, sb_fence, both_zero},
+    {"SB+xchg", 2, begin_batch, sb_locked, both_zero},
+    {"MP", 2, begin_batch, mp, mp_outcome},
+    {"LB", 2, begin_batch, lb, lb_outcome},
+    {"IRIW", 4, begin_batch, iriw, iriw_outcome},
     {"locked", 2, locked_prepare, locked, locked_outcome},
     {"cmpxchg16b", 2, pair_prepare, pair_run, pair_outcome},
     {"locked-on-code-page", 2, code_counter_prepare, code_counter, code_counter_outcome},
@@ -328,9 +322,7 @@ static void meet(int threads, void (*body)(void)) {
   }
 }
 static void nothing(void) {}
-static void prepare_all(void) {
-  for (unsigned index = 0; index < batch; index++) current->prepare(index);
-}
+static void prepare_all(void) { current->prepare(); }
 static void judge_all(void) {
   for (unsigned index = 0; index < batch; index++) forbidden += current->is_forbidden(index);
 }
@@ -342,8 +334,12 @@ static void *body(void *argument) {
   CPU_SET(thread % sysconf(_SC_NPROCESSORS_ONLN), &set);
   sched_setaffinity(0, sizeof set, &set);
   int threads = current->threads;
+  uint64_t chance = 0x9e3779b97f4a7c15 * (unsigned)(thread + 1);
   for (unsigned long round = 0; round < rounds; round += batch) {
     meet(threads, prepare_all);
+    // Who begins first, and by how much, is another thing each time.
+    chance = chance * 6364136223846793005 + 1442695040888963407;
+    for (uint64_t left = chance >> 58; left != 0; left--) __asm__ volatile("");
     for (unsigned index = 0; index < batch; index++) current->run(thread, index);
     meet(threads, judge_all);
   }

@@ -44,15 +44,20 @@ struct GuestRunner {
     return withoutVaryingLines(text)
   }
 
-  /// Lines that a guest printed and those that `guests/expected` has instead, with their numbers; none if they are the same.
-  static func differences(_ output: String, from file: String) throws -> [String] {
+  /// Expects what `guests/expected` has; what differs is an issue, line by line.
+  static func compare(
+    _ output: String, with file: String, sourceLocation: SourceLocation = #_sourceLocation
+  ) throws {
     let found = withoutVaryingLines(output).split(separator: "\n", omittingEmptySubsequences: false)
     let wanted = try expected(file).split(separator: "\n", omittingEmptySubsequences: false)
-    return found.difference(from: wanted).map { change in
+    let differences = found.difference(from: wanted).map { change in
       switch change {
       case .insert(let line, let text, _): "printed, line \(line + 1): \(text)"
       case .remove(let line, let text, _): "expected, line \(line + 1): \(text)"
       }
+    }
+    if !differences.isEmpty {
+      Issue.record("\(file):\n\(differences.joined(separator: "\n"))", sourceLocation: sourceLocation)
     }
   }
 

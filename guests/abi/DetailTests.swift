@@ -260,13 +260,16 @@ enum DetailTests {
     ABI.sayResult("register_runstate_memory_area", xen_hypercall(xenProcessorOperation, 5, 0, scratch, 0))
     ABI.say("running", xen_load64(area) & 0xffff_ffff)
     Platform.trapHandler = { _ in }
-    let (blocked, start) = (xen_load64(area + 32), Platform.systemTime())
+    let blocked = xen_load64(area + 32)
     let port = EventTests.operate(1, 0, 0)
     _ = EventTests.operate(9, port.answer)
-    _ = xen_hypercall(xenSetTimer, start &+ 5_000_000, 0, 0, 0)
-    _ = xen_hypercall(xenSchedulerOperation, xenSchedulerBlock, 0, 0, 0)
-    Platform.disableInterrupts()
-    Platform.takeEvents()
+    // A host that is busy may hold the processor until the time is over before it blocks: then once more.
+    for _ in 0..<100 where xen_load64(area + 32) &- blocked <= 2_000_000 {
+      _ = xen_hypercall(xenSetTimer, Platform.systemTime() &+ 5_000_000, 0, 0, 0)
+      _ = xen_hypercall(xenSchedulerOperation, xenSchedulerBlock, 0, 0, 0)
+      Platform.disableInterrupts()
+      Platform.takeEvents()
+    }
     Platform.trapHandler = { ABI.handle($0) }
     _ = EventTests.operate(3, port.answer)
     ABI.say("running", xen_load64(area) & 0xffff_ffff)
