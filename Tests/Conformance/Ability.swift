@@ -144,6 +144,12 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
 
   /// A return to CPL 3 makes null selectors 0 (AMD64 APM vol. 2, 4.8.3; Intel SDM vol. 2, "IRET"). QEMU's TCG leaves FS and GS alone.
   case nullSelectorReturns
+  /// IRET at CPL 0 sets VIF and VIP (AMD64 APM vol. 3, "IRET"). QEMU's TCG leaves them alone.
+  case virtualInterruptReturns
+  /// Bit 63 of CR3 is #GP while CR4.PCIDE is 0 (5.5.1). QEMU's TCG keeps it, and no guest with such a CR3 can be entered.
+  case contextChecks
+  /// Exceptions find their stack by a task that a hypervisor has loaded, which is busy. QEMU's TCG ends itself.
+  case busyTasks
   /// Protection keys of user pages. Missing where KVM's host has none, or its hypervisor hides them.
   case protectionKeys
 

@@ -417,6 +417,24 @@ extension Ability {
       """
     ),
     (
+      .virtualInterruptReturns,
+      """
+      privilege-iret-virtual-interrupt
+      """
+    ),
+    (
+      .contextChecks,
+      """
+      contexts-off
+      """
+    ),
+    (
+      .busyTasks,
+      """
+      virtual-interrupts
+      """
+    ),
+    (
       .protectionKeys,
       """
       keys-switch keys-instructions keys-instructions-user keys-rights keys-rights-user keys-rights-compatibility-user

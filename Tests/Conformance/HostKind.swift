@@ -64,7 +64,8 @@ public enum HostKind: String, Sendable, CaseIterable {
         .systemCallFlags, .returnStackFaults, .taskPriorityChecks, .vectorExceptions, .alignmentChecks, .segmentChecks,
         .longModeChecks, .performanceCounters, .localAPICOnMemory, .floatingPointers,
         .floatingExceptions, .controlAndStatusMask, .stackSegmentBreakpoints, .virtual8086, .taskSwitches,
-        .floatingInterrupts, .protectionKeys, .nullSelectorReturns,
+        .floatingInterrupts, .protectionKeys, .nullSelectorReturns, .virtualInterruptReturns, .contextChecks,
+        .busyTasks,
       ]
     }
   }
@@ -84,7 +85,7 @@ public enum HostKind: String, Sendable, CaseIterable {
     case .simulatedProcessor:
       lacking.subtracting([
         .xsetbvAtKernel, .dataBreakpoints, .userBreakpoints, .instructionBreakpoints, .debugRegisterGuard,
-        .longModeChecks,
+        .longModeChecks, .busyTasks,
       ])
     }
   }
@@ -94,7 +95,7 @@ public enum HostKind: String, Sendable, CaseIterable {
     switch self {
     case .complete, .simulatedHost, .kvm: 0
     case .emulatingKVM: 244
-    case .simulatedProcessor: 26
+    case .simulatedProcessor: 27
     }
   }
 }

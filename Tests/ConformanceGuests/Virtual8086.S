@@ -12,6 +12,10 @@
 
 // Goes on behind itself in virtual-8086 mode, with these flags beside VM.
 .macro enter_virtual flags=0
+  // As a kernel does, by an available task: QEMU's TCG ends itself when exceptions need a task that a hypervisor has loaded busy.
+  andb $~2, GDT + TSS_SELECTOR + 5
+  movw $TSS_SELECTOR, %ax
+  ltr %ax
   pushl $0x6666
   pushl $0x5555
   pushl $0x2000
