@@ -470,43 +470,59 @@ extension LocalAPIC {
   /// The state of `self`'s processor, which has its counter, and serves an NMI or not, as before.
   func restored(_ saved: Saved, now: UInt64) throws(RestoreFailure) -> LocalAPIC {
     let subject = "local APIC \(index)"
+    try Self.check(saved, subject)
     var local = LocalAPIC(index: Int(index))
-    try restoring(
-      subject, requires: Self.isPossibleBase(saved.base) && saved.base >> 10 & 3 != 1,
-      "its base is \(hexadecimal(saved.base))")
-    local.base = saved.base
     local.timestampOffset = timestampOffset
-    local.identifier = saved.identifier
-    local.taskPriority = saved.taskPriority
-    local.requests = try VectorSet(saved.requests, of: "IRR", subject)
-    local.inService = try VectorSet(saved.inService, of: "ISR", subject)
-    local.levelTriggered = try VectorSet(saved.levelTriggered, of: "TMR", subject)
-    local.timer = try LocalTimer(saved.timer, now: now)
-    local.nonMaskableCount = saved.hasNonMaskable ? saved.hasSecondNonMaskable ?? false ? 2 : 1 : 0
     local.servesNonMaskable = servesNonMaskable
-    local.hasInitialize = saved.hasInitialize
-    local.startupVector = saved.startupVector
-    local.isKicked = saved.isKicked ?? false
-    local.waitsForStartup = saved.waitsForStartup
-    local.logicalDestination = saved.logicalDestination
-    local.destinationFormat = saved.destinationFormat
-    local.commandLow = saved.commandLow
-    local.commandHigh = saved.commandHigh
-    local.errorStatus = saved.errorStatus
-    local.newErrors = saved.newErrors
+    local.takeRegisters(saved)
+    local.takeSignals(saved)
+    try local.takeVectors(saved, subject)
+    local.timer = try LocalTimer(saved.timer, now: now)
+    return local
+  }
+
+  private static func check(_ saved: Saved, _ subject: String) throws(RestoreFailure) {
+    try restoring(
+      subject, requires: isPossibleBase(saved.base) && saved.base >> 10 & 3 != 1,
+      "its base is \(hexadecimal(saved.base))")
     try restoring(
       subject,
       requires: saved.spurious & ~0x3ff == 0 && saved.logicalDestination & ~0xff00_0000 == 0
         && saved.destinationFormat | 0x0fff_ffff == saved.destinationFormat && saved.commandLow & ~0x000c_cfff == 0
         && (saved.errorStatus | saved.newErrors) & ~0xff == 0, "its registers have bits that they don't keep")
-    local.spurious = saved.spurious
-    local.vectorTable = try fixedStorage(saved.vectorTable, of: "its vector table", subject)
+  }
+
+  private mutating func takeRegisters(_ saved: Saved) {
+    base = saved.base
+    identifier = saved.identifier
+    taskPriority = saved.taskPriority
+    spurious = saved.spurious
+    logicalDestination = saved.logicalDestination
+    destinationFormat = saved.destinationFormat
+    commandLow = saved.commandLow
+    commandHigh = saved.commandHigh
+    errorStatus = saved.errorStatus
+    newErrors = saved.newErrors
+  }
+
+  private mutating func takeSignals(_ saved: Saved) {
+    nonMaskableCount = saved.hasNonMaskable ? saved.hasSecondNonMaskable ?? false ? 2 : 1 : 0
+    hasInitialize = saved.hasInitialize
+    startupVector = saved.startupVector
+    isKicked = saved.isKicked ?? false
+    waitsForStartup = saved.waitsForStartup
+  }
+
+  private mutating func takeVectors(_ saved: Saved, _ subject: String) throws(RestoreFailure) {
+    requests = try VectorSet(saved.requests, of: "IRR", subject)
+    inService = try VectorSet(saved.inService, of: "ISR", subject)
+    levelTriggered = try VectorSet(saved.levelTriggered, of: "TMR", subject)
+    vectorTable = try fixedStorage(saved.vectorTable, of: "its vector table", subject)
     for number in 0..<6 {
-      let entry = local.vectorTable[number]
+      let entry = vectorTable[number]
       try restoring(
         subject, requires: entry & ~Self.writableBits(number) == 0,
         "entry \(number) of its vector table is \(hexadecimal(UInt64(entry)))")
     }
-    return local
   }
 }
