@@ -27,6 +27,7 @@ embedded_guest_\name\()_end:
   image cost_xen, "cost-xen"
   image abi_xen, "abi-xen"
   image user32_xen, "user32-xen"
+  image consoles_xen, "consoles-xen"
   image linux_init, "linux-init"
   image privileged_xen, "privileged-xen"
   image features_xen, "features-xen"

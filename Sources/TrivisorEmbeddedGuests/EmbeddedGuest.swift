@@ -84,6 +84,9 @@ public struct EmbeddedGuest: Sendable {
       "user32", "a 32-bit paravirtual kernel and its user code", .elf32, embedded_guest_user32_xen(),
       paravirtual: embedded_guest_user32_xen()),
     EmbeddedGuest(
+      "consoles", "a domain's two ways to be heard, and what each does with what is out of the common", .elf64,
+      embedded_guest_consoles_xen(), arguments: "ring", paravirtual: embedded_guest_consoles_xen()),
+    EmbeddedGuest(
       "cost", "what calls, traps and page-table updates of a paravirtual guest cost", .elf64, embedded_guest_cost_xen(),
       paravirtual: embedded_guest_cost_xen()),
     EmbeddedGuest(

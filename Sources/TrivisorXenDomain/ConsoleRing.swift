@@ -20,12 +20,13 @@ struct ConsoleRing {
 
   let page: UnsafeMutableRawPointer
 
-  /// Hands over what the domain has written, in one or two pieces.
+  /// Hands over what the domain has written, in one or two pieces. A domain that claims more than fits is not read until it claims
+  /// less, as by Xen's own console daemon.
   func drain(_ body: (UnsafeRawBufferPointer) -> Void) {
     let producer = word(Offset.outputProducer)
     var consumer = word(Offset.outputConsumer)
-    // A domain that claims more than fits has lost the rest.
-    var left = min(producer &- consumer, Size.output)
+    var left = producer &- consumer
+    guard left > 0, left <= Size.output else { return }
     while left > 0 {
       let place = consumer % Size.output
       let count = min(left, Size.output - place)
@@ -55,18 +56,17 @@ struct ConsoleRing {
     return count
   }
 
-  /// Takes input that the domain has not taken: it asks for it by a call.
-  func takeInput(limit: Int) -> [UInt8] {
-    var consumer = word(Offset.inputConsumer)
+  /// The input that the domain has not taken.
+  func input(limit: Int) -> [UInt8] {
+    let consumer = word(Offset.inputConsumer)
     let count = min(word(Offset.inputProducer) &- consumer, Size.input, UInt32(clamping: limit))
-    var bytes: [UInt8] = []
-    bytes.reserveCapacity(Int(count))
-    for _ in 0..<count {
-      bytes.append((page + Offset.input + Int(consumer % Size.input)).load(as: UInt8.self))
-      consumer &+= 1
-    }
-    set(Offset.inputConsumer, consumer)
-    return bytes
+    return (0..<count).map { (page + Offset.input + Int((consumer &+ $0) % Size.input)).load(as: UInt8.self) }
+  }
+
+  /// The domain has got so many bytes of it in another way.
+  func dropInput(_ count: Int) {
+    guard count > 0 else { return }
+    set(Offset.inputConsumer, word(Offset.inputConsumer) &+ UInt32(truncatingIfNeeded: count))
   }
 
   private func place(_ offset: Int) -> UnsafeMutablePointer<UInt32> {

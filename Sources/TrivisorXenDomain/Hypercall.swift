@@ -22,6 +22,9 @@ struct Hypercall: HypercallSubject {
   /// The most entries that one call may bring, so that a call is over in bounded time.
   static let batchLimit: UInt64 = 4096
 
+  /// __HYPERVISOR_console_io.
+  static let consoleNumber: UInt64 = 18
+
   /// Numbers that this file itself knows (__HYPERVISOR_…).
   private enum Number {
     static let setTrapTable: UInt64 = 0
@@ -40,7 +43,7 @@ struct Hypercall: HypercallSubject {
     static let setTimer: UInt64 = 15
     static let eventChannelOld: UInt64 = 16
     static let xenVersion: UInt64 = 17
-    static let consoleIO: UInt64 = 18
+    static let consoleIO = Hypercall.consoleNumber
     static let physicalDeviceOld: UInt64 = 19
     static let grantTable: UInt64 = 20
     static let vmAssist: UInt64 = 21
@@ -106,7 +109,7 @@ struct Hypercall: HypercallSubject {
       case Number.setTimer: processorCalls.setTimer()
       case Number.xenVersion: return try version()
       case Number.updateMappingOfOther: try memoryCalls.updateMappingOfOther()
-      case Number.consoleIO: return try consoleOperation()
+      case Number.consoleIO: return try ConsoleCalls(call: self).perform()
       case Number.grantTable: try GrantCalls(call: self).grantTable()
       case Number.vmAssist: try assist()
       case Number.vcpu: return try processorCalls.processorOperation()
@@ -129,38 +132,6 @@ struct Hypercall: HypercallSubject {
       return error.result
     }
   }
-
-  /// HYPERVISOR_console_io: what a domain writes to the hypervisor's own console, which is seen here as a debug build of Xen's
-  /// would show it, and what was typed.
-  private func consoleOperation() throws(XenError) -> UInt64 {
-    let (count, buffer) = (arguments[1] & 0xffff_ffff, arguments[2])
-    switch arguments[0] & 0xffff_ffff {
-    case ConsoleCommand.write:
-      var position: UInt64 = 0
-      while position < count {
-        let part = min(count - position, Self.consolePiece)
-        domain.console.writeDirectly(try memory.read(buffer &+ position, count: Int(part), root: root))
-        position += part
-        guard position < Self.consoleLimit else { break }
-      }
-      return 0
-    case ConsoleCommand.read:
-      let bytes = domain.console.takeTyped(limit: Int(min(count, Self.consolePiece)))
-      try memory.write(bytes, to: buffer, root: root)
-      return UInt64(bytes.count)
-    default: throw .notImplemented
-    }
-  }
-
-  /// CONSOLEIO_… (Xen's public header xen.h).
-  private enum ConsoleCommand {
-    static let write: UInt64 = 0
-    static let read: UInt64 = 1
-  }
-
-  /// In bytes: what is copied at once, and the most of one call.
-  private static let consolePiece: UInt64 = 4096
-  private static let consoleLimit: UInt64 = 1 << 20
 
   /// Entries of number, result, six arguments. None may be another multicall; iret is the last that is done, because what
   /// follows it is user mode's.

@@ -84,11 +84,13 @@ public final class XenConsole: ConsoleInput, @unchecked Sendable {
     bytes.withUnsafeBytes { sink.write($0) }
   }
 
-  /// What was typed and the domain asks for by console_io.
-  func takeTyped(limit: Int) -> [UInt8] {
-    let bytes = ring.takeInput(limit: limit)
+  /// What was typed and the domain asks for by console_io; it stays there until it is dropped.
+  func typed(limit: Int) -> [UInt8] { ring.input(limit: limit) }
+
+  /// - Parameter count: of the bytes that the domain got.
+  func dropTyped(_ count: Int) {
+    ring.dropInput(count)
     offerRoom()
-    return bytes
   }
 
   /// Whether input has come since it was asked last.

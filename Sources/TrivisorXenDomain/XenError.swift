@@ -4,6 +4,7 @@ enum XenError: Int64, Error {
   case noEntry = 2
   case noSuchProcess = 3
   case noDeviceOrAddress = 6
+  case tooBig = 7
   case again = 11
   case noMemory = 12
   case accessDenied = 13

@@ -35,6 +35,12 @@ struct OwnGuestTests {
   @Test("abi: what real Xen says, too")
   func abi() throws { try check("abi", "", "abi.txt", .exited(code: 0)) }
 
+  @Test("consoles: console_io says what real Xen's does, and the ring what Xen's console daemon does")
+  func consoles() throws {
+    try check("consoles", "", "consoles.txt", .exited(code: 0))
+    try check("consoles", "ring", "consoles-ring.txt", .exited(code: 0))
+  }
+
   @Test("user32: a kernel of 32 bits and its user code, in one set of page tables")
   func user32() throws {
     try check("user32", "", "user32.txt", .poweredOff)

@@ -17,7 +17,8 @@ struct TranslatedGuestTests {
     arguments: [
       ("compute", "", "compute.txt"), ("ring3", "", "ring3.txt"), ("ring3", "syscall", "ring3.txt"),
       ("nanobench", "check", "nanobench-check-xen.txt"), ("nanobench", "check syscall", "nanobench-check-xen.txt"),
-      ("abi", "", "abi.txt"), ("smp", "", "smp-1.txt"),
+      ("abi", "", "abi.txt"), ("smp", "", "smp-1.txt"), ("consoles", "", "consoles.txt"),
+      ("consoles", "ring", "consoles-ring.txt"),
     ])
   func same(guest: String, commandLine: String, file: String) throws {
     let result = try run(guest, commandLine)
