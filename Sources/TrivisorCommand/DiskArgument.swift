@@ -1,6 +1,7 @@
 import SystemPackage
 import TrivisorDevices
 import TrivisorPlatform
+import TrivisorVMM
 
 /// `--disk`: a file, and words behind commas. A comma that no such word follows belongs to the file's name.
 struct DiskArgument {
@@ -8,6 +9,7 @@ struct DiskArgument {
   private(set) var isReadOnly = false
   private(set) var isSnapshot = false
   private(set) var queueCount: Int?
+  private(set) var domainName: DomainDiskName?
 
   init(_ text: String) throws(Refusal) {
     var rest = Substring(text)
@@ -23,6 +25,12 @@ struct DiskArgument {
             status: .usage, message: "--disk: '\(word)' can't be had: give 1 to \(VirtioBlock.queueLimit) queues")
         }
         queueCount = count
+      } else if word.hasPrefix("as=") {
+        guard let name = DomainDiskName(String(word.dropFirst(3))) else {
+          throw Refusal(
+            status: .usage, message: "--disk: '\(word)' can't be had: a disk is xvda to xvdp, hda to hdd or sda to sdp")
+        }
+        domainName = name
       } else {
         break
       }
@@ -44,7 +52,8 @@ struct DiskArgument {
   func configuration() throws(Refusal) -> StorageDeviceConfiguration {
     do throws(DeviceFailure) {
       return StorageDeviceConfiguration(
-        path: path, isReadOnly: isReadOnly, changes: isSnapshot ? try DiskChanges() : nil, queueCount: queueCount)
+        path: path, isReadOnly: isReadOnly, changes: isSnapshot ? try DiskChanges() : nil, queueCount: queueCount,
+        domainName: domainName)
     } catch {
       throw Refusal(status: .failed, message: "--disk: \(error)")
     }

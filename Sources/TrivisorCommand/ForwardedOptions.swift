@@ -23,7 +23,8 @@ struct ForwardedOptions: ParsableArguments {
   @Option(help: ArgumentHelp("A module for multiboot kernels.", valueName: "file [text]"), completion: .file())
   var module: [String] = []
 
-  @Option(help: ArgumentHelp("A virtio disk.", valueName: "file[,ro|,snapshot][,queues=N]"), completion: .file())
+  @Option(
+    help: ArgumentHelp("A virtio disk.", valueName: "file[,ro|,snapshot][,queues=N][,as=NAME]"), completion: .file())
   var disk: [String] = []
 
   @Option(help: "How the guests reach virtio devices: mmio, pci or auto.")

@@ -117,9 +117,10 @@ struct RunCommand: ParsableCommand {
       """
       A raw image or block device as a virtio disk, /dev/vda and so on (xvda for a Xen PV kernel). With ,ro the guest \
       can't write; with ,snapshot what it writes ends with the run, and the image stays as it is. ,queues=N: so many \
-      requests are carried out at a time (default: as many as processors, at most 4).
+      requests are carried out at a time (default: as many as processors, at most 4). ,as=hda: what a Xen PV kernel \
+      calls it.
       """,
-      valueName: "file[,ro|,snapshot][,queues=N]"),
+      valueName: "file[,ro|,snapshot][,queues=N][,as=NAME]"),
     completion: .file())
   var disk: [String] = []
 

@@ -118,7 +118,9 @@ final class MachineInstance: Sendable {
     do throws(DeviceFailure) {
       var opened: [DiskImage] = []
       for disk in configuration.storageDevices {
-        opened.append(try DiskImage(path: disk.path, isReadOnly: disk.isReadOnly, changes: disk.changes))
+        opened.append(
+          try DiskImage(
+            path: disk.path, isReadOnly: disk.isReadOnly, changes: disk.changes, domainName: disk.domainName))
       }
       images = opened
       if let wish = configuration.memoryBalloon, technique.handoverKind == .processor {

@@ -313,9 +313,15 @@ public struct StorageDeviceConfiguration: Sendable {
   public var changes: DiskChanges?
   /// Queues of requests, 1 to 16; as many as processors, at most 4, if `nil`. A Xen domain's disks have one.
   public var queueCount: Int?
+  /// What a Xen domain calls it; xvda and so on, by its position, if `nil`.
+  public var domainName: DomainDiskName?
 
   /// - Parameter isReadOnly: several machines may share a disk that none of them writes.
-  public init(path: FilePath, isReadOnly: Bool = false, changes: DiskChanges? = nil, queueCount: Int? = nil) {
+  public init(
+    path: FilePath, isReadOnly: Bool = false, changes: DiskChanges? = nil, queueCount: Int? = nil,
+    domainName: DomainDiskName? = nil
+  ) {
+    self.domainName = domainName
     self.path = path
     self.isReadOnly = isReadOnly
     self.changes = changes
@@ -332,6 +338,7 @@ public struct StorageDeviceConfiguration: Sendable {
   /// What can't be had of the machine's disks.
   static func findings(_ disks: [StorageDeviceConfiguration], isDomain: Bool) -> [Finding] {
     var findings: [Finding] = []
+    let names = disks.enumerated().map { $1.domainName ?? DomainDiskName(position: $0) }
     for (index, disk) in disks.enumerated() {
       if disk.isReadOnly, disk.changes != nil {
         findings.append(
@@ -346,6 +353,14 @@ public struct StorageDeviceConfiguration: Sendable {
         } else if !(1...VirtioBlock.queueLimit).contains(count) {
           findings.append(
             Finding(.disk, "\(disk.path) can't have \(count) queues: give 1 to \(VirtioBlock.queueLimit)"))
+        }
+      }
+      if let name = disk.domainName {
+        if !isDomain {
+          findings.append(
+            Finding(.disk, "\(disk.path): only a paravirtual domain's disk can be called \(name): leave the name out"))
+        } else if names[..<index].contains(name) || names[(index + 1)...].contains(name) {
+          findings.append(Finding(.disk, "two disks are called \(name): give \(disk.path) another name"))
         }
       }
       if disks[..<index].contains(where: { $0.path == disk.path && !($0.leavesImage && disk.leavesImage) }) {

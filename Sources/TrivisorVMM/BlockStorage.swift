@@ -17,4 +17,11 @@ public protocol BlockStorage: AnyObject, Sendable {
   /// Says that sectors are not needed any more.
   /// - Returns: whether they exist.
   func forget(_ sector: UInt64, count: UInt64) -> Bool
+  /// What a Xen domain calls it; by its position if `nil`.
+  var domainName: DomainDiskName? { get }
+}
+
+extension BlockStorage {
+  /// None of its own.
+  public var domainName: DomainDiskName? { nil }
 }

@@ -42,9 +42,10 @@ struct BlockBackEnd {
     self.index = index
   }
 
-  /// xvda, xvdb and so on: block major 202, sixteen minors each.
-  var number: Int { 202 << 8 | index << 4 }
-  var name: String { "xvd" + String(UnicodeScalar(UInt8(ascii: "a") + UInt8(index))) }
+  /// By its position, unless somebody has named it.
+  private var diskName: DomainDiskName { storage.domainName ?? DomainDiskName(position: index) }
+  var number: Int { diskName.number }
+  var name: String { diskName.description }
 
   func frontPath(_ home: String) -> String { "\(home)/device/vbd/\(number)" }
   func backPath(_ domain: Int) -> String { "/local/domain/0/backend/vbd/\(domain)/\(number)" }

@@ -14,7 +14,12 @@ struct BlockBackEndTests {
     let sectorCount: UInt64 = 16
     private let state = Mutex((bytes: [UInt8](repeating: 0, count: 16 * 512), flushes: 0))
 
-    init(isReadOnly: Bool = false) { self.isReadOnly = isReadOnly }
+    let domainName: DomainDiskName?
+
+    init(isReadOnly: Bool = false, domainName: DomainDiskName? = nil) {
+      self.isReadOnly = isReadOnly
+      self.domainName = domainName
+    }
 
     var bytes: [UInt8] { state.withLock { $0.bytes } }
     var flushes: Int { state.withLock { $0.flushes } }
@@ -200,6 +205,19 @@ struct BlockBackEndTests {
     #expect(harness.call(32, 3, harness.address(0)) == 0)
     #expect(harness.domain.disks[0].ring == nil)
     #expect(harness.domain.grants.table.uses.isEmpty)
+  }
+
+  @Test("a disk is where its name says", arguments: [true, false])
+  func named(isWide: Bool) throws {
+    let harness = try DomainHarness(
+      is64Bit: isWide, disks: [Storage(isReadOnly: true, domainName: DomainDiskName("hda")), Storage(isReadOnly: true)])
+    for (number, name) in [(768, "hda"), (51728, "xvdb")] {
+      let front = "/local/domain/1/device/vbd/\(number)"
+      let back = try #require(harness.domain.store.text("\(front)/backend"))
+      #expect(harness.domain.store.text("\(front)/virtual-device") == "\(number)")
+      #expect(harness.domain.store.text("\(back)/dev") == name)
+    }
+    #expect(harness.domain.store.text("\(Self.front)/state") == nil)
   }
 
   @Test("saved and restored with its ring")

@@ -37,6 +37,12 @@ struct BadInputTests {
     }
     #expect(!FileManager.default.fileExists(atPath: socket))
     try expectRefusal(domain + ["--disk", "/dev/null,queues=0"], status: 64, saying: "give 1 to 16 queues")
+    try expectRefusal(domain + ["--disk", "/dev/null,as=vda"], status: 64, saying: "'as=vda' can't be had")
+    try expectRefusal(
+      domain + ["--disk", "/dev/null,ro", "--disk", "/dev/null,ro,as=xvda"], status: 64, saying: "are called xvda")
+    try expectRefusal(
+      ["run", "guest:hello", "--technique", "rewriting", "--disk", "/dev/null,as=hda"], status: 64,
+      saying: "only a paravirtual domain's disk can be called hda")
     try expectRefusal(domain + ["--network", "tap=none,queues=9"], status: 64, saying: "9 pairs of queues")
     try expectRefusal(
       domain + ["--network", "user,queues=2"], status: 64, saying: "only a tap interface has several pairs of queues")

@@ -22,6 +22,8 @@ public final class DiskImage: Sendable {
   public let isReadOnly: Bool
   /// How large it is.
   public let sectorCount: UInt64
+  /// What a Xen domain calls it; by its position if `nil`.
+  public let domainName: DomainDiskName?
   let descriptor: Int32
   /// What the guest has written, if it is not the image's.
   let changes: DiskChanges?
@@ -29,9 +31,12 @@ public final class DiskImage: Sendable {
 
   /// Opens and locks an image: shared if nothing is written to it, else exclusively.
   /// - Parameter changes: take what the guest writes, so that the image is only read.
+  /// - Parameter domainName: what a Xen domain calls the disk.
   /// - Throws: `DeviceFailure` if it can't be opened, is neither file nor block device, is in use, or is no whole number
   ///   of sectors.
-  public init(path: FilePath, isReadOnly: Bool, changes: DiskChanges? = nil) throws(DeviceFailure) {
+  public init(
+    path: FilePath, isReadOnly: Bool, changes: DiskChanges? = nil, domainName: DomainDiskName? = nil
+  ) throws(DeviceFailure) {
     let readsOnly = isReadOnly || changes != nil
     // A block device that the host has mounted is not to be written to (open(2), O_EXCL).
     var status = stat()
@@ -58,6 +63,7 @@ public final class DiskImage: Sendable {
     descriptor = opened
     self.isReadOnly = isReadOnly
     self.changes = changes
+    self.domainName = domainName
   }
 
   deinit { close(descriptor) }
