@@ -6,7 +6,8 @@ import TrivisorVMM
 struct ELFNotes {
   /// XEN_ELFNOTE_PHYS32_ENTRY: the physical address at which PVH enters in 32-bit protected mode.
   private(set) var physicalEntry: UInt64?
-  /// XEN_ELFNOTE_GUEST_OS is "linux".
+  /// XEN_ELFNOTE_GUEST_OS is "linux", or there are notes of Linux' own (include/linux/elfnote.h): each kernel that can be entered by
+  /// PVH and is none for Xen has those of its build.
   private(set) var isLinux = false
 
   private static let guestOS: UInt32 = 6
@@ -31,6 +32,7 @@ struct ELFNotes {
         let value = bytes.slice(at: description, count: descriptionSize)
       else { return }
       if name.elementsEqual("Xen\0".utf8) { add(type, value) }
+      if name.elementsEqual("Linux\0".utf8) { isLinux = true }
       position = (description + descriptionSize + padding) & ~padding
     }
   }
@@ -38,7 +40,7 @@ struct ELFNotes {
   private mutating func add(_ type: UInt32, _ value: ArraySlice<UInt8>) {
     switch type {
     case Self.guestOS:
-      isLinux = value.prefix { $0 != 0 }.elementsEqual("linux".utf8)
+      if value.prefix(while: { $0 != 0 }).elementsEqual("linux".utf8) { isLinux = true }
     case Self.physical32Entry where [1, 2, 4, 8].contains(value.count):
       physicalEntry = value.reversed().reduce(0) { $0 << 8 | UInt64($1) }
     default: break

@@ -203,6 +203,11 @@ struct ImageAppearance {
     return false
   }
 
+  static let linuxWithoutPVH: Sentence = """
+    is a Linux kernel without an entry for PVH; give the bzImage of the same build (arch/x86/boot/bzImage), or build it with \
+    CONFIG_PVH=y
+    """
+
   static let multiboot2: Sentence = """
     has a multiboot 2 header, and multiboot 1 is what is done here: give the kernel a multiboot 1 header or a PVH note, \
     or set \(Setting.imageKind) to elf if its entry point needs no loader

@@ -15,8 +15,11 @@ extension ImageKind {
       let table = try image.read(
         "the program header table", at: header.segmentTableOffset, count: header.segmentTableSize)
       // A kernel with both kinds of note, as Linux has them, runs anywhere by the first.
-      if try ELFNotes(header.segments(table), of: image).physicalEntry != nil { return .pvh }
+      let notes = try ELFNotes(header.segments(table), of: image)
+      if notes.physicalEntry != nil { return .pvh }
       if (try? XenNotes.find(image)) != nil { return .xen }
+      // Linux' entry point wants what its own first stage leaves in memory.
+      if notes.isLinux { throw BootFailure(image.name, .unknownKind(found: ImageAppearance.linuxWithoutPVH)) }
       // Entered at its entry point it would look in vain for what such a loader leaves in registers.
       if ImageAppearance.hasMultiboot2Header(head) {
         throw BootFailure(image.name, .unknownKind(found: ImageAppearance.multiboot2))

@@ -55,7 +55,7 @@ struct GuestCommandOptions: ParsableArguments {
     do throws(CommandOrder.Refusal) {
       outcome = try client.run(
         order, output: FileDescriptorSink(STDOUT_FILENO) { Diagnostics.noteLostOutput($0) },
-        errorOutput: FileDescriptorSink(STDERR_FILENO) { _ in }, ends)
+        errorOutput: FileDescriptorSink(STDERR_FILENO) { Diagnostics.noteLostOutput($0) }, ends)
     } catch {
       throw Refusal(status: .usage, message: "the command can't be given: \(error)")
     }

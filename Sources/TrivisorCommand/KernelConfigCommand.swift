@@ -20,8 +20,9 @@ struct KernelConfigCommand: ParsableCommand {
     (
       "the console, the command channel and the ACPI tables that name the devices",
       [
-        "64BIT", "PRINTK", "TTY", "SERIAL_8250", "SERIAL_8250_CONSOLE", "SERIAL_8250_PNP", "ACPI", "BLK_DEV_INITRD",
-        "BINFMT_ELF", "BINFMT_SCRIPT",
+        // Linux 6.1 with ACPI and without PCI can load nobody's tables: it wants a handler for PCI's configuration space, and has none.
+        "64BIT", "PRINTK", "TTY", "SERIAL_8250", "SERIAL_8250_CONSOLE", "SERIAL_8250_PNP", "ACPI", "PCI",
+        "BLK_DEV_INITRD", "BINFMT_ELF", "BINFMT_SCRIPT",
       ]
     ),
     ("the devices", ["VIRTIO_MENU", "VIRTIO_MMIO", "VIRTIO_BLK", "VIRTIO_CONSOLE", "HW_RANDOM", "HW_RANDOM_VIRTIO"]),

@@ -232,7 +232,7 @@ final class MachineInstance: Sendable {
       return VirtioFileSystem(try FileServer(share.folder, limits: limits), tag: share.tag)
     } catch {
       throw DeviceFailure(
-        call: "share \(share.folder.path)", reason: error.reason,
+        call: "opening \(share.setting.title) \(share.folder.path)", reason: error.reason,
         remedy: error.isHosts ? "" : "name a folder that you may enter")
     }
   }

@@ -212,6 +212,20 @@ struct PVHLoaderTests {
     #expect(try memory.text(line) == LinuxCommandLine.defaults + " quiet")
   }
 
+  @Test("a vmlinux that is not made for Xen is known by the notes of its build; without an entry, what to do is said")
+  func ownNotes() throws {
+    let memory = try GuestMemory(size: 64 << 20)
+    // LINUX_ELFNOTE_BUILD_SALT.
+    let build = LinuxBuilder.note(0x100, [0], owner: "Linux")
+    let entry = LinuxBuilder.note(18, withUnsafeBytes(of: LinuxBuilder.pvhEntry.littleEndian) { Array($0) })
+    let guest = try load(LinuxBuilder.vmlinux(notes: build + entry), into: memory) { $0.commandLine = "nokaslr" }
+    #expect(guest.kind == .pvh)
+    let line: UInt64 = try memory.read(at: GuestPhysicalAddress(guest.general.rbx + 24))
+    #expect(try memory.text(line) == LinuxCommandLine.defaults + " nokaslr")
+    let refusal = try failure(LinuxBuilder.vmlinux(notes: build), memory: 64 << 20)
+    #expect(refusal?.description.contains("CONFIG_PVH=y") == true)
+  }
+
   @Test("another kernel gets its command line alone, and its modules with theirs")
   func modules() throws {
     let memory = try GuestMemory(size: 64 << 20)
