@@ -13,7 +13,7 @@ final class Linker {
   /// Links to other pages, by whether a load of CR3 takes them away.
   @exclusivity(unchecked) private var globalCrossings: [Crossing] = []
   @exclusivity(unchecked) private var localCrossings: [Crossing] = []
-  @exclusivity(unchecked) private var crossed = PageFilter()
+  @exclusivity(unchecked) private var crossed = PageFilter(count: 65536)
   /// Where several processors run the code: which physical page a `cross` site was last linked for.
   @exclusivity(unchecked) private var crossedTo: [Int: UInt64] = [:]
 
@@ -57,8 +57,7 @@ final class Linker {
     if !target.incoming.contains(site) { target.incoming.append(site) }
     let crossing = Crossing(place: place, unlinked: unlinked, target: target.key.linear(target.key.rip))
     if isGlobal { globalCrossings.append(crossing) } else { localCrossings.append(crossing) }
-    crossed.note(crossing.target)
-    if target.isStraddling { crossed.note(crossing.target &+ 4096) }
+    note(crossing.target)
   }
 
   /// Makes the jump of a `cross` site go to `target` directly, wherever its physical page is in the place of the one that it is
@@ -116,6 +115,15 @@ final class Linker {
     globalCrossings.removeAll(where: isThere)
     for crossing in localCrossings where isThere(crossing) { unlink(crossing) }
     localCrossings.removeAll(where: isThere)
+    guard crossed.isCrowded else { return }
+    crossed.removeAll()
+    for crossing in globalCrossings { note(crossing.target) }
+    for crossing in localCrossings { note(crossing.target) }
+  }
+
+  private func note(_ target: UInt64) {
+    crossed.note(target)
+    if JumpCache.mayStraddle(target) { crossed.note(target &+ 4096) }
   }
 
   /// All blocks are gone, and their code with them.

@@ -11,7 +11,10 @@ final class AddressTranslations {
   @exclusivity(unchecked) var code: InstructionTLB
   /// By the mode's number.
   @exclusivity(unchecked) private var jumps: [JumpCache] = []
-  @exclusivity(unchecked) private var jumpPages = PageFilter()
+  @exclusivity(unchecked) private var jumpPages = PageFilter(count: 65536)
+  /// How many pages more will be looked for in vain before the filter is filled anew, if it is crowded.
+  private var patience = patienceAtFirst
+  private static let patienceAtFirst = 64
   @exclusivity(unchecked) private var returns: ReturnCache
   /// The number of the address space that all of these are of (PCID), and what was known of others.
   private var context: UInt64 = 0
@@ -44,8 +47,7 @@ final class AddressTranslations {
   func remember(_ target: Block, at rip: UInt64, isGlobal: Bool) {
     guard target.isValid, target.key.isFlat else { return }
     jumps[target.key.modeNumber].insert(target, at: rip, isGlobal: isGlobal)
-    jumpPages.note(rip)
-    if target.isStraddling { jumpPages.note(rip &+ 4096) }
+    noteJump(to: rip)
   }
 
   /// All blocks are gone.
@@ -157,9 +159,26 @@ final class AddressTranslations {
     returns.removeAll()
   }
 
+  /// Most of the pages that it holds are of processes that are gone.
+  private func fillFilter() {
+    patience -= 1
+    guard patience == 0 else { return }
+    jumpPages.removeAll()
+    for mode in jumps.indices { jumps[mode].forEach { noteJump(to: $0) } }
+    others.forEachJump { noteJump(to: $0) }
+    // Where it is crowded all the same, this is not worth doing as often.
+    patience = jumpPages.isCrowded ? 64 * Self.patienceAtFirst : Self.patienceAtFirst
+  }
+
+  private func noteJump(to rip: UInt64) {
+    jumpPages.note(rip)
+    if JumpCache.mayStraddle(rip) { jumpPages.note(rip &+ 4096) }
+  }
+
   private func forgetJumps(to range: ClosedRange<UInt64>) {
     if jumpPages.mayHold(range) {
       for mode in jumps.indices { jumps[mode].remove(range) }
+      if jumpPages.isCrowded { fillFilter() }
     }
     returns.removeAll()
     linker.unlinkCrossings(to: range)

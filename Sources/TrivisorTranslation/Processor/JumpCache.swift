@@ -39,6 +39,12 @@ struct JumpCache {
     second.removeAll(keepsGlobal: keepsGlobal)
   }
 
+  /// Tells the RIPs that are there.
+  func forEach(_ body: (UInt64) -> Void) {
+    first.forEachTag(body)
+    second.forEachTag(body)
+  }
+
   /// What was taken out.
   struct Taken {
     var first: [TakenEntry] = []
@@ -80,7 +86,7 @@ struct JumpCache {
 
   /// Whether an instruction there may go on in the next page.
   @inline(__always)
-  private static func mayStraddle(_ rip: UInt64) -> Bool { rip & 4095 > 4096 - 15 }
+  static func mayStraddle(_ rip: UInt64) -> Bool { rip & 4095 > 4096 - 15 }
 
   /// Forgets the targets in a range of whole pages.
   func remove(_ range: ClosedRange<UInt64>) {

@@ -78,6 +78,16 @@ struct KeptSpaces {
     for space in spaces where space.context != nil { space.removeAll() }
   }
 
+  /// Tells the RIPs of the jumps that are kept.
+  func forEachJump(_ body: (UInt64) -> Void) {
+    for space in spaces where space.context != nil {
+      for taken in space.jumps {
+        for entry in taken.first { body(entry.tag) }
+        for entry in taken.second { body(entry.tag) }
+      }
+    }
+  }
+
   /// All blocks are gone.
   func removeJumps() {
     for space in spaces where space.context != nil { space.removeJumps() }

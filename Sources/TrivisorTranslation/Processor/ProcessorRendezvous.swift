@@ -63,7 +63,12 @@ package final class ProcessorRendezvous: @unchecked Sendable {
     mutex = .allocate(capacity: 1)
     arrived = .allocate(capacity: 1)
     resumed = .allocate(capacity: 1)
-    pthread_mutex_init(mutex, nil)
+    // A turn in Swift takes about a microsecond, and going to sleep for it and being woken many.
+    var attributes = pthread_mutexattr_t()
+    pthread_mutexattr_init(&attributes)
+    pthread_mutexattr_settype(&attributes, Int32(PTHREAD_MUTEX_ADAPTIVE_NP))
+    pthread_mutex_init(mutex, &attributes)
+    pthread_mutexattr_destroy(&attributes)
     pthread_cond_init(arrived, nil)
     pthread_cond_init(resumed, nil)
   }

@@ -104,6 +104,17 @@ struct TaggedTable {
     }
   }
 
+  /// Tells the tags of the filled entries, some perhaps twice.
+  func forEachTag(_ body: (UInt64) -> Void) {
+    guard !isEmpty else { return }
+    if locals.isComplete, globals.isComplete {
+      for index in locals.indices where isFilled(Int(index)) { body(tag(Int(index))) }
+      for index in globals.indices where isFilled(Int(index)) { body(tag(Int(index))) }
+    } else {
+      for index in 0..<count where isFilled(index) { body(tag(index)) }
+    }
+  }
+
   mutating func removeAll(keepsGlobal: Bool) {
     guard !isEmpty else { return }
     if keepsGlobal, locals.isComplete {
