@@ -47,9 +47,12 @@ final class RewritingProcessor: Processor {
   var details: [String: UInt64] {
     var details = engine.details
     // The machine's, told once.
-    if turn.index == 0, turn.stops.count != 0 {
-      details["world stops"] = turn.stops.count
-      details["microseconds waiting for the world to stop"] = turn.stops.waited / 1000
+    if turn.index == 0 {
+      let tally = turn.tally
+      details["world stops"] = tally.stops
+      details["microseconds waiting for the world to stop"] = tally.nanosecondsStopping / 1000
+      details["turns of a processor that others had"] = tally.turnsAwaited
+      details["microseconds waiting for the turn"] = tally.nanosecondsAwaitingTurns / 1000
     }
     return details
   }
@@ -126,6 +129,7 @@ final class RewritingProcessor: Processor {
   /// - Returns: why the machine ends, if it does.
   private func takeEvents() -> StopReason? {
     engine.stepsOnce = false
+    noteRests()
     // Before the guest can learn of it by a timer's interrupt.
     if lostTime.isLong(now: monotonicNanoseconds()) { events.tellOfLostTime() }
     if turn.isShared, let stolen = runDelay.take(now: monotonicNanoseconds()) { events.tellOfStolenTime(stolen) }
@@ -144,6 +148,15 @@ final class RewritingProcessor: Processor {
     }
     alarm.set(interrupts.deadline, now: monotonicNanoseconds())
     return nil
+  }
+
+  /// A processor that spins and rests has not lost the time, nor has anybody stolen it.
+  private func noteRests() {
+    let rested = engine.ledger.rested
+    engine.ledger.rested = 0
+    guard rested > 0 else { return }
+    lostTime.rested(rested)
+    runDelay.rested(rested)
   }
 
   private func take(_ event: ProcessorInterrupts.Event) -> StopReason? {

@@ -33,6 +33,9 @@ public struct LostTime: Sendable {
     if wanted > began { asleep &+= wanted &- began }
   }
 
+  /// The guest has wanted nothing for so many nanoseconds.
+  public mutating func rested(_ nanoseconds: UInt64) { asleep &+= nanoseconds }
+
   /// Whether much was lost since the last time that this was asked.
   /// - Parameter now: on the monotonic clock.
   public mutating func isLong(now: UInt64) -> Bool {

@@ -19,6 +19,9 @@ public struct RunDelay: Sendable {
   /// The guest was idle.
   public mutating func slept(from began: UInt64, to ended: UInt64) { asleep &+= ended &- min(began, ended) }
 
+  /// The processor has wanted nothing for so many nanoseconds.
+  public mutating func rested(_ nanoseconds: UInt64) { asleep &+= nanoseconds }
+
   /// The delay since it was last taken, in nanoseconds; `nil` if that is hardly ago.
   public mutating func take(now: UInt64) -> UInt64? {
     guard now > since, now - since >= Self.interval else { return nil }

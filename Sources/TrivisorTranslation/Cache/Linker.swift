@@ -43,7 +43,8 @@ final class Linker {
     guard source.isValid, target.isValid, !source.isStraddling, !target.isStraddling, source.key.page == target.key.page
     else { return }
     translator.cache.patch(place, to: target.entryForLookup)
-    target.incoming.append(site)
+    // What the call has noted before leads here more than once.
+    if !target.incoming.contains(site) { target.incoming.append(site) }
   }
 
   /// Makes the jump of an `across` site go to `target` directly, until the translation of its page goes away.
@@ -78,11 +79,15 @@ final class Linker {
   }
 
   /// Takes back all links to a block that is dropped.
-  func unlink(_ dead: Block) {
+  /// - Returns: whether calls have noted it.
+  func unlink(_ dead: Block) -> Bool {
+    var isNoted = false
     for site in dead.incoming {
       switch translator.site(site).kind {
-      case .chain(let place, let unlinked, _), .separate(let place, let unlinked),
-        .returnPoint(let place, let unlinked):
+      case .returnPoint(let place, let unlinked):
+        translator.cache.patch(place, to: translator.cache.base + UInt64(unlinked))
+        isNoted = true
+      case .chain(let place, let unlinked, _), .separate(let place, let unlinked):
         translator.cache.patch(place, to: translator.cache.base + UInt64(unlinked))
       case .across(let place, let unlinked, _):
         translator.cache.set(place, to: translator.cache.base + UInt64(unlinked))
@@ -91,6 +96,7 @@ final class Linker {
       }
     }
     dead.incoming = []
+    return isNoted
   }
 
   private func unlink(_ crossing: Crossing) {

@@ -57,6 +57,10 @@ final class AddressTranslations {
     whenBlocksGo()
   }
 
+  /// A block is dropped to which calls return. Another processor than this one's may do it: whatever key translated code still sees, what it
+  /// leads to is right.
+  func forgetReturns() { returns.removeAll() }
+
   /// A load of CR3.
   /// - Parameters:
   ///   - next: the number of its address space (PCID), or 0.

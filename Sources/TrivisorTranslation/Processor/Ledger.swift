@@ -14,6 +14,8 @@ package struct Ledger {
   /// Asleep because the guest spins (`SpinBrake`), and how often.
   var parked: UInt64 = 0
   var rests: UInt64 = 0
+  /// For how long it was to rest, and did, in nanoseconds.
+  package var rested: UInt64 = 0
   /// In `run()`.
   package var total: UInt64 = 0
   /// What is left: instructions that Swift carries out, TLB misses, exceptions, looking for blocks.

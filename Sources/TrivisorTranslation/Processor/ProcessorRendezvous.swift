@@ -51,6 +51,9 @@ package final class ProcessorRendezvous: @unchecked Sendable {
   /// How often the world stopped, and for how long somebody waited for the others, in nanoseconds.
   private var stops: UInt64 = 0
   private var waited: UInt64 = 0
+  /// How often a processor did not have its turn at once, and for how long they waited, in nanoseconds.
+  private var turnsAwaited: UInt64 = 0
+  private var awaited: UInt64 = 0
   /// Who says which processor goes on, in tests.
   private let schedule: (any ProcessorSchedule)?
 
@@ -85,10 +88,11 @@ package final class ProcessorRendezvous: @unchecked Sendable {
   /// Makes a processor one that the others know; while the lock is held.
   func join(_ index: Int, _ handle: TranslationStopHandle?) { handles[index] = handle }
 
-  fileprivate var tally: (count: UInt64, waited: UInt64) {
+  fileprivate var tally: RendezvousTally {
     pthread_mutex_lock(mutex)
     defer { pthread_mutex_unlock(mutex) }
-    return (stops, waited)
+    return RendezvousTally(
+      stops: stops, nanosecondsStopping: waited, turnsAwaited: turnsAwaited, nanosecondsAwaitingTurns: awaited)
   }
 
   fileprivate func enter(_ index: Int) {
@@ -105,7 +109,14 @@ package final class ProcessorRendezvous: @unchecked Sendable {
   @inline(__always)
   fileprivate func lock(_ index: Int) {
     if let schedule { return schedule.lock(index) }
+    if pthread_mutex_trylock(mutex) != 0 { waitForTurn() }
+  }
+
+  private func waitForTurn() {
+    let began = monotonicNanoseconds()
     pthread_mutex_lock(mutex)
+    turnsAwaited &+= 1
+    awaited &+= monotonicNanoseconds() &- began
   }
 
   @inline(__always)
@@ -174,6 +185,18 @@ package final class ProcessorRendezvous: @unchecked Sendable {
   }
 }
 
+/// What the processors of a machine have waited for each other; all of them together.
+package struct RendezvousTally: Sendable {
+  /// How often the world stopped, and for how long somebody waited for the others then.
+  package var stops: UInt64 = 0
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  package var nanosecondsStopping: UInt64 = 0
+  /// How often a processor did not have its turn at once, and for how long it waited then.
+  package var turnsAwaited: UInt64 = 0
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  package var nanosecondsAwaitingTurns: UInt64 = 0
+}
+
 /// A processor's part in the rendezvous of its machine; of a machine with one processor, nothing.
 package struct ProcessorTurn {
   private let rendezvous: ProcessorRendezvous?
@@ -191,8 +214,8 @@ package struct ProcessorTurn {
   /// Whether there are others.
   package var isShared: Bool { rendezvous != nil }
 
-  /// How often the machine's world stopped, and how long that was waited for, in nanoseconds.
-  package var stops: (count: UInt64, waited: UInt64) { rendezvous?.tally ?? (0, 0) }
+  /// What the machine's processors have waited for each other.
+  package var tally: RendezvousTally { rendezvous?.tally ?? RendezvousTally() }
 
   func join(_ handle: TranslationStopHandle?) { rendezvous?.join(index, handle) }
 

@@ -41,14 +41,17 @@ extension BlockLoop {
   func restFromSpinning() -> Bool {
     let began = monotonicNanoseconds()
     let rest = processor.spinBrake.rest(at: began)
-    guard rest > 0, turn.mayRest else { return !processor.stop.isWanted }
+    // A domain's processors have turns of their own, which this one would keep.
+    guard rest > 0, turn.mayRest, !processor.surroundings.takesSystemCalls else { return !processor.stop.isWanted }
     let before = cws_timestamp()
     turn.leave()
     let awakening = processor.sleep(until: began &+ rest)
     turn.enter()
     processor.ledger.parked &+= cws_timestamp() &- before
     processor.ledger.rests &+= 1
-    processor.spinBrake.rested(until: monotonicNanoseconds())
+    let ended = monotonicNanoseconds()
+    processor.ledger.rested &+= min(ended &- began, rest)
+    processor.spinBrake.rested(until: ended)
     return awakening == .time
   }
 }

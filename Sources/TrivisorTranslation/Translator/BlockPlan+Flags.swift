@@ -64,12 +64,12 @@ extension BlockPlan {
 }
 
 extension Instruction {
-  /// Only registers, and no division.
+  /// Only registers, no division, and no PAUSE, where the block may be left to rest (`SpinBrake`).
   fileprivate var cannotFault: Bool {
     guard classification == .innocuous, encoding == .legacy, feature == .base, !hasModRMMemory, !setsDirection,
       !prefixes.contains(.lock)
     else { return false }
-    return operation != .div && operation != .idiv
+    return operation != .div && operation != .idiv && operation != .pause
   }
 
   /// A shift whose count is 0 in the operand's width leaves the flags alone.

@@ -50,8 +50,8 @@ enum ColdPart {
   case spun(PatchPoint, next: UInt64)
   /// The second page is another one; the flags are in RAX.
   case refetch(PatchPoint, word: PatchPoint, rip: UInt64, page: UInt64)
-  /// What a call notes of the code behind it until that is there; the flags are in RAX.
-  case returnPoint(PatchPoint, target: UInt64)
+  /// What a call notes of the code behind it until that is there; the flags are in RAX, and T2 names the entry.
+  case returnPoint(PatchPoint, target: UInt64, size: Int)
   /// An indirect jump that is not at the first place of the jump cache; the flags are in RAX.
   case indirect(PatchPoint, released: Int32, rip: UInt64)
   /// A return that the return cache does not know, by its address or its key; the flags are in RAX.
@@ -120,10 +120,12 @@ enum ColdPart {
       jump.patch(to: block.code.address)
       block.flags = .rax
       block.exit(.refetch, rip: rip)
-    case .returnPoint(let link, let target):
+    case .returnPoint(let link, let target, let size):
       let unlinked = block.code.address
       link.patch(to: unlinked)
       block.flags = .rax
+      // A return without a call would come here once more.
+      block.code.storeConstant64(0, TransferCode.returnEntry(Host.t2, word: 2, size: size))
       block.exit(.returnPoint(block.cache.offset(link.next) - 4, unlinked: block.cache.offset(unlinked)), rip: target)
     case .indirect(let jump, let released, let rip):
       jump.patch(to: block.code.address)

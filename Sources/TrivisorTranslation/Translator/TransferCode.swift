@@ -302,7 +302,7 @@ enum TransferCode {
 
   /// A word of an entry: 0 for the return address, 1 for the code there, 2 for the key.
   /// - Parameter register: holds the place on the stack, masked.
-  private static func returnEntry(_ register: UInt8, word: Int32, size: Int) -> Place {
+  static func returnEntry(_ register: UInt8, word: Int32, size: Int) -> Place {
     .stateIndexed(register, scale: size == 8 ? 2 : 3, offset: StateLayout.returns + 8 * word)
   }
 
@@ -314,7 +314,7 @@ enum TransferCode {
     block.code.arithmetic(.and, .register(Host.t1), immediate: returnMask(size: size))
     block.code.store(Host.t2, returnEntry(Host.t1, word: 0, size: size))
     block.alignLink(opcodeLength: 3)
-    block.postpone(.returnPoint(block.code.loadCodeAddress(), target: address))
+    block.postpone(.returnPoint(block.code.loadCodeAddress(), target: address, size: size))
     block.code.store(Host.t2, returnEntry(Host.t1, word: 1, size: size))
     block.code.load(Host.t2, .state(StateLayout.returnKey(mode: block.key.modeNumber)))
     block.code.store(Host.t2, returnEntry(Host.t1, word: 2, size: size))
