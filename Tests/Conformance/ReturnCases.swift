@@ -15,6 +15,9 @@ extension ConformanceSuite {
     Case.both("returns-unpaired", "returns that do not go where the last call came from") {
       $0.reporting((0..<3).flatMap { _ -> [UInt64] in [0x113, 0x113, 0x113, 0, 0x114] })
     },
+    Case.both("returns-again", "a thousand returns to where one call was made, and to other code there") {
+      $0.reporting([0x11, 0x22, 1001])
+    },
     Case.both("returns-deep", "3000 calls deep, and back, with RET releasing the arguments") {
       $0.reporting(deepSums + [0])
     },

@@ -80,6 +80,32 @@ guest returns_unpaired, 64
   ret
 endguest returns_unpaired
 
+// One call, and many returns to where it was made, from its place of the stack; then the code there is changed.
+guest returns_again, 64
+  xorl %ecx, %ecx
+  call 4f
+2:
+  movl $0x11, %eax
+  incl %ecx
+  cmpl $1000, %ecx
+  je 3f
+  ja 5f
+  pushq %rbx
+  ret
+3:
+  user_emit %rax
+  movb $0x22, AT(2b) + 1
+  pushq %rbx
+  ret
+4:
+  movq (%rsp), %rbx
+  ret
+5:
+  user_emit %rax
+  user_emit %rcx
+  user_finish
+endguest returns_again
+
 // Deeper than anything that remembers calls, with RET's own release of arguments, down and up again.
 guest returns_deep, 64
   movq %rsp, %r12

@@ -16,6 +16,9 @@ struct LostTimeTests {
     time.slept(from: 50 * Self.second, to: 80 * Self.second, deadline: .max)
     let afterSleeping = time.isLong(now: 80 * Self.second, threadTime: ran + 50 * Self.second)
     #expect(!afterSleeping)
+    time.rested(20 * Self.second)
+    let afterRests = time.isLong(now: 100 * Self.second, threadTime: ran + 50 * Self.second)
+    #expect(!afterRests)
   }
 
   @Test("what is neither is lost, and so is what a sleep takes beyond its deadline; it is told once")
