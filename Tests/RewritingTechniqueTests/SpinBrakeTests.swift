@@ -1,4 +1,5 @@
 import Testing
+import TrivisorInstructionSet
 import TrivisorVMM
 
 @testable import TrivisorTranslation
