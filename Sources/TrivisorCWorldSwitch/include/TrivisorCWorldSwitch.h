@@ -279,6 +279,11 @@ static inline uint64_t cws_timestamp(void) {
   return (uint64_t)high << 32 | low;
 }
 
+// A moment, for who spins.
+static inline void cws_pause(void) {
+  for (int i = 0; i < 3; i++) __builtin_ia32_pause();
+}
+
 static inline int cws_compare_exchange(uint64_t *_Nonnull place, uint64_t expected, uint64_t desired) {
   return __atomic_compare_exchange_n(place, &expected, desired, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }

@@ -79,15 +79,11 @@ final class Linker {
   }
 
   /// Takes back all links to a block that is dropped.
-  /// - Returns: whether calls have noted it.
-  func unlink(_ dead: Block) -> Bool {
-    var isNoted = false
+  func unlink(_ dead: Block) {
     for site in dead.incoming {
       switch translator.site(site).kind {
-      case .returnPoint(let place, let unlinked):
-        translator.cache.patch(place, to: translator.cache.base + UInt64(unlinked))
-        isNoted = true
-      case .chain(let place, let unlinked, _), .separate(let place, let unlinked):
+      case .chain(let place, let unlinked, _), .separate(let place, let unlinked),
+        .returnPoint(let place, let unlinked):
         translator.cache.patch(place, to: translator.cache.base + UInt64(unlinked))
       case .across(let place, let unlinked, _):
         translator.cache.set(place, to: translator.cache.base + UInt64(unlinked))
@@ -96,7 +92,6 @@ final class Linker {
       }
     }
     dead.incoming = []
-    return isNoted
   }
 
   private func unlink(_ crossing: Crossing) {

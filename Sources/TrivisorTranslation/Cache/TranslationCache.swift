@@ -169,10 +169,7 @@ package final class TranslationCache: @unchecked Sendable {
     table.remove(dead)
     codePages.record(dead.key.page)?.blocks.removeAll { $0 === dead }
     if dead.isStraddling { codePages.record(dead.key.secondPage)?.blocks.removeAll { $0 === dead } }
-    if linker.unlink(dead) {
-      // Or each return without a call of its own would come by the dropped block.
-      for view in views { view?.forgetReturns() }
-    }
+    linker.unlink(dead)
     translator.cache.redirect(dead.entryForLookup)
   }
 

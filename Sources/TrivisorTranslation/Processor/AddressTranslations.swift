@@ -57,9 +57,16 @@ final class AddressTranslations {
     whenBlocksGo()
   }
 
-  /// A block is dropped to which calls return. Another processor than this one's may do it: whatever key translated code still sees, what it
-  /// leads to is right.
-  func forgetReturns() { returns.removeAll() }
+  /// Lets jumps find a block to which something has led that was dropped, perhaps a call.
+  /// - Parameters:
+  ///   - rip: where it is now, linear.
+  ///   - stack: the stack pointer.
+  ///   - isGlobal: of its pages' translations.
+  func replace(by target: Block, at rip: UInt64, stack: UInt64, is64: Bool, isGlobal: Bool) {
+    remember(target, at: rip, isGlobal: isGlobal)
+    guard target.isValid, target.key.isFlat else { return }
+    returns.replace(rip, releasedTo: stack, size: is64 ? 8 : 4, mode: target.key.modeNumber, by: target)
+  }
 
   /// A load of CR3.
   /// - Parameters:

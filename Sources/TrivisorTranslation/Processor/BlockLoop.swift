@@ -76,7 +76,11 @@ struct BlockLoop {
         processor.rip = block.state.pointee.rip
         processor.shadow = .none
         let next = try findBlock()
-        if processor.trace == nil { translations.remember(next, at: processor.rip, isGlobal: fetchedIsGlobal) }
+        if processor.trace == nil {
+          translations.replace(
+            by: next, at: processor.rip, stack: processor.general(.rsp), is64: processor.mode.bits == .bits64,
+            isGlobal: fetchedIsGlobal)
+        }
         target = next.entry
         continue
       }

@@ -26,6 +26,7 @@
 // Lock order: the machine's lock, then a stop handle's, or the chips'. A device never asks for the machine's.
 
 import Glibc
+import TrivisorCWorldSwitch
 import TrivisorVMM
 
 /// Who of a machine's processors is where.
@@ -36,6 +37,8 @@ package final class ProcessorRendezvous: @unchecked Sendable {
   package static let processorLimit = 16
 
   private let mutex: UnsafeMutablePointer<pthread_mutex_t>
+  /// How often a processor looks whether it has its turn before it sleeps; 20 to 60 µs.
+  private static let attempts = 300
   /// A processor has come to a safe point.
   private let arrived: UnsafeMutablePointer<pthread_cond_t>
   /// The world goes on.
@@ -66,12 +69,7 @@ package final class ProcessorRendezvous: @unchecked Sendable {
     mutex = .allocate(capacity: 1)
     arrived = .allocate(capacity: 1)
     resumed = .allocate(capacity: 1)
-    // A turn in Swift takes about a microsecond, and going to sleep for it and being woken many.
-    var attributes = pthread_mutexattr_t()
-    pthread_mutexattr_init(&attributes)
-    pthread_mutexattr_settype(&attributes, Int32(PTHREAD_MUTEX_ADAPTIVE_NP))
-    pthread_mutex_init(mutex, &attributes)
-    pthread_mutexattr_destroy(&attributes)
+    pthread_mutex_init(mutex, nil)
     pthread_cond_init(arrived, nil)
     pthread_cond_init(resumed, nil)
   }
@@ -112,9 +110,15 @@ package final class ProcessorRendezvous: @unchecked Sendable {
     if pthread_mutex_trylock(mutex) != 0 { waitForTurn() }
   }
 
+  /// A turn in Swift takes a microsecond or two, and to sleep and be woken takes many: so it spins for a while first.
   private func waitForTurn() {
     let began = monotonicNanoseconds()
-    pthread_mutex_lock(mutex)
+    var isMine = false
+    for _ in 0..<Self.attempts where !isMine {
+      cws_pause()
+      isMine = pthread_mutex_trylock(mutex) == 0
+    }
+    if !isMine { pthread_mutex_lock(mutex) }
     turnsAwaited &+= 1
     awaited &+= monotonicNanoseconds() &- began
   }

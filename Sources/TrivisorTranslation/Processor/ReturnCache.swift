@@ -18,13 +18,27 @@
 struct ReturnCache {
   /// By the mode's number.
   private let keys: UnsafeMutablePointer<UInt64>
+  /// Return address, host address, key, and a word that is not used.
+  private let entries: UnsafeMutablePointer<UInt64>
   /// Entries of fresh memory have the key 0.
   private var next: UInt64 = 1
 
   /// - Parameter block: fresh, all zero.
   init(_ block: StateBlock) {
     keys = block.words(at: StateLayout.returnKey(mode: 0))
+    entries = block.words(at: StateLayout.returns)
     removeAll()
+  }
+
+  /// A return has come by a block that is dropped: it would do so again, if it has no call of its own.
+  /// - Parameters:
+  ///   - rip: where it has returned to.
+  ///   - stack: the stack pointer behind it.
+  ///   - size: of a return address.
+  func replace(_ rip: UInt64, releasedTo stack: UInt64, size: Int, mode: Int, by target: Block) {
+    let place = Int(truncatingIfNeeded: (stack &- UInt64(size)) / UInt64(size))
+    let entry = entries + 4 * (place & (StateLayout.returnEntries - 1))
+    if entry[0] == rip, entry[2] == keys[mode] { entry[1] = target.entryForLookup }
   }
 
   mutating func removeAll() {
