@@ -179,8 +179,9 @@ struct CompareCommand: ParsableCommand {
       }
     }
     if !isOwn, names.contains(TechniqueName.paravirtual.rawValue), Self.isOfUpperHalf(image) {
+      plan.manners[TechniqueName.paravirtual.rawValue] = "translated"
       plan.cautions[TechniqueName.paravirtual.rawValue] =
-        "its code is translated, because it is linked for addresses that no process has: this is paravirtual, translated"
+        "the guest is linked for addresses that no process has, so its code is translated"
     }
     plan.comparesOutput = sameOutput || isOwn
     plan.ignoredLines = ignoreLines ?? (isOwn ? Self.ownVariableLines(image) : nil)
@@ -214,9 +215,9 @@ struct CompareCommand: ParsableCommand {
     }
     for technique in comparison.techniques {
       if let obstacle = technique.obstacle {
-        lines.append("not run: \(technique.name): \(obstacle)")
+        lines.append("not run: \(technique.title): \(obstacle)")
       } else if let caution = technique.caution {
-        lines.append("of \(technique.name): \(caution)")
+        lines.append("of \(technique.title): \(caution)")
       }
     }
     lines += comparison.baseRemarks

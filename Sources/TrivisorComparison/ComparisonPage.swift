@@ -18,11 +18,11 @@ public enum ComparisonPage {
 
     const ran = report.techniques.filter(t => t.runs.length > 0);
     const color = name => 'var(--' + (['hardware', 'rewriting', 'paravirtual'].includes(name) ? name : 'other') + ')';
-    const named = name => {
+    const named = technique => {
       const key = document.createElement('span');
       const box = element('span', undefined, key, 'key');
-      box.style.background = color(name);
-      key.append(name);
+      box.style.background = color(technique.name);
+      key.append(technique.title);
       return key;
     };
     document.title = report.guest + ': Trivisor comparison';
@@ -54,7 +54,7 @@ public enum ComparisonPage {
       const bars = element('div', undefined, box, 'bars');
       ran.forEach((t, i) => {
         const row = element('div', undefined, bars, 'row');
-        element('div', t.name, row, 'label');
+        element('div', t.title, row, 'label');
         const whole = t.medians.whole;
         const bar = document.createElement('div');
         bar.className = 'bar' + (whole > scale ? ' broken' : '');
@@ -70,7 +70,7 @@ public enum ComparisonPage {
           part.style.flex = time + ' 1 0';
           part.title = parts[parts.length - 1];
         });
-        bar.setAttribute('aria-label', t.name + ': ' + short(whole) + ' ms, of which ' + parts.join(', '));
+        bar.setAttribute('aria-label', t.title + ': ' + short(whole) + ' ms, of which ' + parts.join(', '));
         const figure = document.createElement('div');
         figure.className = 'figure';
         figure.append(short(whole) + ' ms');
@@ -89,8 +89,8 @@ public enum ComparisonPage {
 
     const notes = report.techniques.filter(t => t.obstacle || t.caution);
     if (notes.length) {
-      const box = section('What to know of this host', '');
-      facts(box, [...notes.map(t => [t.name, t.obstacle ? 'not run: ' + t.obstacle : t.caution]), ...report.baseRemarks.map(r => ['ratios', r])]);
+      const box = section('What to know', '');
+      facts(box, [...notes.map(t => [t.title, t.obstacle ? 'not run: ' + t.obstacle : t.caution]), ...report.baseRemarks.map(r => ['ratios', r])]);
     }
 
     if (ran.some(t => t.runs.length > 1)) {
@@ -100,13 +100,13 @@ public enum ComparisonPage {
       const bars = element('div', undefined, box, 'bars');
       for (const t of ran) {
         const row = element('div', undefined, bars, 'row');
-        element('div', t.name, row, 'label');
+        element('div', t.title, row, 'label');
         const dots = document.createElement('div');
         dots.className = 'dots';
         dots.setAttribute('role', 'img');
         const times = t.runs.map(r => r.whole);
         const [low, high] = [Math.min(...times), Math.max(...times)];
-        dots.setAttribute('aria-label', t.name + ': ' + times.length + ' runs from ' + short(low) + ' to ' + short(high) + ' ms');
+        dots.setAttribute('aria-label', t.title + ': ' + times.length + ' runs from ' + short(low) + ' to ' + short(high) + ' ms');
         times.forEach((time, n) => {
           const dot = element('i', undefined, dots);
           dot.style.left = (50 + 46 * (time / t.medians.whole - 1) / reach) + '%';
@@ -121,7 +121,7 @@ public enum ComparisonPage {
     }
 
     const matrix = (box, name, rows, gauged, cell) => {
-      const body = table(box, ['', ...ran.map(t => named(t.name))], name);
+      const body = table(box, ['', ...ran.map(t => named(t))], name);
       for (const row of rows) {
         const line = element('tr', undefined, body);
         element('th', row.title, line).scope = 'row';
@@ -169,9 +169,9 @@ public enum ComparisonPage {
     ran.forEach((t, i) => {
       const own = rows.filter(r => !isCommon(r) && r.values[i] && r.values[i].median > 0).sort((a, b) => b.values[i].median - a.values[i].median);
       if (!own.length) return;
-      const box = section('What ' + t.name + ' counts besides', 'Medians, the most frequent first.');
+      const box = section('What ' + t.title + ' counts besides', 'Medians, the most frequent first.');
       const fill = (parent, part) => {
-        const body = table(parent, ['', named(t.name)], 'What ' + t.name + ' counts besides');
+        const body = table(parent, ['', named(t)], 'What ' + t.title + ' counts besides');
         for (const row of part) {
           const line = element('tr', undefined, body);
           element('th', row.title, line).scope = 'row';

@@ -6,6 +6,7 @@ import TrivisorVersion
 public struct ComparisonReport: Encodable {
   private struct Technique: Encodable {
     let name: String
+    let title: String
     let obstacle: String?
     let caution: String?
     let result: String?
@@ -73,8 +74,8 @@ public struct ComparisonReport: Encodable {
       ]
       for (name, figure) in figures { medians[name] = technique.spread(figure)?.median }
       return Technique(
-        name: technique.name, obstacle: technique.obstacle, caution: technique.caution, result: technique.result?.title,
-        runs: technique.samples, medians: medians)
+        name: technique.name, title: technique.title, obstacle: technique.obstacle, caution: technique.caution,
+        result: technique.result?.title, runs: technique.samples, medians: medians)
     }
     costs = Table(comparison.costs)
     counters = Table(comparison.counters)

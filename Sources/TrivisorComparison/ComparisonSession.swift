@@ -18,6 +18,8 @@ public struct ComparisonPlan: Sendable {
   public var obstacles: [String: String] = [:]
   /// What to know of the figures of some of them on this host, by name.
   public var cautions: [String: String] = [:]
+  /// In which way a technique runs the guest, where there are several.
+  public var manners: [String: String] = [:]
   /// Which of them ratios are to; `nil` for the first that runs without a caution, else the first that runs.
   public var base: String?
   /// How many runs count.
@@ -55,6 +57,7 @@ public final class ComparisonSession {
       var runs = TechniqueRuns(name)
       runs.obstacle = plan.obstacles[name]
       runs.caution = plan.cautions[name]
+      runs.manner = plan.manners[name]
       return runs
     }
   }

@@ -5,10 +5,10 @@ public enum ComparisonText {
 
   /// Times and memory; then events by cause; then what the guest measured, with the ratios to the base.
   public static func tables(_ comparison: Comparison) -> [(title: String, rows: Table)] {
-    let names = comparison.ran.map(\.name)
+    let names = comparison.ran.map(\.title)
     var tables: [(String, Table)] = []
     let results = ["result"] + comparison.ran.map { $0.result?.title ?? "" }
-    let base = names.count > 1 ? comparison.base.map { "; × how many times \($0.name)'s" } ?? "" : ""
+    let base = names.count > 1 ? comparison.base.map { "; × how many times \($0.title)'s" } ?? "" : ""
     func rows(_ rows: [Comparison.Row], _ cell: (Spread, Comparison.Row) -> String) -> Table {
       rows.map { row in
         [row.title]

@@ -2,6 +2,10 @@
 public struct TechniqueRuns: Sendable {
   /// `hardware`, `rewriting` or `paravirtual`.
   public let name: String
+  /// In which way the technique runs this guest, where there are several: `translated`.
+  public internal(set) var manner: String?
+  /// For a reader.
+  public var title: String { manner.map { "\(name), \($0)" } ?? name }
   /// Why there are no runs, if there are none.
   public internal(set) var obstacle: String?
   /// What about this host makes its figures none of the technique's own, if anything does.

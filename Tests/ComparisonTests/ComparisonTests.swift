@@ -142,6 +142,19 @@ struct ComparisonTests {
     #expect(!page.contains("src=\"http"))
   }
 
+  @Test("one of several ways of a technique is told by its title, everywhere")
+  func manners() throws {
+    var translated = try runs("paravirtual", guests: [70], result: good)
+    translated.manner = "translated"
+    translated.caution = "the guest is linked for addresses that no process has"
+    let comparison = Comparison(plan, [try runs("hardware", guests: [30], result: good), translated])
+    #expect(comparison.headline.hasSuffix("2.0 times as fast as paravirtual, translated"))
+    #expect(ComparisonText.tables(comparison)[0].rows[0] == ["", "hardware", "paravirtual, translated"])
+    let report = ComparisonReport(comparison, host: host, date: "")
+    #expect(try report.text().contains("\"title\" : \"paravirtual, translated\""))
+    #expect(comparison.base?.name == "hardware")
+  }
+
   @Test("the headline is the answer")
   func headline() throws {
     func comparison(_ times: [(String, Double, String?)]) throws -> String {
