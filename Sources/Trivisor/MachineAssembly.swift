@@ -79,7 +79,9 @@ struct MachineAssembly {
     let findings = plan.validate(for: chosen.technique)
     guard findings.isEmpty else { throw .configuration(findings.map { ConfigurationError($0) }) }
     choice = TechniqueChoice(
-      technique: Technique(chosen.technique.name), reason: chosen.reason.text { $0.property })
+      technique: Technique(chosen.technique.name),
+      isTranslated: chosen.technique.handoverKind == .xenDomain && (try? plan.boot.isDomainOfUpperHalf()) == true,
+      reason: chosen.reason.text { $0.property })
     missingFeatures =
       plan.machine.processorModel.isRequired
       ? [] : chosen.technique.reductions(for: plan.machine).map(\.rawValue)

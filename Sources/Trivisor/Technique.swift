@@ -67,9 +67,12 @@ public enum TechniqueRequest: Sendable, Hashable {
 public struct TechniqueChoice: Sendable, Hashable, CustomStringConvertible {
   /// What runs the guest.
   public let technique: Technique
+  /// Whether it is a paravirtual domain whose code can't run natively: it is linked for addresses that no process has, as Linux' is,
+  /// and is translated.
+  public let isTranslated: Bool
   /// A clause for a person.
   public let reason: String
 
   /// The technique, and the reason between parentheses.
-  public var description: String { "\(technique) (\(reason))" }
+  public var description: String { "\(technique)\(isTranslated ? ", translated" : "") (\(reason))" }
 }

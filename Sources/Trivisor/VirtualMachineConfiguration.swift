@@ -107,12 +107,8 @@ public struct VirtualMachineConfiguration: Sendable {
     found += ownFindings()
     do throws(ConfigurationError) {
       let request = try bootLoader.plan.request(technique == .paravirtual)
-      if request.isParavirtualKernel != (technique == .paravirtual) {
-        found.append(
-          ConfigurationError(
-            technique == .paravirtual
-              ? "the image is no kernel for Xen's paravirtual interface"
-              : "the image is a kernel for Xen's paravirtual interface", about: "bootLoader"))
+      if let finding = Self.entryFinding(request, technique) {
+        found.append(ConfigurationError(finding, about: "bootLoader"))
       }
       var plan = platformConfiguration(request, memory: memorySize ?? Self.defaultMemory, whenBroken: nil)
       // Nothing is started to find out whether it could be; and what is no number of queues is told of already.
@@ -128,14 +124,20 @@ public struct VirtualMachineConfiguration: Sendable {
       if !socketDevices.isEmpty, technique == .paravirtual {
         found.append(ConfigurationError("a paravirtual domain has no virtio devices", about: "socketDevices"))
       }
-      if linuxCommand != nil, technique == .paravirtual {
-        found.append(
-          ConfigurationError("a paravirtual domain has no serial port for it", about: "linuxCommand"))
-      }
     } catch {
       found.append(error)
     }
     return found
+  }
+
+  /// What keeps the image from beginning under a technique.
+  private static func entryFinding(_ request: BootRequest, _ technique: Technique) -> Sentence? {
+    guard technique == .paravirtual else {
+      return request.isParavirtualKernel ? "the image is a kernel for Xen's paravirtual interface" : nil
+    }
+    do throws(BootFailure) {
+      return try request.hasDomainEntry() ? nil : "the image is no kernel for Xen's paravirtual interface"
+    } catch { return error.sentence }
   }
 
   static let defaultMemory = ByteCount.mebibytes(128)

@@ -116,6 +116,15 @@ public struct BootRequest: Sendable {
     return base >> 47 != 0
   }
 
+  /// Whether a paravirtual domain can begin with it: a kernel for Xen's interface alone, or one for a PC that has an entry for it.
+  /// - Throws: `BootFailure` where it is damaged.
+  public func hasDomainEntry() throws(BootFailure) -> Bool {
+    let kind = try imageKind()
+    defer { image.forgetParts() }
+    guard kind != .xen else { return true }
+    return try domainKernel(kind) != nil
+  }
+
   /// Nothing that was asked for is dropped silently.
   private func refuseUnusable(_ kind: ImageKind) throws(BootFailure) {
     func refuse(_ setting: Setting, _ remedy: Sentence) -> BootFailure {

@@ -222,4 +222,23 @@ struct WorkerTests {
     #expect(try await result.outcome == .commandEnded(.exited(7)))
     #expect(try String(contentsOf: folder.appending(path: "made"), encoding: .utf8) == "new\n")
   }
+
+  @Test(
+    "the same kernel as a Xen domain says that it is translated, in a worker and in this process",
+    .enabled(if: FileManager.default.fileExists(atPath: kernel)), arguments: [true, false])
+  func domain(isApart: Bool) async throws {
+    let output = ByteStream()
+    let machine = Self.machine(LinuxBootLoader(kernel: FilePath(Self.kernel)), .paravirtual) { configuration in
+      var command = LinuxCommand(shell: "cat /sys/hypervisor/type; exit 7")
+      command.standardOutput = .stream(output)
+      configuration.linuxCommand = command
+      if !isApart { configuration.isolation = .inProcess }
+      #expect(configuration.validate()[.paravirtual].isEmpty, "\(configuration.validate())")
+    }
+    async let result = machine.run()
+    #expect(await output.text() == "xen\n")
+    let ended = try await result
+    #expect(ended.outcome == .commandEnded(.exited(7)))
+    #expect(ended.choice.isTranslated && "\(ended.choice)".hasPrefix("paravirtual, translated ("))
+  }
 }

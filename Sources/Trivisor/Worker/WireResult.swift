@@ -2,11 +2,12 @@ import TrivisorVMM
 
 extension TechniqueChoice: WireValue {
   init(from reader: inout WireReader) throws(WireFault) {
-    self.init(technique: try reader.read(), reason: try reader.read())
+    self.init(technique: try reader.read(), isTranslated: try reader.read(), reason: try reader.read())
   }
 
   func write(to writer: inout WireWriter) {
     writer.write(technique)
+    writer.write(isTranslated)
     writer.write(reason)
   }
 }
