@@ -150,6 +150,7 @@ struct ComparisonTests {
     let comparison = Comparison(plan, [try runs("hardware", guests: [30], result: good), translated])
     #expect(comparison.headline.hasSuffix("2.0 times as fast as paravirtual, translated"))
     #expect(ComparisonText.tables(comparison)[0].rows[0] == ["", "hardware", "paravirtual, translated"])
+    let host = HostDescription(processor: "p", processors: 2, kernel: "k")
     let report = ComparisonReport(comparison, host: host, date: "")
     #expect(try report.text().contains("\"title\" : \"paravirtual, translated\""))
     #expect(comparison.base?.name == "hardware")
