@@ -155,14 +155,15 @@ extension Ability {
     (
       .dataBreakpoints,
       """
-      debug-write debug-read debug-port debug-real step-stack-segment-watch step-port-string step-watch
-      step-watch-compatibility step-watch-repeated step-watch-repeated-compatibility
+      debug-write debug-read debug-port debug-port-compatibility debug-real step-stack-segment-watch step-port-string
+      step-watch step-watch-compatibility step-watch-repeated step-watch-repeated-compatibility
       """
     ),
     (
       .instructionBreakpoints,
       """
-      debug-instruction debug-resume step-resume-flag step-resume-repeated step-breakpoint debug-real
+      debug-instruction debug-instruction-compatibility debug-resume step-resume-flag step-resume-repeated
+      step-breakpoint debug-real
       """
     ),
     (
@@ -179,6 +180,7 @@ extension Ability {
       step-watch-compatibility-user step-watch-repeated-compatibility step-branch-flag step-branch-flag-user
       step-branch-flag-compatibility step-branch-flag-compatibility-user step-real-debug-instruction
       step-real-plain step-real-interrupts step-real-stack-segment step-real-repeated step-real-branches step-real-flags
+      step-real-halt step-real-branch-flag
       """
     ),
     (
@@ -222,7 +224,7 @@ extension Ability {
     (
       .debugRegisterGuard,
       """
-      debug-guard debug-guard-compatibility
+      debug-guard debug-guard-compatibility debug-real-guard
       """
     ),
     (

@@ -8,6 +8,10 @@ extension ConformanceSuite {
   static let debugCases: [ConformanceCase] = [
     Case("debug-instruction", .long, "an instruction breakpoint is a fault; DR6.B0")
       .reporting(Case.frame(1) + [1, 0x402]),
+    Case(
+      "debug-instruction-compatibility", .compatibility, "an instruction breakpoint is a fault; in compatibility mode"
+    )
+    .reporting(Case.frame(1, cs: 0x18) + [1, 0x402]),
     Case("debug-resume", .long, "RFLAGS.RF lets the instruction run once").reporting([2, 1, 3])
       .accompanied(by: "debug_resume_handler")
       .prepared { _, tables in
@@ -17,12 +21,16 @@ extension ConformanceSuite {
       .reporting(Case.frame(1) + [2]),
     Case("debug-read", .long, "a watchpoint on reads and writes").reporting(Case.frame(1) + [4]),
     Case("debug-port", .long, "a watchpoint on a port, with CR4.DE").reporting(Case.frame(1) + [8]),
+    Case("debug-port-compatibility", .compatibility, "a watchpoint on a port; in compatibility mode")
+      .reporting(Case.frame(1, cs: 0x18) + [8]),
     Case("debug-guard", .long, "DR7.GD guards the debug registers and clears itself")
       .reporting(Case.frame(1) + [0x400, 0x2000]),
     Case("debug-guard-user", .longUser, "#GP(0) at CPL 3, whatever DR7.GD says").reporting(Case.userFrame(13))
       .prepared { state, _ in state.debug.dr7 = 0x2400 },
     Case("debug-guard-compatibility", .compatibility, "DR7.GD guards the debug registers; in compatibility mode")
       .reporting(Case.frame(1, cs: 0x18) + [0x400, 0x2000]),
+    Case("debug-real-guard", .real, "DR7.GD guards the debug registers in real mode")
+      .reporting(Case.frame16(1) + [0x400, 0x2000]),
     Case("debug-port-user", .longUser, "a watchpoint on a port that CPL 3 may use")
       .reporting(Case.userFrame(1, flags: 0x3000))
       .prepared { state, _ in

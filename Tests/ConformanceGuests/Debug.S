@@ -20,6 +20,23 @@ guest debug_instruction, 64
   finish
 endguest debug_instruction
 
+guest debug_instruction_compatibility, 32
+  movl $AT(1f), %eax
+  movl %eax, %dr0
+  movl $0x402, %eax
+  movl %eax, %dr7
+  arm 1f, 2f
+1:
+  nop
+2:
+  movl %dr6, %eax
+  andl $0xe00f, %eax
+  emit
+  movl %dr7, %eax
+  emit
+  finish
+endguest debug_instruction_compatibility
+
 // RF in the frame lets the instruction run in spite of its breakpoint, once.
 guest debug_resume, 64
   movl $AT(1f), %eax
@@ -106,6 +123,20 @@ guest debug_port, 64
   finish
 endguest debug_port
 
+guest debug_port_compatibility, 32
+  movl $JOURNAL, %eax
+  movl %eax, %dr3
+  movl $0x20000480, %eax
+  movl %eax, %dr7
+  arm 1f, 1f
+  inb $JOURNAL, %al
+1:
+  movl %dr6, %eax
+  andl $0xe00f, %eax
+  emit
+  finish
+endguest debug_port_compatibility
+
 // GD guards the debug registers: #DB before the access, and GD is cleared.
 guest debug_guard, 64
   movl $0x2400, %eax
@@ -145,6 +176,21 @@ guest debug_guard_compatibility, 32
   emit
   finish
 endguest debug_guard_compatibility
+
+guest debug_real_guard, 16
+  movl $0x2400, %eax
+  movl %eax, %dr7
+  arm 1f, 2f
+1:
+  movl %dr0, %eax
+2:
+  movl %dr7, %eax
+  emit
+  movl %dr6, %eax
+  andl $0xe00f, %eax
+  emit
+  finish
+endguest debug_real_guard
 
 // With IOPL 3, and DR3 set from outside.
 guest debug_port_user, 64

@@ -86,3 +86,20 @@ real_steps step_real_branches, real_branches
   nop
 .endm
 real_steps step_real_flags, real_flags
+
+// A halt ends at once.
+.macro real_halt
+  hlt
+  nop
+.endm
+real_steps step_real_halt, real_halt
+
+// DebugCtl.BTF, set from outside: the first branch is a trap, and what is behind it is stepped as ever.
+.macro real_branch_flag
+  nop
+  jmp 2f
+  nop
+2:
+  nop
+.endm
+real_steps step_real_branch_flag, real_branch_flag
