@@ -274,7 +274,7 @@ extension Ability {
     (
       .branchTargetChecks,
       """
-      exception-noncanonical-jump exception-noncanonical-jump-user
+      exception-noncanonical-jump exception-noncanonical-jump-user returns-not-canonical returns-not-canonical-user
       exception-noncanonical-direct exception-noncanonical-direct-user
       """
     ),
