@@ -25,8 +25,9 @@ struct RootCache {
     let tree = place.appending("root")
     if let omissions = Self.omissions(of: place) { return (tree, omissions) }
     try Self.makeFolders(path)
-    // The six letters are what mkdtemp(3) replaces.
-    var template = path.appending(".\(digest.prefix(16))-XXXXXX").withPlatformString {
+    // mkdtemp(3) replaces the last six letters, which must be X.
+    let letters = String(repeating: "X", count: 6)
+    var template = path.appending(".\(digest.prefix(16))-\(letters)").withPlatformString {
       Array(UnsafeBufferPointer(start: $0, count: strlen($0) + 1))
     }
     guard mkdtemp(&template) != nil else { throw Self.failure("making a folder in", path) }

@@ -1,16 +1,9 @@
 // A guest without a kernel of its own that does, one after the other, what a debugger must not get lost in. 64-bit code, loaded
 // at 1 MiB and entered with identity page tables. `place` gives an instruction or datum a name that tests can find.
 
+#include "segments.h"
+
   .set EXIT_PORT, 0x5f0
-  .set KERNEL_CODE, 0x08
-  .set KERNEL_DATA, 0x10
-  .set USER_DATA, 0x20 | 3
-  .set USER_CODE, 0x28 | 3
-  .set TASK, 0x30
-  .set MSR_EFER, 0xc0000080
-  .set MSR_STAR, 0xc0000081
-  .set MSR_LSTAR, 0xc0000082
-  .set MSR_SFMASK, 0xc0000084
   .set FLAG_TF, 0x100
   .set FLAG_IF, 0x200
   .set TOP, 0x200000
@@ -279,17 +272,7 @@ vector_register:
   .word 16 * 16 - 1
   .quad 0x100000 + vectors - debugged_guest
   .balign 16
-table:
-  .quad 0
-  .quad 0x00af9b000000ffff  // KERNEL_CODE
-  .quad 0x00cf93000000ffff  // KERNEL_DATA
-  .quad 0
-  .quad 0x00cff3000000ffff  // USER_DATA
-  .quad 0x00affb000000ffff  // USER_CODE
-task_descriptor:
-  .quad 0x0000890000000067
-  .quad 0
-table_end:
+  segment_table
   .balign 16
 vectors:
   .fill 16 * 16, 1, 0

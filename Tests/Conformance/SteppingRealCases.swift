@@ -32,6 +32,8 @@ extension ConformanceSuite {
         at(3) + at(6) + at(7) + at(far(12), cs: 0x800) + at(far(15), cs: 0x800) + end(far(15), cs: 0x800)),
     Case("step-real-flags", .real, "POPF and IRET are traps by what TF was before them")
       .reporting(at(3) + at(4) + at(5) + at(8) + at(9) + at(12) + at(13) + at(14) + end(14)),
+    Case("step-real-fault", .real, "an instruction that faults has no trap, and its frame has TF")
+      .reporting([0, 0x100] + at(3) + end(3)),
     Case("step-real-halt", .real, "a single step ends HLT at once").reporting(at(1) + at(2) + end(2)),
     Case("step-real-branch-flag", .real, "DebugCtl.BTF counts for one trap").reporting(at(4) + at(5) + end(5))
       .prepared { state, _ in state.modelSpecific.append(ModelSpecificRegister(index: 0x1d9, value: 2)) },

@@ -29,11 +29,8 @@ guest debug_instruction_compatibility, 32
 1:
   nop
 2:
-  movl %dr6, %eax
-  andl $0xe00f, %eax
-  emit
-  movl %dr7, %eax
-  emit
+  emit_debug_status
+  emit_debug_control
   finish
 endguest debug_instruction_compatibility
 
@@ -131,9 +128,7 @@ guest debug_port_compatibility, 32
   arm 1f, 1f
   inb $JOURNAL, %al
 1:
-  movl %dr6, %eax
-  andl $0xe00f, %eax
-  emit
+  emit_debug_status
   finish
 endguest debug_port_compatibility
 
@@ -162,35 +157,21 @@ guest debug_guard_user, 64
   user_finish
 endguest debug_guard_user
 
-guest debug_guard_compatibility, 32
+.macro guard name:req, bits:req
+guest \name, \bits
   movl $0x2400, %eax
   movl %eax, %dr7
   arm 1f, 2f
 1:
   movl %dr0, %eax
 2:
-  movl %dr7, %eax
-  emit
-  movl %dr6, %eax
-  andl $0xe00f, %eax
-  emit
+  emit_debug_control
+  emit_debug_status
   finish
-endguest debug_guard_compatibility
-
-guest debug_real_guard, 16
-  movl $0x2400, %eax
-  movl %eax, %dr7
-  arm 1f, 2f
-1:
-  movl %dr0, %eax
-2:
-  movl %dr7, %eax
-  emit
-  movl %dr6, %eax
-  andl $0xe00f, %eax
-  emit
-  finish
-endguest debug_real_guard
+endguest \name
+.endm
+guard debug_guard_compatibility, 32
+guard debug_real_guard, 16
 
 // With IOPL 3, and DR3 set from outside.
 guest debug_port_user, 64

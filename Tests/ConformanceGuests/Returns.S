@@ -106,57 +106,50 @@ guest returns_again, 64
   user_finish
 endguest returns_again
 
-// Deeper than anything that remembers calls, with RET's own release of arguments, down and up again.
-guest returns_deep, 64
-  movq %rsp, %r12
+// Calls itself with one less, on the stack, until that is 0, and adds up in EBX what there was. `r` names registers of the stack's width.
+.macro descend r:req, size:req
+2:
+  movl \size(%\r\()sp), %ecx
+  decl %ecx
+  jz 3f
+  push %\r\()cx
+  call 2b
+  addl \size(%\r\()sp), %ebx
+3:
+  ret $\size
+.endm
+
+// Three times 3000 deep.
+.macro descend_thrice r:req
+  mov %\r\()sp, %\r\()di
   movl $DATA + 0x20000, %esp
   xorl %ebx, %ebx
   movl $3, %ebp
 1:
   movl $3000, %ecx
-  pushq %rcx
+  push %\r\()cx
   call 2f
-  user_emit %rbx
+  user_emit %\r\()bx
   decl %ebp
   jnz 1b
+.endm
+
+// Deeper than anything that remembers calls, with RET's own release of arguments, down and up again.
+guest returns_deep, 64
+  descend_thrice r
   leaq -DATA - 0x20000(%rsp), %rax
   user_emit %rax
-  movq %r12, %rsp
+  movq %rdi, %rsp
   user_finish
-2:
-  movq 8(%rsp), %rcx
-  decq %rcx
-  jz 3f
-  pushq %rcx
-  call 2b
-  addl 8(%rsp), %ebx
-3:
-  ret $8
+  descend r, 8
 endguest returns_deep
 
 // The same in 32-bit code.
 guest returns_deep_compatibility, 32
-  movl %esp, %edi
-  movl $DATA + 0x20000, %esp
-  xorl %ebx, %ebx
-  movl $3, %ebp
-1:
-  pushl $3000
-  call 2f
-  movl %ebx, USER_RESULT
-  decl %ebp
-  jnz 1b
+  descend_thrice e
   movl %edi, %esp
-  movb $0, USER_FINISH
-2:
-  movl 4(%esp), %ecx
-  decl %ecx
-  jz 3f
-  pushl %ecx
-  call 2b
-  addl 4(%esp), %ebx
-3:
-  ret $4
+  user_finish
+  descend e, 4
 endguest returns_deep_compatibility
 
 // A return address that has become one that is not canonical, but for its upper bits the one that the call has pushed: #GP at the

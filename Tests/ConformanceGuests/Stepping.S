@@ -6,35 +6,9 @@
 //
 // Which RF a trap between two rounds of a repeated instruction has in its frame is not asked: the manual says 1, a Zen 4 says 0.
 
-#include "guest.h"
+#include "stepping.h"
 
 // The offsets of the handlers from the companion's first byte are those in SteppingCases.swift.
-.macro report_frame kind:req
-  pushq %rax
-  movq 8(%rsp), %rax
-  subq EXPECTED, %rax
-  emit
-  pushq %rbx
-  movl 32(%rsp), %ebx
-  movl %ebx, %eax
-  andl $0x300, %eax
-  .ifeq \kind
-  movq %dr6, %rbx
-  andl $0xe00f, %ebx
-  orl %ebx, %eax
-  xorl %ebx, %ebx
-  movq %rbx, %dr6
-  .else
-  shrl $4, %ebx
-  andl $0x1000, %ebx
-  orl %ebx, %eax
-  orl $\kind, %eax
-  .endif
-  emit
-  popq %rbx
-  popq %rax
-.endm
-
 guest stepping_handlers, 64
   report_frame 0
   iretq
@@ -52,55 +26,6 @@ guest stepping_handlers, 64
   movl $DATA, %ebx
   iretq
 endguest stepping_handlers
-
-.macro step_begin64
-  movl $AT(1f), EXPECTED
-  pushfq
-  orl $0x100, (%rsp)
-  popfq
-1:
-.endm
-
-.macro step_begin32
-  movl $AT(1f), EXPECTED
-  pushfl
-  orl $0x100, (%esp)
-  popfl
-1:
-.endm
-
-// POPF that clears TF is the last instruction with a trap.
-.macro step_end64
-  pushq $2
-  popfq
-  nop
-.endm
-
-.macro step_end32
-  pushl $2
-  popfl
-  nop
-.endm
-
-.macro for_both name:req, bits:req, body:req
-guest step_\name, \bits
-  step_begin\bits
-  \body
-  step_end\bits
-  finish
-endguest step_\name
-guest step_\name\()_user, \bits
-  step_begin\bits
-  \body
-  step_end\bits
-  user_finish
-endguest step_\name\()_user
-.endm
-
-.macro for_all name:req, body:req
-  for_both \name, 64, \body
-  for_both \name\()_compatibility, 32, \body
-.endm
 
 .macro plain_steps
   nop
@@ -339,36 +264,6 @@ guest step_return_stepped, 64
   user_finish
 endguest step_return_stepped
 
-// A store to what is watched, stepped: one trap with both reasons. DR0 is set from outside.
-.macro watch_steps
-  movl $1, DATA
-  movl DATA, %eax
-  nop
-.endm
-for_all watch, watch_steps
-
-// Each round of a repeated instruction can hit a watchpoint, and the next one goes on. DR1 is set from outside.
-.macro watch_repeated_steps
-  movl $AT(1f), EXPECTED
-  movl $DATA, %edi
-  movl $4, %ecx
-1:
-  rep stosb
-  nop
-.endm
-guest step_watch_repeated, 64
-  watch_repeated_steps
-  finish
-endguest step_watch_repeated
-guest step_watch_repeated_user, 64
-  watch_repeated_steps
-  user_finish
-endguest step_watch_repeated_user
-guest step_watch_repeated_compatibility, 32
-  watch_repeated_steps
-  finish
-endguest step_watch_repeated_compatibility
-
 // DebugCtl.BTF, set from outside: the first branch is a trap, and what is behind it is stepped as ever.
 .macro branch_flag_steps
   nop
@@ -378,33 +273,6 @@ endguest step_watch_repeated_compatibility
   nop
 .endm
 for_all branch_flag, branch_flag_steps
-
-// Its handler sets RF where the breakpoint was met.
-guest step_breakpoint_handler, 64
-  pushq %rax
-  movq %dr6, %rax
-  testb $1, %al
-  popq %rax
-  jz 1f
-  orl $0x10000, 16(%rsp)
-1:
-  report_frame 0
-  iretq
-endguest step_breakpoint_handler
-
-// A breakpoint on an instruction that is reached by steps: the step first, then the breakpoint, by itself.
-guest step_breakpoint, 64
-  movl $AT(2f), %eax
-  movq %rax, %dr0
-  movl $0x402, %eax
-  movq %rax, %dr7
-  step_begin64
-  nop
-2:
-  nop
-  step_end64
-  finish
-endguest step_breakpoint
 
 // What needs call-outs to a monitor is stepped like the rest.
 guest step_sensitive, 64
@@ -442,104 +310,6 @@ endguest \name
 .endm
 system_call step_system_call, 64, sysretq
 system_call step_system_call_compatibility, 32, sysretl
-
-// A breakpoint right behind MOV to DR7, though IRET has set RF before: it counts for one instruction only.
-guest step_resume_flag, 64
-  movl $AT(1f), EXPECTED
-  movq %rsp, %rax
-  pushq $DATA0
-  pushq %rax
-  pushq $0x10002
-  pushq $CODE64
-  pushq $AT(1f)
-  iretq
-1:
-  movl $AT(2f), %eax
-  movq %rax, %dr0
-  movl $0x402, %eax
-  movq %rax, %dr7
-2:
-  nop
-  xorl %eax, %eax
-  movq %rax, %dr7
-  finish
-endguest step_resume_flag
-
-// Its handler sets RF for instruction breakpoints, reports frames, and counts.
-guest step_resume_handler, 64
-  report_frame 0
-  orl $0x10000, 16(%rsp)
-  iretq
-  .org guest_begin_step_resume_handler + 0x80
-  report_frame 0x50000
-  iretq
-endguest step_resume_handler
-
-// A repeated instruction with a breakpoint on it is stopped once, and not in each round.
-guest step_resume_repeated, 64
-  movl $AT(2f), EXPECTED
-  movl $AT(2f), %eax
-  movq %rax, %dr0
-  movl $0x402, %eax
-  movq %rax, %dr7
-  movl $DATA, %edi
-  movl $3, %ecx
-2:
-  rep stosb
-  xorl %eax, %eax
-  movq %rax, %dr7
-  finish
-endguest step_resume_repeated
-
-// INT3 behind IRET with RF: its frame has none.
-guest step_resume_interrupt, 64
-  movl $AT(1f), EXPECTED
-  movq %rsp, %rax
-  pushq $DATA0
-  pushq %rax
-  pushq $0x10002
-  pushq $CODE64
-  pushq $AT(1f)
-  iretq
-1:
-  int3
-  finish
-endguest step_resume_interrupt
-
-// A watchpoint that MOV SS hits is told behind the next instruction, be it INT3: then before its handler's first one.
-guest step_stack_segment_watch, 64
-  movl $AT(1f), EXPECTED
-  movl $DATA0, DATA
-  movl $DATA, %eax
-  movq %rax, %dr1
-  movl $0xf0040c, %eax
-  movq %rax, %dr7
-1:
-  movw DATA, %ss
-  nop
-  nop
-  movw DATA, %ss
-  int3
-  xorl %eax, %eax
-  movq %rax, %dr7
-  finish
-endguest step_stack_segment_watch
-
-// A breakpoint on the instruction behind MOV SS is not held back.
-guest step_stack_segment_breakpoint, 64
-  movl $AT(1f), EXPECTED
-  movl $AT(1f), %eax
-  movq %rax, %dr0
-  movl $0x402, %eax
-  movq %rax, %dr7
-  movl $DATA0, %eax
-  movl %eax, %ss
-1:
-  nop
-  xorl %eax, %eax
-  movq %rax, %dr7
-  finish
-endguest step_stack_segment_breakpoint
 
 // Bit 1 of DebugCtl: only branches are stepped, and the exception clears it.
 guest step_to_branch, 64
@@ -602,21 +372,3 @@ guest step_last_branch, 64
   emit
   finish
 endguest step_last_branch
-
-// String instructions to a watched port, a round each; none if there is no round.
-guest step_port_string, 64
-  movl $AT(1f), EXPECTED
-  movl $JOURNAL, %eax
-  movq %rax, %dr3
-  movl $0x20000480, %eax
-  movq %rax, %dr7
-  movl $DATA, %esi
-  movl $JOURNAL, %edx
-  xorl %ecx, %ecx
-  rep outsb
-  movl $2, %ecx
-1:
-  rep outsb
-  nop
-  finish
-endguest step_port_string

@@ -87,6 +87,34 @@ real_steps step_real_branches, real_branches
 .endm
 real_steps step_real_flags, real_flags
 
+// What faults has no trap, and IRET to behind it none either. The guest's own handler reports IP from there on, and TF, of its frame.
+guest step_real_fault, 16
+  movw $AT(8f), 6 * 4
+  movw $0, 6 * 4 + 2
+  arm_return 1f
+  pushw $0x102
+  popfw
+1:
+  ud2
+  nop
+  pushw $2
+  popfw
+  nop
+  finish
+8:
+  pushw %bp
+  movw %sp, %bp
+  movzwl 2(%bp), %eax
+  subl EXPECTED, %eax
+  emit
+  movzwl 6(%bp), %eax
+  andl $0x100, %eax
+  emit
+  addw $2, 2(%bp)
+  popw %bp
+  iretw
+endguest step_real_fault
+
 // A halt ends at once.
 .macro real_halt
   hlt

@@ -244,10 +244,7 @@ guest task_trap, 32
 endguest task_trap
 
 guest task_trap_code, 32
-  movl %dr6, %eax
-  andl $0xe00f, %eax
-  emit
-  movl %dr7, %eax
-  emit
+  emit_debug_status
+  emit_debug_control
   finish
 endguest task_trap_code

@@ -144,6 +144,19 @@ guest_name_\name:
   outb %al, $EVENT
 .endm
 
+// Reports which breakpoints were met, and BD, BS and BT; changes EAX. Not for 64-bit code.
+.macro emit_debug_status
+  movl %dr6, %eax
+  andl $0xe00f, %eax
+  emit
+.endm
+
+// Reports DR7; changes EAX. Not for 64-bit code.
+.macro emit_debug_control
+  movl %dr7, %eax
+  emit
+.endm
+
 // Ends the guest; changes AL.
 .macro finish code=0
   movb $\code, %al

@@ -39,8 +39,8 @@ public final class DiskChanges: Sendable {
     let folder = named.hasPrefix("/") ? named : "/var/tmp"
     var opened = open(folder, CLINUX_O_TMPFILE | O_RDWR | O_CLOEXEC, 0o600)
     if opened < 0, [EOPNOTSUPP, EISDIR, ENOENT].contains(errno) {
-      // File systems without such files. The six letters are what mkostemp(3) replaces.
-      var template = Array("\(folder)/trivisor-XXXXXX".utf8CString)
+      // File systems without such files. mkostemp(3) replaces the last six letters, which must be X.
+      var template = Array("\(folder)/trivisor-\(String(repeating: "X", count: 6))".utf8CString)
       opened = mkostemp(&template, O_CLOEXEC)
       if opened >= 0 { unlink(template) }
     }

@@ -135,37 +135,22 @@ struct BlockLoop {
           continue
         }
       case .chain(let place, _, let inRAX):
-        processor.counters.count(.exitJump)
-        processor.rip = page &+ site.rip
         processor.shadow = .none
-        let generation = store.generation
-        let next = try findBlock()
-        if generation == store.generation, processor.trace == nil {
-          store.linker.link(number, place, inRAX: inRAX, from: site.block, to: next)
+        target = try follow(to: page &+ site.rip) { linker, next, _ in
+          linker.link(number, place, inRAX: inRAX, from: site.block, to: next)
         }
-        target = next.entry
         continue
       case .separate(let place, _):
-        processor.counters.count(.exitJump)
-        processor.rip = page &+ site.rip
-        let generation = store.generation
-        let next = try findBlock(as: .separate)
-        if generation == store.generation, processor.trace == nil {
-          store.linker.link(number, place, inRAX: false, from: site.block, to: next)
+        target = try follow(to: page &+ site.rip, as: .separate) { linker, next, _ in
+          linker.link(number, place, inRAX: false, from: site.block, to: next)
         }
-        target = next.entry
         continue
       case .across(let place, let unlinked, let inRAX):
-        processor.counters.count(.exitJump)
-        processor.rip = page &+ site.rip
         processor.shadow = .none
-        let generation = store.generation
-        let next = try findBlock()
-        if generation == store.generation, processor.trace == nil {
-          store.linker.linkAcross(
-            number, place, unlinked: unlinked, inRAX: inRAX, from: site.block, to: next, isGlobal: fetchedIsGlobal)
+        target = try follow(to: page &+ site.rip) { linker, next, isGlobal in
+          linker.linkAcross(
+            number, place, unlinked: unlinked, inRAX: inRAX, from: site.block, to: next, isGlobal: isGlobal)
         }
-        target = next.entry
         continue
       case .cross(let word, let jump, let branch, let released):
         processor.counters.count(.exitJump)
@@ -191,15 +176,10 @@ struct BlockLoop {
         target = next.entry
         continue
       case .returnPoint(let place, _):
-        processor.counters.count(.exitJump)
-        processor.rip = page &+ site.rip
         processor.shadow = .none
-        let generation = store.generation
-        let next = try findBlock()
-        if generation == store.generation, processor.trace == nil {
-          store.linker.linkReturn(number, place, from: site.block, to: next)
+        target = try follow(to: page &+ site.rip) { linker, next, _ in
+          linker.linkReturn(number, place, from: site.block, to: next)
         }
-        target = next.entry
         continue
       case .refetch:
         processor.counters.count(.exitJump)
@@ -284,6 +264,23 @@ struct BlockLoop {
     let address = block.state.pointee.address
     return address & 4095 + UInt64(access.size) > 4096 || control.mode.checksAccesses
       || processor.follower.watches(page: address)
+  }
+
+  /// Goes on at a RIP to which a site leads always.
+  /// - Parameter link: lets translated code go there by itself, and is told whether the pages' translations are global; not called where the site is gone by now, or
+  ///   every block is to be told.
+  @inline(__always)
+  private mutating func follow(
+    to rip: UInt64, as variant: BlockKey.Variant = .usual, link: (Linker, Block, Bool) -> Void
+  ) throws(Interruption) -> UInt64 {
+    processor.counters.count(.exitJump)
+    processor.rip = rip
+    let generation = store.generation
+    let next = try findBlock(as: variant)
+    if generation == store.generation, processor.trace == nil {
+      link(store.linker, next, fetchedIsGlobal)
+    }
+    return next.entry
   }
 
   private mutating func goOnTogether() {

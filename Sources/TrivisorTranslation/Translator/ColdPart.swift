@@ -129,20 +129,21 @@ enum ColdPart {
       block.exit(.returnPoint(block.cache.offset(link.next) - 4, unlinked: block.cache.offset(unlinked)), rip: target)
     case .indirect(let jump, let released, let rip):
       jump.patch(to: block.code.address)
-      block.flags = .rax
-      let (mode, isRelative) = (block.key.modeNumber, block.mode.isRelative)
-      block.leave(
-        site: block.addSite(.indirect(released: released, isBranch: true), rip: rip),
-        by: block.cache.leaves.searchSecond(mode: mode, isRelative: isRelative))
+      Self.search(in: block.cache.leaves.searchSecond(mode:isRelative:), released: released, rip: rip, &block)
     case .nearReturn(let jump, let other, let released, let rip):
       jump.patch(to: block.code.address)
       other.patch(to: block.code.address)
-      block.flags = .rax
-      let (mode, isRelative) = (block.key.modeNumber, block.mode.isRelative)
-      block.leave(
-        site: block.addSite(.indirect(released: released, isBranch: true), rip: rip),
-        by: block.cache.leaves.search(mode: mode, isRelative: isRelative))
+      Self.search(in: block.cache.leaves.search(mode:isRelative:), released: released, rip: rip, &block)
     }
+  }
+
+  /// Goes on in the common code that looks into the jump cache of the block's mode, or leaves if it is not there.
+  private static func search(
+    in leaf: (Int, Bool) -> UInt64, released: Int32, rip: UInt64, _ block: inout BlockEmitter
+  ) {
+    block.flags = .rax
+    let site = block.addSite(.indirect(released: released, isBranch: true), rip: rip)
+    block.leave(site: site, by: leaf(block.key.modeNumber, block.mode.isRelative))
   }
 }
 

@@ -1,6 +1,8 @@
 // A paravirtual domain without a kernel of its own that is debugged (tools/check-gdb), because Debian's 64-bit kernels have no place in a
 // process of the host. Xen's public headers: xen.h, arch-x86/xen-x86_64.h, elfnote.h.
 
+#include "debugged.h"
+
   .set BASE, 0x400000
   .set SET_TRAP_TABLE, 0
   .set IRET, 23
@@ -8,7 +10,6 @@
   .set SHUTDOWN, 2
   .set CRASH, 3
   .set KERNEL_CODE, 0xe033
-  .set FLAG_TF, 0x100
 
   .macro note type, kind:req, value:vararg
   .balign 4
@@ -17,12 +18,6 @@
 1:
   \kind \value
 2:
-  .endm
-
-  .macro function name
-  .globl \name
-  .type \name, @function
-\name:
   .endm
 
   .section .note.Xen, "a", @note
@@ -43,39 +38,15 @@
   syscall
   mov $30, %ebp
   function next_round
-  function push_flags
-  pushfq
-  function behind_push_flags
-  pop %rax
-  and $FLAG_TF, %eax
-  or %eax, seen_flags
-  mov $source, %esi
-  mov $target, %edi
-  mov $32, %ecx
+  look_at_flags
+  load_moves
   function domain_moves
   rep movsb
   function behind_moves
   nop
   mov $0x10, %ebx
-  function faulting_load
-  mov (%rbx), %eax
-  function behind_faulting_load
-  nop
-  pushfq
-  orl $FLAG_TF, (%rsp)
-  popfq
-  function own_steps
-  nop
-  nop
-  nop
-  nop
-  nop
-  nop
-  nop
-  nop
-  pushfq
-  andl $~FLAG_TF, (%rsp)
-  popfq
+  fault
+  step_by_itself
   function domain_call
   call work
   dec %ebp
@@ -135,15 +106,8 @@ traps:
   .long 0
   .quad page_fault_handler
   .quad 0, 0
-  .globl counter, step_count, fault_count, seen_flags
-counter: .quad 0
-step_count: .quad 0
-fault_count: .quad 0
-seen_flags: .quad 0
+  counted
 reason: .long 0
-source: .ascii "thirty-two bytes, all in one go."
-  .globl target
-target: .fill 32, 1, 0
   .balign 16
   .fill 4096, 1, 0
 stack_end:

@@ -2,18 +2,11 @@
 // over, with places that it knows by name, a look at whether anything went wrong, and a panic. 64-bit code, entered as an ELF executable.
 // Sources: AMD64 APM vol. 2, 4.8 (descriptors), 6.1 (SYSCALL), 8.9 (frames), 12.2.5 (task state).
 
+#include "../../../Tests/CDebuggedGuest/segments.h"
+#include "debugged.h"
+
   .set EXIT_PORT, 0xf4
-  .set KERNEL_CODE, 0x08
-  .set KERNEL_DATA, 0x10
-  .set USER_DATA, 0x20 | 3
-  .set USER_CODE, 0x28 | 3
-  .set TASK, 0x30
-  .set MSR_EFER, 0xc0000080
-  .set MSR_STAR, 0xc0000081
-  .set MSR_LSTAR, 0xc0000082
-  .set MSR_SFMASK, 0xc0000084
   .set EFER_SCE, 1
-  .set FLAG_TF, 0x100
   .set FLAG_IF, 0x200
   .set PAGE_USER, 0x7
   .set PAGE_2M_USER, 0x87
@@ -25,14 +18,6 @@
   .set CALL_NEXT_ROUND, 1
 
   .set ROUNDS, 30
-  // From POPF that sets the flag to POPF that clears it.
-  .set STEPS, 11
-
-  .macro function name
-  .globl \name
-  .type \name, @function
-\name:
-  .endm
 
   .macro write_model_specific index, low, high
   mov $\index, %ecx
@@ -167,47 +152,21 @@
   and $FLAG_TF, %r11d
   or %r11d, seen_flags
   movq $0, target
-  mov $source, %esi
-  mov $target, %edi
-  mov $32, %ecx
+  load_moves
   function user_moves
   rep movsb
   function behind_user_moves
   nop
-  mov $source, %esi
-  mov $target, %edi
-  mov $32, %ecx
+  load_moves
   repe cmpsb
   je 1f
   incl wrong_moves
 1:
-  function push_flags
-  pushfq
-  function behind_push_flags
-  pop %rax
-  and $FLAG_TF, %eax
-  or %eax, seen_flags
+  look_at_flags
   // Beyond what is mapped.
   mov $0x7f0000000000, %rbx
-  function faulting_load
-  mov (%rbx), %eax
-  function behind_faulting_load
-  nop
-  pushfq
-  orl $FLAG_TF, (%rsp)
-  popfq
-  function own_steps
-  nop
-  nop
-  nop
-  nop
-  nop
-  nop
-  nop
-  nop
-  pushfq
-  andl $~FLAG_TF, (%rsp)
-  popfq
+  fault
+  step_by_itself
   function behind_own_steps
   mov $CALL_NEXT_ROUND, %eax
   syscall
@@ -234,17 +193,7 @@ vector_register:
   .word 256 - 1
   .quad vectors
   .balign 16
-table:
-  .quad 0
-  .quad 0x00af9b000000ffff  // KERNEL_CODE
-  .quad 0x00cf93000000ffff  // KERNEL_DATA
-  .quad 0
-  .quad 0x00cff3000000ffff  // USER_DATA
-  .quad 0x00affb000000ffff  // USER_CODE
-task_descriptor:
-  .quad 0x0000890000000067
-  .quad 0
-table_end:
+  segment_table
   .balign 16
 vectors: .fill 256, 1, 0
   .balign 16
@@ -252,15 +201,8 @@ task_state:
   .long 0
   .quad stack_end
   .fill 92, 1, 0
-  .globl counter, step_count, fault_count, seen_flags
-counter: .quad 0
-step_count: .quad 0
-fault_count: .quad 0
-seen_flags: .quad 0
+  counted
 wrong_moves: .quad 0
-source: .ascii "thirty-two bytes, all in one go."
-  .globl target
-target: .fill 32, 1, 0
   .balign 16
   .fill 4096, 1, 0
 stack_end:
