@@ -2,6 +2,31 @@
 
 #include "stepping.h"
 
+// To the next instruction by IRET, whose frame has RF.
+.macro return_resuming
+  movq %rsp, %rax
+  pushq $DATA0
+  pushq %rax
+  pushq $0x10002
+  pushq $CODE64
+  pushq $AT(1f)
+  iretq
+1:
+.endm
+
+// A breakpoint on an instruction, in DR0; changes EAX.
+.macro break_at to:req
+  movl $AT(\to), %eax
+  movq %rax, %dr0
+  movl $0x402, %eax
+  movq %rax, %dr7
+.endm
+
+.macro clear_breakpoints
+  xorl %eax, %eax
+  movq %rax, %dr7
+.endm
+
 // A store to what is watched, stepped: one trap with both reasons. DR0 is set from outside.
 .macro watch_steps
   movl $1, DATA
@@ -47,10 +72,7 @@ endguest step_breakpoint_handler
 
 // A breakpoint on an instruction that is reached by steps: the step first, then the breakpoint, by itself.
 guest step_breakpoint, 64
-  movl $AT(2f), %eax
-  movq %rax, %dr0
-  movl $0x402, %eax
-  movq %rax, %dr7
+  break_at 2f
   step_begin64
   nop
 2:
@@ -62,22 +84,11 @@ endguest step_breakpoint
 // A breakpoint right behind MOV to DR7, though IRET has set RF before: it counts for one instruction only.
 guest step_resume_flag, 64
   movl $AT(1f), EXPECTED
-  movq %rsp, %rax
-  pushq $DATA0
-  pushq %rax
-  pushq $0x10002
-  pushq $CODE64
-  pushq $AT(1f)
-  iretq
-1:
-  movl $AT(2f), %eax
-  movq %rax, %dr0
-  movl $0x402, %eax
-  movq %rax, %dr7
+  return_resuming
+  break_at 2f
 2:
   nop
-  xorl %eax, %eax
-  movq %rax, %dr7
+  clear_breakpoints
   finish
 endguest step_resume_flag
 
@@ -94,30 +105,19 @@ endguest step_resume_handler
 // A repeated instruction with a breakpoint on it is stopped once, and not in each round.
 guest step_resume_repeated, 64
   movl $AT(2f), EXPECTED
-  movl $AT(2f), %eax
-  movq %rax, %dr0
-  movl $0x402, %eax
-  movq %rax, %dr7
+  break_at 2f
   movl $DATA, %edi
   movl $3, %ecx
 2:
   rep stosb
-  xorl %eax, %eax
-  movq %rax, %dr7
+  clear_breakpoints
   finish
 endguest step_resume_repeated
 
 // INT3 behind IRET with RF: its frame has none.
 guest step_resume_interrupt, 64
   movl $AT(1f), EXPECTED
-  movq %rsp, %rax
-  pushq $DATA0
-  pushq %rax
-  pushq $0x10002
-  pushq $CODE64
-  pushq $AT(1f)
-  iretq
-1:
+  return_resuming
   int3
   finish
 endguest step_resume_interrupt
@@ -136,8 +136,7 @@ guest step_stack_segment_watch, 64
   nop
   movw DATA, %ss
   int3
-  xorl %eax, %eax
-  movq %rax, %dr7
+  clear_breakpoints
   finish
 endguest step_stack_segment_watch
 
@@ -152,8 +151,7 @@ guest step_stack_segment_breakpoint, 64
   movl %eax, %ss
 1:
   nop
-  xorl %eax, %eax
-  movq %rax, %dr7
+  clear_breakpoints
   finish
 endguest step_stack_segment_breakpoint
 
