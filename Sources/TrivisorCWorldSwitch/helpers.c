@@ -1,5 +1,5 @@
 // Instructions that translated code carries out without going to Swift: system calls and the returns from them and from
-// interrupts, changes of RFLAGS.AC, moves and fills of memory.
+// interrupts, changes of RFLAGS.AC, moves and fills of memory, XSAVE and XRSTOR (extended_state.c).
 //
 // They run with the guest's vector and x87 registers in the processor, so they are compiled for general registers only.
 // Each does the usual case. Whatever is unusual is left to Swift, which knows the whole instruction: a helper that is in
@@ -7,13 +7,9 @@
 //
 // Where the mode changes, the blocks on the other side are those of another number. Swift notes which that is the first
 // time it goes that way, and takes all such notes back when a control register changes.
-#include "TrivisorCWorldSwitch.h"
+#include "helpers.h"
 
-#include <stddef.h>
-
-#define GENERAL_ONLY __attribute__((target("general-regs-only")))
-
-enum { RAX = 0, RCX = 1, RSP = 4, RSI = 6, RDI = 7, R11 = 11, CS = 1, SS = 2 };
+enum { CS = 1, SS = 2 };
 enum : uint64_t {
   ARITHMETIC = 0x8d5, TF = 0x100, IF = 0x200, DF = 0x400, IOPL = 0x3000, NT = 0x4000, RF = 0x10000, AC = 0x40000, VIRTUAL = 0x180000,
   // What IRET takes from the stack at CPL 0.
@@ -27,10 +23,6 @@ enum : uint64_t {
   USER_CODE = 0x00affb000000ffff, USER_DATA = 0x00cff3000000ffff,
 };
 
-GENERAL_ONLY static struct cws_system *system_of(struct cws_state *state) {
-  return (struct cws_system *)((char *)state + CWS_SYSTEM);
-}
-
 GENERAL_ONLY static uint64_t flags_of(struct cws_state *state) {
   struct cws_system *system = system_of(state);
   uint64_t saved = state->flags;
@@ -42,17 +34,6 @@ GENERAL_ONLY static void set_flags(struct cws_state *state, uint64_t flags) {
   state->flags = ((flags & 0xd5) | 2) << 8 | (flags >> 11 & 1);
   system->interrupt_flag = flags & IF;
   system->flags = (flags & DEFINED & ~(ARITHMETIC | IF)) | 2;
-}
-
-// Where an access of `size` bytes is in this process, if the TLB has its page; `room` is how much of the page is left.
-GENERAL_ONLY static char *find(
-  struct cws_state *state, uint64_t linear, uint64_t size, unsigned view, unsigned is_write, uint64_t *room) {
-  uint64_t *table = (uint64_t *)((char *)state + CWS_TLB) + (size_t)(view * 2 + is_write) * 2 * CWS_TLB_ENTRIES;
-  uint64_t *entry = table + 2 * (linear >> 12 & (CWS_TLB_ENTRIES - 1));
-  uint64_t offset = linear ^ entry[0];
-  if (offset > 4096 - size) return NULL;
-  *room = 4096 - offset;
-  return (char *)(uintptr_t)entry[1] + offset;
 }
 
 // The instruction is complete.
@@ -230,6 +211,8 @@ GENERAL_ONLY uint64_t cws_help(struct cws_state *state) {
   case CWS_HELP_MOVE_STRING: return fill_or_move(state, 1);
   case CWS_HELP_STORE_STRING: return fill_or_move(state, 0);
   case CWS_HELP_POP_FLAGS: return pop_flags(state);
+  case CWS_HELP_SAVE_EXTENDED: return cws_save_extended(state);
+  case CWS_HELP_RESTORE_EXTENDED: return cws_restore_extended(state);
   default: return 0;
   }
 }

@@ -120,4 +120,38 @@ cws_call:
   jmp cws_load
   .size cws_call, . - cws_call
 
+  // The vector registers, as XSAVE has them: lower halves from RDI on, upper ones from RSI on.
+  .globl cws_store_vectors
+  .type cws_store_vectors, @function
+cws_store_vectors:
+  .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+  vmovups %xmm\n, 16 * \n(%rdi)
+  vextractf128 $1, %ymm\n, 16 * \n(%rsi)
+  .endr
+  ret
+  .size cws_store_vectors, . - cws_store_vectors
+
+  // The same back. Upper halves that hold nothing: as on entry.
+  .globl cws_load_vectors
+  .type cws_load_vectors, @function
+cws_load_vectors:
+  vmovups (%rsi), %xmm0
+  .irp n, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+  vorps 16 * \n(%rsi), %xmm0, %xmm0
+  .endr
+  vptest %xmm0, %xmm0
+  jnz 1f
+  .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+  vmovups 16 * \n(%rdi), %xmm\n
+  .endr
+  vzeroupper
+  ret
+1:
+  .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+  vmovups 16 * \n(%rdi), %xmm\n
+  vinsertf128 $1, 16 * \n(%rsi), %ymm\n, %ymm\n
+  .endr
+  ret
+  .size cws_load_vectors, . - cws_load_vectors
+
   .section .note.GNU-stack, "", @progbits

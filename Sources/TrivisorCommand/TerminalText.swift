@@ -1,5 +1,5 @@
-/// Lines that fit the terminal: broken between words, and set in below where they begin. Somewhere else than on a terminal, a line is a
-/// line.
+/// Lines that fit the terminal: broken between words, and set in below where they begin. Somewhere else than on a terminal, a sentence is
+/// one line, and a help text has 80 columns.
 enum TerminalText {
   /// Terminals that are narrower are no place for sentences.
   private static let leastColumns = 20

@@ -338,6 +338,11 @@ public struct StorageDeviceConfiguration: Sendable {
   /// What can't be had of the machine's disks.
   static func findings(_ disks: [StorageDeviceConfiguration], isDomain: Bool) -> [Finding] {
     var findings: [Finding] = []
+    if isDomain, disks.count > DomainDiskName.limit {
+      findings.append(
+        Finding(
+          .disk, "a paravirtual domain can't have \(disks.count) disks: give at most \(DomainDiskName.limit)"))
+    }
     let names = disks.enumerated().map { $1.domainName ?? DomainDiskName(position: $0) }
     for (index, disk) in disks.enumerated() {
       if disk.isReadOnly, disk.changes != nil {

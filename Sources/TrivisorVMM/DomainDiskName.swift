@@ -10,9 +10,11 @@ public struct DomainDiskName: Sendable, Equatable, CustomStringConvertible {
     static let firstIDE = 3, secondIDE = 22, scsi = 8, xen = 202
   }
 
-  private static let letterCount = 16
+  /// As many as there are of one kind, and so as many disks as a domain can have.
+  public static let limit = 16
 
-  /// Of the disk at a position among those that have no name of their own.
+  /// Of a disk that has no name of its own.
+  /// - Parameter position: among all disks of the domain, below `limit`; beyond it, the name is no front end's.
   public init(position: Int) {
     description = "xvd" + String(UnicodeScalar(UInt8(ascii: "a") &+ UInt8(truncatingIfNeeded: position)))
     number = Major.xen << 8 | position << 4
@@ -24,8 +26,8 @@ public struct DomainDiskName: Sendable, Equatable, CustomStringConvertible {
     let index = Int(letter - UInt8(ascii: "a"))
     description = text
     switch text.dropLast() {
-    case "xvd" where index < Self.letterCount: number = Major.xen << 8 | index << 4
-    case "sd" where index < Self.letterCount: number = Major.scsi << 8 | index << 4
+    case "xvd" where index < Self.limit: number = Major.xen << 8 | index << 4
+    case "sd" where index < Self.limit: number = Major.scsi << 8 | index << 4
     // Two disks a channel, with 64 minors each.
     case "hd" where index < 4: number = (index < 2 ? Major.firstIDE : Major.secondIDE) << 8 | (index & 1) << 6
     default: return nil

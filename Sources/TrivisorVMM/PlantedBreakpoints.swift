@@ -1,6 +1,7 @@
 import Synchronization
 
-/// INT3 instructions that a debugger from outside has in guest memory, for all processors: each as long as somebody wants it.
+/// INT3 instructions that a debugger from outside has in guest memory, for all processors: each as long as somebody wants it. An
+/// engine that watches memory is told of each that comes or goes, since it may have translated what was there before.
 public final class PlantedBreakpoints: Sendable {
   private struct Place {
     var original: UInt8
@@ -24,7 +25,7 @@ public final class PlantedBreakpoints: Sendable {
       }
       let address = GuestPhysicalAddress(physical)
       guard let original = try? memory.read(UInt8.self, at: address),
-        (try? memory.write(Self.instruction, at: address)) != nil
+        store(Self.instruction, at: address)
       else { return false }
       places[physical] = Place(original: original, users: 1)
       return true
@@ -44,7 +45,7 @@ public final class PlantedBreakpoints: Sendable {
       places[physical] = place.users == 0 ? nil : place
       let address = GuestPhysicalAddress(physical)
       guard place.users == 0, (try? memory.read(UInt8.self, at: address)) == Self.instruction else { return }
-      try? memory.write(place.original, at: address)
+      store(place.original, at: address)
     }
   }
 
@@ -54,12 +55,21 @@ public final class PlantedBreakpoints: Sendable {
   ) throws(TechniqueFailure) -> Result {
     func exchange(_ old: UInt8, _ new: UInt8) {
       guard let physical, (try? memory.read(UInt8.self, at: GuestPhysicalAddress(physical))) == old else { return }
-      try? memory.write(new, at: GuestPhysicalAddress(physical))
+      store(new, at: GuestPhysicalAddress(physical))
     }
     guard let physical, let place = places.withLock({ $0[physical] }) else { return try body() }
     exchange(Self.instruction, place.original)
     defer { exchange(place.original, Self.instruction) }
     return try body()
+  }
+
+  /// - Returns: whether there is RAM at this address.
+  @discardableResult
+  private func store(_ byte: UInt8, at address: GuestPhysicalAddress) -> Bool {
+    guard let host = memory.host(address, count: 1) else { return false }
+    host.storeBytes(of: byte, as: UInt8.self)
+    memory.watch.stored(at: host, count: 1)
+    return true
   }
 
   /// Whether INT3 is there because of a debugger, and not of the guest.

@@ -30,6 +30,8 @@ struct BlockBackEnd {
   struct Saved: Codable, Sendable, Equatable {
     var state: State
     var ring: Ring?
+    /// The device number, by which the front end knows it; a state without it is of a time when it followed from the place.
+    var number: Int?
   }
 
   let storage: any BlockStorage
@@ -50,8 +52,6 @@ struct BlockBackEnd {
   func frontPath(_ home: String) -> String { "\(home)/device/vbd/\(number)" }
   func backPath(_ domain: Int) -> String { "/local/domain/0/backend/vbd/\(domain)/\(number)" }
 
-  /// The most that there can be: their names are letters.
-  static let limit = 16
   static let sectorSize = 512
   /// VDISK_READONLY.
   private static let readOnly = 4

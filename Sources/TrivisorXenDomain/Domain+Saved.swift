@@ -47,7 +47,7 @@ extension Domain {
         tables: memory.tables.save(), pseudoPhysical: memory.machineTable.entries, rings: rings, store: store.save(),
         hasInput: console.hasUntoldInput, channels: events.channels.channels,
         eventQueues: events.queues?.save(memory.frames), grants: grants.table.save(),
-        disks: disks.map { BlockBackEnd.Saved(state: $0.state, ring: $0.ring) },
+        disks: disks.map { BlockBackEnd.Saved(state: $0.state, ring: $0.ring, number: $0.number) },
         networks: networks.map {
           NetworkBackEnd.Saved(state: $0.state, connection: $0.connection, address: $0.address)
         }, endOfInterruptPage: endOfInterruptPage,
@@ -138,10 +138,13 @@ extension Domain {
 
   private func restore(_ saved: [BlockBackEnd.Saved], _ storages: [any BlockStorage]) throws(RestoreFailure) {
     try restoring(
-      Self.savedSubject, requires: saved.count == storages.count && saved.count <= BlockBackEnd.limit,
+      Self.savedSubject, requires: saved.count == storages.count && saved.count <= DomainDiskName.limit,
       "it has \(saved.count) disks, and the machine has \(storages.count)")
     for (index, state) in saved.enumerated() {
       var disk = BlockBackEnd(storages[index], index: index)
+      try restoring(
+        Self.savedSubject, requires: (state.number ?? disk.number) == disk.number,
+        "disk \(index + 1) is named \(disk.name), and was not")
       (disk.state, disk.ring) = (state.state, state.ring)
       disks.append(disk)
       guard let ring = state.ring else { continue }

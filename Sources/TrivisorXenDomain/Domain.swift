@@ -109,7 +109,7 @@ public final class Domain: @unchecked Sendable {
     events.channels.bind(XenMachine.storePort, .store)
     events.channels.bind(XenMachine.consolePort, .console)
     publishStore()
-    self.disks = disks.prefix(BlockBackEnd.limit).enumerated().map { BlockBackEnd($1, index: $0) }
+    self.disks = disks.prefix(DomainDiskName.limit).enumerated().map { BlockBackEnd($1, index: $0) }
     for disk in self.disks { disk.publish(in: &store, domain: Int(Self.ownNumber)) }
     self.networks = networks.prefix(NetworkBackEnd.limit).enumerated().map { index, interface in
       NetworkBackEnd(interface, index: index, doorbell: doorbells[0])

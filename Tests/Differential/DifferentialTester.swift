@@ -148,30 +148,40 @@ public final class DifferentialTester {
     guard case .different = verdict else { return verdict }
     // As the model would have to be told to do it as the host does.
     for difference in HostDifference.allCases where difference.vendors.contains(vendor) {
-      guard let other = encodings(of: test, for: difference) else { continue }
-      switch compare(test, modelCode: other.code) {
-      case .same: return .known(difference)
-      case .known(let another): return .known(another)
-      default: break
+      for other in encodings(of: test, for: difference) {
+        switch compare(test, modelCode: other.test.code) {
+        case .same: return .known(difference)
+        case .known(let another): return .known(another)
+        // So told, the model comes to what is left out of the comparison.
+        case .skipped: return .skipped
+        default: if other.isLonger { return .skipped }
+        }
       }
     }
     return verdict
   }
 
-  /// The same case with the instructions that the class is about in another encoding; `nil` if there are none.
-  private func encodings(of test: TestCase, for difference: HostDifference) -> TestCase? {
-    var other = test
-    var hasChanged = false
+  /// The same case with the instructions that the class is about in another encoding: all of them, and each alone. One that is
+  /// longer without its prefix (`isLonger`) goes on with what lies behind it, which must be as it was; what begins in the middle of
+  /// that may be anything, such as what is left out of the comparison.
+  private func encodings(of test: TestCase, for difference: HostDifference) -> [(test: TestCase, isLonger: Bool)] {
+    var changes: [(index: Int, bytes: [UInt8], isLonger: Bool)] = []
+    let decoder = Decoder(mode: .bits64)
     var instruction = Instruction(mode: .bits64)
     for index in test.elements.indices {
       let bytes = test.elements[index].bytes
-      guard bytes.withUnsafeBytes({ Decoder(mode: .bits64).decode($0, into: &instruction) }) == .decoded,
+      guard bytes.withUnsafeBytes({ decoder.decode($0, into: &instruction) }) == .decoded,
         let changed = difference.encodingForModel(bytes, instruction)
       else { continue }
-      other.elements[index].bytes = changed
-      hasChanged = true
+      let isLonger = changed.withUnsafeBytes { decoder.decode($0, into: &instruction) } == .needsMoreBytes
+      changes.append((index, changed, isLonger))
     }
-    return hasChanged ? other : nil
+    let choices = changes.isEmpty ? [] : [changes] + (changes.count > 1 ? changes.map { [$0] } : [])
+    return choices.map { choice in
+      var other = test
+      for change in choice { other.elements[change.index].bytes = change.bytes }
+      return (other, choice.contains(where: \.isLonger))
+    }
   }
 
   /// - Parameters:
@@ -207,7 +217,7 @@ public final class DifferentialTester {
   private func judge(
     _ test: TestCase, _ modelCode: [UInt8], _ vector: UInt8, _ errorCode: UInt32?, _ address: UInt64?
   ) -> Verdict {
-    if isFetchBeyondUndefined(vector) { return .same }
+    if isFetchBeyondUndefined(vector, errorCode, address) { return .same }
     let undefinedFlags = UInt64(test.undefinedFlags(at: native.pointee.rip).rawValue)
     let (expected, found) = outcomes(vector, errorCode, address, undefinedFlags)
     let code = test.code
@@ -356,11 +366,14 @@ public final class DifferentialTester {
 
   // MARK: Comparison
 
-  /// The processor fetches all of an instruction before it finds that there is none; the decoder knows earlier.
-  private func isFetchBeyondUndefined(_ vector: UInt8) -> Bool {
+  /// A processor may fetch all of an instruction before it finds that there is none; our decoder does so for some, and knows earlier for others.
+  private func isFetchBeyondUndefined(_ vector: UInt8, _ errorCode: UInt32?, _ address: UInt64?) -> Bool {
     let expected = native.pointee
-    return vector == 6 && expected.vector == 14 && expected.error_code & 16 != 0 && expected.rip == probe.rip
-      && expected.address & 4095 == 0 && expected.address &- probe.rip < 15
+    guard expected.rip == probe.rip else { return false }
+    func isBehind(_ address: UInt64) -> Bool { address & 4095 == 0 && address &- probe.rip < 15 }
+    if vector == 6, expected.vector == 14 { return expected.error_code & 16 != 0 && isBehind(expected.address) }
+    if vector == 14, expected.vector == 6 { return (errorCode ?? 0) & 16 != 0 && isBehind(address ?? 1) }
+    return false
   }
 
   /// What both ended with, without what is left out of the comparison.

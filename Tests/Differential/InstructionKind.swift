@@ -126,7 +126,8 @@ struct KindCatalogue {
     switch instruction.classification {
     case .innocuous, .implicitMemory, .jump, .conditionalJump, .loop, .call, .nearReturn, .indirectJump, .indirectCall,
       .privileged:
-      return instruction.feature != .rdrand && instruction.feature != .rdseed
+      // VMCALL at CPL 3 is answered by the hypervisor that the host may itself run under.
+      return instruction.feature != .rdrand && instruction.feature != .rdseed && instruction.operation != .vmcall
     case .sensitive:
       // The bases of FS and GS, and PUSHF and POPF, are the code's own.
       if instruction.feature == .fsgsbase { return true }

@@ -128,6 +128,8 @@ _Static_assert(sizeof(struct cws_state) <= CWS_SEGMENT_BASE, "segments");
 _Static_assert(CWS_SEGMENT_WRITE_END + 64 <= CWS_SYSTEM, "segments");
 
 enum : uint64_t { CWS_NO_SIGNAL = ~0ull };
+// A note of x87 pointers that are 0 since.
+enum : uint32_t { CWS_X87_CLEARED = 1 };
 
 // What lies behind that.
 enum : int32_t {
@@ -182,8 +184,8 @@ struct cws_system {
   uint64_t timestamp_offset;
   // TSC_AUX.
   uint64_t timestamp_auxiliary;
-  // PKRU, for reading.
-  uint64_t pkru;
+  // PKRU and XCR0, for reading.
+  uint64_t pkru, extended_control;
   // The selectors of ES, CS, SS, DS, FS, GS.
   uint64_t selectors[6];
   // CR0, CR2, CR3, CR4, for reading.
@@ -227,13 +229,17 @@ enum : int32_t {
 // Instructions that translated code carries out without leaving: called through `cws_call`, with all registers of the
 // guest in the state block but for the vector and x87 registers, which they do not touch. Each says whether the guest
 // goes on at `target`; if not, `site` is CWS_SITE_COMPLETE, or Swift has to carry out the instruction, or what is left of it.
+// The last two also have the vector and x87 registers to do with, and their linear address in `address`.
 enum : uint32_t {
   CWS_HELP_SYSTEM_CALL, CWS_HELP_SYSTEM_RETURN, CWS_HELP_INTERRUPT_RETURN, CWS_HELP_SET_ACCESS, CWS_HELP_CLEAR_ACCESS,
-  CWS_HELP_MOVE_STRING, CWS_HELP_STORE_STRING, CWS_HELP_POP_FLAGS,
+  CWS_HELP_MOVE_STRING, CWS_HELP_STORE_STRING, CWS_HELP_POP_FLAGS, CWS_HELP_SAVE_EXTENDED, CWS_HELP_RESTORE_EXTENDED,
 };
 // The one that `state->helper` names: the call behind `cws_call`.
 uint64_t cws_help(struct cws_state *_Nonnull state);
 uint64_t cws_call_address(void);
+// The guest's vector registers, while they are in the processor, to and from an area of XSAVE's: lower and upper halves.
+void cws_store_vectors(void *_Nonnull lower, void *_Nonnull upper);
+void cws_load_vectors(const void *_Nonnull lower, const void *_Nonnull upper);
 
 // Runs translated code from `state->target` until it takes an exit. The thread must have been prepared.
 void cws_enter(struct cws_state *_Nonnull state);
@@ -279,10 +285,7 @@ static inline uint64_t cws_timestamp(void) {
   return (uint64_t)high << 32 | low;
 }
 
-// A moment, for who spins.
-static inline void cws_pause(void) {
-  for (int i = 0; i < 3; i++) __builtin_ia32_pause();
-}
+static inline void cws_pause(void) { __builtin_ia32_pause(); }
 
 static inline int cws_compare_exchange(uint64_t *_Nonnull place, uint64_t expected, uint64_t desired) {
   return __atomic_compare_exchange_n(place, &expected, desired, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);

@@ -108,8 +108,8 @@ final class Block {
   private(set) var length = 0
   /// Which of the translator's `faults` are this block's.
   private(set) var faults: Range<Int> = 0..<0
-  /// Jumps of other blocks that were patched to come here.
-  var incoming: [Int] = []
+  /// Sites of jumps that were patched to come here.
+  var incoming = GrowingList<Int>()
   var isValid = true
 
   init(key: BlockKey, host: UInt64) {

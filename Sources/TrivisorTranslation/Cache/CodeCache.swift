@@ -78,20 +78,31 @@ final class CodeCache: @unchecked Sendable {
 
   /// Sets the jump whose operand is at `place`. Where others run it meanwhile, the operand lies within eight aligned bytes
   /// (`Emitter.alignOperand`), which change in one step.
-  func patch(_ place: UInt32, to target: UInt64) {
+  /// - Returns: whether it led elsewhere before.
+  @discardableResult
+  func patch(_ place: UInt32, to target: UInt64) -> Bool {
+    let next = base &+ UInt64(place) &+ 4
+    let old = UnsafeRawPointer(writable + Int(place)).loadUnaligned(as: UInt32.self)
+    guard old != UInt32(truncatingIfNeeded: target &- next) else { return false }
     let bits = Int(place & 7) * 8
     guard bits <= 32 else {
-      PatchPoint(place: writable + Int(place), next: base &+ UInt64(place) &+ 4).patch(to: target)
-      return
+      PatchPoint(place: writable + Int(place), next: next).patch(to: target)
+      return true
     }
     let word = UnsafeMutableRawPointer(writable + Int(place & ~7)).assumingMemoryBound(to: UInt64.self)
-    let offset = UInt64(UInt32(truncatingIfNeeded: target &- (base &+ UInt64(place) &+ 4)))
+    let offset = UInt64(UInt32(truncatingIfNeeded: target &- next))
     cws_store64(word, word.pointee & ~(0xffff_ffff << UInt64(bits)) | offset << UInt64(bits))
+    return true
   }
 
   /// Sets the word at `place`, which a jump goes through or compares with; it is aligned.
   func set(_ place: UInt32, to target: UInt64) {
     cws_store64(UnsafeMutableRawPointer(writable + Int(place)).assumingMemoryBound(to: UInt64.self), target)
+  }
+
+  /// What was set there.
+  func word(_ place: UInt32) -> UInt64 {
+    UnsafeRawPointer(writable + Int(place)).load(as: UInt64.self)
   }
 
   /// Makes a dropped block's entry for look-ups lead to where RIP in the state block says: only jumps that have put it there

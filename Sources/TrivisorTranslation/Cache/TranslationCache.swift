@@ -28,6 +28,10 @@ package final class TranslationCache: @unchecked Sendable {
   @exclusivity(unchecked) private(set) var numbering = 0
   /// How many were dropped because their bytes changed.
   @exclusivity(unchecked) private(set) var invalidated: UInt64 = 0
+  /// How many of the blocks in `inOrder` have been dropped.
+  @exclusivity(unchecked) private var dropped = 0
+  /// So many are kept until all blocks go: with what is noted of them, they are some 40 MB.
+  private static let droppedLimit = 65536
   /// What each processor remembers of addresses, by its index.
   private var views: [AddressTranslations?] = []
   /// Several processors run the blocks.
@@ -82,6 +86,11 @@ package final class TranslationCache: @unchecked Sendable {
   func mode(numbered number: UInt64) -> CodeMode? { number < UInt64(modes.count) ? modes[Int(number)] : nil }
 
   // MARK: Blocks
+
+  /// Everything must be thrown away before the next block: it may not fit, or most of what there is was dropped. A dropped block
+  /// keeps its memory until then, and code that changes itself makes more and more of them; to make the others anew costs less than
+  /// those have cost.
+  var isFull: Bool { translator.isFull || dropped > max(Self.droppedLimit, inOrder.count / 2) }
 
   @inline(__always)
   func find(_ key: BlockKey) -> Block? { table.find(key) }
@@ -165,6 +174,7 @@ package final class TranslationCache: @unchecked Sendable {
   private func remove(_ dead: Block) {
     guard dead.isValid else { return }
     dead.isValid = false
+    dropped += 1
     invalidated &+= 1
     table.remove(dead)
     codePages.record(dead.key.page)?.blocks.removeAll { $0 === dead }
@@ -179,6 +189,7 @@ package final class TranslationCache: @unchecked Sendable {
     table.removeAll()
     codePages.removeAllBlocks()
     inOrder.removeAll(keepingCapacity: true)
+    dropped = 0
     linker.forgetAll()
     translator.removeAll()
     for view in views { view?.forgetBlocks() }

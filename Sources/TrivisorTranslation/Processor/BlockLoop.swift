@@ -57,14 +57,17 @@ struct BlockLoop {
       let storesLater = processor.linear.takeStoresLater()
       if standsAlone || storesLater {
         cws_enter(block.state)
+        processor.ledger.guest &+= cws_timestamp() &- began
       } else {
         turn.release()
         turn.runsCode()
         cws_enter(block.state)
         turn.ranCode()
+        let ended = cws_timestamp()
+        processor.ledger.guest &+= ended &- began
         turn.resume()
+        if turn.isShared { processor.ledger.awaitingTurn &+= cws_timestamp() &- ended }
       }
-      processor.ledger.guest &+= cws_timestamp() &- began
       control.adopt()
       processor.counters.count(.exit)
       if block.state.pointee.x87_instruction_note | block.state.pointee.x87_operand_note != 0 {
@@ -377,8 +380,8 @@ struct BlockLoop {
     // Where the processor's APIC is now there may have been code before.
     if physical & ~4095 != processor.mmu.localPage, let found = store.find(key) { return entered(found) }
     let mustEmpty = turn.emptiesCache
-    if mustEmpty || store.translator.isFull {
-      guard !stopsWorld({ if mustEmpty || store.translator.isFull { store.removeAll() } }) else { return nil }
+    if mustEmpty || store.isFull {
+      guard !stopsWorld({ if mustEmpty || store.isFull { store.removeAll() } }) else { return nil }
     }
     let began = cws_timestamp()
     defer { processor.ledger.translator &+= cws_timestamp() &- began }

@@ -394,6 +394,7 @@ final class ControlState {
     place.pointee.mode = UInt64(modeNumber)
     place.pointee.relative_modes = store.relativeModes
     place.pointee.segments = CWS_SEGMENTS_KEPT
+    place.pointee.extended_control = xcr0.rawValue
     place.pointee.controls = (system.cr0, 0, system.cr2, system.cr3, system.cr4)
     place.pointee.selectors = (
       UInt64(system.es.selector), UInt64(system.cs.selector), UInt64(system.ss.selector), UInt64(system.ds.selector),

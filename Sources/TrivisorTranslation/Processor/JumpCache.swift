@@ -19,7 +19,7 @@ struct JumpCache {
       emptyAtZero: 1, listLimit: 8192)
   }
 
-  /// The translator emits the same (`TransferCode`).
+  /// The translator emits the same (`JumpCacheCode`).
   @inline(__always)
   static func index(_ rip: UInt64) -> Int {
     Int((rip ^ rip >> StateLayout.jumpCacheShift) & UInt64(StateLayout.jumpCacheEntries - 1))

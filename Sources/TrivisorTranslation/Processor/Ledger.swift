@@ -9,6 +9,8 @@ package struct Ledger {
   var translator: UInt64 = 0
   /// In the machine's devices and interrupt chips.
   var devices: UInt64 = 0
+  /// Waiting for its turn in Swift, where there are several processors; `RendezvousTally` has it of all of them together.
+  var awaitingTurn: UInt64 = 0
   /// Asleep because the guest was: HLT.
   package var asleep: UInt64 = 0
   /// Asleep because the guest spins (`SpinBrake`), and how often.
@@ -19,7 +21,7 @@ package struct Ledger {
   /// In `run()`.
   package var total: UInt64 = 0
   /// What is left: instructions that Swift carries out, TLB misses, exceptions, looking for blocks.
-  var callOuts: UInt64 { total &- min(total, guest &+ translator &+ devices &+ asleep &+ parked) }
+  var callOuts: UInt64 { total &- min(total, guest &+ translator &+ devices &+ awaitingTurn &+ asleep &+ parked) }
 
   /// Exceptions that were delivered, or tried to be.
   var exceptions = ExceptionCounts()

@@ -301,8 +301,10 @@ final class LinearMemory {
     // A device may take its time: meanwhile others have their turn.
     turn.release()
     defer {
+      let ended = cws_timestamp()
+      tally.ledger.devices &+= ended &- began
       turn.resume()
-      tally.ledger.devices &+= cws_timestamp() &- began
+      if turn.isShared { tally.ledger.awaitingTurn &+= cws_timestamp() &- ended }
     }
     return body()
   }

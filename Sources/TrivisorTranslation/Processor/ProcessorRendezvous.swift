@@ -37,8 +37,8 @@ package final class ProcessorRendezvous: @unchecked Sendable {
   package static let processorLimit = 16
 
   private let mutex: UnsafeMutablePointer<pthread_mutex_t>
-  /// How often a processor looks whether it has its turn before it sleeps; 20 to 60 µs.
-  private static let attempts = 300
+  /// For how long a processor looks whether it has its turn before it sleeps; nanoseconds.
+  private static let patience: UInt64 = 40_000
   /// A processor has come to a safe point.
   private let arrived: UnsafeMutablePointer<pthread_cond_t>
   /// The world goes on.
@@ -114,8 +114,9 @@ package final class ProcessorRendezvous: @unchecked Sendable {
   private func waitForTurn() {
     let began = monotonicNanoseconds()
     var isMine = false
-    for _ in 0..<Self.attempts where !isMine {
-      cws_pause()
+    while !isMine, monotonicNanoseconds() &- began < Self.patience {
+      // Each look takes the lock's cache line from whoever holds it.
+      for _ in 0..<4 { cws_pause() }
       isMine = pthread_mutex_trylock(mutex) == 0
     }
     if !isMine { pthread_mutex_lock(mutex) }

@@ -7,16 +7,29 @@ import TrivisorVMM
 
 /// When a processor that spins is to rest.
 struct SpinBrake {
-  /// PAUSEs until it is asked. A PAUSE takes 40 to 140 cycles, so a lock that is held for a short time is free long before.
+  /// PAUSEs until it is asked. One takes 30 to 140 cycles of the time stamp counter, by the processor, so a lock that is held for a
+  /// short time is free long before.
   static let count: UInt64 = 2048
-  /// PAUSEs that have taken longer are no loop; nanoseconds.
-  private static let window: UInt64 = 1_000_000
+  /// PAUSEs that have taken longer are no loop that waits: with what it looks at between them, such a loop spends a good part of its
+  /// time in PAUSE. Nanoseconds.
+  static let window = 4 * costOfPauses()
   private static let shortestRest: UInt64 = 50_000
   /// Each rest of a loop is twice as long as the one before, up to so many doublings.
   private static let doublings = 4
 
   private var last: UInt64 = 0
   private var streak = 0
+
+  /// How long `count` PAUSEs take on this host, in nanoseconds: the shortest of some tries, since others may run between.
+  private static func costOfPauses() -> UInt64 {
+    var shortest = UInt64.max
+    for _ in 0..<5 {
+      let began = monotonicNanoseconds()
+      for _ in 0..<count { cws_pause() }
+      shortest = min(shortest, monotonicNanoseconds() &- began)
+    }
+    return shortest
+  }
 
   /// `count` PAUSEs have been executed since the last time.
   /// - Parameter now: in nanoseconds.

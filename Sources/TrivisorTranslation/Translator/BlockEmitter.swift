@@ -9,7 +9,7 @@
 // - Flags. Checks destroy the host's flags, so the guest's are put into RAX (`lahf; seto %al`) before one, and brought
 //   back (`add $0x7f, %al; sahf`) where an instruction reads flags or leaves some unchanged. Flags that will only be
 //   overwritten are not kept at all if they can be made again (`FlagRecipe`). `flags` says where they are at the moment;
-//   between blocks they are in the host's flags.
+//   where they are at a block's end, they stay (`emitEntries`).
 // - What is not innocuous (`Instruction.classification`). Jumps become jumps between blocks (`TransferCode`); system
 //   instructions end the block in a call-out to Swift.
 //
@@ -232,8 +232,8 @@ struct BlockEmitter: ~Copyable {
     case .legacyOnly where instruction.isLikeModern:
       try OperationCode.emit(instruction, &self)
       return false
-    case .privileged where SensitiveCode.emit(instruction, &self),
-      .sensitive where SensitiveCode.emit(instruction, &self):
+    case .privileged where try SensitiveCode.emit(instruction, &self),
+      .sensitive where try SensitiveCode.emit(instruction, &self):
       return false
     case .systemCall where HelperCode.modeChange(instruction, &self),
       .interruptReturn where HelperCode.modeChange(instruction, &self),

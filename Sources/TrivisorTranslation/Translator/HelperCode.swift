@@ -59,6 +59,20 @@ enum HelperCode {
     return true
   }
 
+  /// XSAVE, XSAVEOPT and XRSTOR.
+  /// - Throws: `Refusal`, naming what stands in the way.
+  static func extendedState(_ instruction: Instruction, _ block: inout BlockEmitter) throws(Refusal) -> Bool {
+    let mode = block.mode
+    guard areUsed(block), mode.hasAVX, !mode.taskSwitched, let memory = instruction.memoryOperand else { return false }
+    let which = instruction.operation == .xrstor ? CWS_HELP_RESTORE_EXTENDED : CWS_HELP_SAVE_EXTENDED
+    block.requireSavedFlags()
+    try AccessCode.address(memory, &block)
+    block.code.store(Host.t1, .state(StateLayout.address))
+    call(which | UInt32(mode.view) << 24, instruction, &block)
+    block.flags = [.host, .rax]
+    return true
+  }
+
   /// The flags must be in RAX, and are in both places behind it.
   private static func call(_ helper: UInt32, _ instruction: Instruction, _ block: inout BlockEmitter) {
     block.code.storeConstant32(helper, .state(StateLayout.helper))

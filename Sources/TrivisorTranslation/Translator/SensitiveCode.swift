@@ -6,7 +6,8 @@ import TrivisorX86
 
 enum SensitiveCode {
   /// - Returns: whether the instruction was written; if not, nothing was, and a call-out carries it out.
-  static func emit(_ instruction: Instruction, _ block: inout BlockEmitter) -> Bool {
+  /// - Throws: `Refusal`, naming what stands in the way.
+  static func emit(_ instruction: Instruction, _ block: inout BlockEmitter) throws(Refusal) -> Bool {
     let mode = block.mode
     guard !mode.isSingleStepping, !block.tracesSensitive, instruction.encoding == .legacy else { return false }
     switch instruction.operation {
@@ -38,6 +39,7 @@ enum SensitiveCode {
       guard block.is64 else { return false }
       segmentBase(instruction, &block)
     case .rdpkru where block.is64: readKeys(instruction, &block)
+    case .xsave, .xsaveopt, .xrstor: return try HelperCode.extendedState(instruction, &block)
     default: return false
     }
     return true

@@ -2,7 +2,7 @@
 //
 // FNSTENV and FXSAVE store its address, its opcode and the address of its operand. The host's own are addresses of this process,
 // so x87 instructions leave a number in the state block (`X87Note`), and one with an operand in memory its offset; Swift makes
-// addresses of them when translated code has been left (`TranslatedProcessor+X87`).
+// addresses of them when translated code has been left (`X87PointerSettlement`).
 //
 // Of instructions in a row, the last one does so for all. Where the block is left in the middle of the row, because an operand is not
 // in the TLB, the cold part does; for a fault of the host, its record tells (`FaultRange`). General registers stay as they are in a
@@ -10,12 +10,13 @@
 //
 // Which instructions count was seen on a Zen 4, encoding by encoding; MMX instructions don't.
 
+import TrivisorCWorldSwitch
 import TrivisorInstructionSet
 
 /// What the processor's pointers will say of an x87 instruction.
 struct X87Note {
   /// A number that says: FNINIT, all are 0.
-  static let cleared: UInt32 = 1
+  static let cleared = CWS_X87_CLEARED
   static let first: UInt32 = 2
 
   /// As a site's, and behind the instruction.

@@ -50,11 +50,11 @@ struct LegacyCodeResult {
     return HostDifference.classify(seen, on: host.vendor)
   }
 
-  /// Of the test's code, from where a machine stopped.
+  /// Of the test's code, from where a machine stopped; behind it there is INT3.
   private func bytes(at outcome: ProcessorOutcome) -> [UInt8] {
     let base = LegacyCodeLayout.base(outcome.selectors[1])
     let place = outcome.rip &+ base &- LegacyCodeLayout.code &- (test.state.rip & 0xffff)
-    return place < UInt64(test.code.count) ? Array(test.code[Int(place)...]) : []
+    return place < UInt64(test.code.count) ? Array(test.code[Int(place)...]) : [PlantedBreakpoints.instruction]
   }
 
   private func outcomes(
@@ -98,6 +98,19 @@ struct LegacyCodeResult {
 }
 
 extension LegacyCodeCase {
+  /// Whether one of its instructions pushes a selector as four bytes.
+  func pushesSegment(_ mode: CPUMode) -> Bool {
+    var place = 0
+    var instruction = Instruction(mode: mode)
+    while place < code.count {
+      let rest = code[place...]
+      guard rest.withUnsafeBytes({ Decoder(mode: mode).decode($0, into: &instruction) }) == .decoded else { return false }
+      if instruction.pushesSegment, instruction.operandSize == 4 { return true }
+      place += Int(instruction.length)
+    }
+    return false
+  }
+
   /// The code with the instructions that a class is about in another encoding; `nil` if there are none.
   func encodings(for difference: HostDifference, _ mode: CPUMode) -> [UInt8]? {
     var code: [UInt8] = []

@@ -1,5 +1,4 @@
-// A paravirtual domain without a kernel of its own that is debugged (tools/check-gdb), because Debian's 64-bit kernels have no place in a
-// process of the host. Xen's public headers: xen.h, arch-x86/xen-x86_64.h, elfnote.h.
+// A paravirtual domain that is debugged where it runs natively (tools/check-gdb): Linux' 64-bit kernel as a domain is translated. Xen's public headers: xen.h, arch-x86/xen-x86_64.h, elfnote.h.
 
 #include "debugged.h"
 
