@@ -79,9 +79,9 @@ struct ExtendedStateHelperTests {
     func address(_ register: UInt8, _ value: UInt64) {
       code += [0xb8 | register] + (0..<4).map { UInt8(truncatingIfNeeded: value >> UInt64(8 * $0)) }
     }
-    // Helpers find what the TLB has.
+    // Helpers find what the TLB has: orb $0 at the first byte and at the last.
     func touch(_ register: UInt8) {
-      code += [0x80, 0x08 | register, 0, 0x80, 0x88 | register, 0x3f, 0x03, 0, 0, 0]  // orb $0 at the first byte and the last
+      code += [0x80, 0x08 | register, 0, 0x80, 0x88 | register, 0x3f, 0x03, 0, 0, 0]
     }
     func mask(_ value: UInt32) {
       address(0, UInt64(value))

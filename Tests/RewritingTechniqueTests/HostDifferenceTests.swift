@@ -134,7 +134,9 @@ struct HostDifferenceTests {
     #expect(classify([0xff, 0x10], model: model, native: model, memory: elsewhere) == nil)
     #expect(classify([0xff, 0x20], model: model, native: model, memory: memory) == nil)
     // Of 16 bits, where SS has a base.
-    let short = [0x1001_fa8a, 0x1001_fa8b].map { MemoryDifference(address: $0, native: $0 & 1 == 0 ? 2 : 0x76, model: 0) }
+    let short = [0x1001_fa8a, 0x1001_fa8b].map {
+      MemoryDifference(address: $0, native: $0 & 1 == 0 ? 2 : 0x76, model: 0)
+    }
     #expect(classify([0xff, 0x12], mode: .bits16, model: model, native: model, memory: short) == .callStoresFirst)
     let other = [MemoryDifference(address: 0x1001_fa8a, native: 7, model: 0)]
     #expect(classify([0xff, 0x12], mode: .bits16, model: model, native: model, memory: other) == nil)

@@ -21,9 +21,11 @@ final class Linker {
   @exclusivity(unchecked) private var crossedTo: [Int: UInt64] = [:]
 
   /// A jump to another page that goes to its target directly, by its site.
-  private struct Crossing: Hashable {
+  private struct Crossing: Comparable {
     let site: Int
     let target: UInt64
+
+    static func < (left: Crossing, right: Crossing) -> Bool { (left.site, left.target) < (right.site, right.target) }
   }
 
   init(_ translator: Translator) { self.translator = translator }

@@ -104,7 +104,8 @@ extension LegacyCodeCase {
     var instruction = Instruction(mode: mode)
     while place < code.count {
       let rest = code[place...]
-      guard rest.withUnsafeBytes({ Decoder(mode: mode).decode($0, into: &instruction) }) == .decoded else { return false }
+      let status = rest.withUnsafeBytes { Decoder(mode: mode).decode($0, into: &instruction) }
+      guard status == .decoded else { return false }
       if instruction.pushesSegment, instruction.operandSize == 4 { return true }
       place += Int(instruction.length)
     }
