@@ -292,11 +292,10 @@ struct RunCommand: ParsableCommand {
     session.isQuiet = quiet
     session.resultFile = json
     session.debugger = debugger
-    let status = try session.run()
-    if let trace, let failure = codeTrace?.failure {
-      throw Refusal(status: .failed, message: "--trace: \(trace) could not be written: \(failure)")
+    if let trace, let codeTrace {
+      session.trace = (.file(trace, option: "--trace"), { codeTrace.finish() })
     }
-    Diagnostics.end(status)
+    Diagnostics.end(try session.run())
   }
 
   private func makeTrace(_ file: String, for choice: TechniqueChoice) throws -> CodeTrace {
