@@ -1,9 +1,7 @@
 import ArgumentParser
-import TrivisorBoot
 import TrivisorComparison
 import Glibc
 import TrivisorGuestProcess
-import SystemPackage
 import TrivisorPlatform
 import TrivisorVMM
 
@@ -96,6 +94,11 @@ struct CompareCommand: ParsableCommand {
       throw ValidationError("--techniques: there is no technique '\(name)'; there are hardware, rewriting, paravirtual")
     }
     if names.isEmpty { throw ValidationError("--techniques: name at least one") }
+    let listed = techniqueNames?.split(separator: ",", omittingEmptySubsequences: false).map(String.init) ?? []
+    for (index, name) in listed.enumerated() where listed[..<index].contains(name) {
+      throw ValidationError("--techniques: '\(name)' is given twice: leave one out")
+    }
+    if listed.contains("") { throw ValidationError("--techniques: a name is missing beside a comma") }
     if let base, !names.contains(base) {
       throw ValidationError("--base: '\(base)' is none of the techniques to compare: \(names.joined(separator: ", "))")
     }
@@ -151,16 +154,7 @@ struct CompareCommand: ParsableCommand {
   }
 
   private var names: [String] {
-    var seen: [String] = []
-    let named = techniqueNames?.split(separator: ",").map(String.init) ?? TechniqueName.allCases.map(\.rawValue)
-    for name in named where !seen.contains(name) { seen.append(name) }
-    return seen
-  }
-
-  /// Whether it is a kernel of a paravirtual domain that can't run natively; what it can't be, running it will tell.
-  private static func isOfUpperHalf(_ image: String) -> Bool {
-    guard let file = try? BootImage(path: FilePath(image)) else { return false }
-    return (try? BootRequest(image: file).isDomainOfUpperHalf()) == true
+    techniqueNames?.split(separator: ",").map(String.init) ?? TechniqueName.allCases.map(\.rawValue)
   }
 
   private func compare(_ image: String) throws -> (Comparison, Int32?) {
@@ -177,11 +171,6 @@ struct CompareCommand: ParsableCommand {
       for (name, caution) in plan.cautions {
         plan.obstacles[name] = "\(caution); --techniques \(name),… runs it all the same"
       }
-    }
-    if !isOwn, names.contains(TechniqueName.paravirtual.rawValue), Self.isOfUpperHalf(image) {
-      plan.manners[TechniqueName.paravirtual.rawValue] = "translated"
-      plan.cautions[TechniqueName.paravirtual.rawValue] =
-        "the guest is linked for addresses that no process has, so its code is translated"
     }
     plan.comparesOutput = sameOutput || isOwn
     plan.ignoredLines = ignoreLines ?? (isOwn ? Self.ownVariableLines(image) : nil)

@@ -33,7 +33,9 @@ enum Diagnostics {
   static func say(_ message: String) { draw(fitted("trivisor: " + message, STDERR_FILENO) + "\n") }
 
   /// As `say`, of what was asked for: it is output.
-  static func report(_ message: String) { write(fitted("trivisor: " + message, STDERR_FILENO) + "\n", to: .standardError) }
+  static func report(_ message: String) {
+    write(fitted("trivisor: " + message, STDERR_FILENO) + "\n", to: .standardError)
+  }
 
   /// A library's sentence, with settings named by their options.
   static func say(_ sentence: Sentence) { say(sentence.forCommandLine) }

@@ -268,7 +268,9 @@ struct RunCommand: ParsableCommand {
     }
     let debugger = try gdb.map { text throws(Refusal) in
       do throws(DebuggerFailure) {
-        return try DebuggerServer(try DebuggerAddress(text))
+        let address = try DebuggerAddress(text)
+        try address.refuseUnknownWord()
+        return try DebuggerServer(address)
       } catch {
         throw Refusal(status: .usage, message: "--gdb: \(error)")
       }
@@ -377,7 +379,9 @@ struct RunCommand: ParsableCommand {
     var further: FurtherCommands?
     var shares: [SharedFolderConfiguration] = []
     var chosenTransport = transport.kind ?? .mmio
+    let isDomain = technique == .paravirtual || technique == .auto && request.isParavirtualKernel
     var linuxCommand = try linuxCommand
+    try workplace.refuseUnknownWords()
     var place = workplace.workplace
     try place.openImage(for: &linuxCommand) { Diagnostics.say("--root: " + $0) }
     if linuxCommand == nil {
@@ -394,7 +398,7 @@ struct RunCommand: ParsableCommand {
       host.memory = memory?.bytes
       host.wantsKernelLog = verbose || kernelLog != nil
       host.hasDisks = !disk.isEmpty
-      host.isDomain = technique == .paravirtual
+      host.isDomain = isDomain
       host.hasVirtioConsole = console == .virtio
       host.hasSockets = vsock != nil
       host.hasBalloon = balloon != nil
@@ -405,7 +409,7 @@ struct RunCommand: ParsableCommand {
       shares += result.shares
       packed = result.packed
       chosenTransport = result.transport
-    } else if transport == .auto, technique != .paravirtual, !disk.isEmpty || !shares.isEmpty || console == .virtio {
+    } else if transport == .auto, !isDomain, !disk.isEmpty || !shares.isEmpty || console == .virtio {
       chosenTransport = LinuxCommandHost.transport(
         for: request, imagePath: image.hasPrefix("guest:") ? nil : FilePath(image))
     }

@@ -196,7 +196,7 @@ struct TestCommand: ParsableCommand {
   }
 
   private func letDebugger(_ place: String, at tests: inout [TestCase]) throws {
-    do throws(DebuggerFailure) { _ = try DebuggerAddress(place) } catch {
+    do throws(DebuggerFailure) { try DebuggerAddress(place).refuseUnknownWord() } catch {
       throw Refusal(status: .usage, message: "--gdb: \(error)")
     }
     guard tests.count == 1 else {

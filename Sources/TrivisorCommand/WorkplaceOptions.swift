@@ -59,6 +59,12 @@ struct WorkplaceOptions: ParsableArguments {
       "Who runs the command, by the root's etc/passwd or by number: root unless said.", valueName: "user[:group]"))
   var user: String?
 
+  /// What is not there may be a mistyped word behind a comma.
+  func refuseUnknownWords() throws(Refusal) {
+    try root?.refuseUnknownWord()
+    for share in share { try share.refuseUnknownWord() }
+  }
+
   /// As the library takes them.
   var workplace: Workplace {
     var workplace = Workplace()

@@ -11,6 +11,8 @@ public struct DomainDiskName: Sendable, Equatable, CustomStringConvertible {
   }
 
   private static let letterCount = 16
+  /// All that there are, for a sentence.
+  public static let names = "xvda to xvdp, hda to hdd or sda to sdp"
 
   /// Of the disk at a position among those that have no name of their own.
   public init(position: Int) {

@@ -113,7 +113,8 @@ final class LostOutputTests {
 
   @Test("a reader of a result that is gone ends a command as one of standard output does")
   func closedResultPipe() throws {
-    let result = try shell.run("(sleep 0.5; exec $trivisor \(Self.hello) --json /dev/fd/3 3>&1 >console) | true; exit ${PIPESTATUS[0]}")
+    let command = "exec $trivisor \(Self.hello) --json /dev/fd/3 3>&1 >console"
+    let result = try shell.run("(sleep 0.5; \(command)) | true; exit ${PIPESTATUS[0]}")
     #expect(result.status == 141)
     #expect(result.complaints == [])
   }
@@ -142,7 +143,8 @@ final class LostOutputTests {
   @Test("what is said unasked may be lost, and the status is the run's")
   func lostSentences() throws {
     #expect(try shell.run("exec $trivisor \(Self.hello) 2>/dev/full").status == 0)
-    #expect(try shell.run("exec $trivisor run guest:crash --technique rewriting --append triple-fault 2>/dev/full").status == 126)
+    let crash = "run guest:crash --technique rewriting --append triple-fault"
+    #expect(try shell.run("exec $trivisor \(crash) 2>/dev/full").status == 126)
     #expect(try shell.run("exec $trivisor run --no-such-option 2>/dev/full").status == 64)
     #expect(try shell.run("exec $trivisor run no-such-file 2>&-").status == 127)
   }
