@@ -116,7 +116,7 @@ struct RunSession {
       let report = RunReport(
         self, result: result, outcome: outcome, status: status, confinement: confinement.value)
       ResultFile.write(
-        JSONText.of(report) + "\n", to: resultDescriptor, named: resultFile ?? "", option: Self.resultOption)
+        try JSONText.of(report) + "\n", to: resultDescriptor, named: resultFile ?? "", option: Self.resultOption)
     }
     return status
   }
