@@ -21,11 +21,11 @@ package final class Interpreter {
   /// General registers by number, and a zero for the base or index that an address does not have.
   let general: UnsafeMutablePointer<UInt64>
   /// The next instruction.
-  package var rip: UInt64 = 0
+  @exclusivity(unchecked) package var rip: UInt64 = 0
   /// RFLAGS. Only the arithmetic ones change.
-  package var flags: UInt64 = 0
+  @exclusivity(unchecked) package var flags: UInt64 = 0
   /// What FS and GS add to addresses.
-  package var segmentBases: (fs: UInt64, gs: UInt64) = (0, 0)
+  @exclusivity(unchecked) package var segmentBases: (fs: UInt64, gs: UInt64) = (0, 0)
 
   /// What came of a run.
   package struct Outcome: Sendable, Equatable {
@@ -60,7 +60,7 @@ package final class Interpreter {
   private let pages: UnsafeMutablePointer<KnownPage>
   private var codePages: [UnsafeMutableRawPointer] = []
   private let decoder = Decoder(mode: .bits64)
-  private var outcome = Outcome()
+  @exclusivity(unchecked) private var outcome = Outcome()
 
   /// - Parameter memory: the code's; outlives this.
   package init(in memory: any InterpretedMemory) {

@@ -1,3 +1,4 @@
+import Glibc
 import Testing
 import TrivisorInterpretation
 
@@ -251,5 +252,43 @@ struct InterpreterTests {
       #expect(interpreter.run(limit: 1, patience: 1).instructionCount == 1)
       #expect(interpreter[general: 0] == 0x1122)
     }
+  }
+
+  @Test("whatever the code is, it reaches what it may and nothing else")
+  func random() {
+    var random = Numbers(state: 11)
+    (own.missing, own.readOnly, own.sought) = ([0, 15], [5, 6], [6])
+    let forbidden = [0, 15, 5, 6]
+    let contents = memory.bytes().indices.map { _ in UInt8(truncatingIfNeeded: random.next()) }
+    memory.set(contents)
+    var instructionCount = 0
+    for round in 0..<3000 {
+      // Among the random bytes whole instructions, or few would be carried out.
+      var code: [UInt8] = []
+      while code.count < 400 {
+        if round % 2 == 0, let kind = InstructionMaker.kinds.randomElement(using: &random) {
+          code += InstructionMaker.make(kind, using: &random).bytes
+        } else {
+          code.append(UInt8(truncatingIfNeeded: random.next()))
+        }
+      }
+      memory.place(code)
+      var before = randomState(&random)
+      for number in 0..<16 where Bool.random(using: &random) {
+        // Near an edge of some page.
+        let edge = UInt64.random(in: 0...16, using: &random) << 12
+        before.general[number] = memory.dataAddress + edge &+ UInt64.random(in: 0..<32, using: &random) &- 16
+      }
+      load(before)
+      let outcome = interpreter.run(limit: 300, patience: 300)
+      #expect(outcome.instructionCount <= 300)
+      #expect(interpreter.rip >> 47 == 0)
+      instructionCount += outcome.instructionCount
+      for page in forbidden {
+        let isSame = memcmp(memory.data + page * 4096, Array(contents[page * 4096..<(page + 1) * 4096]), 4096) == 0
+        #expect(isSame, "page \(page) in round \(round)")
+      }
+    }
+    #expect(instructionCount > 10_000)
   }
 }
