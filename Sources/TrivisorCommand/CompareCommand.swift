@@ -65,8 +65,8 @@ struct CompareCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp("A folder of the host's as Linux's first root.", valueName: "folder[,rw|,copy|,rw=path]"),
-    completion: .directory, transform: RootArgument.init(parsing:))
-  var root: RootArgument?
+    completion: .directory)
+  var root: String?
 
   @Flag(help: "What the guests write must be the same too.")
   var sameOutput = false
@@ -105,6 +105,7 @@ struct CompareCommand: ParsableCommand {
   }
 
   func run() throws {
+    if let root { _ = try RootArgument.root(root) }
     for file in files(json) { try ResultFile.refuseUnwritable(file, option: "--json") }
     for file in files(html) { try ResultFile.refuseUnwritable(file, option: "--html") }
     try ResultFile.refuseSharing([("--json", json), ("--html", html)])
@@ -150,7 +151,7 @@ struct CompareCommand: ParsableCommand {
 
   /// As words for `trivisor run`.
   private var words: [String] {
-    options.words + (exec.map { ["--exec=\($0)"] } ?? []) + (root.map { ["--root=\($0.text)"] } ?? [])
+    options.words + (exec.map { ["--exec=\($0)"] } ?? []) + (root.map { ["--root=\($0)"] } ?? [])
   }
 
   private var names: [String] {

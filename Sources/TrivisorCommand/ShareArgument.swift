@@ -13,7 +13,11 @@ struct ShareArgument {
   private let words: TrailingWords
 
   /// A folder that is not there may be a mistyped word.
-  func refuseUnknownWord() throws(Refusal) { try words.refuseUnknown(at: share.path, option: "--share") }
+  static func share(_ text: String) throws(Refusal) -> WorkplaceShare {
+    let argument = try Refusal.of("--share") { () throws(InvalidArgument) in try ShareArgument(parsing: text) }
+    try argument.words.refuseUnknown(at: argument.share.path, option: "--share")
+    return argument.share
+  }
 
   init(parsing argument: String) throws(InvalidArgument) {
     words = try InvalidArgument.named { () throws(TrailingWords.Failure) in try TrailingWords(argument, Self.vocabulary)
@@ -48,15 +52,17 @@ struct ShareArgument {
 /// `--root DIR[,rw|,copy|,rw=PATH]`, or an archive.
 struct RootArgument {
   let root: WorkplaceRoot
-  /// As it was given.
-  let text: String
   private let words: TrailingWords
 
   private static let vocabulary = TrailingWords.Vocabulary(
     ["rw", "copy", "rw="], repeatable: ["rw="], alternatives: ["rw", "copy"])
 
   /// What is not there may be a mistyped word.
-  func refuseUnknownWord() throws(Refusal) { try words.refuseUnknown(at: root.path, option: "--root") }
+  static func root(_ text: String) throws(Refusal) -> WorkplaceRoot {
+    let argument = try Refusal.of("--root") { () throws(InvalidArgument) in try RootArgument(parsing: text) }
+    try argument.words.refuseUnknown(at: argument.root.path, option: "--root")
+    return argument.root
+  }
 
   init(parsing argument: String) throws(InvalidArgument) {
     words = try InvalidArgument.named { () throws(TrailingWords.Failure) in try TrailingWords(argument, Self.vocabulary)
@@ -64,7 +70,6 @@ struct RootArgument {
     guard !words.rest.isEmpty else {
       throw InvalidArgument("it names neither a folder nor an image: give one in front of the comma")
     }
-    text = argument
     root = WorkplaceRoot(
       path: FilePath(words.rest), way: words.has("rw") ? .writable : words.has("copy") ? .copy : .overlay,
       writable: words.values("rw=").map { FilePath($0) })
@@ -84,6 +89,17 @@ struct InvalidArgument: Error, CustomStringConvertible {
       return try body()
     } catch {
       throw InvalidArgument(error.description)
+    }
+  }
+}
+
+extension Refusal {
+  /// With what is wrong with an option's value.
+  static func of<Result>(_ option: String, _ body: () throws(InvalidArgument) -> Result) throws(Refusal) -> Result {
+    do throws(InvalidArgument) {
+      return try body()
+    } catch {
+      throw Refusal(status: .usage, message: "\(option): \(error)")
     }
   }
 }

@@ -100,7 +100,7 @@ public final class ComparisonSession {
       return
     }
     guard let record = ending.record, record.outcome != "failed", record.outcome != "signalled" else {
-      techniques[index].obstacle = ending.record?.detail ?? ending.lastComplaint ?? "Trivisor gave no result"
+      techniques[index].obstacle = ending.record?.detail ?? ending.complaint ?? "Trivisor gave no result"
       return
     }
     let result = GuestResult(
