@@ -33,6 +33,12 @@ package final class Interpreter {
     package var instructionCount = 0
     /// How many of their accesses were to pages that are sought.
     package var soughtCount = 0
+
+    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+    package init(instructionCount: Int = 0, soughtCount: Int = 0) {
+      self.instructionCount = instructionCount
+      self.soughtCount = soughtCount
+    }
   }
 
   private struct KnownPage {

@@ -126,7 +126,8 @@ struct InterpreterTests {
       // SETcc AL
       let isMet = memory.run([0x0f, 0x90 + condition, 0xc0], from: before).general[0] & 0xff == 1
       // Jcc over a byte; Jcc with 32 bits
-      for (bytes, target) in [([0x70 + condition, 1], 3), ([0x0f, 0x80 + condition, 1, 0, 0, 0], 7)] {
+      let encodings: [([UInt8], Int)] = [([0x70 + condition, 1], 3), ([0x0f, 0x80 + condition, 1, 0, 0, 0], 7)]
+      for (bytes, target) in encodings {
         memory.place(bytes)
         load(before)
         #expect(interpreter.run(limit: 1, patience: 1).instructionCount == 1)
@@ -204,8 +205,8 @@ struct InterpreterTests {
     refuses([0x48, 0x8b, 0x03], 3, 0x3ffc)
     refuses([0x48, 0x8b, 0x03], 3, 1 << 50)
     // PUSH RAX, CALL, RET, POP, LEAVE on a stack that is not there; RET and JMP to an address that no process has
-    for bytes in [[0x50], [0xe8, 0, 0, 0, 0], [0xff, 0xd0]] { refuses(bytes, 4, 0x2008) }
-    for bytes in [[0xc3], [0x58]] { refuses(bytes, 4, 0x1000) }
+    for bytes in [[0x50], [0xe8, 0, 0, 0, 0], [0xff, 0xd0]] as [[UInt8]] { refuses(bytes, 4, 0x2008) }
+    for bytes in [[0xc3], [0x58]] as [[UInt8]] { refuses(bytes, 4, 0x1000) }
     refuses([0xc9], 5, 0x1000)
     memory.data.storeBytes(of: 1 << 47, toByteOffset: 0x4000, as: UInt64.self)
     refuses([0xc3], 4, 0x4000)
