@@ -262,8 +262,8 @@ let package = Package(
       dependencies: [
         "TrivisorBoot", "TrivisorCLinux", "TrivisorCommandChannel", "TrivisorDeviceFuzz", "TrivisorDevices",
         "TrivisorEmbeddedGuests", "TrivisorFileServer", "TrivisorImageArchives", "TrivisorInspection",
-        "TrivisorInstructionSet", "TrivisorKernelModules", "TrivisorTestRunner", "TrivisorTranslation", "TrivisorVMM",
-        system,
+        "TrivisorInstructionSet", "TrivisorInterpretation", "TrivisorKernelModules", "TrivisorTestRunner",
+        "TrivisorTranslation", "TrivisorVMM", system,
       ],
       path: "Tests/FuzzTargets", exclude: ["corpus"], swiftSettings: strict),
     .target(name: "TrivisorCFuzzer", path: "Tests/CFuzzer"),

@@ -162,7 +162,7 @@ struct VirtualMachineTests {
     #expect(findings({ $0.storageDevices = [disk] }, .paravirtual).contains { $0.contains("disks have one queue") })
     #expect(findings { $0.storageDevices = [disk, disk] }.contains { $0.contains("is given twice") })
     let named = ["hda", "vda", "hda"].enumerated().map {
-      StorageDeviceConfiguration(path: "/no/disk\($0)", domainName: $1)
+      StorageDeviceConfiguration(path: FilePath("/no/disk\($0)"), domainName: $1)
     }
     let elsewhere = findings { $0.storageDevices = named }
     #expect(elsewhere.filter { $0.contains("only a paravirtual domain's disk") }.count == 2)

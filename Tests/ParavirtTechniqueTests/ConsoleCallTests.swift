@@ -34,8 +34,9 @@ import TrivisorVMM
     try harness.domain.memory.write(text, to: harness.address(4), root: harness.processor.kernelRoot)
     let last = harness.address(4) + UInt64(text.count) - 26
     // A call without effect, the text, its last piece once more.
-    for (entry, (count, place)) in [(0, 0), (20_000, harness.address(4)), (26, last)].enumerated() {
-      for (index, value) in [Self.consoleIO, 7, Command.write, count, place].enumerated() {
+    let texts: [(count: UInt64, place: UInt64)] = [(0, 0), (UInt64(text.count), harness.address(4)), (26, last)]
+    for (entry, part) in texts.enumerated() {
+      for (index, value) in [Self.consoleIO, 7, Command.write, part.count, part.place].enumerated() {
         try harness.storeWord(value, harness.address(3) + UInt64(8 * entry + index) * harness.word)
       }
     }
