@@ -12,6 +12,8 @@ struct PlainInstruction {
     case moveIf, setIf, jumpIf
     case jump, jumpIndirect, call, callIndirect, `return`
     case push, pop, leave, exchange, nothing
+
+    var isShift: Bool { self == .shiftLeft || self == .shiftRight || self == .shiftRightArithmetic }
   }
 
   /// Operands that are no register; the registers are 0 to 15, and AH, CH, DH and BH 16 to 19.
@@ -85,6 +87,7 @@ struct PlainInstruction {
       sourceSize = UInt8(truncatingIfNeeded: second.size)
     }
     if action == .loadAddress { size = instruction.operandSize }
+    if action.isShift, source == Self.none { (source, immediate) = (Self.immediate, 1) }
     guard isPlain(instruction) else { return nil }
     // IMUL with three operands: the second and third are the factors.
     if action == .multiply {
@@ -105,8 +108,8 @@ struct PlainInstruction {
       return !instruction.prefixes.contains(.operandSize) && (action != .pop || target < Self.firstHighByte)
     case .exchange, .swapBytes, .testBit: return isSized && target != Self.memory && source != Self.memory && size > 1
     case .loadAddress: return segment == .zero && source == Self.memory && isSized
-    // By an immediate, or CL.
-    case .shiftLeft, .shiftRight, .shiftRightArithmetic: return isSized && (source == Self.immediate || source == 1)
+    // By one, an immediate, or CL.
+    case _ where action.isShift: return isSized && (source == Self.immediate || source == 1)
     default: return isSized
     }
   }
