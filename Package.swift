@@ -82,9 +82,13 @@ let package = Package(
       ],
       swiftSettings: strict),
     .systemLibrary(name: "TrivisorCSharedWords"),
+    .target(name: "TrivisorInterpretation", dependencies: ["TrivisorInstructionSet"], swiftSettings: strict),
     .target(
       name: "TrivisorXenDomain",
-      dependencies: ["TrivisorBoot", "TrivisorCLinux", "TrivisorCSharedWords", "TrivisorVMM", "TrivisorX86"],
+      dependencies: [
+        "TrivisorBoot", "TrivisorCLinux", "TrivisorCSharedWords", "TrivisorInterpretation", "TrivisorVMM",
+        "TrivisorX86",
+      ],
       swiftSettings: strict),
     .target(name: "TrivisorCStub"),
     .target(
@@ -171,6 +175,9 @@ let package = Package(
     .testTarget(name: "EmbeddedGuestsTests", dependencies: ["TrivisorEmbeddedGuests"], swiftSettings: strict),
     .testTarget(
       name: "InstructionSetTests", dependencies: ["TrivisorCZydis", "TrivisorInstructionSet"], swiftSettings: strict),
+    .testTarget(
+      name: "InterpretationTests",
+      dependencies: ["TrivisorInterpretation"], swiftSettings: strict),
     .testTarget(name: "VMMTests", dependencies: ["TrivisorVMM"], swiftSettings: strict),
     .testTarget(
       name: "SandboxTests", dependencies: ["TrivisorCStub", "TrivisorSandbox", "TrivisorVMM", "TrivisorX86"],
@@ -255,8 +262,8 @@ let package = Package(
       dependencies: [
         "TrivisorBoot", "TrivisorCLinux", "TrivisorCommandChannel", "TrivisorDeviceFuzz", "TrivisorDevices",
         "TrivisorEmbeddedGuests", "TrivisorFileServer", "TrivisorImageArchives", "TrivisorInspection",
-        "TrivisorInstructionSet", "TrivisorKernelModules", "TrivisorTestRunner", "TrivisorTranslation", "TrivisorVMM",
-        system,
+        "TrivisorInstructionSet", "TrivisorInterpretation", "TrivisorKernelModules", "TrivisorTestRunner",
+        "TrivisorTranslation", "TrivisorVMM", system,
       ],
       path: "Tests/FuzzTargets", exclude: ["corpus"], swiftSettings: strict),
     .target(name: "TrivisorCFuzzer", path: "Tests/CFuzzer"),

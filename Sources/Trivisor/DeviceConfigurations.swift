@@ -55,12 +55,20 @@ public struct StorageDeviceConfiguration: Sendable, Equatable {
   public var isSnapshot: Bool
   /// Queues of requests, 1 to 16: so many are carried out at a time. As many as processors, at most 4, when `nil`.
   public var queueCount: Int?
+  /// What a Xen domain calls it, by which its kernel's driver finds it: xvda to xvdp, hda to hdd or sda to sdp. The first without a
+  /// name of its own is xvda, and so on, when `nil`.
+  public var domainName: String?
 
   /// - Parameters:
   ///   - isReadOnly: whether the guest's writes are refused.
   ///   - isSnapshot: whether what the guest writes ends with the run; not together with `isReadOnly`.
   ///   - queueCount: 1 to 16.
-  public init(path: FilePath, isReadOnly: Bool = false, isSnapshot: Bool = false, queueCount: Int? = nil) {
+  ///   - domainName: for the paravirtual technique only.
+  public init(
+    path: FilePath, isReadOnly: Bool = false, isSnapshot: Bool = false, queueCount: Int? = nil,
+    domainName: String? = nil
+  ) {
+    self.domainName = domainName
     self.path = path
     self.isReadOnly = isReadOnly
     self.isSnapshot = isSnapshot

@@ -124,7 +124,11 @@ struct MachineAssembly {
     host.memory = configuration.memorySize?.bytes
     host.wantsKernelLog = !configuration.serialPorts.isEmpty
     host.hasDisks = !configuration.storageDevices.isEmpty
-    if case .named(let technique) = configuration.technique { host.isDomain = technique.name == .paravirtual }
+    host.isDomain =
+      switch configuration.technique {
+      case .named(let technique): technique.name == .paravirtual
+      case .automatic: request.isParavirtualKernel
+      }
     host.hasVirtioConsole = configuration.virtioConsole != nil
     host.hasSockets = !configuration.socketDevices.isEmpty
     host.hasBalloon = !configuration.memoryBalloonDevices.isEmpty

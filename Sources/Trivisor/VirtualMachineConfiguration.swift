@@ -133,7 +133,7 @@ public struct VirtualMachineConfiguration: Sendable {
   /// What keeps the image from beginning under a technique.
   private static func entryFinding(_ request: BootRequest, _ technique: Technique) -> Sentence? {
     guard technique == .paravirtual else {
-      return request.isParavirtualKernel ? "the image is a kernel for Xen's paravirtual interface" : nil
+      return request.obstacleOutsideDomain?.sentence
     }
     do throws(BootFailure) {
       return try request.hasDomainEntry() ? nil : "the image is no kernel for Xen's paravirtual interface"
@@ -193,6 +193,12 @@ public struct VirtualMachineConfiguration: Sendable {
           "\(disk.path) can't be read-only and a snapshot, to which the guest may write: leave one of them out",
           about: "storageDevices"))
     }
+    for case (let disk, let name?) in storageDevices.map({ ($0, $0.domainName) }) where DomainDiskName(name) == nil {
+      found.append(
+        ConfigurationError(
+          "\(disk.path) can't be called '\(name)' by a domain: a disk is \(DomainDiskName.names)",
+          about: "storageDevices"))
+    }
     for device in networkDevices {
       if let finding = device.finding() {
         found.append(ConfigurationError(Sentence(finding), about: "networkDevices"))
@@ -236,7 +242,8 @@ public struct VirtualMachineConfiguration: Sendable {
     }
     plan.storageDevices = storageDevices.map { disk in
       TrivisorPlatform.StorageDeviceConfiguration(
-        path: disk.path, isReadOnly: disk.isReadOnly, queueCount: disk.queueCount)
+        path: disk.path, isReadOnly: disk.isReadOnly, queueCount: disk.queueCount,
+        domainName: disk.domainName.flatMap { DomainDiskName($0) })
     }
     if linuxCommand == nil {
       plan.sharedFolders = directorySharingDevices.map { device in

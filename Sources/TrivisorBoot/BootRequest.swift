@@ -61,7 +61,7 @@ public struct BootRequest: Sendable {
       kind = try ImageKind.detect(image)
     }
     try refuseUnusable(kind)
-    if isForDomain, let kernel = try domainKernel(kind) {
+    if isForDomain || kind == .xen, let kernel = try domainKernel(kind) {
       defer { image.forgetParts() }
       return try XenDomainLoader(
         image: kernel.image, commandLine: kernel.isLinux ? LinuxCommandLine.combine(self) : commandLine,
@@ -75,8 +75,8 @@ public struct BootRequest: Sendable {
           "has no entry for a Xen PV domain; Linux has one for 64 bits, if built with CONFIG_XEN_PV, and since 5.9 none for 32",
           remedy: "set \(Setting.technique) to hardware or rewriting, or give a kernel that has one"))
     }
-    // Before the image, which may want that memory. A paravirtual domain has no firmware.
-    if kind != .xen { BIOSDataArea.store(in: memory) }
+    // Before the image, which may want that memory.
+    BIOSDataArea.store(in: memory)
     var layout = GuestLayout(memory: memory, map: memoryMap ?? MemoryMap(memory), image: image.name)
     switch kind {
     case .flat16, .flat32, .flat64: return try FlatLoader(request: self, kind: kind).load(&layout)
@@ -84,16 +84,16 @@ public struct BootRequest: Sendable {
     case .multiboot: return try MultibootLoader(request: self).load(&layout)
     case .pvh: return try PVHLoader(request: self).load(&layout)
     case .linux: return try LinuxLoader(request: self).load(&layout)
-    case .xen:
-      return try XenDomainLoader(
-        image: try image.unpacked() ?? image, commandLine: commandLine, initialRamdisks: initialRamdisks
-      ).load(into: memory)
+    case .xen: throw XenDomainLoader.missingNotes(image.name)
     }
   }
 
-  /// A kernel for a PC that is one for Xen's domains, too, unpacked; `nil` for all others.
-  private func domainKernel(_ kind: ImageKind) throws(BootFailure) -> (image: BootImage, isLinux: Bool)? {
+  /// A kernel for Xen's domains, or one for a PC that is one for these, too, unpacked; `nil` for all others.
+  func domainKernel(_ kind: ImageKind) throws(BootFailure) -> (image: BootImage, isLinux: Bool)? {
     switch kind {
+    case .xen:
+      let kernel = try image.unpacked() ?? image
+      return try XenNotes.find(kernel).map { (kernel, $0.isLinux) }
     case .pvh: return try XenNotes.find(image).map { (image, $0.isLinux) }
     case .linux:
       guard let payload = try LinuxSetupHeader(image).payload,
@@ -110,9 +110,9 @@ public struct BootRequest: Sendable {
   /// host has nothing.
   /// - Throws: `BootFailure` where it is damaged.
   public func isDomainOfUpperHalf() throws(BootFailure) -> Bool {
-    let kind = try imageKind()
-    let kernel = kind == .xen ? try image.unpacked() ?? image : try domainKernel(kind)?.image
-    guard let kernel, let base = try XenNotes.find(kernel)?.virtualBase else { return false }
+    guard let kernel = try domainKernel(try imageKind())?.image,
+      let base = try XenNotes.find(kernel)?.virtualBase
+    else { return false }
     return base >> 47 != 0
   }
 

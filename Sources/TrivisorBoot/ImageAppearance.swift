@@ -203,10 +203,19 @@ struct ImageAppearance {
     return false
   }
 
-  static let linuxWithoutPVH: Sentence = """
-    is a Linux kernel without an entry for PVH; give the bzImage of the same build (arch/x86/boot/bzImage), or build it with \
-    CONFIG_PVH=y
-    """
+  static let linuxWithoutPVH: Sentence = "is a Linux kernel without an entry for PVH; \(withPVH)"
+
+  private static let withPVH: Sentence =
+    "give the bzImage of the same build (arch/x86/boot/bzImage), or build it with CONFIG_PVH=y"
+
+  /// A kernel that only a paravirtual domain can begin with, where there is to be none.
+  static func domainKernel(isLinux: Bool) -> BootFailure.Reason {
+    let technique: Sentence = "set \(Setting.technique) to paravirtual"
+    return isLinux
+      ? .unsupported(
+        "is a Linux kernel with an entry for Xen's domains and none for PVH", remedy: "\(technique), \(withPVH)")
+      : .unsupported("is a kernel for Xen's paravirtual interface alone", remedy: technique)
+  }
 
   static let multiboot2: Sentence = """
     has a multiboot 2 header, and multiboot 1 is what is done here: give the kernel a multiboot 1 header or a PVH note, \

@@ -31,6 +31,12 @@ extension BootRequest {
       guard try ELFNotes(header.segments(table), of: image).isLinux else { return nil }
       return LinuxIdentity(
         kind: kind, is64Bit: header.elfClass == .elf64, ramdiskLimit: GuestLayout.below4GiB.upperBound)
+    case .xen:
+      // It has no entry for PVH, or would be taken for that; all else that it says of itself is the same.
+      guard let (kernel, isLinux) = try domainKernel(kind), isLinux else { return nil }
+      let header = try ELFHeader(try kernel.prefix(ELFHeader.maximumSize, as: "the ELF header"))
+      return LinuxIdentity(
+        kind: kind, is64Bit: header.elfClass == .elf64, ramdiskLimit: GuestLayout.below4GiB.upperBound)
     default: return nil
     }
   }
@@ -46,10 +52,10 @@ extension BootRequest {
       let head = try image.prefix(0x8200)
       let place: UInt16 = head.value(at: 0x20e) ?? 0
       return place == 0 ? nil : Self.release(head.slice(at: Int(place) + 0x200, count: 256) ?? [])
-    case .pvh:
+    case .pvh, .xen:
       // linux_banner of init/version.c.
       let banner = Array("Linux version ".utf8)
-      let contents = try ImageContents(image).bytes
+      let contents = try ImageContents(try image.unpacked() ?? image).bytes
       guard let place = contents.firstIndex(of: banner) else { return nil }
       return Self.release(contents[(place + banner.count)...].prefix(256))
     default: return nil

@@ -67,7 +67,7 @@ struct XenDomainLoader {
       throw failure(.commandLineTooLong(count: commandLine.utf8.count, limit: Self.maximumCommandLine))
     }
     guard let notes = try XenNotes.find(image) else {
-      throw failure(.notOfKind(.xen, problem: "it has no Xen notes that name a loader and xen-3.0"))
+      throw Self.missingNotes(image.name)
     }
     let header = try ELFHeader(try image.prefix(ELFHeader.maximumSize, as: "the ELF header"))
     let width = Width(isWide: header.elfClass == .elf64)
@@ -102,6 +102,10 @@ struct XenDomainLoader {
       notes: [
         "Xen domain: kernel at \(hexadecimal(base)), entered at \(hexadecimal(start.entry)), \(plan.mapped) pages mapped"
       ] + (plan.moduleSize > 0 ? ["initial ramdisk: \(plan.moduleSize) bytes from frame \(plan.module) on"] : []))
+  }
+
+  static func missingNotes(_ image: String) -> BootFailure {
+    BootFailure(image, .notOfKind(.xen, problem: "it has no Xen notes that name a loader and xen-3.0"))
   }
 
   private func failure(_ reason: BootFailure.Reason) -> BootFailure { BootFailure(image.name, reason) }

@@ -188,4 +188,11 @@ extension BootRequest {
     guard let kind else { return (try? ImageKind.detect(image)) == .xen }
     return kind == .xen
   }
+
+  /// Why a machine that is no paravirtual domain can't begin with the image, if that is what it is for.
+  public var obstacleOutsideDomain: BootFailure? {
+    guard isParavirtualKernel else { return nil }
+    let isLinux = (try? linuxIdentity()).flatMap { $0 } != nil
+    return BootFailure(image.name, ImageAppearance.domainKernel(isLinux: isLinux))
+  }
 }

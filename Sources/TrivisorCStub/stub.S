@@ -393,7 +393,7 @@ system_call:
 
 // A fault at an address that nothing can be mapped at. If it is a load of one quadword from the window, by the one form that compilers
 // make for it, the quadword is loaded from where the window is in this process. All else is the monitor's: other forms, other widths,
-// single steps. RIP's page has just been executed, so it can be read; of the next page nobody knows.
+// single steps, and every so many loads one, so that it knows of loops full of them. RIP's page has just been executed, so it can be read; of the next page nobody knows.
 access_fault:
   cmpl $0, CSTUB_AREA_SERVES(%rbx)
   je hand_over
@@ -410,6 +410,9 @@ access_fault:
   jae hand_over
   test $7, %al
   jnz hand_over
+  mov CSTUB_AREA_SERVED_LOADS(%rbx), %ecx
+  cmp %ecx, CSTUB_AREA_LAST_LOAD(%rbx)
+  je hand_over
   mov CONTEXT_RIP(%rdx), %r8
   mov %r8d, %ecx
   and $4095, %ecx

@@ -10,10 +10,13 @@ struct CommandLines {
   /// So much of the log is kept, and so much of it shown when a run fails.
   private static let logLimit = 64 << 10
   private static let linesShown = 24
+  private static let logOption = "--kernel-log"
 
   let channel: CommandChannel
   let log: LogSink
   private let logIsShown: Bool
+  /// A file that gets the log, and its name.
+  private let file: (descriptor: FileDescriptor, name: String)?
 
   /// - Parameters:
   ///   - terminal: whether the command gets one: where a person sits at ours.
@@ -22,33 +25,34 @@ struct CommandLines {
   /// - Throws: `Refusal`.
   init(
     _ order: CommandOrder, terminal: Bool, output: any SerialSink, logFile: String?, showsLog: Bool,
-    whenBroken: @escaping @Sendable (Errno) -> Void
+    whenBroken: @escaping @Sendable (LostOutput.Place, Errno) -> Void
   ) throws {
     var order = order
     order.terminal = terminal ? HostTerminal.size : nil
-    let errors = FileDescriptorSink(STDERR_FILENO, whenBroken: whenBroken)
+    let errors = FileDescriptorSink(STDERR_FILENO) { whenBroken(.standardError, $0) }
     do throws(CommandOrder.Refusal) {
       channel = try CommandChannel(order, output: output, errorOutput: errors)
     } catch {
       throw Refusal(status: .usage, message: "--exec: \(error)")
     }
     var sinks: [any SerialSink] = showsLog ? [errors] : []
-    if let logFile {
-      do {
-        // Open as long as the process is.
-        let descriptor = try FileDescriptor.open(
-          FilePath(logFile), .writeOnly, options: [.create, .truncate, .closeOnExec],
-          permissions: [.ownerReadWrite, .groupRead, .otherRead])
-        sinks.append(
-          FileDescriptorSink(descriptor.rawValue) { error in
-            Diagnostics.say("--kernel-log: \(logFile) can't be written: \(error)")
-          })
-      } catch {
-        throw Refusal(status: .usage, message: "--kernel-log: \(logFile) can't be written: \(error)")
-      }
+    file = try logFile.map { (try ResultFile.open($0, option: Self.logOption), $0) }
+    if let file {
+      // The guest goes on without it.
+      sinks.append(
+        FileDescriptorSink(file.descriptor.rawValue) { [name = file.name] error in
+          Diagnostics.noteLost(.file(name, option: Self.logOption), error)
+        })
     }
     log = LogSink(limit: Self.logLimit, sinks: sinks)
     logIsShown = showsLog
+  }
+
+  /// When the log is written.
+  func close() {
+    guard let file else { return }
+    log.close()
+    ResultFile.close(file.descriptor, named: file.name, option: Self.logOption)
   }
 
   /// Tells the command of a change.

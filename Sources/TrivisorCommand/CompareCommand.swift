@@ -1,9 +1,7 @@
 import ArgumentParser
-import TrivisorBoot
 import TrivisorComparison
 import Glibc
 import TrivisorGuestProcess
-import SystemPackage
 import TrivisorPlatform
 import TrivisorVMM
 
@@ -67,8 +65,8 @@ struct CompareCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp("A folder of the host's as Linux's first root.", valueName: "folder[,rw|,copy|,rw=path]"),
-    completion: .directory, transform: RootArgument.init(parsing:))
-  var root: RootArgument?
+    completion: .directory)
+  var root: String?
 
   @Flag(help: "What the guests write must be the same too.")
   var sameOutput = false
@@ -96,12 +94,18 @@ struct CompareCommand: ParsableCommand {
       throw ValidationError("--techniques: there is no technique '\(name)'; there are hardware, rewriting, paravirtual")
     }
     if names.isEmpty { throw ValidationError("--techniques: name at least one") }
+    let listed = techniqueNames?.split(separator: ",", omittingEmptySubsequences: false).map(String.init) ?? []
+    for (index, name) in listed.enumerated() where listed[..<index].contains(name) {
+      throw ValidationError("--techniques: '\(name)' is given twice: leave one out")
+    }
+    if listed.contains("") { throw ValidationError("--techniques: a name is missing beside a comma") }
     if let base, !names.contains(base) {
       throw ValidationError("--base: '\(base)' is none of the techniques to compare: \(names.joined(separator: ", "))")
     }
   }
 
   func run() throws {
+    if let root { _ = try RootArgument.root(root) }
     for file in files(json) { try ResultFile.refuseUnwritable(file, option: "--json") }
     for file in files(html) { try ResultFile.refuseUnwritable(file, option: "--html") }
     try ResultFile.refuseSharing([("--json", json), ("--html", html)])
@@ -147,20 +151,11 @@ struct CompareCommand: ParsableCommand {
 
   /// As words for `trivisor run`.
   private var words: [String] {
-    options.words + (exec.map { ["--exec=\($0)"] } ?? []) + (root.map { ["--root=\($0.text)"] } ?? [])
+    options.words + (exec.map { ["--exec=\($0)"] } ?? []) + (root.map { ["--root=\($0)"] } ?? [])
   }
 
   private var names: [String] {
-    var seen: [String] = []
-    let named = techniqueNames?.split(separator: ",").map(String.init) ?? TechniqueName.allCases.map(\.rawValue)
-    for name in named where !seen.contains(name) { seen.append(name) }
-    return seen
-  }
-
-  /// Whether it is a kernel of a paravirtual domain that can't run natively; what it can't be, running it will tell.
-  private static func isOfUpperHalf(_ image: String) -> Bool {
-    guard let file = try? BootImage(path: FilePath(image)) else { return false }
-    return (try? BootRequest(image: file).isDomainOfUpperHalf()) == true
+    techniqueNames?.split(separator: ",").map(String.init) ?? TechniqueName.allCases.map(\.rawValue)
   }
 
   private func compare(_ image: String) throws -> (Comparison, Int32?) {
@@ -177,11 +172,6 @@ struct CompareCommand: ParsableCommand {
       for (name, caution) in plan.cautions {
         plan.obstacles[name] = "\(caution); --techniques \(name),… runs it all the same"
       }
-    }
-    if !isOwn, names.contains(TechniqueName.paravirtual.rawValue), Self.isOfUpperHalf(image) {
-      plan.manners[TechniqueName.paravirtual.rawValue] = "translated"
-      plan.cautions[TechniqueName.paravirtual.rawValue] =
-        "the guest is linked for addresses that no process has, so its code is translated"
     }
     plan.comparesOutput = sameOutput || isOwn
     plan.ignoredLines = ignoreLines ?? (isOwn ? Self.ownVariableLines(image) : nil)

@@ -6,19 +6,36 @@ import TrivisorVMM
 /// Lines for the person at the terminal: on standard error, each with the program's name; and what was asked for, on
 /// standard output.
 ///
-/// What can't be written to standard output is remembered: a command that loses its output must not end as if it had
-/// not. What can't be said on standard error is dropped, since there is no other place to say it.
+/// What was asked for and can't be written is remembered, wherever it was to be: a command that loses its output must not
+/// end as if it had not. What is said of a run unasked is dropped where standard error doesn't take it: there is no other
+/// place to say it, and the status tells how the run ended.
 enum Diagnostics {
-  private static let loss = Mutex<Errno?>(nil)
+  /// What is known of output that does not arrive.
+  private struct State {
+    var loss: LostOutput?
+    /// Whether something that was asked for is on standard error.
+    var hasReported = false
+  }
 
-  /// Why something that was to be on standard output is lost, if it is.
-  static var lostOutput: Errno? { loss.withLock { $0 } }
+  private static let state = Mutex(State())
 
-  /// Something that was to be on standard output is lost; the first reason counts.
-  static func noteLostOutput(_ error: Errno) { loss.withLock { $0 = $0 ?? error } }
+  /// What was asked for and is lost, if something is.
+  static var lostOutput: LostOutput? { state.withLock { $0.loss } }
+
+  /// Something that was asked for is lost; the first reason counts. Of a file this tells at once, of the others the end.
+  static func noteLost(_ place: LostOutput.Place, _ error: Errno) {
+    let loss = LostOutput(place: place, error: error)
+    state.withLock { $0.loss = $0.loss ?? loss }
+    if case .file = place, error != .brokenPipe { say(loss.sentence) }
+  }
 
   /// One sentence, without a newline.
   static func say(_ message: String) { draw(fitted("trivisor: " + message, STDERR_FILENO) + "\n") }
+
+  /// As `say`, of what was asked for: it is output.
+  static func report(_ message: String) {
+    write(fitted("trivisor: " + message, STDERR_FILENO) + "\n", to: .standardError)
+  }
 
   /// A library's sentence, with settings named by their options.
   static func say(_ sentence: Sentence) { say(sentence.forCommandLine) }
@@ -51,10 +68,14 @@ enum Diagnostics {
     return TerminalText.wrapped(text, columns: columns)
   }
 
-  /// Text for standard output as it is. After a loss, nothing more is written: it would not follow what stands there.
-  static func write(_ text: String) {
-    guard lostOutput == nil, let error = OutputDescriptor.write(text.utf8, to: STDOUT_FILENO) else { return }
-    noteLostOutput(error)
+  /// Text for standard output, or for standard error, as it is. After a loss there, nothing more is written: it would not
+  /// follow what stands there.
+  static func write(_ text: String, to place: LostOutput.Place = .standardOutput) {
+    guard lostOutput?.place != place else { return }
+    let isForErrors = place == .standardError
+    if isForErrors { state.withLock { $0.hasReported = true } }
+    guard let error = OutputDescriptor.write(text.utf8, to: isForErrors ? STDERR_FILENO : STDOUT_FILENO) else { return }
+    noteLost(place, error)
   }
 
   /// Text for the terminal on standard error as it is.
@@ -70,20 +91,14 @@ enum Diagnostics {
   /// program whose reader is gone.
   static func end(_ status: Int32) -> Never {
     // Some file systems tell only now that there was no room.
-    if close(STDOUT_FILENO) != 0, errno != EINTR { noteLostOutput(Errno(rawValue: errno)) }
-    guard let lostOutput else { exit(status) }
-    if lostOutput == .brokenPipe { exit(ExitStatus.outputClosed.rawValue) }
-    say(lossSentence(lostOutput))
-    exit(ExitStatus.failed.rawValue)
-  }
-
-  /// What is wrong with standard output.
-  static func lossSentence(_ error: Errno) -> String {
-    switch error {
-    case .badFileDescriptor:
-      "standard output is closed, or open for reading only; redirect it to a file, or to /dev/null"
-    default: "standard output can't be written: \(error)"
+    if close(STDOUT_FILENO) != 0, errno != EINTR { noteLost(.standardOutput, Errno(rawValue: errno)) }
+    if let lostOutput {
+      if lostOutput.error == .brokenPipe { exit(ExitStatus.outputClosed.rawValue) }
+      if case .file = lostOutput.place {} else { say(lostOutput.sentence) }
+      exit(ExitStatus.failed.rawValue)
     }
+    let isLost = close(STDERR_FILENO) != 0 && errno != EINTR && state.withLock { $0.hasReported }
+    exit(isLost ? ExitStatus.failed.rawValue : status)
   }
 }
 

@@ -5,39 +5,40 @@ import TrivisorVMM
 
 /// `--disk`: a file, and words behind commas. A comma that no such word follows belongs to the file's name.
 struct DiskArgument {
-  private(set) var path: FilePath
-  private(set) var isReadOnly = false
-  private(set) var isSnapshot = false
-  private(set) var queueCount: Int?
-  private(set) var domainName: DomainDiskName?
+  let path: FilePath
+  let isReadOnly: Bool
+  let isSnapshot: Bool
+  let queueCount: Int?
+  let domainName: DomainDiskName?
+  private static let vocabulary = TrailingWords.Vocabulary(["ro", "snapshot", "queues=", "as="])
+
+  private let words: TrailingWords
 
   init(_ text: String) throws(Refusal) {
-    var rest = Substring(text)
-    while let comma = rest.lastIndex(of: ",") {
-      let word = rest[rest.index(after: comma)...]
-      if word == "ro" {
-        isReadOnly = true
-      } else if word == "snapshot" {
-        isSnapshot = true
-      } else if word.hasPrefix("queues=") {
-        guard let count = Int(word.dropFirst(7)), (1...VirtioBlock.queueLimit).contains(count) else {
-          throw Refusal(
-            status: .usage, message: "--disk: '\(word)' can't be had: give 1 to \(VirtioBlock.queueLimit) queues")
-        }
-        queueCount = count
-      } else if word.hasPrefix("as=") {
-        guard let name = DomainDiskName(String(word.dropFirst(3))) else {
-          throw Refusal(
-            status: .usage, message: "--disk: '\(word)' can't be had: a disk is xvda to xvdp, hda to hdd or sda to sdp")
-        }
-        domainName = name
-      } else {
-        break
-      }
-      rest = rest[..<comma]
+    do throws(TrailingWords.Failure) {
+      words = try TrailingWords(text, Self.vocabulary)
+    } catch {
+      throw Refusal(status: .usage, message: "--disk: \(error)")
     }
-    path = FilePath(String(rest))
-    guard !rest.isEmpty else {
+    isReadOnly = words.has("ro")
+    isSnapshot = words.has("snapshot")
+    queueCount = try words.value("queues=").map { value throws(Refusal) in
+      guard let count = Int(value), (1...VirtioBlock.queueLimit).contains(count) else {
+        throw Refusal(
+          status: .usage, message: "--disk: 'queues=\(value)' can't be had: give 1 to \(VirtioBlock.queueLimit) queues")
+      }
+      return count
+    }
+    domainName = try words.value("as=").map { value throws(Refusal) in
+      guard let name = DomainDiskName(value) else {
+        throw Refusal(
+          status: .usage,
+          message: "--disk: 'as=\(value)' can't be had: a disk is \(DomainDiskName.names)")
+      }
+      return name
+    }
+    path = FilePath(words.rest)
+    guard !words.rest.isEmpty else {
       throw Refusal(status: .usage, message: "--disk: '\(text)' names no file: give one in front of the comma")
     }
     guard !isReadOnly || !isSnapshot else {
@@ -50,6 +51,7 @@ struct DiskArgument {
 
   /// With the file for a snapshot's changes made.
   func configuration() throws(Refusal) -> StorageDeviceConfiguration {
+    try words.refuseUnknown(at: path, option: "--disk")
     do throws(DeviceFailure) {
       return StorageDeviceConfiguration(
         path: path, isReadOnly: isReadOnly, changes: isSnapshot ? try DiskChanges() : nil, queueCount: queueCount,

@@ -54,8 +54,8 @@ struct GuestCommandOptions: ParsableArguments {
     let outcome: GuestClient.Outcome
     do throws(CommandOrder.Refusal) {
       outcome = try client.run(
-        order, output: FileDescriptorSink(STDOUT_FILENO) { Diagnostics.noteLostOutput($0) },
-        errorOutput: FileDescriptorSink(STDERR_FILENO) { Diagnostics.noteLostOutput($0) }, ends)
+        order, output: FileDescriptorSink(STDOUT_FILENO) { Diagnostics.noteLost(.standardOutput, $0) },
+        errorOutput: FileDescriptorSink(STDERR_FILENO) { Diagnostics.noteLost(.standardError, $0) }, ends)
     } catch {
       throw Refusal(status: .usage, message: "the command can't be given: \(error)")
     }

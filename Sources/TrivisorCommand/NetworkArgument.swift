@@ -31,12 +31,17 @@ struct NetworkArgument: Equatable {
       throw InvalidArgument("there is no attachment '\(first)': give user, tap=NAME or socket=PATH")
     }
     let isUser = kind == .user(user)
-    for word in words.dropFirst() {
+    for (index, word) in words.enumerated().dropFirst() {
+      try Self.refuseRepeated(word, among: words[1..<index])
       switch (Self.parts(word), isUser) {
       case (("tcp", let text?), true), (("udp", let text?), true):
         guard let transport = UserNetwork.Forwarding.Transport(rawValue: String(word.prefix(3))),
           let forwarding = Self.forwarding(transport, text)
         else { throw InvalidArgument("'\(word)' names no ports: give [ADDRESS/]PORT[:GUESTPORT], 1 to 65535") }
+        let isTaken = user.forwardings.contains {
+          ($0.transport, $0.address, $0.port) == (forwarding.transport, forwarding.address, forwarding.port)
+        }
+        guard !isTaken else { throw InvalidArgument("the port of '\(word)' is given twice: leave one out") }
         user.forwardings.append(forwarding)
       case (("loopback", let choice?), true):
         guard choice == "on" || choice == "off" else {
@@ -62,6 +67,9 @@ struct NetworkArgument: Equatable {
       case (("dns", let text?), false): addresses.resolvers.append(try Self.address(text))
       default:
         let known = isUser ? "tcp=, udp=, loopback= and mac=" : "address=, gateway=, dns=, mac= and queues="
+        guard !word.isEmpty else {
+          throw InvalidArgument("nothing stands behind a comma: leave the comma out, or give one of \(known)")
+        }
         throw InvalidArgument("'\(word)' is nothing that this attachment has: there are \(known)")
       }
     }
@@ -71,8 +79,22 @@ struct NetworkArgument: Equatable {
       guard let index = addresses.entries.firstIndex(where: { $0.address.isVersion6 == gateway.isVersion6 }) else {
         throw InvalidArgument("the gateway \(gateway) is in no network of the guest's: give an address=…/BITS for it")
       }
+      guard addresses.entries[index].gateway == nil else {
+        throw InvalidArgument("the gateway \(gateway) is the second of its network: leave one out")
+      }
       addresses.entries[index].gateway = gateway
     }
+  }
+
+  /// Of these, one can be had: a second one would take the first one's place.
+  private static let single = ["loopback", "mac", "queues"]
+
+  private static func refuseRepeated(_ word: String, among others: ArraySlice<String>) throws(InvalidArgument) {
+    guard !word.isEmpty else { return }
+    if others.contains(word) { throw InvalidArgument("'\(word)' is given twice: leave one out") }
+    let name = parts(word).0
+    guard single.contains(name), let other = others.first(where: { parts($0).0 == name }) else { return }
+    throw InvalidArgument("'\(other)' and '\(word)' are given: leave one out")
   }
 
   private static func address(_ text: String) throws(InvalidArgument) -> InternetAddress {

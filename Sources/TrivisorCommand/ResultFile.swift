@@ -47,22 +47,25 @@ enum ResultFile {
     }
   }
 
-  /// Writes all of `text`; `-` is standard output.
-  /// - Throws: `Refusal` that names the option.
+  /// Writes all of `text`; `-` is standard output. What can't be written is lost output.
+  /// - Throws: `Refusal` that names the option, where the file can't be opened.
   static func write(_ text: String, to file: String, option: String) throws {
     guard file != "-" else { return Diagnostics.write(text) }
-    try write(text, to: try open(file, option: option), named: file, option: option)
+    write(text, to: try open(file, option: option), named: file, option: option)
   }
 
-  /// Writes all of `text` to a file that was opened before, and closes it.
-  /// - Throws: `Refusal` that names the option.
-  static func write(_ text: String, to descriptor: FileDescriptor, named file: String, option: String) throws {
-    do {
-      try descriptor.closeAfter {
-        if let error = OutputDescriptor.write(text.utf8, to: descriptor.rawValue) { throw error }
-      }
-    } catch {
-      throw Refusal(status: .failed, message: "\(option): \(file) could not be written: \(error)")
+  /// Writes all of `text` to a file that was opened before, and closes it. What can't be written is lost output.
+  static func write(_ text: String, to descriptor: FileDescriptor, named file: String, option: String) {
+    let error = OutputDescriptor.write(text.utf8, to: descriptor.rawValue)
+    close(descriptor, after: error, named: file, option: option)
+  }
+
+  /// Closes a file, of which some file systems tell only now that there was no room.
+  /// - Parameter error: why something could not be written before, if so.
+  static func close(_ descriptor: FileDescriptor, after error: Errno? = nil, named file: String, option: String) {
+    let isClosed = Glibc.close(descriptor.rawValue) == 0 || errno == EINTR
+    if let error = error ?? (isClosed ? nil : Errno(rawValue: errno)) {
+      Diagnostics.noteLost(.file(file, option: option), error)
     }
   }
 

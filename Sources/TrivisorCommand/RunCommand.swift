@@ -149,8 +149,8 @@ struct RunCommand: ParsableCommand {
       loopback (or of ADDRESS/8080:80), and loopback=off keeps the guest from it. With the others, a command's guest gets \
       address=A/BITS, gateway=A and dns=A. mac=… is the interface's; tap=NAME,queues=N gives it several pairs of queues. \
       See docs/network.md.
-      """, valueName: "user|tap=name|socket=path[,…]"), transform: NetworkArgument.init(parsing:))
-  var network: [NetworkArgument] = []
+      """, valueName: "user|tap=name|socket=path[,…]"))
+  var network: [String] = []
 
   @Option(
     help: """
@@ -268,7 +268,9 @@ struct RunCommand: ParsableCommand {
     }
     let debugger = try gdb.map { text throws(Refusal) in
       do throws(DebuggerFailure) {
-        return try DebuggerServer(try DebuggerAddress(text))
+        let address = try DebuggerAddress(text)
+        try address.refuseUnknownWord()
+        return try DebuggerServer(address)
       } catch {
         throw Refusal(status: .usage, message: "--gdb: \(error)")
       }
@@ -292,11 +294,10 @@ struct RunCommand: ParsableCommand {
     session.isQuiet = quiet
     session.resultFile = json
     session.debugger = debugger
-    let status = try session.run()
-    if let trace, let failure = codeTrace?.failure {
-      throw Refusal(status: .failed, message: "--trace: \(trace) could not be written: \(failure)")
+    if let trace, let codeTrace {
+      session.trace = (.file(trace, option: "--trace"), { codeTrace.finish() })
     }
-    Diagnostics.end(status)
+    Diagnostics.end(try session.run())
   }
 
   private func makeTrace(_ file: String, for choice: TechniqueChoice) throws -> CodeTrace {
@@ -342,7 +343,7 @@ struct RunCommand: ParsableCommand {
   }
 
   /// Folders for a guest that mounts them itself, and what makes no sense for it.
-  private func sharesWithoutCommand() throws -> [SharedFolderConfiguration] {
+  private func sharesWithoutCommand(_ place: Workplace) throws -> [SharedFolderConfiguration] {
     let unusable: [(String, Bool)] = [
       ("--cwd", workplace.cwd != nil), ("--env", !workplace.env.isEmpty), ("--user", workplace.user != nil),
       ("--modules", workplace.modules != nil), ("--root-size", workplace.rootSize != nil),
@@ -350,15 +351,15 @@ struct RunCommand: ParsableCommand {
     if let first = unusable.first(where: \.1) {
       throw Refusal(status: .usage, message: "\(first.0) is for guests that run a command (--exec, or behind --)")
     }
-    if let root = workplace.root?.root, root.way == .writable || !root.writable.isEmpty {
+    if let root = place.root, root.way == .writable || !root.writable.isEmpty {
       throw Refusal(
         status: .usage,
         message: "--root: only with a command (--exec, or behind --) can the root be written through: leave ,rw out")
     }
-    return workplace.share.map(\.share).map { share in
+    return place.shares.map { share in
       SharedFolderConfiguration(
         SharedFolder(
-          path: share.path, isReadOnly: share.isReadOnly, hidden: workplace.hide.map { FilePath($0) }),
+          path: share.path, isReadOnly: share.isReadOnly, hidden: place.hidden),
         tag: share.tag)
     }
   }
@@ -378,12 +379,13 @@ struct RunCommand: ParsableCommand {
     var further: FurtherCommands?
     var shares: [SharedFolderConfiguration] = []
     var chosenTransport = transport.kind ?? .mmio
+    let isDomain = technique == .paravirtual || technique == .auto && request.isParavirtualKernel
     var linuxCommand = try linuxCommand
-    var place = workplace.workplace
+    var place = try workplace.workplace
     try place.openImage(for: &linuxCommand) { Diagnostics.say("--root: " + $0) }
     if linuxCommand == nil {
       try refuseWithoutCommand()
-      shares = try sharesWithoutCommand()
+      shares = try sharesWithoutCommand(place)
     }
     let networks = try openNetworks()
     place.networks = networks.map { WorkplaceNetwork($0) }
@@ -395,7 +397,7 @@ struct RunCommand: ParsableCommand {
       host.memory = memory?.bytes
       host.wantsKernelLog = verbose || kernelLog != nil
       host.hasDisks = !disk.isEmpty
-      host.isDomain = technique == .paravirtual
+      host.isDomain = isDomain
       host.hasVirtioConsole = console == .virtio
       host.hasSockets = vsock != nil
       host.hasBalloon = balloon != nil
@@ -406,7 +408,7 @@ struct RunCommand: ParsableCommand {
       shares += result.shares
       packed = result.packed
       chosenTransport = result.transport
-    } else if transport == .auto, technique != .paravirtual, !disk.isEmpty || !shares.isEmpty || console == .virtio {
+    } else if transport == .auto, !isDomain, !disk.isEmpty || !shares.isEmpty || console == .virtio {
       chosenTransport = LinuxCommandHost.transport(
         for: request, imagePath: image.hasPrefix("guest:") ? nil : FilePath(image))
     }
@@ -460,7 +462,8 @@ struct RunCommand: ParsableCommand {
 
   /// Makes what the guest's interfaces are plugged into: it can't be had any more when the process is confined.
   private func openNetworks() throws -> [GuestNetwork] {
-    try network.map { argument in
+    try network.map { text in
+      let argument = try Refusal.of("--network") { () throws(InvalidArgument) in try NetworkArgument(parsing: text) }
       if let finding = argument.finding { throw Refusal(status: .usage, message: "--network: \(finding)") }
       do throws(NetworkFailure) {
         return switch argument.kind {

@@ -45,6 +45,8 @@ struct RunSession {
   /// What the guest's network interfaces are plugged into.
   var networks: [GuestNetwork] = []
   var debugger: DebuggerServer?
+  /// Which file gets a trace; and what ends it when the guest has run, and says why not all of it is there.
+  var trace: (place: LostOutput.Place, finish: () -> Errno?)?
   /// Whether it is a paravirtual domain whose code can't run natively.
   var isTranslated = false
 
@@ -71,7 +73,7 @@ struct RunSession {
     if let debugger {
       options.debugger = debugger
       let waiting = debugger.waits ? "the guest waits for the debugger" : "a debugger may come"
-      Diagnostics.say("\(waiting): target remote \(debugger.name)")
+      Diagnostics.report("\(waiting): target remote \(debugger.name)")
     }
     defer { debugger?.close() }
     if let terminal {
@@ -94,25 +96,27 @@ struct RunSession {
       }
     }
     terminal?.restore()
-    let outcome = Self.outcome(result)
-    let status = ExitStatus.of(outcome, resetPolicy: configuration.resetPolicy)
+    lines?.close()
+    if let trace, let failure = trace.finish() { Diagnostics.noteLost(trace.place, failure) }
     // Of lost output, the end of the process tells.
     if Diagnostics.lostOutput == nil {
-      explain(outcome, timeLimit: timeLimit)
-      lines?.explain(outcome)
+      explain(result.outcome, timeLimit: timeLimit)
+      lines?.explain(result.outcome)
     }
     if isVerbose {
-      for note in result.notes { Diagnostics.say(note) }
+      for note in result.notes { Diagnostics.report(note) }
       let confinement = confinement.value
-      Diagnostics.say("confined by \(confinement.title)")
-      for shortcoming in confinement.shortcomings { Diagnostics.say("not confined by \(shortcoming)") }
+      Diagnostics.report("confined by \(confinement.title)")
+      for shortcoming in confinement.shortcomings { Diagnostics.report("not confined by \(shortcoming)") }
     }
-    if showsStatistics { Diagnostics.say(StatisticsText.of(result, since: execution)) }
+    if showsStatistics { Diagnostics.report(StatisticsText.of(result, since: execution)) }
+    let outcome = Self.outcome(result)
+    let status = ExitStatus.of(outcome, resetPolicy: configuration.resetPolicy)
     if let resultDescriptor {
       let report = RunReport(
         self, result: result, outcome: outcome, status: status, confinement: confinement.value)
-      try ResultFile.write(
-        JSONText.of(report) + "\n", to: resultDescriptor, named: resultFile ?? "", option: Self.resultOption)
+      ResultFile.write(
+        try JSONText.of(report) + "\n", to: resultDescriptor, named: resultFile ?? "", option: Self.resultOption)
     }
     return status
   }
@@ -192,12 +196,9 @@ struct RunSession {
 
   /// How the run ended. A guest whose output is lost has not done what it was run for, whatever it made of itself.
   private static func outcome(_ result: RunResult) -> Outcome {
-    switch Diagnostics.lostOutput {
-    case nil: result.outcome
-    case .brokenPipe?: .stopped(.outputClosed)
-    case let error?:
-      .failed(TechniqueFailure(call: "write to standard output", reason: error.description))
-    }
+    guard let loss = Diagnostics.lostOutput else { return result.outcome }
+    guard loss.error != .brokenPipe else { return .stopped(.outputClosed) }
+    return .failed(TechniqueFailure(call: loss.call, reason: loss.error.description))
   }
 
   /// Ends with the usage status if something can't be honoured: one line each.
@@ -220,18 +221,18 @@ struct RunSession {
     }
     Diagnostics.say(line)
     if isVerbose, !model.isRequired, !reductions.isEmpty {
-      Diagnostics.say("left out: " + reductions.map(\.rawValue).joined(separator: " "))
+      Diagnostics.report("left out: " + reductions.map(\.rawValue).joined(separator: " "))
     }
   }
 
   private func makeMachine(input: Bool, isTerminal: Bool) throws -> (VirtualMachine, CommandLines?) {
     let broken = BrokenOutput()
     var configuration = configuration
-    let whenBroken: @Sendable (Errno) -> Void = { error in
-      Diagnostics.noteLostOutput(error)
+    let whenBroken: @Sendable (LostOutput.Place, Errno) -> Void = { place, error in
+      Diagnostics.noteLost(place, error)
       broken.tell()
     }
-    var sink: any SerialSink = FileDescriptorSink(STDOUT_FILENO, whenBroken: whenBroken)
+    var sink: any SerialSink = FileDescriptorSink(STDOUT_FILENO) { whenBroken(.standardOutput, $0) }
     var consoleInput = input ? SerialInput(fileDescriptor: STDIN_FILENO, isTerminal: isTerminal) : nil
     var lines: CommandLines?
     if let command {

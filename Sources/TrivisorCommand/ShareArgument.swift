@@ -1,32 +1,34 @@
 import Glibc
 import SystemPackage
 import TrivisorLinuxCommands
+import TrivisorVMM
 
 /// `--share DIR[,at=PATH][,tag=T][,ro]`.
-struct ShareArgument: Equatable {
+struct ShareArgument {
   /// Bytes of a tag, as virtio has room for it.
   private static let tagLength = 36
+  private static let vocabulary = TrailingWords.Vocabulary(["ro", "rw", "at=", "tag="], alternatives: ["ro", "rw"])
 
   let share: WorkplaceShare
+  private let words: TrailingWords
+
+  /// A folder that is not there may be a mistyped word.
+  static func share(_ text: String) throws(Refusal) -> WorkplaceShare {
+    let argument = try Refusal.of("--share") { () throws(InvalidArgument) in try ShareArgument(parsing: text) }
+    try argument.words.refuseUnknown(at: argument.share.path, option: "--share")
+    return argument.share
+  }
 
   init(parsing argument: String) throws(InvalidArgument) {
-    var options = TrailingOptions(argument)
-    var (place, tag): (String?, String?)
-    var isReadOnly = false
-    while let option = options.takeLast({ ["ro", "rw"].contains($0) || $0.hasPrefix("at=") || $0.hasPrefix("tag=") }) {
-      switch option {
-      case "ro": isReadOnly = true
-      case "rw": isReadOnly = false
-      case _ where option.hasPrefix("at="): place = String(option.dropFirst(3))
-      default: tag = String(option.dropFirst(4))
-      }
+    words = try InvalidArgument.named { () throws(TrailingWords.Failure) in try TrailingWords(argument, Self.vocabulary)
     }
-    guard !options.rest.isEmpty else { throw InvalidArgument("it names no folder: give one in front of the comma") }
-    let path = FilePath(options.rest)
+    guard !words.rest.isEmpty else { throw InvalidArgument("it names no folder: give one in front of the comma") }
+    let path = FilePath(words.rest)
     let name = Self.name(of: path)
     share = WorkplaceShare(
-      path: path, place: place ?? "/mnt/\(name)",
-      tag: tag ?? String(decoding: Array(name.utf8.prefix(Self.tagLength)), as: UTF8.self), isReadOnly: isReadOnly)
+      path: path, place: words.value("at=") ?? "/mnt/\(name)",
+      tag: words.value("tag=") ?? String(decoding: Array(name.utf8.prefix(Self.tagLength)), as: UTF8.self),
+      isReadOnly: words.has("ro"))
     guard share.place.hasPrefix("/") else {
       throw InvalidArgument("the guest has no place '\(share.place)': give a path from its root on, at=/…")
     }
@@ -48,27 +50,29 @@ struct ShareArgument: Equatable {
 }
 
 /// `--root DIR[,rw|,copy|,rw=PATH]`, or an archive.
-struct RootArgument: Equatable {
+struct RootArgument {
   let root: WorkplaceRoot
-  /// As it was given.
-  let text: String
+  private let words: TrailingWords
+
+  private static let vocabulary = TrailingWords.Vocabulary(
+    ["rw", "copy", "rw="], repeatable: ["rw="], alternatives: ["rw", "copy"])
+
+  /// What is not there may be a mistyped word.
+  static func root(_ text: String) throws(Refusal) -> WorkplaceRoot {
+    let argument = try Refusal.of("--root") { () throws(InvalidArgument) in try RootArgument(parsing: text) }
+    try argument.words.refuseUnknown(at: argument.root.path, option: "--root")
+    return argument.root
+  }
 
   init(parsing argument: String) throws(InvalidArgument) {
-    var options = TrailingOptions(argument)
-    var way = WorkplaceRoot.Way.overlay
-    var writable: [FilePath] = []
-    while let option = options.takeLast({ ["rw", "copy"].contains($0) || $0.hasPrefix("rw=") }) {
-      switch option {
-      case "rw": way = .writable
-      case "copy": way = .copy
-      default: writable.append(FilePath(String(option.dropFirst(3))))
-      }
+    words = try InvalidArgument.named { () throws(TrailingWords.Failure) in try TrailingWords(argument, Self.vocabulary)
     }
-    guard !options.rest.isEmpty else {
+    guard !words.rest.isEmpty else {
       throw InvalidArgument("it names neither a folder nor an image: give one in front of the comma")
     }
-    text = argument
-    root = WorkplaceRoot(path: FilePath(options.rest), way: way, writable: writable.reversed())
+    root = WorkplaceRoot(
+      path: FilePath(words.rest), way: words.has("rw") ? .writable : words.has("copy") ? .copy : .overlay,
+      writable: words.values("rw=").map { FilePath($0) })
   }
 }
 
@@ -78,20 +82,36 @@ struct InvalidArgument: Error, CustomStringConvertible {
   let description: String
 
   init(_ description: String) { self.description = description }
+
+  /// With what is wrong with words behind commas.
+  static func named<Result>(_ body: () throws(TrailingWords.Failure) -> Result) throws(InvalidArgument) -> Result {
+    do throws(TrailingWords.Failure) {
+      return try body()
+    } catch {
+      throw InvalidArgument(error.description)
+    }
+  }
 }
 
-/// What stands behind commas at the end of a path, which may hold commas itself.
-struct TrailingOptions {
-  private(set) var rest: String
+extension Refusal {
+  /// With what is wrong with an option's value.
+  static func of<Result>(_ option: String, _ body: () throws(InvalidArgument) -> Result) throws(Refusal) -> Result {
+    do throws(InvalidArgument) {
+      return try body()
+    } catch {
+      throw Refusal(status: .usage, message: "\(option): \(error)")
+    }
+  }
+}
 
-  init(_ text: String) { rest = text }
-
-  /// The last option, if it is one.
-  mutating func takeLast(_ isOption: (String) -> Bool) -> String? {
-    guard let comma = rest.lastIndex(of: ",") else { return nil }
-    let word = String(rest[rest.index(after: comma)...])
-    guard isOption(word) else { return nil }
-    rest = String(rest[..<comma])
-    return word
+extension TrailingWords {
+  /// Where nothing has the name in front of the known words.
+  func refuseUnknown(at path: FilePath, option: String) throws(Refusal) {
+    guard access(path.string, F_OK) != 0 else { return }
+    do throws(Failure) {
+      try refuseUnknown()
+    } catch {
+      throw Refusal(status: .usage, message: "\(option): \(error)")
+    }
   }
 }

@@ -2,6 +2,7 @@ import Glibc
 import SystemPackage
 import TrivisorDevices
 import TrivisorPlatform
+import TrivisorVMM
 
 /// `--vsock`: a path, and the guest's address behind a comma.
 struct SocketArgument {
@@ -9,9 +10,13 @@ struct SocketArgument {
   private(set) var identifier = VirtioSocket.identifiers.lowerBound
 
   init(_ text: String) throws(Refusal) {
-    var rest = Substring(text)
-    if let comma = rest.lastIndex(of: ","), rest[comma...].hasPrefix(",cid=") {
-      let digits = rest[rest.index(comma, offsetBy: 5)...]
+    let words: TrailingWords
+    do throws(TrailingWords.Failure) {
+      words = try TrailingWords(text, TrailingWords.Vocabulary(["cid="]))
+    } catch {
+      throw Refusal(status: .usage, message: "--vsock: \(error)")
+    }
+    if let digits = words.value("cid=") {
       guard let number = UInt64(digits), VirtioSocket.identifiers.contains(number) else {
         let range = VirtioSocket.identifiers
         throw Refusal(
@@ -20,12 +25,12 @@ struct SocketArgument {
             "--vsock: the guest can't have the address '\(digits)': give \(range.lowerBound) to \(range.upperBound)")
       }
       identifier = number
-      rest = rest[..<comma]
     }
-    guard !rest.isEmpty else {
+    guard !words.rest.isEmpty else {
       throw Refusal(status: .usage, message: "--vsock: '\(text)' names no socket: give a path in front of the comma")
     }
-    path = FilePath(String(rest))
+    path = FilePath(words.rest)
+    try words.refuseUnknown(at: path, option: "--vsock")
   }
 
   /// With the socket made.

@@ -55,8 +55,8 @@ struct TestCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp("A folder of the host's as Linux's first root.", valueName: "folder[,rw|,copy|,rw=path]"),
-    completion: .directory, transform: RootArgument.init(parsing:))
-  var root: RootArgument?
+    completion: .directory)
+  var root: String?
 
   @Option(help: "The guests' console: serial or virtio.")
   var console: ConsoleArgument?
@@ -130,6 +130,7 @@ struct TestCommand: ParsableCommand {
 
   func run() throws {
     let began = monotonicNanoseconds()
+    if let root { _ = try RootArgument.root(root) }
     let environment = { (name: String) in getenv(name).map { String(cString: $0) } }
     let shard: Shard
     do throws(Shard.Failure) {
@@ -196,7 +197,7 @@ struct TestCommand: ParsableCommand {
   }
 
   private func letDebugger(_ place: String, at tests: inout [TestCase]) throws {
-    do throws(DebuggerFailure) { _ = try DebuggerAddress(place) } catch {
+    do throws(DebuggerFailure) { try DebuggerAddress(place).refuseUnknownWord() } catch {
       throw Refusal(status: .usage, message: "--gdb: \(error)")
     }
     guard tests.count == 1 else {
@@ -222,7 +223,7 @@ struct TestCommand: ParsableCommand {
 
   /// Options of `trivisor run` for each guest.
   private var guestOptions: [String] {
-    options.words + (exec.map { ["--exec=\($0)"] } ?? []) + (root.map { ["--root=\($0.text)"] } ?? [])
+    options.words + (exec.map { ["--exec=\($0)"] } ?? []) + (root.map { ["--root=\($0)"] } ?? [])
       + (console.map { ["--console=\($0.rawValue)"] } ?? [])
   }
 

@@ -79,7 +79,7 @@ final class TestProgress {
 
   private func say(_ text: String) {
     clear()
-    if isOnErrors { Diagnostics.draw(text + "\n") } else { Diagnostics.print(text) }
+    Diagnostics.write(text + "\n", to: isOnErrors ? .standardError : .standardOutput)
   }
 
   private func showStatus() {

@@ -13,8 +13,8 @@ struct WorkplaceOptions: ParsableArguments {
       command, it is a copy in memory. Or an archive (tar; gzip, xz, zstd) or an OCI image: unpacked into the cache once; an image's \
       entry point runs unless --exec says otherwise.
       """, valueName: "folder|image[,rw|,copy|,rw=path]"),
-    completion: .directory, transform: RootArgument.init(parsing:))
-  var root: RootArgument?
+    completion: .directory)
+  var root: String?
 
   @Option(
     help: ArgumentHelp(
@@ -28,8 +28,8 @@ struct WorkplaceOptions: ParsableArguments {
       A folder of the host's for the guest, by virtio-fs; with a command mounted at PATH, /mnt/NAME unless said. The tag is \
       by which other guests mount it: the folder's name unless said. With ,ro the guest can't write.
       """, valueName: "folder[,at=path][,tag=t][,ro]"),
-    completion: .directory, transform: ShareArgument.init(parsing:))
-  var share: [ShareArgument] = []
+    completion: .directory)
+  var share: [String] = []
 
   @Option(
     help: ArgumentHelp("A path of the host's that no shared folder shows, nor --root.", valueName: "path"),
@@ -61,15 +61,17 @@ struct WorkplaceOptions: ParsableArguments {
 
   /// As the library takes them.
   var workplace: Workplace {
-    var workplace = Workplace()
-    workplace.root = root?.root
-    workplace.rootSize = rootSize?.bytes
-    workplace.shares = share.map(\.share)
-    workplace.hidden = hide.map { FilePath($0) }
-    workplace.modules = modules.map { FilePath($0) }
-    workplace.folder = cwd
-    workplace.environment = env
-    workplace.user = user
-    return workplace
+    get throws(Refusal) {
+      var workplace = Workplace()
+      workplace.root = try root.map { text throws(Refusal) in try RootArgument.root(text) }
+      workplace.rootSize = rootSize?.bytes
+      workplace.shares = try share.map { text throws(Refusal) in try ShareArgument.share(text) }
+      workplace.hidden = hide.map { FilePath($0) }
+      workplace.modules = modules.map { FilePath($0) }
+      workplace.folder = cwd
+      workplace.environment = env
+      workplace.user = user
+      return workplace
+    }
   }
 }

@@ -18,8 +18,6 @@ public struct ComparisonPlan: Sendable {
   public var obstacles: [String: String] = [:]
   /// What to know of the figures of some of them on this host, by name.
   public var cautions: [String: String] = [:]
-  /// In which way a technique runs the guest, where there are several.
-  public var manners: [String: String] = [:]
   /// Which of them ratios are to; `nil` for the first that runs without a caution, else the first that runs.
   public var base: String?
   /// How many runs count.
@@ -57,7 +55,6 @@ public final class ComparisonSession {
       var runs = TechniqueRuns(name)
       runs.obstacle = plan.obstacles[name]
       runs.caution = plan.cautions[name]
-      runs.manner = plan.manners[name]
       return runs
     }
   }
@@ -85,8 +82,17 @@ public final class ComparisonSession {
     return (Comparison(plan, techniques), signal)
   }
 
+  /// What to know of the figures of a technique that did not run the guest as its name says.
+  private static let cautionsOfManners = [
+    "translated": "the guest is linked for addresses that no process has, so its code is translated"
+  ]
+
   private func take(_ job: ComparisonJob, _ ending: GuestEnding, into index: Int, counts: Bool) {
     guard ending.reason != .interrupted else { return }
+    if let manner = ending.record?.manner {
+      techniques[index].manner = manner
+      techniques[index].caution = Self.cautionsOfManners[manner] ?? techniques[index].caution
+    }
     if ending.reason == .overdue || ending.record?.outcome == "timedOut" {
       // How far it would have come in the time of another technique says nothing, and another run would not either.
       let seconds = ComparisonText.decimal(Double(plan.timeLimit) / 1e9, 1)
@@ -94,7 +100,7 @@ public final class ComparisonSession {
       return
     }
     guard let record = ending.record, record.outcome != "failed", record.outcome != "signalled" else {
-      techniques[index].obstacle = ending.record?.detail ?? ending.lastComplaint ?? "Trivisor gave no result"
+      techniques[index].obstacle = ending.record?.detail ?? ending.complaint ?? "Trivisor gave no result"
       return
     }
     let result = GuestResult(

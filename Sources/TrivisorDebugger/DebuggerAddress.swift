@@ -1,8 +1,9 @@
 import Glibc
+import TrivisorVMM
 
 /// Where a debugger finds the machine, and whether the machine waits for it: `PORT` or `unix:PATH`, then `,wait`, and `,i386` or
 /// `,x86-64` where the guest's architecture can't be told from its image.
-public struct DebuggerAddress: Sendable, Equatable {
+public struct DebuggerAddress: Sendable {
   /// A port of this host's loopback address, or a socket in the file system.
   public enum Place: Sendable, Equatable {
     // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
@@ -16,27 +17,21 @@ public struct DebuggerAddress: Sendable, Equatable {
   /// The guest's first instruction waits for the debugger.
   public let waits: Bool
   let architecture: RegisterSet.Architecture?
+  private let words: TrailingWords
+
+  private static let vocabulary = TrailingWords.Vocabulary(
+    ["wait", "i386", "x86-64"], alternatives: ["i386", "x86-64"])
 
   /// - Throws: `DebuggerFailure` saying what is wrong with the text.
   public init(_ text: String) throws(DebuggerFailure) {
-    var rest = Substring(text)
-    var (waits, architecture): (Bool, RegisterSet.Architecture?) = (false, nil)
-    while true {
-      if rest.hasSuffix(",wait") {
-        waits = true
-        rest = rest.dropLast(5)
-      } else if rest.hasSuffix(",i386") {
-        architecture = .i386
-        rest = rest.dropLast(5)
-      } else if rest.hasSuffix(",x86-64") {
-        architecture = .x86_64
-        rest = rest.dropLast(7)
-      } else {
-        break
-      }
+    do throws(TrailingWords.Failure) {
+      words = try TrailingWords(text, Self.vocabulary)
+    } catch {
+      throw DebuggerFailure(error.description)
     }
-    self.waits = waits
-    self.architecture = architecture
+    waits = words.has("wait")
+    architecture = words.has("i386") ? .i386 : words.has("x86-64") ? .x86_64 : nil
+    let rest = words.rest
     if rest.hasPrefix("unix:") {
       let path = String(rest.dropFirst(5))
       let most = MemoryLayout.size(ofValue: sockaddr_un().sun_path) - 1
@@ -51,6 +46,17 @@ public struct DebuggerAddress: Sendable, Equatable {
             + " the guest until the debugger is there")
       }
       place = .port(port)
+    }
+  }
+
+  /// For people's input: a socket's name of which a word may be mistyped.
+  /// - Throws: `DebuggerFailure` if there is no socket of this name, and what stands behind its last comma is no word.
+  public func refuseUnknownWord() throws(DebuggerFailure) {
+    guard case .socket(let path) = place, access(path, F_OK) != 0 else { return }
+    do throws(TrailingWords.Failure) {
+      try words.refuseUnknown()
+    } catch {
+      throw DebuggerFailure(error.description)
     }
   }
 }

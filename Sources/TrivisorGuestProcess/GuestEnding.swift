@@ -1,3 +1,5 @@
+import Glibc
+
 /// How a guest's process ended, and what it left.
 public struct GuestEnding: Sendable {
   /// What wait(2) said.
@@ -33,9 +35,13 @@ public struct GuestEnding: Sendable {
   /// See `userTime`.
   public let systemTime: UInt64
 
-  /// The last line on standard error without the program's name: where there is no result, it says why.
-  public var lastComplaint: String? {
-    let line = errors.split(separator: "\n").last { !$0.hasPrefix("trivisor: technique ") }
-    return line.map { String($0.hasPrefix("trivisor: ") ? $0.dropFirst("trivisor: ".count) : $0) }
+  /// Of standard error, without the program's name, what says why there is no result: the last line, and of a command line that can't be
+  /// honoured all findings.
+  public var complaint: String? {
+    let name = "trivisor: "
+    let lines = errors.split(separator: "\n").filter { !$0.hasPrefix("\(name)technique ") }
+    let own = lines.filter { $0.hasPrefix(name) }.map { String($0.dropFirst(name.count)) }
+    if status == .exited(EX_USAGE), !own.isEmpty { return own.joined(separator: "; ") }
+    return lines.last.map { String($0.hasPrefix(name) ? $0.dropFirst(name.count) : $0) }
   }
 }

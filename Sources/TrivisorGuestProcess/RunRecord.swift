@@ -24,6 +24,8 @@ public struct RunRecord: Decodable, Sendable, Equatable {
   public let schemaVersion: Int
   /// What ran the guest, and why that one.
   public let technique: String
+  /// In which way the technique ran it, where that is not how its name would have it.
+  public let manner: String?
   /// See `technique`.
   public let techniqueReason: String
   /// How the run ended, in the words of docs/result.md.

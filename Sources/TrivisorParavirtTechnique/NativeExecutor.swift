@@ -16,6 +16,7 @@ final class NativeExecutor: DomainExecutor {
   private var lastThread: SandboxThread?
   private var rootSwitchCount: UInt64 = 0
   private var host = UserRegisters()
+  private var tableLoadLimit: UInt32 = 0
 
   init(number: Int, cache: AddressSpaceCache, doorbell: Doorbell, layout: SharedLayout, hostProcessor: Int32) {
     self.number = number
@@ -39,6 +40,8 @@ final class NativeExecutor: DomainExecutor {
   /// The host's processor takes none of them from a process.
   func set(_ controls: DomainControls) {}
 
+  func limitTableLoads(_ count: UInt32) { tableLoadLimit = count }
+
   func run(
     _ registers: inout DomainRegisters, servesCalls: Bool, until deadline: UInt64
   ) throws(GuestCodeLost) -> DomainTrap {
@@ -53,7 +56,7 @@ final class NativeExecutor: DomainExecutor {
       // Somebody has rung meanwhile.
       guard doorbell.enter(space) else { return .interrupted }
       defer { doorbell.leave() }
-      thread.setServes(servesCalls)
+      thread.setServes(servesCalls, windowLoads: tableLoadLimit)
       HostSelectors.copy(registers, to: &host, layout)
       let trap = try thread.run(&host, until: deadline)
       HostSelectors.copy(host, to: &registers, layout)

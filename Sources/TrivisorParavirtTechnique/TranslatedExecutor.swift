@@ -172,6 +172,9 @@ final class TranslatedExecutor: DomainExecutor {
 
   func takeServed() -> ServedCalls { ServedCalls() }
 
+  /// The table is memory.
+  func limitTableLoads(_ count: UInt32) {}
+
   var details: [String: UInt64] { number == 0 ? engine.details.merging(space.details) { $1 } : engine.details }
 
   /// Leaving translated code for a look-up or a jump is an exit, too.

@@ -283,20 +283,21 @@ final class MachineInstance: Sendable {
       description,
       at: GuestPhysicalAddress((tables.base.rawValue + UInt64(tables.bytes.count) + 15) & ~15))
     let loaded: LoadedGuest
+    if technique.handoverKind == .processor, let obstacle = configuration.boot.obstacleOutsideDomain {
+      throw .boot(obstacle)
+    }
     do throws(BootFailure) {
       var request = configuration.boot
       request.isForDomain = technique.handoverKind == .xenDomain
       loaded = try load(request, tables, multiprocessor, into: memory)
     } catch { throw .boot(error) }
     guard loaded.handover.kind == technique.handoverKind else {
-      let remedy: Sentence =
-        loaded.handover.kind == .xenDomain
-        ? "set \(Setting.technique) to paravirtual"
-        : "set \(Setting.technique) to hardware or rewriting, or give a Xen PV kernel"
       throw .boot(
         BootFailure(
           configuration.boot.image.name,
-          .unsupported("is an image that the \(technique.name.rawValue) technique can't run", remedy: remedy)))
+          .unsupported(
+            "is an image that the \(technique.name.rawValue) technique can't run",
+            remedy: "set \(Setting.technique) to hardware or rewriting, or give a Xen PV kernel")))
     }
     return loaded
   }

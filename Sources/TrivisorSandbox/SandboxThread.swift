@@ -159,9 +159,12 @@ public final class SandboxThread {
 
   /// Whether the process itself answers what it can, from the next run on, without a hand-over: SYSCALL for Xen's hypercall
   /// set_segment_base (FS, or GS as it is; an address of the lower half), and loads from its window.
-  public func setServes(_ serves: Bool) {
-    process.shared.area(index).storeBytes(
-      of: serves ? 1 : 0, toByteOffset: Int(CSTUB_AREA_SERVES), as: UInt32.self)
+  /// - Parameter windowLoads: so many of those, until one is handed over.
+  public func setServes(_ serves: Bool, windowLoads: UInt32 = .max) {
+    let area = process.shared.area(index)
+    area.storeBytes(of: serves ? 1 : 0, toByteOffset: Int(CSTUB_AREA_SERVES), as: UInt32.self)
+    let count = area.load(fromByteOffset: Int(CSTUB_AREA_SERVED_LOADS), as: UInt32.self)
+    area.storeBytes(of: count &+ windowLoads, toByteOffset: Int(CSTUB_AREA_LAST_LOAD), as: UInt32.self)
   }
 
   /// What a process has answered by itself.

@@ -114,7 +114,7 @@ struct Judge {
   }
 
   private func withoutResult(_ ending: GuestEnding) -> (Verdict, String) {
-    let complaint = ending.lastComplaint ?? "Trivisor gave no result"
+    let complaint = ending.complaint ?? "Trivisor gave no result"
     switch ending.status {
     case .exited(64), .exited(127): return (.notLoaded, complaint)
     default: return (.monitorFailed, complaint)

@@ -142,7 +142,11 @@ private final class TestJob: GuestJob {
   }
 
   func end(_ ending: GuestEnding) {
-    try? file?.close()
+    do {
+      try file?.close()
+    } catch {
+      artifactProblem = artifactProblem ?? Self.notKept(error)
+    }
     let (verdict, reason) = judge.verdict(ending)
     var result = TestResult(judge.test.name, verdict, reason)
     result.technique = ending.record?.technique
@@ -168,7 +172,9 @@ private final class TestJob: GuestJob {
     do {
       fileSize += try file.writeAll(bytes)
     } catch {
-      artifactProblem = "the console can't be kept: \(error)"
+      artifactProblem = Self.notKept(error)
     }
   }
+
+  private static func notKept(_ error: any Error) -> String { "the console can't be kept: \(error)" }
 }

@@ -12,6 +12,8 @@ public struct DomainDiskName: Sendable, Equatable, CustomStringConvertible {
 
   /// As many as there are of one kind, and so as many disks as a domain can have.
   public static let limit = 16
+  /// All that there are, for a sentence.
+  public static let names = "xvda to xvdp, hda to hdd or sda to sdp"
 
   /// Of a disk that has no name of its own.
   /// - Parameter position: among all disks of the domain, below `limit`; beyond it, the name is no front end's.

@@ -14,7 +14,7 @@ struct ConsoleCalls: HypercallSubject {
 
   /// How many bytes Xen copies at once: what lies before the piece that can't be read is seen.
   private static let pieceSize: UInt64 = 127
-  /// After so many bytes the call is executed again with the rest, so that the processor can be stopped.
+  /// After so many bytes the call goes on with the rest.
   private static let batchSize = pieceSize * 128
 
   func perform() throws(XenError) -> UInt64 {
@@ -28,8 +28,6 @@ struct ConsoleCalls: HypercallSubject {
   private func write() throws(XenError) -> UInt64 {
     let (count, buffer) = (arguments[1] & 0xffff_ffff, arguments[2])
     let batch = min(count, Self.batchSize)
-    // An inner call can't be executed again.
-    guard batch == count || !call.isInner else { throw .invalid }
     var bytes: [UInt8] = []
     var position: UInt64 = 0
     defer { domain.console.writeDirectly(bytes) }
@@ -38,15 +36,12 @@ struct ConsoleCalls: HypercallSubject {
       bytes += try memory.read(buffer &+ position, count: Int(piece), root: root)
       position += piece
     }
-    guard batch < count else { return 0 }
-    let (place, rest) = (buffer &+ batch, count - batch)
-    switch layout {
-    case .bits64: (processor.registers.rsi, processor.registers.rdx) = (rest, place)
-    case .bits32: (processor.registers.rcx, processor.registers.rdx) = (rest, place & 0xffff_ffff)
+    if batch < count {
+      var rest = arguments
+      (rest[1], rest[2]) = (count - batch, buffer &+ batch)
+      call.goOn(with: rest)
     }
-    // SYSCALL, or INT 82h.
-    processor.registers.rip &-= 2
-    return Hypercall.consoleNumber
+    return 0
   }
 
   /// What can't be delivered is there for the next call.

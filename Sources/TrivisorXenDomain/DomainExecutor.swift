@@ -106,6 +106,9 @@ public protocol DomainExecutor: AnyObject {
     _ registers: inout DomainRegisters, servesCalls: Bool, until deadline: UInt64
   ) throws(GuestCodeLost) -> DomainTrap
 
+  /// Before `run`: how many loads from the machine-to-physical table it may carry out by itself until one is to come back.
+  func limitTableLoads(_ count: UInt32)
+
   /// With the lock held: x87 and vector registers of guest code, where it ran last; the reset state before its first run.
   func extendedState() -> ExtendedState
 

@@ -106,10 +106,15 @@ public final class DomainProcessor {
   /// VCPUOP_register_vcpu_time_memory_area: a copy of vcpu_time_info; 0 for none.
   var timeArea: UInt64 = 0
 
+  /// With what the hypercall in work is to be executed again, if it is not done yet.
+  var continuation: InlineArray<6, UInt64>?
+
   /// How often it ran guest code again after each cause.
   var trapCounts = TrapCounts()
   var modeSwitchCount: UInt64 = 0
   var upcallCount: UInt64 = 0
+  /// What becomes of many loads from the machine-to-physical table.
+  private(set) lazy var tableLoops = TableLoops(self)
 
   /// Of the page fault in work; kept, so that answering it allocates nothing.
   var runs: [PageRun] = []

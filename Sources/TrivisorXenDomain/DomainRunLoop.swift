@@ -147,6 +147,7 @@ public final class DomainRunLoop {
   /// - Returns: why the run ends, if it does.
   func step(until deadline: UInt64, serving: Bool) -> StopReason? {
     let entered = monotonicNanoseconds()
+    executor.limitTableLoads(processor.tableLoops.loadsBefore)
     var stop: StopReason?
     do {
       let trap = try executor.run(&processor.registers, servesCalls: serving, until: deadline)
@@ -243,7 +244,9 @@ public final class DomainRunLoop {
     switch known {
     case .pageFault:
       let code = PageFaultError(rawValue: UInt32(truncatingIfNeeded: code))
-      return try PageFaults(processor: processor, executor: executor).answer(address, code)
+      let isTableLoad = try PageFaults(processor: processor, executor: executor).answer(address, code)
+      if isTableLoad, !debugger.isActive { processor.tableLoops.follow(for: executor) }
+      return
     case .generalProtection: return emulation.generalProtection(code & 0xffff)
     case .invalidOpcode: if emulation.emulateIdentification() { return processor.count(.identification) }
     case .debug: processor.debugRegisters.noteSingleStep()
@@ -286,6 +289,8 @@ public final class DomainRunLoop {
       for (cause, count) in processor.trapCounts.byName { details["trap: \(cause)"] = count }
       details["switches between kernel and user mode"] = processor.modeSwitchCount
       details["upcalls"] = processor.upcallCount
+      let interpreted = processor.tableLoops.instructionCount
+      if interpreted > 0 { details["instructions interpreted for the machine-to-physical table"] = interpreted }
       if processor.number == 0 { details.merge(domain.details) { $1 } }
       return details
     }

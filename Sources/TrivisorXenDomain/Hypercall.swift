@@ -14,16 +14,14 @@ import TrivisorX86
 struct Hypercall: HypercallSubject {
   let processor: DomainProcessor
   let arguments: InlineArray<6, UInt64>
-  /// Of a multicall: it can't be gone on with by executing it again.
-  var isInner = false
-
   var call: Hypercall { self }
 
-  /// The most entries that one call may bring, so that a call is over in bounded time.
+  /// After so many entries a call goes on by being executed again, so that others have their turn and the processor can be stopped.
   static let batchLimit: UInt64 = 4096
 
-  /// __HYPERVISOR_console_io.
-  static let consoleNumber: UInt64 = 18
+  /// Says that the call is to be executed again, with these arguments: what it was asked for is not done yet. A multicall goes on with the
+  /// entry then whose arguments they become (Xen: hypercall_create_continuation).
+  func goOn(with arguments: InlineArray<6, UInt64>) { processor.continuation = arguments }
 
   /// Numbers that this file itself knows (__HYPERVISOR_…).
   private enum Number {
@@ -43,7 +41,7 @@ struct Hypercall: HypercallSubject {
     static let setTimer: UInt64 = 15
     static let eventChannelOld: UInt64 = 16
     static let xenVersion: UInt64 = 17
-    static let consoleIO = Hypercall.consoleNumber
+    static let consoleIO: UInt64 = 18
     static let physicalDeviceOld: UInt64 = 19
     static let grantTable: UInt64 = 20
     static let vmAssist: UInt64 = 21
@@ -72,7 +70,21 @@ struct Hypercall: HypercallSubject {
         registers.rbx & 0xffff_ffff, registers.rcx & 0xffff_ffff, registers.rdx & 0xffff_ffff,
         registers.rsi & 0xffff_ffff, registers.rdi & 0xffff_ffff, registers.rbp & 0xffff_ffff,
       ]
-    processor.registers.rax = Hypercall(processor: processor, arguments: arguments).result(number)
+    processor.continuation = nil
+    let result = Hypercall(processor: processor, arguments: arguments).result(number)
+    processor.registers.rax = result
+    guard let rest = processor.continuation else { return }
+    processor.continuation = nil
+    if isWide {
+      (processor.registers.rdi, processor.registers.rsi, processor.registers.rdx) = (rest[0], rest[1], rest[2])
+    } else {
+      let half: UInt64 = 0xffff_ffff
+      (processor.registers.rbx, processor.registers.rcx) = (rest[0] & half, rest[1] & half)
+      processor.registers.rdx = rest[2] & half
+    }
+    processor.registers.rax = number
+    // SYSCALL, or INT 82h.
+    processor.registers.rip &-= 2
   }
 
   /// What the executor has answered by itself.
@@ -81,7 +93,10 @@ struct Hypercall: HypercallSubject {
       processor.domain.counts.add(hypercall: Number.setSegmentBase, UInt64(served.segmentBases))
       processor.count(.hypercallServed, UInt64(served.segmentBases))
     }
-    if served.tableLoads > 0 { processor.count(.tableLoadServed, UInt64(served.tableLoads)) }
+    if served.tableLoads > 0 {
+      processor.count(.tableLoadServed, UInt64(served.tableLoads))
+      processor.tableLoops.noteServed(served.tableLoads)
+    }
   }
 
   private var processorCalls: ProcessorCalls { ProcessorCalls(call: self) }
@@ -136,10 +151,9 @@ struct Hypercall: HypercallSubject {
   /// Entries of number, result, six arguments. None may be another multicall; iret is the last that is done, because what
   /// follows it is user mode's.
   private func multicall() throws(XenError) -> UInt64 {
-    let (address, count) = (arguments[0], arguments[1])
-    guard count <= Self.batchLimit else { throw .invalid }
+    let (address, count) = (arguments[0], arguments[1] & 0xffff_ffff)
     let size = layout.wordSize
-    for position in 0..<count {
+    for position in 0..<min(count, Self.batchLimit) {
       let entry = address &+ 8 &* size &* position
       let number = try long(entry)
       var arguments: InlineArray<6, UInt64> = InlineArray(repeating: 0)
@@ -156,10 +170,24 @@ struct Hypercall: HypercallSubject {
       let answer =
         number == Number.multicall
         ? XenError.invalid.result
-        : Hypercall(processor: processor, arguments: arguments, isInner: true).result(number)
+        : Hypercall(processor: processor, arguments: arguments).result(number)
+      if let rest = processor.continuation {
+        processor.continuation = nil
+        for argument in rest.indices { try putLong(rest[argument], entry &+ size &* (2 &+ UInt64(argument))) }
+        goOnMulticall(behind: position)
+        return 0
+      }
       try putLong(answer, entry &+ size)
     }
+    if count > Self.batchLimit { goOnMulticall(behind: Self.batchLimit) }
     return 0
+  }
+
+  private func goOnMulticall(behind done: UInt64) {
+    var rest = arguments
+    rest[0] &+= 8 &* layout.wordSize &* done
+    rest[1] = (rest[1] & 0xffff_ffff) - done
+    goOn(with: rest)
   }
 
   /// HYPERVISOR_xen_version: that of 4.17, whose behaviour this follows.

@@ -52,7 +52,7 @@ struct MemoryCalls: HypercallSubject {
       }
       finished += 1
     }
-    return goOn(1, entrySize: 16, after: count)
+    return goOn(entrySize: 16, after: count)
   }
 
   /// Set in the count of a call that goes on with a batch.
@@ -63,26 +63,20 @@ struct MemoryCalls: HypercallSubject {
   private func batch() throws(XenError) -> (count: UInt64, before: UInt64) {
     let said = arguments[1] & 0xffff_ffff
     let total = said & ~Self.goesOn
-    guard !call.isInner || said <= Hypercall.batchLimit else { throw .invalid }
     let done = arguments[2]
     let before = said == total || done == 0 ? 0 : UInt64((try? half(done)) ?? 0)
     return (min(total, Hypercall.batchLimit), before)
   }
 
-  /// The result of a batch; where there is more of it, the call is made again with the rest.
-  private func goOn(_ number: UInt64, entrySize: UInt64, after count: UInt64)
-    -> UInt64
-  {
+  /// The result of a batch; where there is more of it, the call goes on with the rest.
+  private func goOn(entrySize: UInt64, after count: UInt64) -> UInt64 {
     let total = arguments[1] & 0xffff_ffff & ~Self.goesOn
-    guard total > count else { return 0 }
-    let (address, rest) = (arguments[0] &+ entrySize &* count, (total - count) | Self.goesOn)
-    switch layout {
-    case .bits64: (processor.registers.rdi, processor.registers.rsi) = (address, rest)
-    case .bits32: (processor.registers.rbx, processor.registers.rcx) = (address & 0xffff_ffff, rest)
+    if total > count {
+      var rest = arguments
+      (rest[0], rest[1]) = (arguments[0] &+ entrySize &* count, (total - count) | Self.goesOn)
+      call.goOn(with: rest)
     }
-    // SYSCALL, or INT 82h.
-    processor.registers.rip &-= 2
-    return number
+    return 0
   }
 
   /// HYPERVISOR_mmuext_op: command and two arguments.
@@ -101,7 +95,7 @@ struct MemoryCalls: HypercallSubject {
       try extendedPaging(operation, argument, second)
       finished += 1
     }
-    return goOn(26, entrySize: size, after: count)
+    return goOn(entrySize: size, after: count)
   }
 
   /// Whose pages a batch is about: this domain's, which is not to be named by its number.

@@ -16,7 +16,21 @@ struct PageFaults {
   private static let entryCount: UInt64 = 512
 
   /// Of the executor's error code only the bits for stores, fetches and protection keys say what guest code did.
-  func answer(_ address: UInt64, _ code: PageFaultError) throws(MappingRefusal) {
+  /// - Returns: whether it was a load from the machine-to-physical table, which is done.
+  func answer(_ address: UInt64, _ code: PageFaultError) throws(MappingRefusal) -> Bool {
+    let isWrite = code.contains(.write)
+    let isFetch = code.contains(.fetch)
+    if !isWrite, !isFetch, !code.contains(.protectionKey),
+      InstructionEmulation(processor: processor).emulateTableLoad(address)
+    {
+      processor.count(.tableLoad)
+      return true
+    }
+    try answerOthers(address, code)
+    return false
+  }
+
+  private func answerOthers(_ address: UInt64, _ code: PageFaultError) throws(MappingRefusal) {
     let isWrite = code.contains(.write)
     let isFetch = code.contains(.fetch)
     // Not a mapping's affair: PKRU forbade it, which denies nothing any more.
@@ -40,7 +54,6 @@ struct PageFaults {
     if isWrite, isPresent, !isByKey, let leaf, emulation.emulateTableStore(address, leaf) {
       return processor.count(.tableStore)
     }
-    if emulation.emulateTableLoad(address) { return processor.count(.tableLoad) }
     var told: PageFaultError = []
     if isPresent { told.insert(.present) }
     if isWrite { told.insert(.write) }

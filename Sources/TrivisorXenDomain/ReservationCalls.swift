@@ -9,7 +9,6 @@ struct ReservationCalls: HypercallSubject {
 
   /// CONFIG_DOMU_MAX_ORDER: the largest extent that a domain without devices can name, as a power of two.
   private static let mostOrder: UInt32 = 9
-  private static let memoryOperation: UInt64 = 12
 
   /// `struct xen_memory_reservation`: list, count, order, flags, domain.
   private struct Reservation {
@@ -105,10 +104,9 @@ struct ReservationCalls: HypercallSubject {
       try putLong(min(done, given.count), donePlace)
       frameCount += max(given.size, taken.size)
       if frameCount >= Hypercall.batchLimit, done < given.count {
-        guard !call.isInner else { throw .again }
-        // The call is made again with the rest: SYSCALL, or INT 82h.
-        processor.registers.rip &-= 2
-        return Self.memoryOperation
+        // How far it is, it finds in the argument.
+        call.goOn(with: arguments)
+        return 0
       }
     }
     return 0

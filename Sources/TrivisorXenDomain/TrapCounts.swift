@@ -6,7 +6,7 @@ struct TrapCounts {
   enum Cause: Int, CaseIterable {
     case interrupted, hypercall, hypercallByInterrupt, hypercallServed, systemCall, systemEntry, systemCall32,
       softwareInterrupt, hostPageCall, identification, privileged, selector, pageMapped, tableStore, tableLoad,
-      tableLoadServed, lostUserCode
+      tableLoadServed, tableLoadInterpreted, lostUserCode
 
     var name: String {
       switch self {
@@ -26,6 +26,7 @@ struct TrapCounts {
       case .tableStore: "store into a page table, emulated"
       case .tableLoad: "machine-to-physical table, emulated"
       case .tableLoadServed: "machine-to-physical table, served in the sandbox"
+      case .tableLoadInterpreted: "machine-to-physical table, in code that was interpreted"
       case .lostUserCode: "user code that ended its process"
       }
     }

@@ -207,6 +207,54 @@ struct XenDomainLoaderTests {
     #expect(start.startInfo > 0xffff_ffff_8000_0000)
   }
 
+  @Test("Linux is known by what it says it is, with an entry for PVH or without, packed or not")
+  func linux() throws {
+    let notes = Self.usual + Self.note(6, Self.text("linux")) + Self.note(1, Self.number(Self.base))
+    let banner = Self.text("Linux version 6.1.0-test (someone@somewhere)")
+    let kernel = ImageBuilder.elf64(
+      entry: Self.base,
+      [
+        .init(physical: 0, virtual: Self.base, contents: code + banner),
+        .init(physical: 0, contents: notes, type: 4),
+      ])
+    for bytes in [kernel, try LinuxBuilder.pack(kernel, .gzip)] {
+      try withImage(bytes) { image in
+        var request = BootRequest(image: image)
+        let (kind, identity, release) = try (request.imageKind(), request.linuxIdentity(), request.linuxRelease())
+        #expect(kind == .xen)
+        #expect(
+          identity == LinuxIdentity(kind: .xen, is64Bit: true, ramdiskLimit: GuestLayout.below4GiB.upperBound))
+        #expect(release == "6.1.0-test")
+        let obstacle = try #require(request.obstacleOutsideDomain).description
+        #expect(obstacle.contains("none for PVH") && obstacle.contains("CONFIG_PVH=y"))
+        // Words for Linux are in front of its own.
+        request.commandLine = "own"
+        let line = try commandLine(request)
+        #expect(line.hasPrefix("console=hvc0 panic=-1 "))
+      }
+    }
+    try withImage(self.kernel(Self.usual)) { image in
+      var request = BootRequest(image: image)
+      let identity = try request.linuxIdentity()
+      #expect(identity == nil)
+      #expect(request.obstacleOutsideDomain?.description.contains("paravirtual interface alone") == true)
+      request.commandLine = "own"
+      let line = try commandLine(request)
+      #expect(line == "own")
+    }
+    try withImage([0x7f]) { #expect(BootRequest(image: $0).obstacleOutsideDomain == nil) }
+  }
+
+  /// What a domain finds in start_info's cmd_line.
+  private func commandLine(_ request: BootRequest) throws -> String {
+    var request = request
+    request.isForDomain = true
+    let memory = try GuestMemory(size: 16 << 20)
+    let start = try start(try request.load(into: memory))
+    let line = try memory.bytes(start.startInfo - Self.base + 128, 128).prefix { $0 != 0 }
+    return String(decoding: line, as: UTF8.self)
+  }
+
   @Test("cut off anywhere it is refused or taken, and never read beyond")
   func cutOff() throws {
     let image = kernel(section: ".note.Xen", type: 7, Self.usual + Self.note(11, Self.text("yes")))

@@ -142,6 +142,21 @@ struct ComparisonTests {
     #expect(!page.contains("src=\"http"))
   }
 
+  @Test("a run's record says in which way its technique ran it")
+  func recordedManner() throws {
+    var object: [String: Any] = [
+      "schemaVersion": 1, "technique": "paravirtual", "techniqueReason": "asked for", "outcome": "poweredOff",
+      "status": 0, "times": ["setUp": 1, "guest": 1, "sinceCommand": 3, "firstInstruction": 5],
+      "memory": ["peakResident": 1], "counters": [String: Int](),
+    ]
+    func manner() throws -> String? {
+      try JSONDecoder().decode(RunRecord.self, from: JSONSerialization.data(withJSONObject: object)).manner
+    }
+    #expect(try manner() == nil)
+    object["manner"] = "translated"
+    #expect(try manner() == "translated")
+  }
+
   @Test("one of several ways of a technique is told by its title, everywhere")
   func manners() throws {
     var translated = try runs("paravirtual", guests: [70], result: good)

@@ -36,8 +36,8 @@ public enum FuzzTargets {
   public static var all: [any FuzzTarget.Type] {
     [
       ArchiveTarget.self, ChannelTarget.self, ChipsetTarget.self, FileServerTarget.self, ImageTarget.self,
-      InspectionTarget.self, InstructionTarget.self, ModuleTarget.self, PortTarget.self, SavedStateTarget.self,
-      TAPTarget.self, TranslationTarget.self, VirtioTarget.self,
+      InspectionTarget.self, InstructionTarget.self, InterpretationTarget.self, ModuleTarget.self, PortTarget.self,
+      SavedStateTarget.self, TAPTarget.self, TranslationTarget.self, VirtioTarget.self,
     ]
   }
 

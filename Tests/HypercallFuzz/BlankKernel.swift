@@ -1,12 +1,13 @@
-/// A kernel of some pages, none of whose instructions is ever executed: a domain to make hypercalls for.
+/// A kernel of some pages: a domain to make hypercalls for, or one with some code of a test's.
 public enum BlankKernel {
   /// Where it is mapped: pages from here on are its own, writable.
   public static let base: UInt64 = 0x40_0000
   /// How many they are.
   public static let pageCount: UInt64 = 64
 
+  /// - Parameter code: what it begins with, at `base`; none where none of its instructions is ever executed.
   /// - Returns: an ELF image with notes.
-  public static func image(is64Bit: Bool) -> [UInt8] {
+  public static func image(is64Bit: Bool, code: [UInt8] = []) -> [UInt8] {
     var bytes = [UInt8](repeating: 0, count: 0x200)
     func put(_ value: UInt64, _ size: Int, at offset: Int) {
       for byte in 0..<size { bytes[offset + byte] = UInt8(truncatingIfNeeded: value >> UInt64(8 * byte)) }
@@ -34,7 +35,8 @@ public enum BlankKernel {
     end = note(5, Array("xen-3.0\0".utf8), at: end)
     end = note(3, withUnsafeBytes(of: base) { Array($0) }, at: end)
     let segments: [(type: UInt64, offset: UInt64, fileSize: UInt64, memorySize: UInt64, virtual: UInt64)] = [
-      (1, 0, 0, pageCount << 12, base), (4, 0x100, UInt64(end - 0x100), UInt64(end - 0x100), 0),
+      (1, UInt64(bytes.count), UInt64(code.count), pageCount << 12, base),
+      (4, 0x100, UInt64(end - 0x100), UInt64(end - 0x100), 0),
     ]
     for (index, segment) in segments.enumerated() {
       let place = header + index * entrySize
@@ -51,6 +53,6 @@ public enum BlankKernel {
         put(segment.memorySize, 4, at: place + 20)
       }
     }
-    return bytes
+    return bytes + code
   }
 }

@@ -161,6 +161,19 @@ struct VirtualMachineTests {
     #expect(findings { $0.storageDevices = [disk] }.isEmpty)
     #expect(findings({ $0.storageDevices = [disk] }, .paravirtual).contains { $0.contains("disks have one queue") })
     #expect(findings { $0.storageDevices = [disk, disk] }.contains { $0.contains("is given twice") })
+    let named = ["hda", "vda", "hda"].enumerated().map {
+      StorageDeviceConfiguration(path: FilePath("/no/disk\($0)"), domainName: $1)
+    }
+    let elsewhere = findings { $0.storageDevices = named }
+    #expect(elsewhere.filter { $0.contains("only a paravirtual domain's disk") }.count == 2)
+    let ofDomain = findings({ $0.storageDevices = named }, .paravirtual)
+    #expect(
+      ofDomain == [
+        "storageDevices: /no/disk1 can't be called 'vda' by a domain: a disk is xvda to xvdp, hda to hdd or sda to sdp",
+        "storageDevices: two disks are called hda: give /no/disk0 another name",
+        "storageDevices: two disks are called hda: give /no/disk2 another name",
+      ])
+    #expect(findings({ $0.storageDevices = [named[0]] }, .paravirtual).isEmpty)
     let snapshot = StorageDeviceConfiguration(path: "/no/disk", isSnapshot: true)
     #expect(findings { $0.storageDevices = [snapshot, snapshot] }.isEmpty)
     #expect(findings { $0.storageDevices = [snapshot, disk] }.contains { $0.contains("is given twice") })

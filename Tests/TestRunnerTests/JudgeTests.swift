@@ -36,6 +36,21 @@ struct JudgeTests {
         status: status, reason: reason, record: record, errors: errors, wallTime: 1, userTime: 1, systemTime: 1))
   }
 
+  @Test("without a result, all that is wrong with a command line is told; of another failure the last line")
+  func complaints() {
+    func complaint(_ status: Int32, _ errors: String) -> String? {
+      GuestEnding(
+        status: .exited(status), reason: nil, record: nil, errors: errors, wallTime: 1, userTime: 1, systemTime: 1
+      ).complaint
+    }
+    let findings = "trivisor: --disk: one\ntrivisor: --disk: two\n"
+    #expect(complaint(64, findings) == "--disk: one; --disk: two")
+    #expect(complaint(64, "trivisor: technique rewriting (asked for)\n" + findings) == "--disk: one; --disk: two")
+    #expect(complaint(125, findings) == "--disk: two")
+    #expect(complaint(64, "Error: nothing\nUsage: trivisor\n") == "Usage: trivisor")
+    #expect(complaint(125, "") == nil)
+  }
+
   @Test(
     "the end alone",
     arguments: [

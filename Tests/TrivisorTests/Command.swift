@@ -27,15 +27,16 @@ struct Command {
     ?? URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
 
   /// Runs to the end; `whileRunning` is called once it has been started, with its process ID.
+  /// - Parameter awaited: what must be on standard output before that.
   static func run(
-    _ arguments: String..., input: String = "", whileRunning: ((pid_t) -> Void)? = nil
+    _ arguments: String..., input: String = "", awaiting awaited: String = "", whileRunning: ((pid_t) -> Void)? = nil
   ) throws -> Result {
-    try run(arguments, input: input, whileRunning: whileRunning)
+    try run(arguments, input: input, awaiting: awaited, whileRunning: whileRunning)
   }
 
   /// As above, with a list.
   static func run(
-    _ arguments: [String], input: String = "", whileRunning: ((pid_t) -> Void)? = nil
+    _ arguments: [String], input: String = "", awaiting awaited: String = "", whileRunning: ((pid_t) -> Void)? = nil
   ) throws -> Result {
     let process = Process()
     process.executableURL = executable.appending(path: "trivisor")
@@ -48,8 +49,15 @@ struct Command {
     try process.run()
     try inputPipe.fileHandleForWriting.write(contentsOf: Data(input.utf8))
     try inputPipe.fileHandleForWriting.close()
+    var outputData = Data()
+    while !String(decoding: outputData, as: UTF8.self).contains(awaited) {
+      let more = output.fileHandleForReading.availableData
+      // The end of the file.
+      guard !more.isEmpty else { break }
+      outputData += more
+    }
     whileRunning?(process.processIdentifier)
-    let outputData = output.fileHandleForReading.readDataToEndOfFile()
+    outputData += output.fileHandleForReading.readDataToEndOfFile()
     let errorData = errors.fileHandleForReading.readDataToEndOfFile()
     process.waitUntilExit()
     let status = process.terminationReason == .exit ? process.terminationStatus : 128 + process.terminationStatus

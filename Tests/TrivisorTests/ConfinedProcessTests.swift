@@ -42,17 +42,15 @@ struct ConfinedProcessTests {
   {
     var seen: (Sight, [Sight])?
     let all = ["run", "guest:crash", "--append", "loop", "--timeout", "60s"] + arguments
-    let result = try Command.run(all) { process in
+    // At the guest's first output all is made.
+    let result = try Command.run(all, awaiting: "endless loop") { process in
       for _ in 0..<400 {
         let sight = Sight(process)
-        // The guest's first output: all is made by then.
         if sight.isConfined {
-          usleep(300_000)
-          let later = Sight(process)
           let others = try? FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap(pid_t.init).filter {
-            $0 != process && !later.children.contains($0) && isPart($0)
+            $0 != process && !sight.children.contains($0) && isPart($0)
           }
-          seen = (later, (later.children + (others ?? [])).map(Sight.init))
+          seen = (sight, (sight.children + (others ?? [])).map(Sight.init))
           break
         }
         usleep(50_000)

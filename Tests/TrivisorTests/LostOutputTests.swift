@@ -84,7 +84,7 @@ final class LostOutputTests {
       ("test guest:hello --technique rewriting", "--junit"), ("inspect guest:hello", "--json"),
       ("compare guest:hello --techniques rewriting --repeat 1 --warm-up 0", "--json"),
       ("compare guest:hello --techniques rewriting --repeat 1 --warm-up 0", "--html"),
-      (Self.hello, "--trace"),
+      ("test guest:hello --technique rewriting", "--html"), (Self.hello, "--json"), (Self.hello, "--trace"),
     ] {
       let result = try shell.run("exec $trivisor \(command) \(option) /dev/full")
       #expect(result.status == 125, "\(command) \(option)")
@@ -97,6 +97,56 @@ final class LostOutputTests {
     #expect(try shell.run("exec $trivisor \(Self.hello) --json /dev/stdout >both").status == 0)
     let text = String(decoding: shell.bytes(of: "both"), as: UTF8.self)
     #expect(text.hasPrefix("Hello from") && text.hasSuffix("}\n"))
+  }
+
+  @Test("after one result that is lost, the others are written all the same")
+  func otherResults() throws {
+    let command = "exec $trivisor test guest:hello --technique rewriting --junit /dev/full --json r.json"
+    let result = try shell.run(command)
+    #expect(result.status == 125)
+    #expect(shell.object("r.json") != nil)
+    let traced = try shell.run("exec $trivisor \(Self.hello) --trace /dev/full --json t.json")
+    #expect(traced.status == 125)
+    #expect(shell.object("t.json")?["status"] as? Int == 125)
+    #expect((shell.object("t.json")?["detail"] as? String)?.contains("/dev/full (--trace)") == true)
+  }
+
+  @Test("a reader of a result that is gone ends a command as one of standard output does")
+  func closedResultPipe() throws {
+    let command = "exec $trivisor \(Self.hello) --json /dev/fd/3 3>&1 >console"
+    let result = try shell.run("(sleep 0.5; \(command)) | true; exit ${PIPESTATUS[0]}")
+    #expect(result.status == 141)
+    #expect(result.complaints == [])
+  }
+
+  @Test(
+    "what was asked for on standard error is output, on a full device, a closed descriptor, or a pipe without a reader",
+    arguments: ["--stats", "--verbose", "--gdb 0"])
+  func lostReports(option: String) throws {
+    let command = "$trivisor \(Self.hello) \(option) --json result.json"
+    for target in ["/dev/full", "&-"] {
+      #expect(try shell.run("exec \(command) 2>\(target)").status == 125, "2>\(target)")
+      #expect(shell.object("result.json")?["status"] as? Int == 125)
+      #expect((shell.object("result.json")?["detail"] as? String)?.contains("write to standard error") == true)
+    }
+    #expect(try shell.run("(sleep 0.5; exec \(command) 2>&1 >console) | true; exit ${PIPESTATUS[0]}").status == 141)
+  }
+
+  @Test("the lines of a test run that give way to its result are output, too")
+  func lostVerdicts() throws {
+    let command = "exec $trivisor test guest:hello --technique rewriting --json - >r.json"
+    #expect(try shell.run("\(command) 2>/dev/full").status == 125)
+    #expect(try shell.run("\(command) 2>&-").status == 125)
+    #expect(try shell.run(command).status == 0)
+  }
+
+  @Test("what is said unasked may be lost, and the status is the run's")
+  func lostSentences() throws {
+    #expect(try shell.run("exec $trivisor \(Self.hello) 2>/dev/full").status == 0)
+    let crash = "run guest:crash --technique rewriting --append triple-fault"
+    #expect(try shell.run("exec $trivisor \(crash) 2>/dev/full").status == 126)
+    #expect(try shell.run("exec $trivisor run --no-such-option 2>/dev/full").status == 64)
+    #expect(try shell.run("exec $trivisor run no-such-file 2>&-").status == 127)
   }
 
   @Test("without standard error, only what would be said there is lost")

@@ -48,10 +48,8 @@ struct RunCommandTests {
     // Whoever runs the tests under nohup has SIGHUP ignored, and hands that on.
     let before = Glibc.signal(number, SIG_DFL)
     defer { _ = Glibc.signal(number, before) }
-    let result = try Command.run("run", "guest:crash", "--append", "loop", "--timeout", "30s") { process in
-      usleep(700_000)
-      kill(process, number)
-    }
+    let words = ["run", "guest:crash", "--append", "loop", "--timeout", "30s"]
+    let result = try Command.run(words, awaiting: "endless loop") { kill($0, number) }
     #expect(result.status == 128 + number)
     #expect(result.output.contains("endless loop"))
     #expect(result.seconds < 10)

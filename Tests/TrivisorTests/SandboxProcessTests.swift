@@ -20,12 +20,12 @@ struct SandboxProcessTests {
   @Test("nothing survives a monitor that is killed by SIGKILL, however busy its guest is")
   func killedMonitor() throws {
     var sandboxes: [pid_t] = []
-    let result = try Command.run("run", "guest:crash", "--technique", "paravirtual", "--append", "loop") { process in
+    let words = ["run", "guest:crash", "--technique", "paravirtual", "--append", "loop"]
+    let result = try Command.run(words, awaiting: "endless loop") { process in
       for _ in 0..<500 where sandboxes.isEmpty {
         usleep(20_000)
         sandboxes = children(of: process)
       }
-      usleep(200_000)
       kill(process, SIGKILL)
     }
     #expect(result.status == 128 + SIGKILL)

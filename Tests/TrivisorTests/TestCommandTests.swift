@@ -131,7 +131,7 @@ struct TestCommandTests {
   func ended(signal: Int32) throws {
     let guests = Array(repeating: "guest:crash", count: 100)
     let result = try run(guests + ["--append", "loop", "--timeout", "30s", "--jobs", "2", "--technique", "rewriting"]) {
-      usleep(300_000)
+      for _ in 0..<1000 where Self.guests(of: $0).count < 2 { usleep(10_000) }
       kill($0, signal)
     }
     #expect(result.status == 128 + signal)

@@ -173,7 +173,7 @@ extension StorageDeviceConfiguration: WireValue {
   init(from reader: inout WireReader) throws(WireFault) {
     self.init(
       path: try reader.read(), isReadOnly: try reader.read(), isSnapshot: try reader.read(),
-      queueCount: try reader.read())
+      queueCount: try reader.read(), domainName: try reader.read())
   }
 
   func write(to writer: inout WireWriter) {
@@ -181,6 +181,7 @@ extension StorageDeviceConfiguration: WireValue {
     writer.write(isReadOnly)
     writer.write(isSnapshot)
     writer.write(queueCount)
+    writer.write(domainName)
   }
 }
 

@@ -62,6 +62,7 @@
 #define CSTUB_AREA_SERVES 0x54         // whether the stub answers Xen's set_segment_base and loads from the window by itself
 #define CSTUB_AREA_SERVED 0x58         // how often it has done the former, modulo 2^32
 #define CSTUB_AREA_SERVED_LOADS 0x5c   // and the latter
+#define CSTUB_AREA_LAST_LOAD 0x60      // at which count of the latter the next one is handed over
 #define CSTUB_AREA_STACK_BOTTOM 0x100
 
 // Selectors of the segments for 32-bit guest code: entries 0 and 1 of the local descriptor table, privilege level 3.

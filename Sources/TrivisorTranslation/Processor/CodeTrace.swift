@@ -20,13 +20,11 @@ public final class CodeTrace: Sendable {
   private let descriptor: Int32
   private struct State {
     var buffer: [UInt8] = []
+    var isClosed = false
     var failure: Errno?
   }
 
   private let state = Mutex(State())
-
-  /// Why the trace is not whole, if it is not.
-  public var failure: Errno? { state.withLock { $0.failure } }
 
   /// - Throws: `TechniqueFailure` when the file can't be written.
   public init(_ subject: Subject, path: String) throws(TechniqueFailure) {
@@ -39,15 +37,25 @@ public final class CodeTrace: Sendable {
     }
   }
 
-  deinit {
-    flush()
-    close(descriptor)
+  deinit { _ = finish() }
+
+  /// Closes the file: of what comes later nothing is written down.
+  /// - Returns: why the trace is not whole, if it is not.
+  public func finish() -> Errno? {
+    state.withLock { state in
+      guard !state.isClosed else { return state.failure }
+      Self.write(&state, to: descriptor)
+      // Some file systems tell only now that there was no room.
+      if close(descriptor) != 0, errno != EINTR { state.failure = state.failure ?? Errno(rawValue: errno) }
+      state.isClosed = true
+      return state.failure
+    }
   }
 
   /// Adds a line.
   func note(_ line: String) {
     state.withLock { state in
-      guard state.failure == nil else { return }
+      guard state.failure == nil, !state.isClosed else { return }
       state.buffer += line.utf8
       state.buffer.append(UInt8(ascii: "\n"))
       if state.buffer.count >= 1 << 16 { Self.write(&state, to: descriptor) }
@@ -55,7 +63,11 @@ public final class CodeTrace: Sendable {
   }
 
   /// Writes what is left, when a run ends.
-  func flush() { state.withLock { Self.write(&$0, to: descriptor) } }
+  func flush() {
+    state.withLock { state in
+      if !state.isClosed { Self.write(&state, to: descriptor) }
+    }
+  }
 
   private static func write(_ state: inout State, to descriptor: Int32) {
     var done = 0
