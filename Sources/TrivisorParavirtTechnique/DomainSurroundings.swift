@@ -10,11 +10,17 @@ final class DomainSurroundings: ProcessorSurroundings {
   let waiting = WaitingEvents(rawValue: 0)
   /// Whose processor it is, as soon as there is one.
   weak var domain: Domain?
+  private let number: Int
   /// Whether the kernel runs.
   var isKernel = true
   /// Where a store was to go that the hypervisor has refused.
   private var refusedStore: UInt64?
   private var store: UInt64 = 0
+
+  /// - Parameter number: the processor's.
+  init(_ number: Int) { self.number = number }
+
+  var descriptorKeeper: (any DescriptorKeeper)? { self }
 
   func takesStore(to physical: UInt64, linear: UInt64) -> Bool {
     guard isKernel, let domain, domain.takesTableStore(at: physical) else { return false }
@@ -69,4 +75,10 @@ final class DomainSurroundings: ProcessorSurroundings {
   let systemTime: UInt64 = 0
   let clockPair: (timestamp: UInt64, systemTime: UInt64) = (0, 0)
   var timestampFrequency: UInt64 { HostTimestamp.estimatedFrequency }
+}
+
+extension DomainSurroundings: DescriptorKeeper {
+  func descriptor(_ selector: UInt16) -> UInt64? { domain?.descriptor(selector, ofProcessor: number) }
+
+  func noteAccessed(_ selector: UInt16) { domain?.noteAccessedDescriptor(selector, ofProcessor: number) }
 }

@@ -1,5 +1,6 @@
 import Glibc
 import TrivisorDevices
+import TrivisorInstructionSet
 import TrivisorTranslation
 import TrivisorVMM
 import TrivisorX86
@@ -100,7 +101,12 @@ final class TranslatedExecutor: DomainExecutor {
       guard code.takeSystemCall() else { return .interrupted }
       // As SYSCALL leaves them.
       (registers.rcx, registers.r11) = (registers.rip, registers.rflags)
-      return code.runs64BitCode ? .systemCall : .systemCall32
+      guard registers.isIn64BitCode else {
+        registers.setFlat(code: Selectors.code32, stack: Selectors.data64, .bits64)
+        return .systemCall32
+      }
+      registers.enterFlat64()
+      return .systemCall
     case .unsupported(let name): throw GuestCodeLost("\(name) is not translated yet")
     }
   }
@@ -110,33 +116,32 @@ final class TranslatedExecutor: DomainExecutor {
     engine.rip = registers.rip
     engine.flags = RFLAGS(rawValue: registers.rflags).intersection(.defined).union([.alwaysOne, .interrupt])
       .subtracting([.ioPrivilegeLevel, .virtual8086])
-    code.setFlatSegments(
-      code: registers.cs, is64Bit: UInt64(registers.cs) == Selectors.code64, stack: registers.ss)
-    if engine.fsBase != registers.fsBase { engine.fsBase = registers.fsBase }
-    if engine.gsBase != registers.gsBase { engine.gsBase = registers.gsBase }
+    (code[.cs], code[.ss], code[.ds]) = (registers.cs, registers.ss, registers.ds)
+    (code[.es], code[.fs], code[.gs]) = (registers.es, registers.fs, registers.gs)
   }
 
   private func save(_ registers: inout DomainRegisters) {
     for number in 0..<16 { registers[general: number] = engine.general[number] }
     (registers.rip, registers.rflags) = (engine.rip, engine.flags.rawValue)
-    (registers.fsBase, registers.gsBase) = (engine.fsBase, engine.gsBase)
-    (registers.cs, registers.ss) = code.segments
+    (registers.cs, registers.ss, registers.ds) = (code[.cs], code[.ss], code[.ds])
+    (registers.es, registers.fs, registers.gs) = (code[.es], code[.fs], code[.gs])
   }
 
-  /// The first byte of INT3 and INT1.
-  private static let breakpoint: UInt8 = 0xcc
+  /// INT3 and INTO, and which exceptions they are.
+  private static let trappingBytes: [(vector: ExceptionVector, byte: UInt8)] = [(.breakpoint, 0xcc), (.overflow, 0xce)]
   /// Of an error code: it is about an entry of the vector table, named from bit 3 on.
   private static let isAboutVector: UInt32 = 2
 
-  /// Without a vector table INT3 is a general protection fault that names its vector; natively it is a trap behind itself.
+  /// Without a vector table INT3 and INTO are general protection faults that name their vector; natively they are traps behind
+  /// themselves.
   private func trap(_ exception: GuestException, _ registers: inout DomainRegisters) -> DomainTrap {
     let code = exception.errorCode ?? 0
-    if exception.vector == ExceptionVector.generalProtection.rawValue,
-      code == UInt32(ExceptionVector.breakpoint.rawValue) << 3 | Self.isAboutVector,
-      self.code.nextByte == Self.breakpoint
-    {
-      registers.rip &+= 1
-      return .exception(vector: ExceptionVector.breakpoint.rawValue, errorCode: 0, address: 0)
+    if exception.vector == ExceptionVector.generalProtection.rawValue, code & 7 == Self.isAboutVector {
+      for (vector, byte) in Self.trappingBytes
+      where code >> 3 == UInt32(vector.rawValue) && self.code.nextByte == byte {
+        registers.rip &+= 1
+        return .exception(vector: vector.rawValue, errorCode: 0, address: 0)
+      }
     }
     return .exception(vector: exception.vector, errorCode: UInt64(code), address: exception.address ?? 0)
   }

@@ -61,7 +61,7 @@ final class TranslatedSpace: TranslationKeeper, @unchecked Sendable {
     // They take turns as a whole, so the engine finds nobody whom it must wait for.
     let rendezvous = isShared ? ProcessorRendezvous(processorCount: processorCount) : nil
     for (number, table) in tables.enumerated() {
-      let surroundings = DomainSurroundings()
+      let surroundings = DomainSurroundings(number)
       let turn = ProcessorTurn(rendezvous, index: number)
       turn.enter()
       defer { turn.leave() }
@@ -75,11 +75,9 @@ final class TranslatedSpace: TranslationKeeper, @unchecked Sendable {
   /// Makes a domain one whose code is translated.
   func adopt(_ domain: Domain) {
     let (addresses, frame) = domain.machineTable
-    domain.abilities = [.taskSwitched, .timeStampDisable, .nestedTask]
+    domain.abilities = [.taskSwitched, .timeStampDisable, .nestedTask, .segments]
     for (number, place) in places.enumerated() {
-      place.code.deprivilege(
-        code: UInt16(Selectors.code64), data: UInt16(Selectors.data64),
-        window: MappedWindow(addresses, at: frame * GuestMemory.pageSize))
+      place.code.deprivilege(window: MappedWindow(addresses, at: frame * GuestMemory.pageSize))
       place.surroundings.domain = domain
       domain.identify(number, as: Self.identification(place.engine.identification))
     }

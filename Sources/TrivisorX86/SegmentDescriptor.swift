@@ -7,6 +7,9 @@ public struct SegmentDescriptor: RawRepresentable, Sendable, Hashable, BitwiseCo
   /// As in memory, little endian.
   public var rawValue: UInt64
 
+  /// In bytes.
+  @inlinable public static var size: UInt16 { 8 }
+
   /// Any eight bytes.
   @inlinable
   public init(rawValue: UInt64) { self.rawValue = rawValue }

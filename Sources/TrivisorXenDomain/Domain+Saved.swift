@@ -7,7 +7,7 @@ import TrivisorVMM
 /// All that the hypervisor knows of a domain; its memory is saved beside it.
 public struct DomainSaved: SavedState {
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
-  public static let version = 3
+  public static let version = 4
   var is64Bit: Bool
   /// Nanoseconds since the domain was made.
   var systemTime: UInt64

@@ -1,3 +1,6 @@
+import TrivisorVMM
+import TrivisorX86
+
 /// An entry of a descriptor table, as a domain may have it (Xen's `check_descriptor` in arch/x86/pv/descriptor-tables.c).
 struct DomainDescriptor {
   let raw: UInt64
@@ -23,6 +26,14 @@ struct DomainDescriptor {
 
   /// From 0 to the end of 32 bits.
   var isFlat: Bool { base == 0 && isInPages && rawLimit == 0xf_ffff }
+
+  /// What a segment register has in it behind a load: the descriptor has been accessed.
+  func segment(_ selector: UInt16) -> Segment {
+    let descriptor = SegmentDescriptor(rawValue: raw)
+    return Segment(
+      selector: selector, base: UInt64(descriptor.base), limit: descriptor.limit,
+      attributes: descriptor.attributes.union(.accessed).rawValue)
+  }
 
   /// Where Xen's own entries begin.
   static let firstReserved: UInt64 = 14 * 512

@@ -182,6 +182,8 @@ public struct ExecutorAbilities: OptionSet, Sendable {
   public static let timeStampDisable = ExecutorAbilities(rawValue: 2)
   /// RFLAGS.NT, which stays at a trap.
   public static let nestedTask = ExecutorAbilities(rawValue: 4)
+  /// Segment registers hold what the guest's tables and Xen's say, and guest code loads them itself.
+  public static let segments = ExecutorAbilities(rawValue: 8)
 }
 
 /// Whatever keeps translations of a domain, for all its processors.

@@ -134,6 +134,9 @@ extension DomainProcessor {
   private func checkRegisters(_ saved: Saved) throws(RestoreFailure) {
     for registers in [saved.registers, saved.start ?? saved.registers] {
       try require(
+        registers.hasSegments(of: layout),
+        "a segment register holds what guest code can't have loaded")
+      try require(
         LinearAddress.isCanonical(registers.fsBase) && LinearAddress.isCanonical(registers.gsBase)
           && registers.rflags & (Flags.ioPrivilege | Flags.virtual8086) == 0
           && registers.rflags & Flags.interrupt != 0,
@@ -181,5 +184,21 @@ extension DomainProcessor {
     if case .polling(let ports, _) = saved.rest {
       try require(ports.count <= EventCalls.pollLimit, "it polls \(ports.count) ports")
     }
+  }
+}
+
+extension DomainRegisters {
+  /// Whether its segment registers are such as guest code can have loaded, or as nobody has loaded yet.
+  fileprivate func hasSegments(of layout: SharedLayout) -> Bool {
+    func isGuests(_ segment: Segment) -> Bool {
+      let rights = SegmentAttributes(rawValue: segment.attributes)
+      return segment.isUnusable
+        || rights.isSuperset(of: [.present, .codeOrData]) && rights.privilege >= (layout == .bits64 ? 3 : 1)
+          && rights.isDisjoint(with: .reserved)
+    }
+    let (code, stack) = (SegmentAttributes(rawValue: cs.attributes), SegmentAttributes(rawValue: ss.attributes))
+    return [cs, ss, ds, es, fs, gs].allSatisfy(isGuests) && [cs, ss, ds, es].allSatisfy { $0.base >> 32 == 0 }
+      && !cs.isUnusable && code.isCode && !code.contains([.long, .big]) && (layout == .bits64 || !code.contains(.long))
+      && !ss.isUnusable && stack.isWritable
   }
 }

@@ -30,9 +30,10 @@ extension DomainProcessor {
     localDescriptorCount = count
   }
 
-  /// The descriptor that a selector names in the guest's own tables.
+  /// The descriptor that a selector names in the guest's own tables, or in Xen's part of the global one.
   func descriptor(_ selector: UInt16) -> DomainDescriptor? {
     let position = UInt64(selector >> 3)
+    if selector & 4 == 0, position >= DomainDescriptor.firstReserved { return Selectors.descriptor(selector, layout) }
     let raw: UInt64?
     if selector & 4 != 0 {
       guard position < localDescriptorCount else { return nil }

@@ -210,11 +210,16 @@ public final class DomainProcessor {
     try domain.memory.write(value, to: address, root: root)
   }
 
+  /// Where an offset in CS is.
+  func linear(_ offset: UInt64) -> UInt64 {
+    registers.isIn64BitCode ? offset : (registers.cs.base &+ offset) & 0xffff_ffff
+  }
+
   /// What is at RIP, as far as it can be read.
   func instructionBytes() -> InstructionBytes {
     var bytes = InstructionBytes()
     while bytes.count < InstructionBytes.limit,
-      let byte = try? domain.memory.read(UInt8.self, registers.rip &+ UInt64(bytes.count), root: root)
+      let byte = try? domain.memory.read(UInt8.self, linear(registers.rip &+ UInt64(bytes.count)), root: root)
     {
       bytes.append(byte)
     }
@@ -225,7 +230,7 @@ public final class DomainProcessor {
   func begin(_ start: XenDomainStart) {
     registers = DomainRegisters()
     (registers.rip, registers.rsp, registers.rsi) = (start.entry, start.stack, start.startInfo)
-    if layout == .bits32 { registers.setSegments(code: Selectors.kernelCode32, stack: Selectors.kernelData32) }
+    if layout == .bits32 { registers.setFlat(code: Selectors.kernelCode32, stack: Selectors.kernelData32, .bits32) }
   }
 
   func takeRegisters(of state: MachineState) {
@@ -258,9 +263,8 @@ public final class DomainProcessor {
     state.system.cr0 = InstructionEmulation.control0
     state.system.cr4 = control4
     state.system.efer = InstructionEmulation.extendedFeatures
-    state.system.cs = Selectors.code(from.cs, layout)
-    state.system.ss = Selectors.data(from.ss, layout)
-    (state.system.fs.base, state.system.gs.base) = (from.fsBase, from.gsBase)
+    (state.system.cs, state.system.ss, state.system.ds) = (from.cs, from.ss, from.ds)
+    (state.system.es, state.system.fs, state.system.gs) = (from.es, from.fs, from.gs)
     state.system.cr3 = root << 12
   }
 

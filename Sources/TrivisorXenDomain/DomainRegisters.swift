@@ -1,6 +1,8 @@
+import TrivisorVMM
 import TrivisorX86
 
-/// The registers of a domain's code, as the domain sees them: selectors are Xen's.
+/// The registers of a domain's code, as the domain sees them. Segment registers are with what was loaded into them; an executor
+/// whose code has the host's selectors knows of CS and SS which of Xen's flat segments they are, and of the others the bases.
 public struct DomainRegisters: Codable, Sendable, Equatable {
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   public var rax: UInt64 = 0, rbx: UInt64 = 0, rcx: UInt64 = 0, rdx: UInt64 = 0
@@ -14,22 +16,44 @@ public struct DomainRegisters: Codable, Sendable, Equatable {
   public var rip: UInt64 = 0
   /// Arithmetic flags, DF, TF, AC; IF is set, and IOPL 0, whatever the domain believes.
   public var rflags = RFLAGS.alwaysOne.rawValue | RFLAGS.interrupt.rawValue
-  /// Linear address that FS adds.
-  public var fsBase: UInt64 = 0
-  /// Linear address that GS adds.
-  public var gsBase: UInt64 = 0
-  /// Of the code: one of Xen's flat segments (`Selectors`), or what else an executor has found there.
-  public var cs = UInt16(truncatingIfNeeded: Selectors.code64)
+  /// Of the code.
+  public var cs: TrivisorVMM.Segment = Self.code64
   /// Of the stack.
-  public var ss = UInt16(truncatingIfNeeded: Selectors.data64)
+  public var ss: TrivisorVMM.Segment = Self.data64
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  public var ds: TrivisorVMM.Segment = Self.null, es: TrivisorVMM.Segment = Self.null
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  public var fs: TrivisorVMM.Segment = Self.null, gs: TrivisorVMM.Segment = Self.null
 
-  /// All zero, in 64-bit code.
+  private static let code64 = Selectors.segment(UInt16(Selectors.code64), .bits64, isCode: true)
+  private static let data64 = Selectors.segment(UInt16(Selectors.data64), .bits64, isCode: false)
+  private static let null = Segment(selector: 0, base: 0, limit: 0, attributes: 0, isUnusable: true)
+
+  /// All zero, in 64-bit code; the other segment registers hold the null selector.
   public init() {}
 
-  /// Code and stack in two of Xen's flat segments.
-  mutating func setSegments(code: UInt64, stack: UInt64) {
-    cs = UInt16(truncatingIfNeeded: code)
-    ss = UInt16(truncatingIfNeeded: stack)
+  /// Linear address that FS adds.
+  public var fsBase: UInt64 {
+    get { fs.base }
+    set { fs.base = newValue }
+  }
+
+  /// Linear address that GS adds.
+  public var gsBase: UInt64 {
+    get { gs.base }
+    set { gs.base = newValue }
+  }
+
+  /// Whether the code is 64-bit code.
+  public var isIn64BitCode: Bool { SegmentAttributes(rawValue: cs.attributes).contains(.long) }
+
+  /// Code and stack in Xen's flat segments for 64-bit code, as SYSCALL and entries of the kernel leave them.
+  public mutating func enterFlat64() { (cs, ss) = (Self.code64, Self.data64) }
+
+  /// In two of Xen's flat segments.
+  public mutating func setFlat(code: UInt64, stack: UInt64, _ layout: SharedLayout) {
+    cs = Selectors.segment(UInt16(truncatingIfNeeded: code), layout, isCode: true)
+    ss = Selectors.segment(UInt16(truncatingIfNeeded: stack), layout, isCode: false)
   }
 
   /// By the processor's numbers, 0 to 15.

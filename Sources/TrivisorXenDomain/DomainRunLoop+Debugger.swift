@@ -212,17 +212,15 @@ extension DomainRunLoop {
   }
 
   private var physicalRIP: UInt64? {
-    guard let leaf = domain.memory.tables.leaf(processor.registers.rip, root: processor.root), leaf.isPresent else {
-      return nil
-    }
-    return guestPhysical(PageTables.frame(leaf.entry)).map { $0 | processor.registers.rip & 4095 }
+    let place = processor.linear(processor.registers.rip)
+    guard let leaf = domain.memory.tables.leaf(place, root: processor.root), leaf.isPresent else { return nil }
+    return guestPhysical(PageTables.frame(leaf.entry)).map { $0 | place & 4095 }
   }
 
   private func beginStep() {
     let registers = processor.registers
-    let is64Bit = domain.layout == .bits64
-    let instruction = SteppedInstruction(code: Selectors.code(registers.cs, domain.layout), is64Bit: is64Bit) { place in
-      try? domain.memory.read(UInt8.self, registers.rip &+ UInt64(place), root: processor.root)
+    let instruction = SteppedInstruction(code: registers.cs, is64Bit: registers.isIn64BitCode) { place in
+      try? domain.memory.read(UInt8.self, processor.linear(registers.rip &+ UInt64(place)), root: processor.root)
     }
     let image: UInt64? =
       switch instruction.kind {

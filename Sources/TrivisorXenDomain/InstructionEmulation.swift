@@ -36,6 +36,7 @@ struct InstructionEmulation {
       processor.count(.privileged)
       return
     }
+    if domain.abilities.contains(.segments) { return raiseGeneralProtection(errorCode) }
     if layout == .bits32, SegmentEmulation32(processor: processor).emulate(bytes) {
       processor.count(.selector)
       return
@@ -51,6 +52,10 @@ struct InstructionEmulation {
         return processor.delivery.raise(vector: vector, errorCode: errorCode)
       }
     }
+    raiseGeneralProtection(errorCode)
+  }
+
+  private func raiseGeneralProtection(_ errorCode: UInt64) {
     processor.trapCounts.add(
       exception: ExceptionVector.generalProtection.rawValue, isUser: processor.mode == .user)
     processor.delivery.raise(vector: ExceptionVector.generalProtection.rawValue, errorCode: errorCode)
@@ -76,7 +81,7 @@ struct InstructionEmulation {
   private func emulate(
     _ bytes: InstructionBytes
   ) -> Bool {
-    guard var instruction = GuestInstruction(bytes, is64Bit: layout == .bits64) else { return false }
+    guard var instruction = GuestInstruction(bytes, is64Bit: registers.isIn64BitCode) else { return false }
     // The kernel counts as level 1, unless it has said that it wants to be level 0 in this; its user code as level 3.
     let isKernel = processor.mode == .kernel
     let mayUsePorts = processor.ioPrivilege >= (isKernel ? domain.showsIOPrivilege ? 0 : 1 : 3)

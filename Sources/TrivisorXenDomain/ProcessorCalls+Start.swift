@@ -47,6 +47,13 @@ extension ProcessorCalls {
     let flags = quad(user + 144)
     registers.rflags = flags & ~(Flags.ioPrivilege | Flags.virtual8086) | Flags.interrupt
     registers.rsp = quad(user + 152)
+    if domain.abilities.contains(.segments) {
+      // Until they are loaded, by selector.
+      func selector(_ offset: Int) -> UInt16 { UInt16(truncatingIfNeeded: quad(user + offset)) }
+      (registers.cs.selector, registers.ss.selector) = (selector(136) | 3, selector(160) | 3)
+      (registers.es.selector, registers.ds.selector) = (selector(168), selector(176))
+      (registers.fs.selector, registers.gs.selector) = (selector(184), selector(192))
+    }
     registers.fsBase = quad(5144)
     guard LinearAddress.isCanonical(registers.fsBase), LinearAddress.isCanonical(quad(5152)),
       LinearAddress.isCanonical(quad(5160)), LinearAddress.isCanonical(registers.rip)
@@ -105,7 +112,7 @@ extension ProcessorCalls {
     let flags = half(user + 40)
     registers.rflags = flags & ~(Flags.ioPrivilege | Flags.virtual8086) | Flags.interrupt
     registers.rsp = half(user + 44)
-    registers.setSegments(code: Selectors.kernelCode32, stack: Selectors.kernelData32)
+    registers.setFlat(code: Selectors.kernelCode32, stack: Selectors.kernelData32, .bits32)
     let code = half(user + 36) & 0xffff
     processor.mode = code & 3 == 3 ? .user : .kernel
     processor.userSelectors = (code, half(user + 48) & 0xffff)

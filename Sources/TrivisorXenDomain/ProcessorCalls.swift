@@ -97,9 +97,7 @@ struct ProcessorCalls: HypercallSubject {
     case 1: processor.otherGSBase = base
     case 2: processor.registers.gsBase = base
     case 3:
-      // A selector that can't be loaded counts as the null selector.
-      let segment = processor.dataSegment(UInt16(truncatingIfNeeded: base) | 3)
-      processor.otherGSBase = UInt64(segment?.base ?? 0)
+      processor.loadUserGS(UInt16(truncatingIfNeeded: base))
     default: throw .invalid
     }
   }

@@ -42,7 +42,7 @@ struct SegmentEmulation {
         guard let code = processor.flatCode(UInt16(truncatingIfNeeded: words[1])), words[1] & 3 == 3,
           words[4] & 3 == 3, let stack = processor.dataSegment(UInt16(truncatingIfNeeded: words[4])), stack.isWritable
         else { return false }
-        registers.cs = UInt16(truncatingIfNeeded: code)
+        registers.cs = Selectors.segment(UInt16(truncatingIfNeeded: code), .bits64, isCode: true)
         registers.rip = words[0]
         registers.rflags = words[2] & ~(Flags.ioPrivilege | Flags.virtual8086) | Flags.interrupt
         registers.rsp = words[3]
@@ -52,7 +52,7 @@ struct SegmentEmulation {
         guard selector & 3 == 3, let code = processor.flatCode(UInt16(truncatingIfNeeded: selector)) else {
           return false
         }
-        registers.cs = UInt16(truncatingIfNeeded: code)
+        registers.cs = Selectors.segment(UInt16(truncatingIfNeeded: code), .bits64, isCode: true)
         registers.rip = rip
         registers.rsp &+= 2 &* size
       case 0xff:
@@ -83,7 +83,7 @@ struct SegmentEmulation {
           }
           registers.rsp = stack
         }
-        registers.cs = UInt16(truncatingIfNeeded: code)
+        registers.cs = Selectors.segment(UInt16(truncatingIfNeeded: code), .bits64, isCode: true)
         registers.rip = rip
       default: return false
       }

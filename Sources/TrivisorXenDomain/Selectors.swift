@@ -1,4 +1,8 @@
 import TrivisorVMM
+import TrivisorX86
+
+/// Both modules of the manuals' names have one.
+typealias Segment = TrivisorVMM.Segment
 
 /// Xen's selectors for its flat segments (Xen's public headers arch-x86/xen-x86_64.h, FLAT_RING3_…, and xen-x86_32.h).
 public enum Selectors {
@@ -20,11 +24,35 @@ public enum Selectors {
   /// The requested privilege level.
   static let level: UInt64 = 3
 
-  /// What code and data in a flat segment look like to the processor, for reports.
-  static func code(_ selector: UInt16, _ layout: SharedLayout) -> Segment {
-    layout == .bits64
-      ? .flatCode64(selector: selector) : .flatCode32(selector: selector)
+  /// Xen's part of a descriptor table that guest code can use (Xen's arch/x86/desc.c); the rest of it is for level 0.
+  /// - Returns: `nil` where there is nothing for the guest.
+  static func descriptor(_ selector: UInt16, _ layout: SharedLayout) -> DomainDescriptor? {
+    let attributes: SegmentAttributes
+    switch (layout, UInt64(selector) & ~level) {
+    case (.bits64, code64 & ~level): attributes = .flatCode64(privilege: 3)
+    case (.bits64, code32 & ~level): attributes = .flatCode32(privilege: 3)
+    case (.bits64, data64 & ~level): attributes = .flatData(privilege: 3)
+    case (.bits32, kernelCode32 & ~level): attributes = .flatCode32(privilege: 1)
+    case (.bits32, kernelData32 & ~level): attributes = .flatData(privilege: 1)
+    case (.bits32, userCode32 & ~level): attributes = .flatCode32(privilege: 3)
+    case (.bits32, userData32 & ~level): attributes = .flatData(privilege: 3)
+    default: return nil
+    }
+    return DomainDescriptor(SegmentDescriptor(base: 0, limit: 0xf_ffff, attributes: attributes).rawValue)
   }
 
-  static func data(_ selector: UInt16, _ layout: SharedLayout) -> Segment { .flatData(selector: selector) }
+  /// What a segment register has in it that holds one of Xen's flat selectors. Another that an executor has found in CS or SS
+  /// counts as one of the kernel's.
+  public static func segment(_ selector: UInt16, _ layout: SharedLayout, isCode: Bool) -> TrivisorVMM.Segment {
+    if let found = descriptor(selector, layout), found.isCode == isCode { return found.segment(selector) }
+    let kernels =
+      switch layout {
+      case .bits64: isCode ? code64 : data64
+      case .bits32: isCode ? kernelCode32 : kernelData32
+      }
+    var segment =
+      descriptor(UInt16(truncatingIfNeeded: kernels), layout)?.segment(selector) ?? .flatData(selector: selector)
+    segment.selector = selector
+    return segment
+  }
 }

@@ -42,19 +42,21 @@ struct TrapDelivery {
   }
 
   /// Pushes a frame and goes on at a callback. From user mode the frame goes to the stack that stack_switch named.
-  /// - Parameter selectors: of code and stack where they are not those that the host has.
+  /// - Parameters:
+  ///   - selectors: of code and stack where they are not those that the host has.
+  ///   - data: the registers whose data selectors belong to the frame, too: DS, ES, FS, GS from below, below RIP.
   /// - Throws: `badAddress` when there is no stack: the domain can't go on.
   func bounce(
     to callback: DomainProcessor.Callback,
-    errorCode: UInt64?, selectors: (code: UInt64, stack: UInt64)? = nil
+    errorCode: UInt64?, selectors: (code: UInt64, stack: UInt64)? = nil, data: DomainRegisters? = nil
   ) throws(XenError) {
     guard callback.address != 0 else { throw .badAddress }
     let mask: UInt64 = processor.upcallsAreMasked ? 1 : 0
     let flags =
       registers.rflags & ~(Flags.resume | Flags.interrupt | Flags.ioPrivilege) | (mask == 0 ? Flags.interrupt : 0)
       | (domain.showsIOPrivilege ? UInt64(processor.ioPrivilege) << 12 : 0)
-    var codeSelector = selectors?.code ?? UInt64(registers.cs)
-    let stackSelector = selectors?.stack ?? UInt64(registers.ss)
+    var codeSelector = selectors?.code ?? UInt64(registers.cs.selector)
+    let stackSelector = selectors?.stack ?? UInt64(registers.ss.selector)
     let old = registers
     var stack = registers.rsp
     let isFromUser = processor.mode == .user
@@ -74,9 +76,12 @@ struct TrapDelivery {
       try push(codeSelector | mask << 32, &stack)
       try push(old.rip, &stack)
       if let errorCode { try push(errorCode, &stack) }
+      if let data {
+        for segment in [data.gs, data.fs, data.es, data.ds] { try push(UInt64(segment.selector), &stack) }
+      }
       try push(old.r11, &stack)
       try push(old.rcx, &stack)
-      registers.setSegments(code: Selectors.code64, stack: Selectors.data64)
+      registers.enterFlat64()
     case .bits32:
       // Error code, EIP, CS with the mask in its upper half, EFLAGS, and of user code ESP and SS.
       if isFromUser {
@@ -89,7 +94,7 @@ struct TrapDelivery {
       try push(codeSelector | mask << 16, &stack)
       try push(old.rip, &stack)
       if let errorCode { try push(errorCode, &stack) }
-      registers.setSegments(code: Selectors.kernelCode32, stack: Selectors.kernelData32)
+      registers.setFlat(code: Selectors.kernelCode32, stack: Selectors.kernelData32, .bits32)
     }
     registers.rsp = stack
     registers.rip = callback.address
@@ -116,6 +121,20 @@ struct TrapDelivery {
       domain.end(
         .crashed(
           "exception \(vector) at \(hexadecimal(place)), and the guest has no stack for it at \(hexadecimal(stack))"))
+    }
+  }
+
+  /// Data segments could not be loaded: the failsafe callback, whose frame has the selectors.
+  func failsafe(_ wanted: DomainRegisters) {
+    do throws(XenError) {
+      try bounce(
+        to: processor.failsafeCallback, errorCode: nil,
+        selectors: (UInt64(wanted.cs.selector), UInt64(wanted.ss.selector)), data: wanted)
+    } catch {
+      domain.end(
+        .crashed(
+          "segments of processor \(processor.number) can't be loaded, and the guest has no failsafe callback or no stack"
+            + " for it"))
     }
   }
 

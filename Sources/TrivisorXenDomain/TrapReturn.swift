@@ -56,8 +56,16 @@ struct TrapReturn {
       registers.rcx = registers.rip
     }
     processor.upcallsAreMasked = words[6] & Flags.interrupt == 0
-    // What the processor would say of selectors that can't be loaded, at the instruction that was to be next.
     let selectors = (code: words[5] & 0xffff | 3, stack: words[8] & 0xffff | 3)
+    guard !domain.abilities.contains(.segments) else {
+      if words[3] & cameBySystemCall != 0, LinearAddress.isCanonical(registers.rip) {
+        // SYSRET has segments of its own, whatever the frame says.
+        let code = selectors.code == Selectors.code32 ? Selectors.code32 : Selectors.code64
+        return registers.setFlat(code: code, stack: Selectors.data64, .bits64)
+      }
+      return load(code: UInt16(selectors.code), stack: UInt16(selectors.stack))
+    }
+    // What the processor would say of selectors that can't be loaded, at the instruction that was to be next.
     guard let code = processor.flatCode(UInt16(truncatingIfNeeded: selectors.code)) else {
       return processor.delivery.raise(
         vector: ExceptionVector.generalProtection.rawValue, errorCode: selectors.code & ~3, selectors: selectors)
@@ -66,7 +74,19 @@ struct TrapReturn {
       return processor.delivery.raise(
         vector: ExceptionVector.generalProtection.rawValue, errorCode: selectors.stack & ~3, selectors: selectors)
     }
-    registers.setSegments(code: code, stack: Selectors.data64)
+    registers.setFlat(code: code, stack: Selectors.data64, .bits64)
+  }
+
+  /// CS and SS, as IRET loads them. What it raises of them is raised at the instruction that was to be next.
+  func load(code: UInt16, stack: UInt16) {
+    do throws(SegmentFault) {
+      let segment = try processor.loadCode(code)
+      registers.ss = try processor.loadStack(stack)
+      registers.cs = segment
+    } catch {
+      processor.delivery.raise(
+        vector: error.vector.rawValue, errorCode: error.errorCode, selectors: (UInt64(code), UInt64(stack)))
+    }
   }
 
   /// eax, eip, cs, eflags, and for user code esp and ss.

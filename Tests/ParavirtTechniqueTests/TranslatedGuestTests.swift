@@ -28,7 +28,7 @@ struct TranslatedGuestTests {
 
   /// Instructions that say what is the host's when they run natively, in Xen's selectors and tables above all.
   private static let hosts: Set<String> = [
-    "sgdt", "sidt", "str", "mov r, cs", "mov r, ss", "mov ss, r", "verr", "verw",
+    "sgdt", "sidt", "str", "mov r, cs", "mov r, ss", "mov ds, r", "mov ss, r", "verr", "verw",
   ]
 
   @Test("what native execution can't hide is the guest's own")
@@ -47,6 +47,10 @@ struct TranslatedGuestTests {
     for name in ["sgdt", "sidt", "mov r, cs", "mov r, ss"] {
       let values = said.filter { $0.dropFirst(9).hasPrefix(name + " ") }
       #expect(!values.isEmpty && values.allSatisfy { $0.hasSuffix("the guest's own value") }, "\(name)")
+    }
+    for name in ["mov ds, r", "mov ss, r"] {
+      let effects = said.filter { $0.dropFirst(9).hasPrefix(name + " ") }
+      #expect(!effects.isEmpty && effects.allSatisfy { $0.hasSuffix("right effect") }, "\(name)")
     }
   }
 

@@ -1,7 +1,9 @@
 // A processor of a paravirtual domain: its kernel and its user code are both at CPL 3, with page tables each, and whatever they
-// may not do themselves comes back as an exception. Descriptor and vector tables and the bitmap of ports are empty, so loads of
-// selectors, software interrupts and accesses to ports are exceptions, too.
+// may not do themselves comes back as an exception. The vector table and the bitmap of ports are empty, so software interrupts and
+// accesses to ports are exceptions, too. Segment registers are loaded as on any processor, from tables that the hypervisor keeps
+// (`DescriptorKeeper`).
 
+import TrivisorInstructionSet
 import TrivisorVMM
 import TrivisorX86
 
@@ -12,12 +14,9 @@ package struct DomainCode {
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   package init(_ processor: TranslatedProcessor) { self.processor = processor }
 
-  /// Once, before it runs: long mode at CPL 3.
-  /// - Parameters:
-  ///   - code: the selector of code.
-  ///   - data: that of the stack.
-  ///   - window: what it can read beside what its tables say.
-  package func deprivilege(code: UInt16, data: UInt16, window: MappedWindow?) {
+  /// Once, before it runs: long mode at CPL 3. Its segments are still to be set.
+  /// - Parameter window: what it can read beside what its tables say.
+  package func deprivilege(window: MappedWindow?) {
     var registers = SystemRegisters()
     let cr0: CR0 = [
       .protectedMode, .monitorCoprocessor, .extensionType, .numericError, .writeProtect, .alignmentMask, .paging,
@@ -30,11 +29,6 @@ package struct DomainCode {
     let none = DescriptorTable(base: 0, limit: 0)
     (registers.gdt, registers.idt) = (none, none)
     (registers.ldt.limit, registers.task.limit) = (0, 0)
-    registers.cs = Self.flat(code, .flatCode64(privilege: 3))
-    registers.ss = Self.flat(data, .flatData(privilege: 3))
-    // Null to 64-bit code; 32-bit code can use them, whatever its kernel says that it has loaded.
-    let segment = Self.flat(0, .flatData(privilege: 3))
-    (registers.ds, registers.es, registers.fs, registers.gs) = (segment, segment, segment, segment)
     processor.mmu.window = window
     processor.mmu.localPage = .max
     processor.control.restore(registers, privilege: 3)
@@ -63,21 +57,13 @@ package struct DomainCode {
   /// Forgets those of a page.
   package func flushTranslation(of linear: UInt64) { processor.translations.flush(page: linear) }
 
-  /// Puts flat segments into CS and SS.
-  /// - Parameter is64Bit: the code's width: 64 or 32 bits.
-  package func setFlatSegments(code: UInt16, is64Bit: Bool, stack: UInt16) {
-    guard processor.system.cs.selector != code || processor.system.ss.selector != stack || processor.is64 != is64Bit
-    else { return }
-    processor.control.code = Self.flat(code, is64Bit ? .flatCode64(privilege: 3) : .flatCode32(privilege: 3))
-    processor.control.stack = Self.flat(stack, .flatData(privilege: 3))
+  /// One of the segment registers, with all that was loaded into it.
+  package subscript(register: SegmentRegister) -> TrivisorVMM.Segment {
+    get { processor.control.segment(register) }
+    nonmutating set {
+      if processor.control.segment(register) != newValue { processor.control.setSegment(register, newValue) }
+    }
   }
-
-  private static func flat(_ selector: UInt16, _ attributes: SegmentAttributes) -> Segment {
-    Segment(selector: selector, base: 0, limit: .max, attributes: attributes.rawValue)
-  }
-
-  /// Selectors of CS and SS.
-  package var segments: (code: UInt16, stack: UInt16) { (processor.system.cs.selector, processor.system.ss.selector) }
 
   /// Whether code is of 64 bits.
   package var runs64BitCode: Bool { processor.is64 }

@@ -27,6 +27,8 @@ package protocol ProcessorSurroundings: AnyObject {
   var waiting: WaitingEvents { get }
   /// Whether SYSCALL comes back to whoever runs the processor (`takeSystemCall`), not to the guest's kernel.
   var takesSystemCalls: Bool { get }
+  /// Who keeps descriptor tables, if they are not the guest's memory at the bases that it has loaded.
+  var descriptorKeeper: (any DescriptorKeeper)? { get }
 
   // MARK: Buses
 
@@ -89,6 +91,8 @@ package protocol ProcessorSurroundings: AnyObject {
 }
 
 extension ProcessorSurroundings {
+  /// Nobody.
+  package var descriptorKeeper: (any DescriptorKeeper)? { nil }
   /// None.
   package func takesStore(to physical: UInt64, linear: UInt64) -> Bool { false }
   /// Nobody.

@@ -80,6 +80,8 @@ extension TranslatedProcessor: InstructionContext {
     set { control.localTable = newValue }
   }
 
+  var descriptorKeeper: (any DescriptorKeeper)? { surroundings.descriptorKeeper }
+
   var task: Segment {
     get { control.task }
     set { control.task = newValue }

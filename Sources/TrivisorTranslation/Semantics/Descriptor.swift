@@ -50,6 +50,16 @@ extension InstructionContext {
   func descriptor(
     _ selector: Selector, outside: GuestException, isWide: Bool = false
   ) throws(Interruption) -> Descriptor {
+    if let descriptorKeeper {
+      guard let low = descriptorKeeper.descriptor(selector.rawValue) else { throw .exception(outside) }
+      var found = Descriptor(low: low)
+      guard isWide else { return found }
+      guard let high = descriptorKeeper.descriptor(selector.rawValue &+ SegmentDescriptor.size) else {
+        throw .exception(outside)
+      }
+      found.high = high & 0xffff_ffff
+      return found
+    }
     if selector.isLocal, localTable.isNull { throw .exception(outside) }
     let base = tableBase(selector)
     let limit = selector.isLocal ? localTable.limit : UInt32(gdt.limit)
@@ -65,11 +75,24 @@ extension InstructionContext {
     try descriptor(selector, outside: .general(selector.errorCode), isWide: isWide)
   }
 
+  /// Whether there is a table for a selector, and it reaches as far.
+  func hasDescriptor(_ selector: Selector) -> Bool {
+    if let descriptorKeeper { return descriptorKeeper.descriptor(selector.rawValue) != nil }
+    let table = localTable
+    if selector.isLocal, table.isUnusable || table.isNull { return false }
+    let limit = selector.isLocal ? table.limit : UInt32(gdt.limit)
+    return UInt32(selector.rawValue | 7) <= limit
+  }
+
   private func tableBase(_ selector: Selector) -> UInt64 { selector.isLocal ? localTable.base : gdt.base }
 
   /// Sets a bit of the descriptor's type, if it is not set: the accessed bit of code and data, the busy bit of a TSS.
   func mark(_ selector: Selector, _ found: Descriptor, _ bit: SegmentAttributes = .accessed) throws(Interruption) {
     guard !found.rights.contains(bit) else { return }
+    if let descriptorKeeper {
+      if bit == .accessed { descriptorKeeper.noteAccessed(selector.rawValue) }
+      return
+    }
     let place = tableBase(selector) &+ UInt64(selector.offset) &+ SegmentDescriptor.attributesOffset
     let value = try loadTable(place, size: 1) | UInt64(bit.rawValue)
     try save(place, value, size: 1, isStack: false, asSupervisor: true)

@@ -52,6 +52,8 @@ protocol InstructionContext: AnyObject {
   var idt: DescriptorTable { get set }
   /// LDTR.
   var localTable: Segment { get set }
+  /// Who keeps the descriptor tables, where that is not memory at their bases.
+  var descriptorKeeper: (any DescriptorKeeper)? { get }
   /// TR.
   var task: Segment { get set }
   /// An NMI's handler runs: no second one until IRET.
@@ -119,6 +121,9 @@ protocol InstructionContext: AnyObject {
 }
 
 extension InstructionContext {
+  /// Nobody: they are in memory.
+  var descriptorKeeper: (any DescriptorKeeper)? { nil }
+
   /// At most eight bytes, little endian.
   func load(
     _ linear: UInt64, size: Int, isStack: Bool = false, asSupervisor: Bool = false

@@ -40,11 +40,7 @@ struct SelectorQuery<Context: InstructionContext> {
 
   /// What the selector means to code of this privilege; `nil` for what these instructions answer with ZF = 0.
   private func visibleDescriptor(_ selector: Selector) throws(Interruption) -> Descriptor? {
-    guard !selector.isNull else { return nil }
-    let table = context.localTable
-    if selector.isLocal, table.isUnusable || table.isNull { return nil }
-    let limit = selector.isLocal ? table.limit : UInt32(context.gdt.limit)
-    guard UInt32(selector.rawValue | 7) <= limit else { return nil }
+    guard !selector.isNull, context.hasDescriptor(selector) else { return nil }
     let found = try context.descriptor(selector, outside: .general)
     if found.rights.isConformingCode { return found }
     return found.privilege >= max(context.cpl, selector.requestedPrivilege) ? found : nil

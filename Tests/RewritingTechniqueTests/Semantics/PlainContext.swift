@@ -34,6 +34,7 @@ final class PlainContext: SystemContext {
   var gdt = DescriptorTable(base: 0x4000, limit: 0xff)
   var idt = DescriptorTable(base: 0x5000, limit: 0xfff)
   var localTable = Segment(selector: 0, base: 0, limit: 0, rights: [], isUnusable: true)
+  var descriptorKeeper: (any DescriptorKeeper)?
   var task = Segment(selector: 0x40, base: 0x6000, limit: 0x67, rights: .system(.busyTask))
   var segments: [Segment]
   var blocksNonMaskable = false
