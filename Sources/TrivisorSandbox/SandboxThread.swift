@@ -93,10 +93,12 @@ public final class SandboxThread {
       code: information.load(fromByteOffset: Information.code, as: Int32.self),
       address: information.load(fromByteOffset: Information.address, as: UInt64.self),
       architecture: information.load(fromByteOffset: Information.architecture, as: UInt32.self),
-      vector: frame.load(fromByteOffset: Context.vector, as: UInt64.self),
-      errorCode: frame.load(fromByteOffset: Context.errorCode, as: UInt64.self),
-      rip: frame.load(fromByteOffset: Context.rip, as: UInt64.self),
-      cs: frame.load(fromByteOffset: Context.selectors, as: UInt16.self))
+      vector: frame.load(fromByteOffset: SignalContext.vector, as: UInt64.self),
+      errorCode: frame.load(fromByteOffset: SignalContext.errorCode, as: UInt64.self),
+      rip: frame.load(fromByteOffset: SignalContext.rip, as: UInt64.self),
+      cs: frame.load(fromByteOffset: SignalContext.selectors, as: UInt16.self),
+      rax: frame.load(fromByteOffset: SignalContext.rax, as: UInt64.self),
+      landingPad: process.shared.landingPad)
   }
 
   /// `siginfo_t` (Linux, include/uapi/asm-generic/siginfo.h), offsets in bytes.
@@ -104,23 +106,6 @@ public final class SandboxThread {
     static let code = 8
     static let address = 16
     static let architecture = 28
-  }
-
-  /// `ucontext_t` of x86-64 (Linux, arch/x86/include/uapi/asm/{ucontext,sigcontext}.h), offsets in bytes.
-  private enum Context {
-    static let stack = 16
-    static let stackFlags = 24
-    static let stackSize = 32
-    static let general = 40
-    static let rip = 168
-    static let rflags = 176
-    static let selectors = 184
-    static let errorCode = 192
-    static let vector = 200
-    static let faultAddress = 216
-    static let extendedState = 224
-    static let signalMask = 296
-    static let size = 304
   }
 
   /// Takes over x87, SSE and AVX registers from a thread of another process, where the same guest ran before.
@@ -150,7 +135,7 @@ public final class SandboxThread {
   /// The XSAVE image in the current frame, the kernel's mark behind it included.
   private func extendedState() throws(SandboxEnded) -> UnsafeMutableRawBufferPointer {
     let area = process.shared.area(index)
-    let address = area.load(fromByteOffset: context + Context.extendedState, as: UInt64.self)
+    let address = area.load(fromByteOffset: context + SignalContext.extendedState, as: UInt64.self)
     let place = try offset(of: address, count: ExtendedState.legacySize)
     let size = Int(ExtendedState.size(area + place))
     _ = try offset(of: address, count: size)
@@ -197,7 +182,8 @@ public final class SandboxThread {
 
   private func locateContext() throws(SandboxEnded) -> Int {
     let area = process.shared.area(index)
-    return try offset(of: area.load(fromByteOffset: Int(CSTUB_AREA_CONTEXT), as: UInt64.self), count: Context.size)
+    return try offset(
+      of: area.load(fromByteOffset: Int(CSTUB_AREA_CONTEXT), as: UInt64.self), count: SignalContext.size)
   }
 
   /// A place in this thread's alternate stack, checked.
@@ -213,7 +199,7 @@ public final class SandboxThread {
 
   private func load() -> UserRegisters {
     let area = process.shared.area(index)
-    let general = area + context + Context.general
+    let general = area + context + SignalContext.general
     func word(_ position: Int) -> UInt64 { general.load(fromByteOffset: 8 * position, as: UInt64.self) }
     var registers = UserRegisters()
     registers.r8 = word(0)
@@ -250,7 +236,7 @@ public final class SandboxThread {
 
   private func store(_ registers: UserRegisters) {
     let area = process.shared.area(index)
-    let general = (area + context + Context.general).assumingMemoryBound(to: UInt64.self)
+    let general = (area + context + SignalContext.general).assumingMemoryBound(to: UInt64.self)
     general[0] = registers.r8
     general[1] = registers.r9
     general[2] = registers.r10
@@ -274,12 +260,13 @@ public final class SandboxThread {
     // What guest code may have done to this thread by a forged frame does not last: no signal is blocked, and the
     // alternate stack is where it was.
     let frame = area + context
-    frame.storeBytes(of: 0, toByteOffset: Context.signalMask, as: UInt64.self)
+    frame.storeBytes(of: 0, toByteOffset: SignalContext.signalMask, as: UInt64.self)
     frame.storeBytes(
-      of: process.shared.address(index) + UInt64(CSTUB_AREA_STACK_BOTTOM), toByteOffset: Context.stack, as: UInt64.self)
-    frame.storeBytes(of: SharedFrames.autodisarm, toByteOffset: Context.stackFlags, as: UInt32.self)
+      of: process.shared.address(index) + UInt64(CSTUB_AREA_STACK_BOTTOM), toByteOffset: SignalContext.stack,
+      as: UInt64.self)
+    frame.storeBytes(of: SharedFrames.autodisarm, toByteOffset: SignalContext.stackFlags, as: UInt32.self)
     frame.storeBytes(
-      of: UInt64(CSTUB_AREA_SIZE - CSTUB_AREA_STACK_BOTTOM), toByteOffset: Context.stackSize, as: UInt64.self)
+      of: UInt64(CSTUB_AREA_SIZE - CSTUB_AREA_STACK_BOTTOM), toByteOffset: SignalContext.stackSize, as: UInt64.self)
     area.storeBytes(of: dataSelector, toByteOffset: Int(CSTUB_AREA_DATA_SELECTOR), as: UInt32.self)
     area.storeBytes(of: registers.fsBase, toByteOffset: Int(CSTUB_AREA_FS_BASE), as: UInt64.self)
     area.storeBytes(of: registers.gsBase, toByteOffset: Int(CSTUB_AREA_GS_BASE), as: UInt64.self)

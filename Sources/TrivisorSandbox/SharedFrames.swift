@@ -19,6 +19,9 @@ final class SharedFrames: @unchecked Sendable {
   private let threadCount: Int
   /// Read once, before guest code could write there.
   private var threadIDs: [pid_t]
+  /// Where the host's kernel leads to from a SYSENTER whose stack it can't read, cut to 32 bits: somewhere in the vDSO that the
+  /// process had. `nil` where SYSENTER is no instruction, or the kernel has no system calls of 32-bit programs.
+  private(set) var landingPad: UInt32?
   private let kicks: [Kick]
   /// Whether the process is no more.
   let hasEnded = Atomic<Bool>(false)
@@ -124,8 +127,22 @@ final class SharedFrames: @unchecked Sendable {
       cstub_futex_wait(turn, 0, min(deadline - now, 1_000_000_000))
     }
     // At the stub's own first stop, before guest code can write there.
-    if threadIDs[index] == 0 { threadIDs[index] = pid_t(bitPattern: word(index, CSTUB_AREA_TID).pointee) }
+    if threadIDs[index] == 0 {
+      threadIDs[index] = pid_t(bitPattern: word(index, CSTUB_AREA_TID).pointee)
+      if index == 0 { landingPad = firstLandingPad() }
+    }
     return true
+  }
+
+  /// What the stub's own SYSENTER, its first stop, says of it.
+  private func firstLandingPad() -> UInt32? {
+    let context = area(0).load(fromByteOffset: Int(CSTUB_AREA_CONTEXT), as: UInt64.self) &- address(0)
+    guard context & 7 == 0, context <= UInt64(Int(CSTUB_AREA_SIZE) - SignalContext.size) else { return nil }
+    let frame = area(0) + Int(context)
+    return SignalFrame(
+      rip: frame.load(fromByteOffset: SignalContext.rip, as: UInt64.self),
+      cs: frame.load(fromByteOffset: SignalContext.selectors, as: UInt16.self)
+    ).foundLandingPad
   }
 
   func wakeAll() {

@@ -22,6 +22,9 @@ struct SignalFrame {
   /// Where the guest was, as the kernel believes.
   var rip: UInt64 = 0
   var cs: UInt16 = 0
+  var rax: UInt64 = 0
+  /// `SharedFrames.landingPad` of the process.
+  var landingPad: UInt32?
 
   /// `si_code` values (Linux, include/uapi/asm-generic/siginfo.h).
   private enum Code {
@@ -39,8 +42,22 @@ struct SignalFrame {
   private static let hostCode32: UInt16 = 0x23
 
   /// The kernel returns from SYSENTER, and from SYSCALL of 32-bit code, to a place in its vDSO, in 32-bit code: an
-  /// address that 32-bit code can't be at.
-  private var hasLostInstructionPointer: Bool { cs == Self.hostCode32 && rip >> 32 != 0 }
+  /// address that 32-bit code can't be at. Where it could not read the caller's stack it tells no signal but goes there, with
+  /// EFAULT, and the processor cuts the address to 32 bits: what is told is the fault of the fetch.
+  private var hasLostInstructionPointer: Bool {
+    guard cs == Self.hostCode32 else { return false }
+    if rip >> 32 != 0 { return true }
+    return signal == SIGSEGV && vector == UInt64(ExceptionVector.pageFault.rawValue)
+      && errorCode & UInt64(PageFaultError.fetch.rawValue) != 0 && rip == landingPad.map(UInt64.init)
+      && rax == Self.badStack
+  }
+
+  /// What RAX is after a SYSENTER or SYSCALL of 32-bit code's kind whose stack the kernel could not read: -EFAULT.
+  static let badStack = UInt64(bitPattern: Int64(-EFAULT))
+
+  /// Where the kernel leads to in this process from such a call, cut to 32 bits; of a frame that is one. `nil` where these
+  /// instructions are none.
+  var foundLandingPad: UInt32? { cs == Self.hostCode32 ? UInt32(truncatingIfNeeded: rip) : nil }
 
   /// Linux's system call uretprobe, which passes every filter (from 6.14 on) and sends SIGILL where no trampoline of the
   /// kernel's is: the only SIGILL of the kernel's own behind a SYSCALL, which leaves RIP in RCX, too.

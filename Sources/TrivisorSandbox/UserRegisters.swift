@@ -34,6 +34,7 @@ public struct UserRegisters: Sendable, Equatable {
   /// SYSENTER, and EBP in ECX for SYSCALL).
   mutating func forgetWhatIsLost(bySYSENTER: Bool) {
     rip = 0
+    if rax == SignalFrame.badStack { rax = 0 }
     if bySYSENTER {
       rbp = rsp
       rsp = 0

@@ -80,13 +80,41 @@ struct SignalFrameTests {
     #expect(jump.trap == .exception(vector: 14, errorCode: 0x14, address: 0x1234_5000))
   }
 
+  /// The processor fetches from the lower half of that address, and the kernel has put EFAULT into RAX.
+  @Test("a fetch from the landing pad's lower half is one, too, where the kernel could not read the stack")
+  func lostPlaceWithoutStack() {
+    var lost = frame(SIGSEGV, 1, vector: 14, errorCode: 0x14)
+    (lost.rip, lost.cs, lost.rax, lost.landingPad) = (0xf7fc_1579, 0x23, UInt64(bitPattern: -14), 0xf7fc_1579)
+    #expect(lost.trap == .lostSystemCall)
+    #expect(lost.foundLandingPad == 0xf7fc_1579)
+    let fault = SandboxTrap.exception(vector: 14, errorCode: 0x14, address: 0x1234_5000)
+    // Code of the guest's that was there, on hosts with such a place and without; another place.
+    var other = lost
+    other.rax = 0xffff_fff2
+    #expect(other.trap == fault)
+    other = lost
+    other.landingPad = nil
+    #expect(other.trap == fault)
+    other = lost
+    other.rip += 1
+    #expect(other.trap == fault)
+    // The first stop where SYSENTER is no instruction.
+    #expect(frame(SIGILL, 2, vector: 6).foundLandingPad == nil)
+  }
+
   @Test("what the host's kernel moves and loses of the registers")
   func registers() {
     var registers = UserRegisters()
     (registers.rip, registers.rsp, registers.rbp, registers.rcx) = (0x7fff_f7fc_1579, 0x1111, 0x2222, 0x3333)
+    registers.rax = 0xffff_fff2
     var bySYSENTER = registers
     bySYSENTER.forgetWhatIsLost(bySYSENTER: true)
     #expect((bySYSENTER.rip, bySYSENTER.rsp, bySYSENTER.rbp, bySYSENTER.rcx) == (0, 0, 0x1111, 0x3333))
+    #expect(bySYSENTER.rax == 0xffff_fff2)
+    // With EFAULT for a stack that could not be read.
+    bySYSENTER.rax = UInt64(bitPattern: -14)
+    bySYSENTER.forgetWhatIsLost(bySYSENTER: true)
+    #expect(bySYSENTER.rax == 0)
     var bySYSCALL = registers
     bySYSCALL.forgetWhatIsLost(bySYSENTER: false)
     #expect((bySYSCALL.rip, bySYSCALL.rsp, bySYSCALL.rbp, bySYSCALL.rcx) == (0, 0x1111, 0x3333, 0))
