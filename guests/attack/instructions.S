@@ -163,7 +163,8 @@ attack_store_loop:
   add $2, %al
   jmp attack_store_loop
 
-// WRPKRU of RDI in kernel mode, and a load; SYSENTER.
+// WRPKRU of RDI in kernel mode, and a load, or a store if RSI is not 0; keys that deny nothing before anything else, so that the
+// kernel goes on where nothing was denied of it. SYSENTER.
   .globl attack_keys, attack_system_entry
 attack_keys:
   mov %rsp, attack_stack_pointer
@@ -171,7 +172,14 @@ attack_keys:
   xor %ecx, %ecx
   xor %edx, %edx
   wrpkru
-  mov attack_stack_pointer, %rax
+  mov attack_stack_pointer, %r8
+  test %rsi, %rsi
+  jz 1f
+  mov %r8, attack_stack_pointer
+1:
+  xor %eax, %eax
+  wrpkru
+  mov %r8, %rax
   ret
 
 attack_system_entry:

@@ -10,7 +10,7 @@ uint64_t attack_sigreturn(uint64_t address, uint64_t frame);
 uint64_t attack_stack(uint64_t pointer);
 uint64_t attack_flags(uint64_t flags);
 uint64_t attack_load_selector(uint64_t selector);
-uint64_t attack_keys(uint64_t denied);
+uint64_t attack_keys(uint64_t denied, uint64_t stores);
 uint64_t attack_system_entry(void);
 void attack_store(uint64_t address, uint64_t value);
 _Noreturn void attack_store_loop(uint64_t address);
