@@ -77,10 +77,13 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   case singleSteps
   /// STI's shadow holds back no single step, and the frame of a fault has RF (13.1.4, 13.1.5).
   case exactSteps
-  /// LDMXCSR takes the bits that MXCSR_MASK has, and no others.
+  /// LDMXCSR takes the bits that MXCSR_MASK has, and the others are #GP. With KVM-PVM on Intel's processors they are #UD.
   case controlAndStatusMask
   /// F2 and F3 before LOOP count, as they do on AMD's processors. KVM-PVM gives the host's processor to user code.
   case loopPrefixes
+  /// SYSENTER is #UD in long mode, as on AMD's processors (AMD64 APM vol. 3, "SYSENTER"). Intel's have it there: it is #GP where nothing
+  /// is registered for it (Intel SDM vol. 2, "SYSENTER").
+  case undefinedSystemEntry
   /// DebugCtl: the recording of branches, and steps from branch to branch (13.1.1.5). Also missing with KVM-PVM.
   case branchRecording
   /// DR7.GD guards the debug registers (13.1.1.4).
@@ -141,6 +144,9 @@ public enum Ability: String, Sendable, CaseIterable, Comparable {
   case stackSegmentBreakpoints
   /// VMMCALL and VMCALL at CPL 0 are KVM's hypercalls. KVM-PVM, which emulates them, runs them for ever.
   case kernelHypercalls
+  /// VMCALL at CPL 3 is #GP: KVM emulates it on AMD's processors, for CPL 0 only. On Intel's it is the processor's own way to the
+  /// hypervisor, which answers -EPERM.
+  case hypercallPrivilege
 
   /// A return to CPL 3 makes null selectors 0 (AMD64 APM vol. 2, 4.8.3; Intel SDM vol. 2, "IRET"). QEMU's TCG leaves FS and GS alone.
   case nullSelectorReturns

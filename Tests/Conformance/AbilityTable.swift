@@ -210,6 +210,12 @@ extension Ability {
       """
     ),
     (
+      .undefinedSystemEntry,
+      """
+      privilege-sysenter
+      """
+    ),
+    (
       .loopPrefixes,
       """
       loop-prefixes
@@ -390,6 +396,12 @@ extension Ability {
       .kernelHypercalls,
       """
       promises-hypercalls promises-hypercalls-32 promises-send-interrupts
+      """
+    ),
+    (
+      .hypercallPrivilege,
+      """
+      promises-hypercalls-user
       """
     ),
     (

@@ -21,16 +21,17 @@ public struct ConformanceSuite: Sendable {
   ///   - interruptChips: where the machines have theirs.
   ///   - idleProcessors: how many each machine has that no case asks for: they wait to be started. An engine may do otherwise where it
   ///     knows that there are several.
+  ///   - isTranslated: whether the technique translates all domains.
   public init(
     technique: any Technique, timeLimit: Int = 10_000, interruptChips: InterruptChips = .automatic,
-    idleProcessors: Int = 0
+    idleProcessors: Int = 0, isTranslated: Bool = false
   ) {
     self.technique = technique
     self.idleProcessors = idleProcessors
     self.interruptChips = interruptChips
     lacking = technique.name == .hardware && interruptChips == .software ? Self.lackingWithSoftwareChips : []
     self.timeLimit = timeLimit
-    host = HostKind(for: technique)
+    host = HostKind(for: technique, isTranslated: isTranslated)
   }
 
   /// Every case, in the order of reading: ports first, start-up last.
@@ -45,7 +46,7 @@ public struct ConformanceSuite: Sendable {
 
   /// The first ability that a case needs and without which it must not run here.
   public func obstacle(for conformanceCase: ConformanceCase) -> Ability? {
-    conformanceCase.needs.intersection(host.lacking.subtracting(host.defects).union(lacking)).min()
+    conformanceCase.needs.intersection(host.lacking().subtracting(host.defects()).union(lacking)).min()
   }
 
   /// What a run does about cases that this host is known not to allow.
@@ -60,13 +61,18 @@ public struct ConformanceSuite: Sendable {
 
   /// Runs one case.
   public func run(_ conformanceCase: ConformanceCase, caution: Caution = .careful) -> ConformanceVerdict {
-    if technique.handoverKind == .xenDomain { return runInDomain(conformanceCase) }
+    if technique.handoverKind == .xenDomain { return excuse(runInDomain(conformanceCase), conformanceCase, caution) }
     if caution == .careful, let ability = obstacle(for: conformanceCase) { return .skipped(ability) }
-    let verdict = judge(conformanceCase)
+    return excuse(judge(conformanceCase), conformanceCase, caution)
+  }
+
+  private func excuse(
+    _ verdict: ConformanceVerdict, _ conformanceCase: ConformanceCase, _ caution: Caution
+  ) -> ConformanceVerdict {
     let excuses =
       switch caution {
-      case .careful: host.defects
-      case .expendableHost: host.lacking
+      case .careful: host.defects()
+      case .expendableHost: host.lacking()
       case .none: Set<Ability>()
       }
     if case .failed = verdict, let defect = conformanceCase.needs.intersection(excuses).min() {

@@ -7,6 +7,8 @@ public enum HostKind: String, Sendable, CaseIterable {
   case complete
   /// A KVM on a processor with its own virtualization extension.
   case kvm
+  /// Guest code is user code of a process: the host's own processor runs it.
+  case native
   /// Software of ours on a processor that is itself simulated by QEMU's TCG (tools/host-lab).
   case simulatedHost = "simulated-host"
   /// A KVM that emulates guest kernel code instruction by instruction (KVM-PVM).
@@ -15,11 +17,12 @@ public enum HostKind: String, Sendable, CaseIterable {
   case simulatedProcessor = "simulated-processor"
 
   /// What kind of host this is for a technique; measures, so it takes milliseconds.
-  public init(for technique: any Technique) {
+  /// - Parameter isTranslated: whether 64-bit domains are translated.
+  public init(for technique: any Technique, isTranslated: Bool = false) {
     // Its own signature before everything else: a simulated processor can be slow enough to look like an emulating KVM.
     let isSimulated = String(cString: conformance_host_hypervisor()) == "TCGTCGTCGTCG"
     guard technique.name == .hardware else {
-      self = isSimulated ? .simulatedHost : .complete
+      self = isSimulated ? .simulatedHost : technique.handoverKind == .xenDomain && !isTranslated ? .native : .complete
       return
     }
     if isSimulated {
@@ -29,10 +32,25 @@ public enum HostKind: String, Sendable, CaseIterable {
     }
   }
 
-  /// What is missing on such a host.
-  public var lacking: Set<Ability> {
+  /// What processors of a vendor's do otherwise than AMD's where guest code meets them, and KVM on them does.
+  private func peculiarities(of vendor: HostProcessor.Vendor) -> Set<Ability> {
+    guard vendor != .amd else { return [] }
+    return switch self {
+    case .complete, .simulatedHost, .simulatedProcessor: []
+    case .native: [.floatingPointers, .loopPrefixes, .undefinedSystemEntry]
+    case .kvm: [.undefinedSystemEntry, .hypercallPrivilege]
+    case .emulatingKVM: [.hypercallPrivilege, .controlAndStatusMask]
+    }
+  }
+
+  /// What is missing on such a host with a processor of that vendor's.
+  public func lacking(on vendor: HostProcessor.Vendor = HostProcessor.current.vendor) -> Set<Ability> {
+    lackingOnAny.union(peculiarities(of: vendor))
+  }
+
+  private var lackingOnAny: Set<Ability> {
     switch self {
-    case .complete: []
+    case .complete, .native: []
     // What Intel's processors do otherwise than AMD's, and KVM itself.
     case .kvm:
       [
@@ -74,16 +92,20 @@ public enum HostKind: String, Sendable, CaseIterable {
   /// does better is noticed. The rest would end or hang more than the guest: on an emulating KVM, the host's own kernel is
   /// in the way of almost all; a simulated processor crashes, hangs, or changes its host's registers (`tools/check-conformance` gives such
   /// a case a host of its own).
-  public var defects: Set<Ability> {
+  public func defects(on vendor: HostProcessor.Vendor = HostProcessor.current.vendor) -> Set<Ability> {
+    defectsOnAny.union(peculiarities(of: vendor))
+  }
+
+  private var defectsOnAny: Set<Ability> {
     switch self {
-    case .complete: []
-    case .simulatedHost: lacking
+    case .complete, .native: []
+    case .simulatedHost: lackingOnAny
     // The vendor's, of some processors: the cases find out.
-    case .kvm: lacking
+    case .kvm: lackingOnAny
     // Of some hosts of the kind: the cases find out.
     case .emulatingKVM: [.userExtendedControl, .canonicalModelSpecificRegisters, .floatingPointers, .localAPICOnMemory]
     case .simulatedProcessor:
-      lacking.subtracting([
+      lackingOnAny.subtracting([
         .xsetbvAtKernel, .dataBreakpoints, .userBreakpoints, .instructionBreakpoints, .debugRegisterGuard,
         .longModeChecks, .busyTasks,
       ])
@@ -93,9 +115,19 @@ public enum HostKind: String, Sendable, CaseIterable {
   /// How many cases are skipped here: written down, so that a skip more or less does not go unnoticed.
   public var expectedSkips: Int {
     switch self {
-    case .complete, .simulatedHost, .kvm: 0
+    case .complete, .native, .simulatedHost, .kvm: 0
     case .emulatingKVM: 247
     case .simulatedProcessor: 30
+    }
+  }
+
+  /// How many cases end otherwise than the manual says here, in the same way; `nil` where hosts of the kind differ.
+  public func expectedDefects(on vendor: HostProcessor.Vendor = HostProcessor.current.vendor) -> Int? {
+    switch self {
+    case .complete: 0
+    // One for each of its vendor's peculiarities.
+    case .native: vendor == .amd ? 0 : 3
+    case .simulatedHost, .kvm, .emulatingKVM, .simulatedProcessor: nil
     }
   }
 }
