@@ -93,8 +93,8 @@ let package = Package(
     .target(
       name: "TrivisorParavirtTechnique",
       dependencies: [
-        "TrivisorBoot", "TrivisorCWorldSwitch", "TrivisorDevices", "TrivisorInstructionSet", "TrivisorSandbox",
-        "TrivisorTranslation", "TrivisorVMM", "TrivisorX86", "TrivisorXenDomain", system,
+        "TrivisorBoot", "TrivisorCWorldSwitch", "TrivisorDevices", "TrivisorSandbox", "TrivisorTranslation",
+        "TrivisorVMM", "TrivisorX86", "TrivisorXenDomain", system,
       ],
       swiftSettings: strict),
     .target(name: "TrivisorCEmbeddedGuests", exclude: ["images"], cSettings: [.headerSearchPath("images")]),

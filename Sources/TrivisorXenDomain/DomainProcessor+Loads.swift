@@ -50,7 +50,7 @@ extension DomainProcessor {
     var segment = (try? loadData(wanted)) ?? .nullData(0)
     otherGSBase = segment.base
     segment.base = registers.gsBase
-    registers.gs = segment
+    registers.segments.gs = segment
   }
 
   private func present(
@@ -98,15 +98,15 @@ extension DomainProcessor {
     registers = start
     guard domain.abilities.contains(.segments), layout == .bits64 else { return }
     var isRight = true
-    func load(_ register: WritableKeyPath<DomainRegisters, Segment>, keepsBase: Bool) {
-      let base = registers[keyPath: register].base
+    func load(_ register: WritableKeyPath<SegmentRegisters, Segment>, keepsBase: Bool) {
+      let base = registers.segments[keyPath: register].base
       do throws(SegmentFault) {
-        registers[keyPath: register] = try loadData(registers[keyPath: register].selector)
+        registers.segments[keyPath: register] = try loadData(registers.segments[keyPath: register].selector)
       } catch {
-        registers[keyPath: register] = .nullData(0)
+        registers.segments[keyPath: register] = .nullData(0)
         isRight = false
       }
-      if keepsBase { registers[keyPath: register].base = base }
+      if keepsBase { registers.segments[keyPath: register].base = base }
     }
     // Their bases are registers of their own.
     load(\.fs, keepsBase: true)
