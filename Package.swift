@@ -183,7 +183,7 @@ let package = Package(
       dependencies: [
         "TrivisorBoot", "TrivisorCAllocationCounter", "TrivisorDevices", "TrivisorEmbeddedGuests",
         "TrivisorHypercallFuzz", "TrivisorParavirtTechnique", "TrivisorPlatform", "TrivisorSandbox",
-        "TrivisorSpoiledStates", "TrivisorVMM", "TrivisorXenDomain", system,
+        "TrivisorSpoiledStates", "TrivisorVMM", "TrivisorX86", "TrivisorXenDomain", system,
       ],
       swiftSettings: strict),
     .testTarget(

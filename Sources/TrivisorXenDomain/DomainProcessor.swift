@@ -264,6 +264,7 @@ public final class DomainProcessor {
 
   /// Entries of its kernel.
   var delivery: TrapDelivery { TrapDelivery(processor: self) }
+  var loads: SegmentLoads { SegmentLoads(processor: self) }
 
   func count(_ cause: TrapCounts.Cause, _ times: UInt64 = 1) { trapCounts.add(cause, times) }
 }

@@ -154,7 +154,7 @@ struct SegmentTests {
     start.segments.es.selector = 0x4243
     start.segments.gs.selector = 2
     (start.fsBase, start.gsBase) = (0x1000, 0x2000)
-    processor.begin(with: start)
+    processor.loads.begin(with: start)
     let registers = processor.registers
     #expect(registers.rip == Self.handler && processor.upcallsAreMasked)
     #expect(UInt64(registers.segments.ds.selector) == Selectors.data64 && !registers.segments.ds.isUnusable)
@@ -178,7 +178,7 @@ struct SegmentTests {
       })
     let before = try (0..<512).map { try harness.load(UInt64.self, page + 8 * $0) }
     (processor.localDescriptors, processor.localDescriptorCount) = (page, 512)
-    for index in 0..<512 as Range<UInt16> { processor.noteAccessed(index << 3 | 7) }
+    for index in 0..<512 as Range<UInt16> { processor.loads.noteAccessed(index << 3 | 7) }
     #expect(try (0..<512).map { try harness.load(UInt64.self, page + 8 * $0) } == before)
   }
 }
