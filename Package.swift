@@ -97,8 +97,8 @@ let package = Package(
     .target(
       name: "TrivisorParavirtTechnique",
       dependencies: [
-        "TrivisorBoot", "TrivisorCWorldSwitch", "TrivisorDevices", "TrivisorInstructionSet", "TrivisorSandbox",
-        "TrivisorTranslation", "TrivisorVMM", "TrivisorX86", "TrivisorXenDomain", system,
+        "TrivisorBoot", "TrivisorCWorldSwitch", "TrivisorDevices", "TrivisorSandbox", "TrivisorTranslation",
+        "TrivisorVMM", "TrivisorX86", "TrivisorXenDomain", system,
       ],
       swiftSettings: strict),
     .target(name: "TrivisorCEmbeddedGuests", exclude: ["images"], cSettings: [.headerSearchPath("images")]),
@@ -190,7 +190,7 @@ let package = Package(
       dependencies: [
         "TrivisorBoot", "TrivisorCAllocationCounter", "TrivisorDevices", "TrivisorEmbeddedGuests",
         "TrivisorHypercallFuzz", "TrivisorParavirtTechnique", "TrivisorPlatform", "TrivisorSandbox",
-        "TrivisorSpoiledStates", "TrivisorVMM", "TrivisorXenDomain", system,
+        "TrivisorSpoiledStates", "TrivisorVMM", "TrivisorX86", "TrivisorXenDomain", system,
       ],
       swiftSettings: strict),
     .testTarget(

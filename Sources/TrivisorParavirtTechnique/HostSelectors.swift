@@ -49,7 +49,8 @@ enum HostSelectors {
     (to.r8, to.r9, to.r10, to.r11) = (from.r8, from.r9, from.r10, from.r11)
     (to.r12, to.r13, to.r14, to.r15) = (from.r12, from.r13, from.r14, from.r15)
     (to.rip, to.rflags, to.fsBase, to.gsBase) = (from.rip, from.rflags, from.fsBase, from.gsBase)
-    (to.cs, to.ss) = (code(from.cs.selector, layout), stack(from.ss.selector, layout))
+    to.cs = code(from.segments.cs.selector, layout)
+    to.ss = stack(from.segments.ss.selector, layout)
   }
 
   static func copy(_ from: UserRegisters, to: inout DomainRegisters, _ layout: SharedLayout) {
@@ -58,7 +59,7 @@ enum HostSelectors {
     (to.r8, to.r9, to.r10, to.r11) = (from.r8, from.r9, from.r10, from.r11)
     (to.r12, to.r13, to.r14, to.r15) = (from.r12, from.r13, from.r14, from.r15)
     (to.rip, to.rflags, to.fsBase, to.gsBase) = (from.rip, from.rflags, from.fsBase, from.gsBase)
-    to.cs = Selectors.segment(xenCode(from.cs, layout), layout, isCode: true)
-    to.ss = Selectors.segment(xenStack(from.ss, layout), layout, isCode: false)
+    to.segments.cs = Selectors.segment(xenCode(from.cs, layout), layout, isCode: true)
+    to.segments.ss = Selectors.segment(xenStack(from.ss, layout), layout, isCode: false)
   }
 }

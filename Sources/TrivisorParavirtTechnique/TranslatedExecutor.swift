@@ -1,6 +1,5 @@
 import Glibc
 import TrivisorDevices
-import TrivisorInstructionSet
 import TrivisorTranslation
 import TrivisorVMM
 import TrivisorX86
@@ -116,15 +115,13 @@ final class TranslatedExecutor: DomainExecutor {
     engine.rip = registers.rip
     engine.flags = RFLAGS(rawValue: registers.rflags).intersection(.defined).union([.alwaysOne, .interrupt])
       .subtracting([.ioPrivilegeLevel, .virtual8086])
-    (code[.cs], code[.ss], code[.ds]) = (registers.cs, registers.ss, registers.ds)
-    (code[.es], code[.fs], code[.gs]) = (registers.es, registers.fs, registers.gs)
+    code.segments = registers.segments
   }
 
   private func save(_ registers: inout DomainRegisters) {
     for number in 0..<16 { registers[general: number] = engine.general[number] }
     (registers.rip, registers.rflags) = (engine.rip, engine.flags.rawValue)
-    (registers.cs, registers.ss, registers.ds) = (code[.cs], code[.ss], code[.ds])
-    (registers.es, registers.fs, registers.gs) = (code[.es], code[.fs], code[.gs])
+    registers.segments = code.segments
   }
 
   /// INT3 and INTO, and which exceptions they are.

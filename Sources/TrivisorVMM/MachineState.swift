@@ -108,6 +108,17 @@ public struct Segment: Codable, Sendable, Equatable {
   public static let resetTask = Segment(selector: 0, base: 0, limit: 0xffff, attributes: 0x8b)
 }
 
+/// The six segment registers.
+public struct SegmentRegisters: Codable, Sendable, Equatable {
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  public var es: Segment, cs: Segment, ss: Segment, ds: Segment, fs: Segment, gs: Segment
+
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  public init(es: Segment, cs: Segment, ss: Segment, ds: Segment, fs: Segment, gs: Segment) {
+    (self.es, self.cs, self.ss, self.ds, self.fs, self.gs) = (es, cs, ss, ds, fs, gs)
+  }
+}
+
 /// GDTR or IDTR.
 public struct DescriptorTable: Codable, Sendable, Equatable {
   /// Linear address of the table.
@@ -149,6 +160,12 @@ public struct SystemRegisters: Codable, Sendable, Equatable {
 
   /// The values after RESET.
   public init() {}
+
+  /// Those of them that are segment registers.
+  public var segments: SegmentRegisters {
+    get { SegmentRegisters(es: es, cs: cs, ss: ss, ds: ds, fs: fs, gs: gs) }
+    set { (es, cs, ss, ds, fs, gs) = (newValue.es, newValue.cs, newValue.ss, newValue.ds, newValue.fs, newValue.gs) }
+  }
 }
 
 /// DR0–DR7 (AMD64 APM vol. 2, 13.1.1).

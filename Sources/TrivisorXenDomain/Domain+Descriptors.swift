@@ -12,6 +12,6 @@ extension Domain {
 
   /// A descriptor has been loaded: its accessed bit is set.
   public func noteAccessedDescriptor(_ selector: UInt16, ofProcessor number: Int) {
-    lock.withLock { _ in processors[number].noteAccessed(selector) }
+    lock.withLock { _ in processors[number].loads.noteAccessed(selector) }
   }
 }

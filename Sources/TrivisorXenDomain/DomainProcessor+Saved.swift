@@ -134,7 +134,7 @@ extension DomainProcessor {
   private func checkRegisters(_ saved: Saved) throws(RestoreFailure) {
     for registers in [saved.registers, saved.start ?? saved.registers] {
       try require(
-        registers.hasSegments(of: layout),
+        !saved.isInitialised || registers.segments.areGuests(of: layout),
         "a segment register holds what guest code can't have loaded")
       try require(
         LinearAddress.isCanonical(registers.fsBase) && LinearAddress.isCanonical(registers.gsBase)
@@ -187,9 +187,9 @@ extension DomainProcessor {
   }
 }
 
-extension DomainRegisters {
-  /// Whether its segment registers are such as guest code can have loaded, or as nobody has loaded yet.
-  fileprivate func hasSegments(of layout: SharedLayout) -> Bool {
+extension SegmentRegisters {
+  /// Whether they are such as guest code can have loaded, or as nobody has loaded yet.
+  fileprivate func areGuests(of layout: SharedLayout) -> Bool {
     func isGuests(_ segment: Segment) -> Bool {
       let rights = SegmentAttributes(rawValue: segment.attributes)
       return segment.isUnusable

@@ -263,13 +263,13 @@ public final class DomainProcessor {
     state.system.cr0 = InstructionEmulation.control0
     state.system.cr4 = control4
     state.system.efer = InstructionEmulation.extendedFeatures
-    (state.system.cs, state.system.ss, state.system.ds) = (from.cs, from.ss, from.ds)
-    (state.system.es, state.system.fs, state.system.gs) = (from.es, from.fs, from.gs)
+    state.system.segments = from.segments
     state.system.cr3 = root << 12
   }
 
   /// Entries of its kernel.
   var delivery: TrapDelivery { TrapDelivery(processor: self) }
+  var loads: SegmentLoads { SegmentLoads(processor: self) }
 
   func count(_ cause: TrapCounts.Cause, _ times: UInt64 = 1) { trapCounts.add(cause, times) }
 }

@@ -16,14 +16,9 @@ public struct DomainRegisters: Codable, Sendable, Equatable {
   public var rip: UInt64 = 0
   /// Arithmetic flags, DF, TF, AC; IF is set, and IOPL 0, whatever the domain believes.
   public var rflags = RFLAGS.alwaysOne.rawValue | RFLAGS.interrupt.rawValue
-  /// Of the code.
-  public var cs: TrivisorVMM.Segment = Self.code64
-  /// Of the stack.
-  public var ss: TrivisorVMM.Segment = Self.data64
-  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
-  public var ds: TrivisorVMM.Segment = Self.null, es: TrivisorVMM.Segment = Self.null
-  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
-  public var fs: TrivisorVMM.Segment = Self.null, gs: TrivisorVMM.Segment = Self.null
+  /// With all that was loaded into them.
+  public var segments = SegmentRegisters(
+    es: Self.null, cs: Self.code64, ss: Self.data64, ds: Self.null, fs: Self.null, gs: Self.null)
 
   private static let code64 = Selectors.segment(UInt16(Selectors.code64), .bits64, isCode: true)
   private static let data64 = Selectors.segment(UInt16(Selectors.data64), .bits64, isCode: false)
@@ -32,28 +27,40 @@ public struct DomainRegisters: Codable, Sendable, Equatable {
   /// All zero, in 64-bit code; the other segment registers hold the null selector.
   public init() {}
 
+  /// Of the code.
+  var cs: Segment {
+    get { segments.cs }
+    set { segments.cs = newValue }
+  }
+
+  /// Of the stack.
+  var ss: Segment {
+    get { segments.ss }
+    set { segments.ss = newValue }
+  }
+
   /// Linear address that FS adds.
   public var fsBase: UInt64 {
-    get { fs.base }
-    set { fs.base = newValue }
+    get { segments.fs.base }
+    set { segments.fs.base = newValue }
   }
 
   /// Linear address that GS adds.
   public var gsBase: UInt64 {
-    get { gs.base }
-    set { gs.base = newValue }
+    get { segments.gs.base }
+    set { segments.gs.base = newValue }
   }
 
   /// Whether the code is 64-bit code.
-  public var isIn64BitCode: Bool { SegmentAttributes(rawValue: cs.attributes).contains(.long) }
+  public var isIn64BitCode: Bool { SegmentAttributes(rawValue: segments.cs.attributes).contains(.long) }
 
   /// Code and stack in Xen's flat segments for 64-bit code, as SYSCALL and entries of the kernel leave them.
-  public mutating func enterFlat64() { (cs, ss) = (Self.code64, Self.data64) }
+  public mutating func enterFlat64() { (segments.cs, segments.ss) = (Self.code64, Self.data64) }
 
   /// In two of Xen's flat segments.
   public mutating func setFlat(code: UInt64, stack: UInt64, _ layout: SharedLayout) {
-    cs = Selectors.segment(UInt16(truncatingIfNeeded: code), layout, isCode: true)
-    ss = Selectors.segment(UInt16(truncatingIfNeeded: stack), layout, isCode: false)
+    segments.cs = Selectors.segment(UInt16(truncatingIfNeeded: code), layout, isCode: true)
+    segments.ss = Selectors.segment(UInt16(truncatingIfNeeded: stack), layout, isCode: false)
   }
 
   /// By the processor's numbers, 0 to 15.

@@ -117,7 +117,7 @@ public final class DomainRunLoop {
     let watchdog = processor.number == 0 ? domain.nextWatchdog : .max
     guard processor.isUp else { return .rest(until: watchdog) }
     if let start = processor.start {
-      processor.begin(with: start)
+      processor.loads.begin(with: start)
       processor.start = nil
     }
     guard processor.rest == .none else { return .rest(until: min(processor.deadline, watchdog)) }

@@ -50,9 +50,12 @@ extension ProcessorCalls {
     if domain.abilities.contains(.segments) {
       // Until they are loaded, by selector.
       func selector(_ offset: Int) -> UInt16 { UInt16(truncatingIfNeeded: quad(user + offset)) }
-      (registers.cs.selector, registers.ss.selector) = (selector(136) | 3, selector(160) | 3)
-      (registers.es.selector, registers.ds.selector) = (selector(168), selector(176))
-      (registers.fs.selector, registers.gs.selector) = (selector(184), selector(192))
+      registers.segments.cs.selector = selector(136) | 3
+      registers.segments.ss.selector = selector(160) | 3
+      registers.segments.es.selector = selector(168)
+      registers.segments.ds.selector = selector(176)
+      registers.segments.fs.selector = selector(184)
+      registers.segments.gs.selector = selector(192)
     }
     registers.fsBase = quad(5144)
     guard LinearAddress.isCanonical(registers.fsBase), LinearAddress.isCanonical(quad(5152)),

@@ -97,7 +97,7 @@ struct ProcessorCalls: HypercallSubject {
     case 1: processor.otherGSBase = base
     case 2: processor.registers.gsBase = base
     case 3:
-      processor.loadUserGS(UInt16(truncatingIfNeeded: base))
+      processor.loads.loadUserGS(UInt16(truncatingIfNeeded: base))
     default: throw .invalid
     }
   }

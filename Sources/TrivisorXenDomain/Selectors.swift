@@ -24,21 +24,29 @@ public enum Selectors {
   /// The requested privilege level.
   static let level: UInt64 = 3
 
+  private static func flat(_ attributes: SegmentAttributes) -> DomainDescriptor {
+    DomainDescriptor(SegmentDescriptor(base: 0, limit: 0xf_ffff, attributes: attributes).rawValue)
+  }
+
+  private static let flatCode64 = flat(.flatCode64(privilege: 3))
+  private static let flatCode32 = flat(.flatCode32(privilege: 3))
+  private static let flatData = flat(.flatData(privilege: 3))
+  private static let flatKernelCode32 = flat(.flatCode32(privilege: 1))
+  private static let flatKernelData32 = flat(.flatData(privilege: 1))
+
   /// Xen's part of a descriptor table that guest code can use (Xen's arch/x86/desc.c); the rest of it is for level 0.
   /// - Returns: `nil` where there is nothing for the guest.
   static func descriptor(_ selector: UInt16, _ layout: SharedLayout) -> DomainDescriptor? {
-    let attributes: SegmentAttributes
     switch (layout, UInt64(selector) & ~level) {
-    case (.bits64, code64 & ~level): attributes = .flatCode64(privilege: 3)
-    case (.bits64, code32 & ~level): attributes = .flatCode32(privilege: 3)
-    case (.bits64, data64 & ~level): attributes = .flatData(privilege: 3)
-    case (.bits32, kernelCode32 & ~level): attributes = .flatCode32(privilege: 1)
-    case (.bits32, kernelData32 & ~level): attributes = .flatData(privilege: 1)
-    case (.bits32, userCode32 & ~level): attributes = .flatCode32(privilege: 3)
-    case (.bits32, userData32 & ~level): attributes = .flatData(privilege: 3)
-    default: return nil
+    case (.bits64, code64 & ~level): flatCode64
+    case (.bits64, code32 & ~level): flatCode32
+    case (.bits64, data64 & ~level): flatData
+    case (.bits32, kernelCode32 & ~level): flatKernelCode32
+    case (.bits32, kernelData32 & ~level): flatKernelData32
+    case (.bits32, userCode32 & ~level): flatCode32
+    case (.bits32, userData32 & ~level): flatData
+    default: nil
     }
-    return DomainDescriptor(SegmentDescriptor(base: 0, limit: 0xf_ffff, attributes: attributes).rawValue)
   }
 
   /// What a segment register has in it that holds one of Xen's flat selectors. Another that an executor has found in CS or SS

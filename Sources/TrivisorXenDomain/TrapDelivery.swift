@@ -48,7 +48,7 @@ struct TrapDelivery {
   /// - Throws: `badAddress` when there is no stack: the domain can't go on.
   func bounce(
     to callback: DomainProcessor.Callback,
-    errorCode: UInt64?, selectors: (code: UInt64, stack: UInt64)? = nil, data: DomainRegisters? = nil
+    errorCode: UInt64?, selectors: (code: UInt64, stack: UInt64)? = nil, data: SegmentRegisters? = nil
   ) throws(XenError) {
     guard callback.address != 0 else { throw .badAddress }
     let mask: UInt64 = processor.upcallsAreMasked ? 1 : 0
@@ -129,7 +129,7 @@ struct TrapDelivery {
     do throws(XenError) {
       try bounce(
         to: processor.failsafeCallback, errorCode: nil,
-        selectors: (UInt64(wanted.cs.selector), UInt64(wanted.ss.selector)), data: wanted)
+        selectors: (UInt64(wanted.cs.selector), UInt64(wanted.ss.selector)), data: wanted.segments)
     } catch {
       domain.end(
         .crashed(

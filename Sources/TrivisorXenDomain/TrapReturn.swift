@@ -80,8 +80,8 @@ struct TrapReturn {
   /// CS and SS, as IRET loads them. What it raises of them is raised at the instruction that was to be next.
   func load(code: UInt16, stack: UInt16) {
     do throws(SegmentFault) {
-      let segment = try processor.loadCode(code)
-      registers.ss = try processor.loadStack(stack)
+      let segment = try processor.loads.loadCode(code)
+      registers.ss = try processor.loads.loadStack(stack)
       registers.cs = segment
     } catch {
       processor.delivery.raise(

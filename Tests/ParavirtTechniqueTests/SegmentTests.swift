@@ -137,8 +137,8 @@ struct SegmentTests {
     ] {
       #expect(harness.call(Call.setSegmentBase, 3, wanted) == 0)
       let processor = harness.processor
-      #expect(UInt64(processor.registers.gs.selector) == selector && processor.otherGSBase == base)
-      #expect(processor.registers.gsBase == kernelBase && processor.registers.gs.isUnusable == (selector < 4))
+      #expect(UInt64(processor.registers.segments.gs.selector) == selector && processor.otherGSBase == base)
+      #expect(processor.registers.gsBase == kernelBase && processor.registers.segments.gs.isUnusable == (selector < 4))
     }
   }
 
@@ -150,15 +150,15 @@ struct SegmentTests {
     processor.failsafeCallback = .init(address: Self.handler, masksUpcalls: true)
     var start = DomainRegisters()
     (start.rip, start.rsp) = (Self.place, harness.address(Page.stack))
-    start.ds.selector = UInt16(Selectors.data64)
-    start.es.selector = 0x4243
-    start.gs.selector = 2
+    start.segments.ds.selector = UInt16(Selectors.data64)
+    start.segments.es.selector = 0x4243
+    start.segments.gs.selector = 2
     (start.fsBase, start.gsBase) = (0x1000, 0x2000)
-    processor.begin(with: start)
+    processor.loads.begin(with: start)
     let registers = processor.registers
     #expect(registers.rip == Self.handler && processor.upcallsAreMasked)
-    #expect(UInt64(registers.ds.selector) == Selectors.data64 && !registers.ds.isUnusable)
-    #expect(registers.es.selector == 0 && registers.es.isUnusable)
+    #expect(UInt64(registers.segments.ds.selector) == Selectors.data64 && !registers.segments.ds.isUnusable)
+    #expect(registers.segments.es.selector == 0 && registers.segments.es.isUnusable)
     #expect((registers.fsBase, registers.gsBase) == (0x1000, 0x2000))
     // RCX, R11, DS, ES, FS, GS, RIP, CS, RFLAGS, RSP, SS.
     let words = try (0..<11).map { try harness.load(UInt64.self, registers.rsp + 8 * $0) }
@@ -178,7 +178,7 @@ struct SegmentTests {
       })
     let before = try (0..<512).map { try harness.load(UInt64.self, page + 8 * $0) }
     (processor.localDescriptors, processor.localDescriptorCount) = (page, 512)
-    for index in 0..<512 as Range<UInt16> { processor.noteAccessed(index << 3 | 7) }
+    for index in 0..<512 as Range<UInt16> { processor.loads.noteAccessed(index << 3 | 7) }
     #expect(try (0..<512).map { try harness.load(UInt64.self, page + 8 * $0) } == before)
   }
 }

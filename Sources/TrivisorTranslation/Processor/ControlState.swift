@@ -166,6 +166,13 @@ final class ControlState {
     isEstablished = false
   }
 
+  /// All of them at once, where most are what they were.
+  func load(_ segments: SegmentRegisters) {
+    guard system.segments != segments else { return }
+    system.segments = segments
+    isEstablished = false
+  }
+
   /// CS, as the instructions that load it leave it.
   var code: Segment {
     get { system.cs }

@@ -3,7 +3,6 @@
 // accesses to ports are exceptions, too. Segment registers are loaded as on any processor, from tables that the hypervisor keeps
 // (`DescriptorKeeper`).
 
-import TrivisorInstructionSet
 import TrivisorVMM
 import TrivisorX86
 
@@ -57,16 +56,11 @@ package struct DomainCode {
   /// Forgets those of a page.
   package func flushTranslation(of linear: UInt64) { processor.translations.flush(page: linear) }
 
-  /// One of the segment registers, with all that was loaded into it.
-  package subscript(register: SegmentRegister) -> TrivisorVMM.Segment {
-    get { processor.control.segment(register) }
-    nonmutating set {
-      if processor.control.segment(register) != newValue { processor.control.setSegment(register, newValue) }
-    }
+  /// The segment registers, with all that was loaded into them.
+  package var segments: SegmentRegisters {
+    get { processor.control.system.segments }
+    nonmutating set { processor.control.load(newValue) }
   }
-
-  /// Whether code is of 64 bits.
-  package var runs64BitCode: Bool { processor.is64 }
 
   /// Whether SYSCALL has ended the run, behind which RIP is; asked once.
   package func takeSystemCall() -> Bool {

@@ -80,8 +80,6 @@ extension TranslatedProcessor: InstructionContext {
     set { control.localTable = newValue }
   }
 
-  var descriptorKeeper: (any DescriptorKeeper)? { surroundings.descriptorKeeper }
-
   var task: Segment {
     get { control.task }
     set { control.task = newValue }
@@ -92,6 +90,7 @@ extension TranslatedProcessor: InstructionContext {
     set { pendingEvents.nonMaskableBlocked = newValue }
   }
 
+  var descriptorKeeper: (any DescriptorKeeper)? { surroundings.descriptorKeeper }
   func segment(_ register: SegmentRegister) -> Segment { control.segment(register) }
   func setSegment(_ register: SegmentRegister, _ value: Segment) { control.setSegment(register, value) }
 

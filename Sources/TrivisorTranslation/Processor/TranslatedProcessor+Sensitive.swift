@@ -10,9 +10,7 @@ extension TranslatedProcessor {
   func emulate(_ instruction: Instruction) throws(Interruption) {
     counters.count(.exitOther)
     ledger.count(instruction)
-    if let trace, trace.subject == .sensitive {
-      trace.note("\(hexadecimal(linearRIP)) \(instruction.mnemonic)")
-    }
+    if let trace, trace.subject == .sensitive { trace.note("\(hexadecimal(linearRIP)) \(instruction.mnemonic)") }
     if instruction.operation == .syscall, surroundings.takesSystemCalls {
       rip = nextRIP(instruction)
       hasSystemCall = true

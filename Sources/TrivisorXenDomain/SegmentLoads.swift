@@ -4,16 +4,25 @@
 import TrivisorVMM
 import TrivisorX86
 
-extension DomainProcessor {
+/// Loads of a domain's processor.
+struct SegmentLoads {
+  let processor: DomainProcessor
+
+  private var domain: Domain { processor.domain }
+  private var registers: DomainRegisters {
+    get { processor.registers }
+    nonmutating _modify { yield &processor.registers }
+  }
+
   /// Of code in this mode, as the processor knows it: under a hypervisor a 64-bit kernel is where its users are.
-  private var privilegeLevel: UInt8 { mode == .user || layout == .bits64 ? 3 : 1 }
+  private var privilegeLevel: UInt8 { processor.mode == .user || processor.layout == .bits64 ? 3 : 1 }
 
   /// What DS, ES, FS or GS holds behind a load of a selector.
   func loadData(_ selector: UInt16) throws(SegmentFault) -> Segment {
     guard !Selector(rawValue: selector).isNull else { return .nullData(selector) }
     let segment = try present(selector, absent: .segmentNotPresent) { rights in
       rights.isReadable
-        && (rights.isConformingCode || max(self.privilegeLevel, UInt8(selector & 3)) <= rights.privilege)
+        && (rights.isConformingCode || max(privilegeLevel, UInt8(selector & 3)) <= rights.privilege)
     }
     noteAccessed(selector)
     return segment
@@ -48,15 +57,15 @@ extension DomainProcessor {
   func loadUserGS(_ selector: UInt16) {
     let wanted = Selector(rawValue: selector).isNull ? selector : selector | 3
     var segment = (try? loadData(wanted)) ?? .nullData(0)
-    otherGSBase = segment.base
+    processor.otherGSBase = segment.base
     segment.base = registers.gsBase
-    registers.gs = segment
+    registers.segments.gs = segment
   }
 
   private func present(
     _ selector: UInt16, absent: ExceptionVector, _ isRight: (SegmentAttributes) -> Bool
   ) throws(SegmentFault) -> Segment {
-    guard let found = descriptor(selector) else { throw SegmentFault(.generalProtection, selector) }
+    guard let found = processor.descriptor(selector) else { throw SegmentFault(.generalProtection, selector) }
     let segment = found.segment(selector)
     guard isRight(SegmentAttributes(rawValue: segment.attributes)) else {
       throw SegmentFault(.generalProtection, selector)
@@ -76,14 +85,15 @@ extension DomainProcessor {
   }
 
   private func globalEntry(_ position: UInt64) -> UnsafeMutablePointer<UInt64>? {
-    guard position < descriptorCount, Int(position / 512) < descriptorFrames.count else { return nil }
-    return domain.memory.frames.entry(descriptorFrames[Int(position / 512)], position % 512)
+    let frames = processor.descriptorFrames
+    guard position < processor.descriptorCount, Int(position / 512) < frames.count else { return nil }
+    return domain.memory.frames.entry(frames[Int(position / 512)], position % 512)
   }
 
   private func localEntry(_ position: UInt64) -> UnsafeMutablePointer<UInt64>? {
-    let address = localDescriptors &+ 8 &* position
-    guard position < localDescriptorCount, let leaf = domain.memory.tables.leaf(address, root: kernelRoot),
-      leaf.isPresent
+    let address = processor.localDescriptors &+ 8 &* position
+    guard position < processor.localDescriptorCount,
+      let leaf = domain.memory.tables.leaf(address, root: processor.kernelRoot), leaf.isPresent
     else { return nil }
     let frame = PageTables.frame(leaf.entry)
     guard domain.memory.tables.use(frame) == .descriptors || domain.memory.tables.isWritable(frame) else { return nil }
@@ -96,25 +106,25 @@ extension DomainProcessor {
   /// failsafe callback is told of them.
   func begin(with start: DomainRegisters) {
     registers = start
-    guard domain.abilities.contains(.segments), layout == .bits64 else { return }
+    guard domain.abilities.contains(.segments), processor.layout == .bits64 else { return }
     var isRight = true
-    func load(_ register: WritableKeyPath<DomainRegisters, Segment>, keepsBase: Bool) {
-      let base = registers[keyPath: register].base
+    func load(_ register: WritableKeyPath<SegmentRegisters, Segment>, keepsBase: Bool) {
+      let base = registers.segments[keyPath: register].base
       do throws(SegmentFault) {
-        registers[keyPath: register] = try loadData(registers[keyPath: register].selector)
+        registers.segments[keyPath: register] = try loadData(registers.segments[keyPath: register].selector)
       } catch {
-        registers[keyPath: register] = .nullData(0)
+        registers.segments[keyPath: register] = .nullData(0)
         isRight = false
       }
-      if keepsBase { registers[keyPath: register].base = base }
+      if keepsBase { registers.segments[keyPath: register].base = base }
     }
     // Their bases are registers of their own.
     load(\.fs, keepsBase: true)
     load(\.gs, keepsBase: true)
     load(\.ds, keepsBase: false)
     load(\.es, keepsBase: false)
-    guard isRight else { return delivery.failsafe(start) }
-    TrapReturn(processor: self).load(code: start.cs.selector, stack: start.ss.selector)
+    guard isRight else { return processor.delivery.failsafe(start) }
+    TrapReturn(processor: processor).load(code: start.cs.selector, stack: start.ss.selector)
   }
 }
 
