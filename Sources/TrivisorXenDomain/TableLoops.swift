@@ -36,7 +36,8 @@ final class TableLoops: InterpretedMemory {
     guard loadsBefore <= 1 else { return loadsBefore -= 1 }
     let registers = processor.registers
     // What the processor does with alignment and single steps, it is to do itself.
-    guard processor.mode == .kernel, processor.domain.layout == .bits64, UInt64(registers.cs.selector) == Selectors.code64,
+    guard processor.mode == .kernel, processor.domain.layout == .bits64,
+      UInt64(registers.cs.selector) == Selectors.code64,
       registers.rflags & (Flags.trap | Flags.alignment) == 0, !processor.hasPendingUpcall
     else { return }
     let interpreter = interpreter ?? Interpreter(in: self)
