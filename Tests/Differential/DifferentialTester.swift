@@ -229,12 +229,22 @@ public final class DifferentialTester {
     }
     let seen = HostObservation(
       mode: .bits64, native: expected, model: found, memory: bytes,
-      modelLast: memory.nativeBytes(at: found.rip, count: 15),
+      modelLast: modelBytes(at: found.rip, count: 15),
       nativeLast: memory.nativeBytes(at: expected.rip, count: 15), startFlags: test.flags)
     if seen.parts.isEmpty { return .same }
     if hasBecomeIncomparable(test) || differsByFlagsWithin(test, seen) { return .skipped }
     if let difference = HostDifference.classify(seen, on: vendor) { return .known(difference) }
     return .different(describe(seen))
+  }
+
+  /// What the model has there: a native store may have gone to the code that made it.
+  private func modelBytes(at address: UInt64, count: Int) -> [UInt8] {
+    var bytes = memory.nativeBytes(at: address, count: count)
+    for difference in memory.differences() {
+      let place = difference.address &- address
+      if place < UInt64(bytes.count) { bytes[Int(place)] = difference.model }
+    }
+    return bytes
   }
 
   private func describe(_ seen: HostObservation) -> [String] {
