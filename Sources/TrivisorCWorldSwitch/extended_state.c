@@ -7,10 +7,10 @@
 
 // XCR0, and the same bits of XSTATE_BV.
 enum : uint64_t { X87 = 1, SSE = 2, AVX = 4, PROTECTION_KEYS = 1 << 9, SUPPORTED = X87 | SSE | AVX | PROTECTION_KEYS };
-// Places in the area.
-enum { CONTROL = 24, CONTROL_MASK = 28, HEADER = 512, UPPER_HALVES = 576, KEYS = 832, VECTORS = 160, REGISTERS = 32 };
-// Sizes: of FXSAVE's part that is x87's, of what a note of pointers takes, and of an area without and with PKRU.
-enum { X87_SIZE = 160, POINTERS = 6, SIZE = 832, SIZE_WITH_KEYS = 840 };
+// Places in the area; the x87 pointers are from POINTERS to CONTROL.
+enum { POINTERS = 6, CONTROL = 24, CONTROL_MASK = 28, HEADER = 512, UPPER_HALVES = 576, KEYS = 832, VECTORS = 160, REGISTERS = 32 };
+// Sizes: of FXSAVE's part that is x87's, and of an area without and with PKRU.
+enum { X87_SIZE = 160, SIZE = 832, SIZE_WITH_KEYS = 840 };
 enum : uint32_t { DEFINED_CONTROL = 0xffff };
 // FSW.ES.
 enum : uint16_t { ERROR_SUMMARY = 1 << 7, INITIAL_X87_CONTROL = 0x37f };

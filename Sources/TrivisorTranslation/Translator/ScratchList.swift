@@ -14,7 +14,8 @@ struct ScratchList<Element: BitwiseCopyable>: ~Copyable {
   ///   here is a mistake of ours, before it reads memory that is not the list's.
   @inline(__always)
   private func place(_ index: Int) -> UnsafeMutablePointer<Element> {
-    // No input comes here: every index is one that the translator has made for an element that it has appended before.
+    // No input comes here: every index is one that the translator has made for an element that it has appended before. Lists
+    // shrink only between blocks, when no index is left, or while `planSharing` goes through one, which asks for its indices anew.
     guard let elements, index >= 0, index < count else { preconditionFailure("past the end of a list") }
     return elements + index
   }
